@@ -1,0 +1,76 @@
+// The one error class of the house and the one table that gives every code its exit status.
+// Each edge translates what it meets (an AWS name, an errno, an exit status) into a BackupError once; inside the house
+// errors are passed on as they are, never wrapped for decoration. Nothing here knows any edge.
+
+/** What each code means to the caller's shell (`exit`), and whether the same command may succeed later (`retryable`). */
+const failures = {
+  INTERNAL: { exit: 1, retryable: false },
+  USAGE: { exit: 2, retryable: false },
+  CONFIG: { exit: 2, retryable: false },
+  STEP_FAILED: { exit: 3, retryable: true },
+  ALREADY_ARCHIVED: { exit: 3, retryable: true },
+  CONTAINER_MISSING: { exit: 10, retryable: false },
+  LOCKED: { exit: 11, retryable: true },
+  IDENTITY_REFUSED: { exit: 12, retryable: false },
+  ACCESS_DENIED: { exit: 13, retryable: false },
+  CHAIN_BROKEN: { exit: 14, retryable: false },
+  ARCHIVE_DAMAGED: { exit: 14, retryable: false },
+  ARCHIVE_MISSING: { exit: 14, retryable: false },
+  NOT_BTRFS: { exit: 15, retryable: false },
+  NOT_SUBVOLUME: { exit: 15, retryable: false },
+  NO_PRIVILEGE: { exit: 15, retryable: false },
+  SEND_FAILED: { exit: 15, retryable: true },
+  RECEIVE_FAILED: { exit: 15, retryable: true },
+  STORE_UNAVAILABLE: { exit: 75, retryable: true },
+  ABORTED: { exit: 130, retryable: true },
+} as const satisfies Record<string, { readonly exit: number; readonly retryable: boolean }>;
+
+/** Every way in which a run can fail. */
+export type FailureCode = keyof typeof failures;
+
+interface FailureDetails {
+  /** The next thing to type or to look at, as one sentence fragment. */
+  readonly hint?: string | undefined;
+  /** Facts for the log: paths, keys, errno. Never a secret. */
+  readonly context?: Readonly<Record<string, unknown>> | undefined;
+  readonly cause?: unknown;
+}
+
+/**
+ * A failure with a code. The message is lower-case and says what failed, on what; the hint says what to do next.
+ */
+export class BackupError extends Error {
+  override readonly name = "BackupError";
+  readonly code: FailureCode;
+  readonly hint: string | null;
+  readonly context: Readonly<Record<string, unknown>>;
+
+  constructor(code: FailureCode, message: string, details: FailureDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.code = code;
+    this.hint = details.hint ?? null;
+    this.context = details.context ?? {};
+  }
+
+  get exitCode(): number {
+    return failures[this.code].exit;
+  }
+
+  /** True when the same command may succeed later without anybody changing anything. */
+  get retryable(): boolean {
+    return failures[this.code].retryable;
+  }
+}
+
+/** The error itself when it is one of ours, else INTERNAL around it: a bug, to be reported with its stack. */
+export function toBackupError(error: unknown): BackupError {
+  if (error instanceof BackupError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  return new BackupError("INTERNAL", message, { cause: error, hint: "this is a bug; please report it with the output of -v" });
+}
+
+/** The failure of whatever the AbortSignal stopped. */
+export function abortedError(signal: AbortSignal): BackupError {
+  const reason: unknown = signal.reason;
+  return reason instanceof BackupError ? reason : new BackupError("ABORTED", "stopped", { cause: reason });
+}
