@@ -1,0 +1,152 @@
+// Snapshot ⇄ object key, and archive ⇄ metadata headers: the writer of each stands beside its reader, so that they
+// cannot drift apart. The format is described in the README; readers accept everything ever written.
+
+import {
+  encodings,
+  parseUuid,
+  streamIdentity,
+  type Archive,
+  type Difference,
+  type Encoding,
+  type Identity,
+  type Key,
+  type Lineage,
+  type ObjectFacts,
+  type SendProto,
+  type Uuid,
+} from "./model.ts";
+
+/** What stands for `/`, four characters: a key never contains a slash. */
+const SLASH = "\\x2f";
+
+/**
+ * Swift names a part `<key>/<48 characters>/<number>` and allows 1024 bytes: 970 for an upload of 1000 parts, less the
+ * suffix of a volume.
+ */
+const MAX_KEY_BYTES = 960;
+
+const utf8 = new TextEncoder();
+
+/** The keys of every archive of a source begin with this. */
+export function keyPrefix(source: Uuid): string {
+  return source + SLASH;
+}
+
+/**
+ * The key under which a snapshot is archived, or the reason why no key can say its path.
+ * @param path - relative to the top of the filesystem, without a leading slash
+ */
+export function formatKey(source: Uuid, path: string): { readonly key: Key } | { readonly refused: string } {
+  if (path.includes(SLASH)) return { refused: `its path contains the characters ${SLASH}, which stand for a slash in keys` };
+  if (path.includes("\0")) return { refused: "its path contains a NUL character" };
+  if (!path.isWellFormed()) return { refused: "its path is not valid UTF-8" };
+  if (path === "") return { refused: "it is the top of its filesystem and has no path" };
+  const key = keyPrefix(source) + path.replaceAll("/", SLASH);
+  const bytes = utf8.encode(key).length;
+  if (bytes > MAX_KEY_BYTES) return { refused: `its key would have ${bytes} bytes and Swift takes ${MAX_KEY_BYTES}` };
+  return { key: key as Key };
+}
+
+/** Null for a name that is no archive's. */
+export function parseKey(text: string): { readonly key: Key; readonly source: Uuid; readonly path: string } | null {
+  const source = parseUuid(text.slice(0, 36));
+  if (source === null || !text.startsWith(keyPrefix(source)) || text.includes("/")) return null;
+  const path = text.slice(36 + SLASH.length).replaceAll(SLASH, "/");
+  return path === "" ? null : { key: text as Key, source, path };
+}
+
+/** What is known of an upload beside the snapshots themselves. */
+export interface UploadFacts {
+  readonly encoding: Encoding;
+  readonly sendProto: SendProto;
+  readonly partBytes: number;
+  /** Name and version of the writer. */
+  readonly tool: string;
+}
+
+/** Metadata of the archive of a difference: names without `x-amz-meta-`, ASCII values of at most 256 bytes. */
+export function formatMetadata(difference: Difference, facts: UploadFacts): Record<string, string> {
+  const { snapshot, sendParent } = difference;
+  const identity = streamIdentity(snapshot);
+  const parent = sendParent === null ? null : streamIdentity(sendParent);
+  const path = percentEncode(snapshot.path);
+  return {
+    "btrfs-format": "1",
+    "btrfs-uuid": identity.uuid,
+    "btrfs-ctransid": String(identity.ctransid),
+    ...(parent === null
+      ? {}
+      : { "btrfs-send-parent-uuid": parent.uuid, "btrfs-send-parent-ctransid": String(parent.ctransid) }),
+    ...(snapshot.source === null ? {} : { "btrfs-source-uuid": snapshot.source }),
+    "btrfs-otime": formatTime(snapshot.otime),
+    "btrfs-otransid": String(snapshot.otransid),
+    ...(path.length > 256 ? {} : { "btrfs-path": path }),
+    "btrfs-encoding": facts.encoding,
+    "btrfs-send-proto": String(facts.sendProto),
+    "btrfs-part-size": String(facts.partBytes),
+    "btrfs-tool": facts.tool,
+  };
+}
+
+/**
+ * The archive that an object is, or null when its key is no archive's. Metadata that is missing or unreadable leaves
+ * `lineage` null: an archive of the Python tool, or one whose metadata was lost.
+ */
+export function parseArchive(object: ObjectFacts): Archive | null {
+  const name = parseKey(object.key);
+  if (name === null) return null;
+  const { metadata } = object;
+  const encoding = encodings.find((known) => known === metadata["btrfs-encoding"]);
+  return {
+    ...name,
+    bytes: object.bytes,
+    lineage: parseLineage(metadata),
+    otime: parseTime(metadata["btrfs-otime"]),
+    otransid: parseCount(metadata["btrfs-otransid"]),
+    encoding: encoding ?? null,
+    partBytes: parseCount(metadata["btrfs-part-size"]),
+  };
+}
+
+function parseLineage(metadata: ObjectFacts["metadata"]): Lineage | null {
+  if (metadata["btrfs-format"] !== "1") return null;
+  const snapshot = parseIdentity(metadata["btrfs-uuid"], metadata["btrfs-ctransid"]);
+  if (snapshot === null) return null;
+  if (metadata["btrfs-send-parent-uuid"] === undefined) return { snapshot, sendParent: null };
+  const sendParent = parseIdentity(metadata["btrfs-send-parent-uuid"], metadata["btrfs-send-parent-ctransid"]);
+  return sendParent === null ? null : { snapshot, sendParent };
+}
+
+function parseIdentity(uuidText: string | undefined, ctransidText: string | undefined): Identity | null {
+  const uuid = parseUuid(uuidText ?? "");
+  const ctransid = parseCount(ctransidText);
+  return uuid === null || ctransid === null ? null : { uuid, ctransid };
+}
+
+function parseCount(text: string | undefined): number | null {
+  if (text === undefined || !/^\d+$/.test(text)) return null;
+  const value = Number(text);
+  return Number.isSafeInteger(value) ? value : null;
+}
+
+/** ISO 8601 in UTC with nanoseconds: `2026-11-23T03:00:00.123456789Z`. */
+export function formatTime(nanoseconds: bigint): string {
+  const fraction = ((nanoseconds % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
+  const seconds = (nanoseconds - fraction) / 1_000_000_000n;
+  const date = new Date(Number(seconds) * 1000).toISOString();
+  return date.replace(/\.000Z$/, `.${String(fraction).padStart(9, "0")}Z`);
+}
+
+function parseTime(text: string | undefined): bigint | null {
+  const match = /^(.+T\d\d:\d\d:\d\d)\.(\d{9})Z$/.exec(text ?? "");
+  if (match === null) return null;
+  const milliseconds = Date.parse(`${match[1] ?? ""}Z`);
+  return Number.isNaN(milliseconds) ? null : BigInt(milliseconds) * 1_000_000n + BigInt(match[2] ?? "0");
+}
+
+/** Leaves printable ASCII but `%` as it is; everything else, and a space at either end, becomes `%XX`. */
+function percentEncode(text: string): string {
+  const encode = (part: string): string =>
+    Array.from(utf8.encode(part), (byte) => `%${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("");
+  return text.replace(/[^\x20-\x7e]|%|^ | $/gu, encode);
+}

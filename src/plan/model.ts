@@ -1,0 +1,176 @@
+// The nouns of the house and their parsers: what a snapshot, an archive, a plan and a finding are.
+// plan/ is pure: no clock, no I/O, no log, no other room but errors. Whatever the world may contain arrives here as a
+// value and leaves as a value; damage and doubt are findings, not exceptions.
+
+declare const brand: unique symbol;
+type Branded<Name extends string> = string & { readonly [brand]: Name };
+
+/** Lower-case 8-4-4-4-12; only {@link parseUuid} makes one. */
+export type Uuid = Branded<"Uuid">;
+
+/** The name of an archive in the container; only plan/key.ts makes one. */
+export type Key = Branded<"Key">;
+
+/** Null for anything that is not a UUID, and for the all-zero one, by which btrfs says "none". */
+export function parseUuid(text: string): Uuid | null {
+  const lower = text.toLowerCase();
+  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(lower)) return null;
+  return /[^0-]/.test(lower) ? (lower as Uuid) : null;
+}
+
+/**
+ * What identifies a snapshot's content in a send stream: never its name, never the UUID alone (`btrfs receive`
+ * compares only the UUID, and a snapshot that was made writable keeps it).
+ */
+export interface Identity {
+  readonly uuid: Uuid;
+  readonly ctransid: number;
+}
+
+export function sameIdentity(a: Identity, b: Identity): boolean {
+  return a.uuid === b.uuid && a.ctransid === b.ctransid;
+}
+
+/** The living subvolume of which snapshots are taken. */
+export interface Subvolume {
+  readonly uuid: Uuid;
+  readonly id: number;
+  /** Relative to the top of its filesystem; empty for the top itself. */
+  readonly path: string;
+}
+
+/** A read-only snapshot on this machine. */
+export interface Snapshot {
+  readonly uuid: Uuid;
+  readonly id: number;
+  /** UUID of the subvolume it was taken of; null when it was received as a full stream. */
+  readonly source: Uuid | null;
+  /** Whose copy this is, as the stream it was received from named it; null when it was taken here. */
+  readonly received: Identity | null;
+  /** Relative to the top of its filesystem. */
+  readonly path: string;
+  /** False when the path on disk is not UTF-8, so that `path` does not say it exactly. */
+  readonly pathIsExact: boolean;
+  readonly ctransid: number;
+  readonly otransid: number;
+  /** Creation time in nanoseconds since the epoch, by a clock that may have stepped back: for people, not for order. */
+  readonly otime: bigint;
+}
+
+/** How a send stream names this snapshot: a received one goes by the UUID it was received under. */
+export function streamIdentity(snapshot: Snapshot): Identity {
+  return { uuid: snapshot.received?.uuid ?? snapshot.uuid, ctransid: snapshot.ctransid };
+}
+
+/** Creation order: transaction ids and subvolume ids only grow, while `otime` follows a clock. */
+export function byCreation(a: Snapshot, b: Snapshot): number {
+  return a.otransid - b.otransid || a.id - b.id;
+}
+
+/** What to send: the whole snapshot (`sendParent` null), or what changed since the send parent. */
+export interface Difference {
+  readonly snapshot: Snapshot;
+  readonly sendParent: Snapshot | null;
+}
+
+/** Version of the btrfs send protocol. */
+export type SendProto = 1 | 2;
+
+/** What stands around the send stream, outermost last. */
+export const encodings = ["identity", "zstd", "age", "zstd+age"] as const;
+export type Encoding = (typeof encodings)[number];
+
+/** Whose stream an archive holds and what it builds on; `sendParent` null = full. */
+export interface Lineage {
+  readonly snapshot: Identity;
+  readonly sendParent: Identity | null;
+}
+
+/** One send stream in the container. */
+export interface Archive {
+  readonly key: Key;
+  readonly source: Uuid;
+  /** Path of the snapshot relative to the top of the filesystem it was taken on. */
+  readonly path: string;
+  /** As stored. */
+  readonly bytes: number;
+  /** Null when it can be read neither from metadata nor from the stream: an encrypted archive of the Python tool. */
+  readonly lineage: Lineage | null;
+  /** Nanoseconds since the epoch; null when no metadata tells. */
+  readonly otime: bigint | null;
+  readonly otransid: number | null;
+  readonly encoding: Encoding | null;
+  /** Where the parts of its multipart upload end; null when no metadata tells. */
+  readonly partBytes: number | null;
+}
+
+/** An object of an archive's name whose metadata nobody has read yet. `modified`: nanoseconds since the epoch. */
+export interface Unexamined {
+  readonly bytes: number;
+  readonly modified: bigint;
+}
+
+/** What is on this machine and what is in the container, of one source. */
+export interface Inventory {
+  readonly source: Subvolume;
+  /** In creation order. */
+  readonly snapshots: readonly Snapshot[];
+  /** By key: the archive, or that there is one which nobody has examined. */
+  readonly archived: ReadonlyMap<Key, Archive | Unexamined>;
+}
+
+/** Sends one snapshot under one key. */
+export interface UploadStep extends Difference {
+  readonly do: "upload";
+  readonly key: Key;
+}
+
+/** Receives one archive as the snapshot it must turn out to be. */
+export interface ReceiveStep {
+  readonly do: "receive";
+  readonly archive: Archive;
+  readonly expected: Identity;
+}
+
+/** What plan/ needs to know of an object to see which archive it is. Metadata names are lower case, without prefix. */
+export interface ObjectFacts {
+  readonly key: string;
+  readonly bytes: number;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** The archives that lead to a snapshot, the full one first, each one's send parent before it. */
+export type Chain = readonly [Archive, ...Archive[]];
+
+/** Bytes of a send stream, before it is made. */
+export interface Estimate {
+  readonly bytes: number;
+  /** False when it is an upper bound: extents that travel compressed are counted as if they did not. */
+  readonly exact: boolean;
+}
+
+/** What a store can hold in one object. */
+export interface StoreLimits {
+  readonly partsPerUpload: number;
+  readonly minPartBytes: number;
+  readonly maxPartBytes: number;
+}
+
+export type FindingCode =
+  | "NAME_UNUSABLE"
+  | "NAME_REUSED"
+  | "TRUSTED_BY_NAME"
+  | "IDENTITY_SHARED"
+  | "TOO_LARGE"
+  | "CHAIN_BROKEN"
+  | "NOT_AN_ARCHIVE";
+
+/** Damage or doubt, as a value. */
+export interface Finding {
+  readonly code: FindingCode;
+  /** "error": something asked for will not be done. "warning": it goes on. */
+  readonly severity: "error" | "warning";
+  /** Path or key it is about. */
+  readonly subject: string;
+  readonly message: string;
+}
