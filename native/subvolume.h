@@ -1,0 +1,76 @@
+// Subvolumes of a mounted btrfs, through libbtrfsutil (1.2 and later; only names that all of them have).
+// Plain C++: no <napi.h>, no thread of its own. Nothing is opened by the paths that are found, so subvolumes that no
+// mount reaches are told like any other.
+#pragma once
+
+#if !__has_include(<btrfsutil.h>)
+#error "libbtrfsutil's header is missing: apt-get install libbtrfsutil-dev (Debian, Ubuntu), dnf install btrfs-progs-devel (Fedora), apk add btrfs-progs-dev (Alpine), then: npm rebuild"
+#endif
+#include <btrfsutil.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace subvolume {
+
+/** The id of the top level of every btrfs: listing below it lists all there is. */
+inline constexpr uint64_t kTopLevel = 5;
+
+/** Why a call failed: libbtrfsutil's code, errno as it stood right after the call, and the call. */
+struct Failure {
+  enum btrfs_util_error code;
+  int number;
+  const char* call;
+};
+
+/** Nothing when all went well. */
+using Outcome = std::optional<Failure>;
+
+// libbtrfsutil has a function of the same name, hence `struct`.
+using Info = struct btrfs_util_subvolume_info;
+
+struct Listed {
+  /** Relative to the subvolume that was listed; bytes, as the filesystem has them. */
+  std::string path;
+  Info info;
+};
+
+using Uuid = std::array<uint8_t, 16>;
+
+struct Filter {
+  std::optional<Uuid> parent_uuid;
+  std::optional<bool> read_only;
+};
+
+/** Every subvolume below `top` on the filesystem that `path` lies on. `top` itself is not among them. */
+Outcome List(const std::string& path, uint64_t top, const Filter& filter, std::vector<Listed>& listed);
+
+/** Of the subvolume with this id, or for id 0 of the one whose root `path` is. */
+Outcome ReadInfo(const std::string& path, uint64_t id, Info& info);
+
+/** Relative to the top level, in bytes, of the subvolume with this id, or for id 0 of the one whose root `path` is. */
+Outcome ReadPath(const std::string& path, uint64_t id, std::string& found);
+
+Outcome IsSubvolume(const std::string& path, bool& answer);
+
+/** Writes everything of the filesystem that `path` lies on to disk. */
+Outcome Sync(const std::string& path);
+
+/** Fails when other subvolumes lie in it. */
+Outcome Delete(const std::string& path);
+
+bool IsReadOnly(const Info& info);
+
+/** libbtrfsutil's code without its prefix, such as "NOT_SUBVOLUME". */
+const char* CodeName(enum btrfs_util_error code);
+
+/** Such as "ENOENT"; "UNKNOWN" for what these calls do not give. */
+const char* ErrnoName(int number);
+
+/** What happened, as one sentence. */
+std::string Sentence(const Failure& failure, const std::string& path);
+
+}  // namespace subvolume

@@ -1,0 +1,207 @@
+// The kernel's edge: subvolumes, mounts, send and receive. Nothing about containers or objects comes in here.
+// This file loads the native addon and types what it gives; what the records mean is for the others to say. The addon
+// is named nowhere else.
+
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { BackupError } from "../errors.ts";
+
+/** What btrfs knows of one subvolume. Transaction ids and subvolume ids are exact: both stay far below 2^53. */
+export interface RawInfo {
+  readonly id: number;
+  /** Id of the subvolume it lies in; 0 for the top level and for one that is being deleted. */
+  readonly parentId: number;
+  readonly readOnly: boolean;
+  /** Lower-case; null only for a top level made before btrfs-progs 4.16. */
+  readonly uuid: string | null;
+  /** Of the subvolume it is a snapshot of; null when it is no snapshot. */
+  readonly parentUuid: string | null;
+  /** By which it was received; null when it was made here. */
+  readonly receivedUuid: string | null;
+  readonly generation: number;
+  /** Of the last change inside it: for a snapshot, of its source before it was taken. */
+  readonly ctransid: number;
+  /** Of its creation. */
+  readonly otransid: number;
+  /** Of the sender, when received; else 0. */
+  readonly stransid: number;
+  /** Of the end of receiving, when received; else 0. */
+  readonly rtransid: number;
+  /** Nanoseconds since the epoch, as all times here. */
+  readonly ctimeNs: bigint;
+  readonly otimeNs: bigint;
+  readonly rtimeNs: bigint | null;
+}
+
+export interface RawSubvolume extends RawInfo {
+  /** Relative to the subvolume that was listed. */
+  readonly path: string;
+  /** False when the path's bytes are not UTF-8: then U+FFFD stands in `path` for what could not be read. */
+  readonly pathIsExact: boolean;
+}
+
+export interface ListOptions {
+  /**
+   * Id of the subvolume to list below. 5, the default, is the top level: everything, wherever it is mounted; needs
+   * CAP_SYS_ADMIN. 0 is the subvolume that the path is the root of; root is not needed for what may be entered.
+   */
+  readonly top?: number;
+  /** Only snapshots of the subvolume with this UUID. */
+  readonly parentUuid?: string;
+  readonly readOnly?: boolean;
+}
+
+/** How the addon's calls on subvolumes fail; {@link isBtrfsError} recognizes it. The message is a sentence. */
+export interface BtrfsError extends Error {
+  /** Name of the errno, such as "ENOENT". */
+  readonly code: string;
+  /** Negative, as everywhere in Node. */
+  readonly errno: number;
+  /** libbtrfsutil's code without prefix, such as "NOT_BTRFS", "NOT_SUBVOLUME", "SUBVOLUME_NOT_FOUND". */
+  readonly btrfsCode: string;
+  readonly syscall: string;
+  readonly path: string;
+}
+
+/** What the first command of a send stream says. */
+export interface RawIdentity {
+  /** Of the send protocol: 1 or 2. */
+  readonly version: number;
+  readonly kind: "full" | "incremental";
+  /** Name of the snapshot, without directories. */
+  readonly path: Buffer;
+  /** Lower-case; never all zeros. */
+  readonly uuid: string;
+  readonly ctransid: number;
+  /** Of the send parent; null when full. */
+  readonly cloneUuid: string | null;
+  readonly cloneCtransid: number | null;
+}
+
+export interface StreamSummary {
+  /** Null as long as the first command is not read. */
+  readonly identity: RawIdentity | null;
+  /** Read so far. */
+  readonly bytes: number;
+  /** Size of the stream with file data that a `--no-data` stream stands for; of any other, the same as `bytes`. */
+  readonly estimatedBytes: number;
+  /** By name, such as "WRITE"; `bytes` with headers. */
+  readonly commands: Readonly<Record<string, { readonly count: number; readonly bytes: number }>>;
+}
+
+/** Reads a send stream and checks all of it that can be checked. */
+export interface SendStreamChecker {
+  /** The next bytes, as many as there happen to be. @throws Error with a sentence and the `offset`, from then on always */
+  push(bytes: Buffer): void;
+  /** @throws Error unless the last bytes were the END command */
+  finish(): void;
+  summary(): StreamSummary;
+}
+
+interface Addon {
+  listSubvolumes(path: string, options?: ListOptions): Promise<RawSubvolume[]>;
+  subvolumeInfo(path: string, id?: number): Promise<RawInfo>;
+  subvolumePath(path: string, id?: number): Promise<string>;
+  isSubvolume(path: string): Promise<boolean>;
+  syncFilesystem(path: string): Promise<void>;
+  deleteSubvolume(path: string): Promise<void>;
+  peekIdentity(bytes: Buffer): RawIdentity | null;
+  readonly SendStreamChecker: new () => SendStreamChecker;
+  readonly versions: { readonly libbtrfsutil: string; readonly napi: number };
+}
+
+let loaded: Addon | null = null;
+
+/** Loaded at the first use, not with the module: so a machine without it still prints its help, and its error. */
+function addon(): Addon {
+  return (loaded ??= load());
+}
+
+function load(): Addon {
+  const require = createRequire(import.meta.url);
+  try {
+    const findAndLoad = require("node-gyp-build") as (root: string) => Addon;
+    return findAndLoad(packageRoot());
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.split("\n", 1)[0] : String(cause);
+    throw new BackupError("CONFIG", `the native addon cannot be loaded: ${reason}`, {
+      hint:
+        "install python3, make, g++ and libbtrfsutil-dev (Fedora: btrfs-progs-devel, Alpine: btrfs-progs-dev), " +
+        "then: npm rebuild",
+      cause,
+    });
+  }
+}
+
+/** The nearest directory above this file that has the addon's build description, wherever it was compiled to. */
+function packageRoot(): string {
+  const start = dirname(fileURLToPath(import.meta.url));
+  for (let directory = start; directory !== dirname(directory); directory = dirname(directory)) {
+    if (existsSync(join(directory, "binding.gyp"))) return directory;
+  }
+  return start;
+}
+
+/**
+ * Every subvolume of the filesystem that the path lies on, the top level itself not among them; by default with paths
+ * relative to the top level, whatever is mounted. One call on the thread pool; nothing is opened by path.
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function listSubvolumes(path: string, options: ListOptions = {}): Promise<RawSubvolume[]> {
+  return addon().listSubvolumes(path, options);
+}
+
+/**
+ * Of the subvolume with this id (5: the top level), or without id of the one whose root the path is.
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function subvolumeInfo(path: string, id = 0): Promise<RawInfo> {
+  return addon().subvolumeInfo(path, id);
+}
+
+/**
+ * Relative to the top level (empty for it) of the subvolume with this id, or without id of the one whose root the path is.
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function subvolumePath(path: string, id = 0): Promise<string> {
+  return addon().subvolumePath(path, id);
+}
+
+/** False also where there is no btrfs. @throws {@link BtrfsError} when the path does not exist; CONFIG */
+export async function isSubvolume(path: string): Promise<boolean> {
+  return addon().isSubvolume(path);
+}
+
+/** Resolves when everything of the filesystem that the path lies on is on disk. @throws {@link BtrfsError}; CONFIG */
+export async function syncFilesystem(path: string): Promise<void> {
+  return addon().syncFilesystem(path);
+}
+
+/** Fails when other subvolumes lie in it. @throws {@link BtrfsError}; CONFIG */
+export async function deleteSubvolume(path: string): Promise<void> {
+  return addon().deleteSubvolume(path);
+}
+
+export function isBtrfsError(error: unknown): error is BtrfsError {
+  return error instanceof Error && "btrfsCode" in error;
+}
+
+/** @throws CONFIG */
+export function openSendStreamChecker(): SendStreamChecker {
+  return new (addon().SendStreamChecker)();
+}
+
+/**
+ * Whose stream begins like this; null when it is no send stream or too short. 350 bytes are always enough. Its first
+ * command is checked, the rest is not looked at. @throws CONFIG
+ */
+export function peekIdentity(bytes: Buffer): RawIdentity | null {
+  return addon().peekIdentity(bytes);
+}
+
+/** What the addon was compiled with. @throws CONFIG */
+export function addonVersions(): { readonly libbtrfsutil: string; readonly napi: number } {
+  return addon().versions;
+}

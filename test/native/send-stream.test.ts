@@ -1,0 +1,460 @@
+// The send stream's checker: what the kernel really sends passes, in whatever pieces it comes, and nothing else does.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { buffer } from "node:stream/consumers";
+import { after, before, describe, test } from "node:test";
+import { openSendStreamChecker, subvolumeInfo } from "../../src/btrfs/binding.ts";
+import type { StreamSummary } from "../../src/btrfs/binding.ts";
+import { BackupError } from "../../src/errors.ts";
+import { checkedStream, estimateFrom, peekLineage } from "../../src/stream/check.ts";
+import { btrfs, openLoopback, run } from "../support/loopback.ts";
+import type { Loopback } from "../support/loopback.ts";
+import { noBtrfs } from "../support/requirements.ts";
+import { changeTree, makeTree } from "../support/tree.ts";
+
+// ---- streams made by hand
+
+const attribute = {
+  uuid: 1, ctransid: 2, ino: 3, size: 4, ctime: 9, mtime: 10, atime: 11, otime: 12, xattrName: 13, xattrData: 14, path: 15,
+  pathTo: 16, fileOffset: 18, data: 19, cloneUuid: 20, cloneCtransid: 21,
+} as const;
+const command = {
+  subvol: 1, snapshot: 2, mkfile: 3, rename: 9, setXattr: 13, write: 15, utimes: 20, end: 21, updateExtent: 22, fileattr: 24,
+  encodedWrite: 25, enableVerity: 26,
+} as const;
+const uuidA = Buffer.from("00112233445566778899aabbccddeeff", "hex");
+const uuidB = Buffer.from("ffeeddccbbaa99887766554433221100", "hex");
+
+/** Bit by bit, so that it shares nothing with the addon's. */
+function crc32c(bytes: Buffer): number {
+  let crc = 0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
+  }
+  return crc >>> 0;
+}
+
+function header(version: number): Buffer {
+  const bytes = Buffer.from("btrfs-stream\0\0\0\0\0", "latin1");
+  bytes.writeUInt32LE(version, 13);
+  return bytes;
+}
+
+function tlv(type: number, value: Buffer | string): Buffer {
+  const bytes = Buffer.from(value);
+  const head = Buffer.alloc(4);
+  head.writeUInt16LE(type, 0);
+  head.writeUInt16LE(bytes.length, 2);
+  return Buffer.concat([head, bytes]);
+}
+
+function number(value: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(value));
+  return bytes;
+}
+
+/** A command with its right checksum, whatever else is wrong with it. */
+function cmd(type: number, ...attributes: readonly Buffer[]): Buffer {
+  const payload = Buffer.concat(attributes);
+  const bytes = Buffer.concat([Buffer.alloc(10), payload]);
+  bytes.writeUInt32LE(payload.length, 0);
+  bytes.writeUInt16LE(type, 4);
+  bytes.writeUInt32LE(crc32c(bytes), 6);
+  return bytes;
+}
+
+const subvol = cmd(command.subvol, tlv(attribute.path, "s"), tlv(attribute.uuid, uuidA), tlv(attribute.ctransid, number(7)));
+const end = cmd(command.end);
+const path = tlv(attribute.path, "f");
+const mkfile = cmd(command.mkfile, path, tlv(attribute.ino, number(257)));
+const writeOf = (data: Buffer): Buffer =>
+  cmd(command.write, path, tlv(attribute.fileOffset, number(0)), tlv(attribute.data, data));
+
+/** A version 1 stream of these commands between SUBVOL and END. */
+function stream(...commands: readonly Buffer[]): Buffer {
+  return Buffer.concat([header(1), subvol, ...commands, end]);
+}
+
+// ---- reading
+
+/** Null when the stream is good, else what is said of it. */
+function refusal(bytes: Buffer, pieceBytes = bytes.length): string | null {
+  try {
+    check(bytes, pieceBytes);
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** Feeds it in pieces, and what lies after `until` in one. */
+function check(bytes: Buffer, pieceBytes: number, until = bytes.length): StreamSummary {
+  const checker = openSendStreamChecker();
+  for (let at = 0; at < until; at += pieceBytes) checker.push(bytes.subarray(at, Math.min(at + pieceBytes, until)));
+  if (until < bytes.length) checker.push(bytes.subarray(until));
+  checker.finish();
+  return checker.summary();
+}
+
+/** Where each command of a stream starts, and where the last one ends. */
+function borders(bytes: Buffer): readonly number[] {
+  const found = [17];
+  for (let at = 17; at < bytes.length; at += 10 + bytes.readUInt32LE(at)) found.push(at + 10 + bytes.readUInt32LE(at));
+  return found;
+}
+
+async function send(...args: readonly string[]): Promise<Buffer> {
+  const child = spawn("btrfs", ["send", "--quiet", ...args], { stdio: ["ignore", "pipe", "inherit"] });
+  const [bytes, [code]] = await Promise.all([buffer(child.stdout), once(child, "close")]);
+  assert.equal(code, 0);
+  return bytes;
+}
+
+describe("real streams", { skip: noBtrfs() }, () => {
+  let plain: Loopback;
+  let compressed: Loopback;
+  /** Arguments of `btrfs send`, by what they make. */
+  const cases = new Map<string, { readonly args: readonly string[]; readonly exact: boolean }>();
+
+  /** Three snapshots of a tree with one of everything, changed in between; and small ones. */
+  async function populate(top: string): Promise<void> {
+    const tree = join(top, "tree");
+    await btrfs("subvolume", "create", tree);
+    await makeTree(tree, { seed: 11, files: 120, bytes: 12_000_000, zoo: true });
+    const extra = `cd "$1"
+      mkdir many; for i in $(seq 300); do head -c $((5 * i)) /dev/urandom > "many/$i"; done
+      for size in 0 1 49151 49152 49153 131071 131072 131073 262144; do head -c $size /dev/urandom > "size-$size"; done
+      truncate -s 1G sparse; printf x | dd of=sparse bs=1 seek=500000000 conv=notrunc status=none
+      fallocate -l 8M prealloc; printf data | dd of=prealloc conv=notrunc status=none
+      head -c 3000000 /dev/urandom > origin; cp --reflink=always origin clone
+      cp --reflink=always origin half; printf changed | dd of=half bs=4096 seek=7 conv=notrunc status=none
+      head -c 4000000 /dev/urandom > punched; head -c 4000000 /dev/zero | tr '\\0' 'z' > zeroed`;
+    await run("sh", "-ec", extra, "sh", tree);
+    await btrfs("subvolume", "snapshot", "-r", tree, join(top, "one"));
+    await changeTree(tree, 12);
+    const changes = `cd "$1"
+      fallocate --punch-hole --offset 65536 --length 2000000 punched
+      fallocate --zero-range --offset 4096 --length 1000000 zeroed
+      truncate -s 1000 size-262144; truncate -s 300000 size-131073
+      rm -r many; mv origin renamed; setfattr -n user.new -v value half 2>/dev/null || chmod 600 half
+      cp --reflink=always clone again`;
+    await run("sh", "-ec", changes, "sh", tree);
+    await btrfs("subvolume", "snapshot", "-r", tree, join(top, "two"));
+    await btrfs("subvolume", "snapshot", "-r", tree, join(top, "same"));
+    await btrfs("filesystem", "sync", top);
+  }
+
+  function addCases(top: string, name: string, compressedData: boolean): void {
+    const lineages: Record<string, readonly string[]> = {
+      full: [join(top, "one")],
+      incremental: ["-p", join(top, "one"), join(top, "two")],
+      "incremental without changes": ["-p", join(top, "two"), join(top, "same")],
+    };
+    for (const [lineage, args] of Object.entries(lineages)) {
+      for (const proto of ["1", "2"]) cases.set(`${name}, version ${proto}, ${lineage}`, { args: ["--proto", proto, ...args], exact: true });
+      if (compressedData) cases.set(`${name}, as compressed, ${lineage}`, { args: ["--compressed-data", ...args], exact: false });
+    }
+  }
+
+  before(async () => {
+    [plain, compressed] = await Promise.all([
+      openLoopback({ sizeBytes: 2 ** 30 }),
+      openLoopback({ sizeBytes: 2 ** 30, mountOptions: "compress-force=lzo" }),
+    ]);
+    await populate(plain.mountPoint);
+    await populate(compressed.mountPoint);
+    addCases(plain.mountPoint, "plain", false);
+    addCases(compressed.mountPoint, "lzo", true);
+  });
+  after(async () => {
+    await plain.close();
+    await compressed.close();
+  });
+
+  test("pass in pieces of any size, with one and the same summary", async () => {
+    for (const [name, { args }] of cases) {
+      const bytes = await send(...args);
+      const whole = check(bytes, bytes.length);
+      assert.equal(whole.bytes, bytes.length, name);
+      assert.equal(whole.estimatedBytes, bytes.length, name);
+      const counted = Object.values(whole.commands).reduce((sum, each) => sum + each.bytes, 17);
+      assert.equal(counted, bytes.length, name);
+      assert.equal(Object.values(whole.commands).reduce((sum, each) => sum + each.count, 0), borders(bytes).length - 1, name);
+      for (const pieceBytes of [4096, 65536, 2 ** 20]) assert.deepEqual(check(bytes, pieceBytes), whole, name);
+      for (const pieceBytes of [1, 7]) assert.deepEqual(check(bytes, pieceBytes, 2 ** 20), whole, name);
+    }
+  });
+
+  test("a --no-data stream tells the size of the real one, to the byte", async () => {
+    for (const [name, { args, exact }] of cases) {
+      const real = await send(...args);
+      const estimate = await estimateFrom(Readable.from([await send("--no-data", ...args)]));
+      if (exact) assert.equal(estimate.bytes, real.length, name);
+      else assert.equal(estimate.upperBound >= real.length, true, `${name}: ${estimate.upperBound} for ${real.length}`);
+      assert.equal(estimate.proto, name.includes("version 1") ? 1 : 2);
+      assert.deepEqual(estimate.lineage, peekLineage(real.subarray(0, 350)));
+    }
+  });
+
+  test("many tiny files, sent as compressed, can be larger than with --proto 2 alone, but not than the upper bound", async () => {
+    const tiny = join(compressed.mountPoint, "tiny");
+    await btrfs("subvolume", "create", tiny);
+    await run("sh", "-ec", `cd "$1"; for i in $(seq 200); do head -c $((i + 50)) /dev/urandom > $i; printf %40s >> $i; done`, "sh", tiny);
+    await btrfs("subvolume", "snapshot", "-r", tiny, `${tiny}-snapshot`);
+    const real = await send("--compressed-data", `${tiny}-snapshot`);
+    const estimate = await estimateFrom(Readable.from([await send("--compressed-data", "--no-data", `${tiny}-snapshot`)]));
+    assert.equal(real.length > estimate.bytes && real.length <= estimate.upperBound, true);
+  });
+
+  test("the first bytes tell whose stream it is", async () => {
+    for (const top of [plain.mountPoint, compressed.mountPoint]) {
+      const [one, two] = [await subvolumeInfo(join(top, "one")), await subvolumeInfo(join(top, "two"))];
+      const expected = { uuid: two.uuid, ctransid: two.ctransid, sendParent: { uuid: one.uuid, ctransid: one.ctransid } };
+      const bytes = await send("-p", join(top, "one"), join(top, "two"));
+      assert.deepEqual(peekLineage(bytes.subarray(0, 350)), expected);
+      assert.deepEqual(peekLineage(await send(join(top, "one"))), { uuid: one.uuid, ctransid: one.ctransid, sendParent: null });
+    }
+  });
+
+  test("a name of 255 bytes still lies within the first 350", async () => {
+    const name = join(plain.mountPoint, "n".repeat(255));
+    await btrfs("subvolume", "snapshot", "-r", join(plain.mountPoint, "one"), name);
+    const bytes = await send("--no-data", "-p", join(plain.mountPoint, "two"), name);
+    assert.equal(peekLineage(bytes.subarray(0, 350))?.sendParent === null, false);
+    assert.equal(peekLineage(bytes.subarray(0, 17 + 78 + 254)), null);
+  });
+
+  for (const proto of [1, 2]) {
+    test(`version ${proto}: any flipped bit, any cut, any byte more is refused`, async () => {
+      const tree = join(plain.mountPoint, `small-${proto}`);
+      await btrfs("subvolume", "create", tree);
+      await mkdir(join(tree, "directory"));
+      await run("sh", "-ec", `cd "$1"; head -c 700 /dev/urandom > file; ln -s file link; setfattr -n user.a -v b file || true`, "sh", tree);
+      await btrfs("subvolume", "snapshot", "-r", tree, `${tree}-snapshot`);
+      const bytes = await send("--proto", String(proto), `${tree}-snapshot`);
+      assert.equal(refusal(bytes), null);
+      for (let at = 0; at < bytes.length; at++) {
+        for (let bit = 0; bit < 8; bit++) {
+          const damaged = Buffer.from(bytes);
+          damaged.writeUInt8(bytes.readUInt8(at) ^ (1 << bit), at);
+          assert.notEqual(refusal(damaged), null, `bit ${bit} of byte ${at}`);
+          assert.notEqual(refusal(damaged, 13), null, `bit ${bit} of byte ${at} in pieces`);
+        }
+        assert.notEqual(refusal(bytes.subarray(0, at)), null, `cut at ${at}`);
+        assert.notEqual(refusal(Buffer.concat([bytes.subarray(0, at), Buffer.alloc(1), bytes.subarray(at)])), null, `more at ${at}`);
+        assert.notEqual(refusal(Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + 1)])), null, `less at ${at}`);
+      }
+      for (const border of borders(bytes)) {
+        for (const zeros of [1, 10, 5000]) {
+          const stuffed = Buffer.concat([bytes.subarray(0, border), Buffer.alloc(zeros), bytes.subarray(border)]);
+          assert.notEqual(refusal(stuffed), null, `${zeros} zeros at ${border}`);
+        }
+      }
+      assert.notEqual(refusal(Buffer.concat([bytes, end])), null);
+      assert.notEqual(refusal(Buffer.concat([bytes, bytes])), null);
+    });
+  }
+
+  test("a stream that says the other version than it is written in is refused", async () => {
+    for (const [name, { args }] of cases) {
+      const bytes = await send(...args);
+      bytes.writeUInt32LE(3 - bytes.readUInt32LE(13), 13);
+      // Two snapshots without a difference: SNAPSHOT and END say the same in both versions.
+      if (borders(bytes).length === 3) assert.equal(refusal(bytes), null, name);
+      else assert.notEqual(refusal(bytes), null, name);
+    }
+  });
+
+  test("through the pipeline: the same bytes, and an end only after all is checked", async () => {
+    const bytes = await send(join(plain.mountPoint, "one"));
+    const summaries: StreamSummary[] = [];
+    const child = spawn("btrfs", ["send", "--quiet", join(plain.mountPoint, "one")], { stdio: ["ignore", "pipe", "inherit"] });
+    const passed = await buffer(checkedStream(child.stdout, { onSummary: (summary) => summaries.push(summary) }));
+    assert.equal(passed.equals(bytes), true);
+    assert.deepEqual(summaries, [check(bytes, bytes.length)]);
+  });
+});
+
+describe("streams made by hand", () => {
+  test("as made here they are good", () => {
+    const snapshot = cmd(
+      command.snapshot, tlv(attribute.path, "s"), tlv(attribute.uuid, uuidA), tlv(attribute.ctransid, number(9)),
+      tlv(attribute.cloneUuid, uuidB), tlv(attribute.cloneCtransid, number(8)),
+    );
+    assert.equal(refusal(stream(mkfile, writeOf(Buffer.alloc(49152)))), null);
+    const summary = check(Buffer.concat([header(1), snapshot, end]), 5);
+    assert.deepEqual(summary, {
+      identity: {
+        version: 1, kind: "incremental", path: Buffer.from("s"), uuid: "00112233-4455-6677-8899-aabbccddeeff", ctransid: 9,
+        cloneUuid: "ffeeddcc-bbaa-9988-7766-554433221100", cloneCtransid: 8,
+      },
+      bytes: 17 + 79 + 10,
+      estimatedBytes: 17 + 79 + 10,
+      commands: { SNAPSHOT: { count: 1, bytes: 79 }, END: { count: 1, bytes: 10 } },
+    });
+  });
+
+  test("what is wrong is said, and where", () => {
+    const at = 17 + subvol.length;
+    const subvolWith = (name: string, uuid: Buffer, ctransid: Buffer): Buffer =>
+      cmd(command.subvol, tlv(attribute.path, name), tlv(attribute.uuid, uuid), tlv(attribute.ctransid, ctransid));
+    const alone = (first: Buffer): Buffer => Buffer.concat([header(1), first, end]);
+    const v2 = (...commands: readonly Buffer[]): Buffer => Buffer.concat([header(2), subvol, ...commands, end]);
+    const wrong: ReadonlyArray<readonly [Buffer, string]> = [
+      [Buffer.alloc(0), "there is nothing at byte 0"],
+      [Buffer.from("btrfs"), "the end comes inside the header, at byte 5"],
+      [Buffer.from("age-encryption.org/v1\n"), "there is no btrfs send header at byte 0"],
+      [header(1), "the end comes without an END command at byte 17"],
+      [Buffer.concat([header(3), subvol, end]), "protocol version 3 is not known here (only 1 and 2), at byte 0"],
+      [Buffer.concat([header(0), subvol, end]), "protocol version 0 is not known here (only 1 and 2), at byte 0"],
+      [Buffer.concat([header(1), subvol]), `the end comes without an END command at byte ${at}`],
+      [stream().subarray(0, -1), `the end comes inside the command at byte ${at}`],
+      [Buffer.concat([stream(), Buffer.alloc(1)]), `there is something after the END command at byte ${at + 10}`],
+      [Buffer.concat([stream(), end]), `there is something after the END command at byte ${at + 10}`],
+      [Buffer.concat([stream(), stream()]), `there is something after the END command at byte ${at + 10}`],
+      [alone(mkfile), "a start without SUBVOL or SNAPSHOT in the MKFILE command at byte 17"],
+      [Buffer.concat([header(1), end]), "a start without SUBVOL or SNAPSHOT in the END command at byte 17"],
+      [stream(subvol), `a second snapshot starts in the SUBVOL command at byte ${at}`],
+      [stream(Buffer.alloc(10)), `unknown command 0 at byte ${at}`],
+      [stream(cmd(99)), `unknown command 99 at byte ${at}`],
+      [stream(cmd(command.fileattr, path)), `unknown command ${command.fileattr} at byte ${at}`],
+      [v2(cmd(command.enableVerity, path)), `unknown command ${command.enableVerity} at byte ${at}`],
+      [stream(cmd(command.end, path)), `unexpected attribute 15 in the END command at byte ${at}`],
+      [stream(cmd(command.mkfile)), `missing attribute 15 in the MKFILE command at byte ${at}`],
+      [stream(cmd(command.rename, path)), `missing attribute 16 in the RENAME command at byte ${at}`],
+      [stream(cmd(command.mkfile, path, path)), `repeated attribute 15 in the MKFILE command at byte ${at}`],
+      [stream(cmd(command.mkfile, path, tlv(0, ""))), `unexpected attribute 0 in the MKFILE command at byte ${at}`],
+      [stream(cmd(command.mkfile, path, tlv(40, ""))), `unexpected attribute 40 in the MKFILE command at byte ${at}`],
+      [stream(cmd(command.mkfile, path, Buffer.alloc(3))), `an attribute is cut short in the MKFILE command at byte ${at}`],
+      [stream(cmd(command.mkfile, path.subarray(0, 4))), `wrong length of attribute 15 in the MKFILE command at byte ${at}`],
+      [stream(cmd(command.mkfile, path, tlv(attribute.ino, "1234567"))), `wrong length of attribute 3 in the MKFILE command at byte ${at}`],
+      [stream(cmd(command.mkfile, tlv(attribute.path, "p".repeat(4097)))), `wrong length of attribute 15 in the MKFILE command at byte ${at}`],
+      [stream(cmd(command.setXattr, path, tlv(attribute.xattrName, ""), tlv(attribute.xattrData, ""))), `wrong length of attribute 13 in the SET_XATTR command at byte ${at}`],
+      [stream(cmd(command.write, path, tlv(attribute.data, "data"), tlv(attribute.fileOffset, number(0)))), `wrong length of attribute 19 in the WRITE command at byte ${at}`],
+      [stream(writeOf(Buffer.alloc(65535))), `impossible length in the WRITE command at byte ${at}`],
+      [v2(cmd(command.write, path, tlv(attribute.fileOffset, number(0)), Buffer.alloc(192 << 10))), `impossible length in the WRITE command at byte ${at}`],
+      [alone(subvolWith("", uuidA, number(7))), "an impossible name in the SUBVOL command at byte 17"],
+      [alone(subvolWith("a/b", uuidA, number(7))), "an impossible name in the SUBVOL command at byte 17"],
+      [alone(subvolWith("n".repeat(256), uuidA, number(7))), "an impossible name in the SUBVOL command at byte 17"],
+      [alone(subvolWith("s", Buffer.alloc(16), number(7))), "a UUID of zeros in the SUBVOL command at byte 17"],
+      [alone(subvolWith("s", uuidA, Buffer.alloc(8, 255))), "an impossibly high transaction id in the SUBVOL command at byte 17"],
+    ];
+    for (const [bytes, sentence] of wrong) {
+      for (const pieceBytes of [1, 5, 100, Math.max(1, bytes.length)]) {
+        assert.equal(refusal(bytes, pieceBytes), `${sentence} of the send stream`);
+      }
+    }
+  });
+
+  test("what cannot be seen: whole commands missing, doubled, or in another order", () => {
+    const rename = cmd(command.rename, path, tlv(attribute.pathTo, "g"));
+    for (const commands of [[mkfile, rename], [rename, mkfile], [mkfile], [mkfile, mkfile, rename]]) {
+      assert.equal(refusal(stream(...commands)), null);
+    }
+  });
+
+  test("file data of version 2 has no length of its own", () => {
+    const bare = (data: Buffer): Buffer => Buffer.concat([Buffer.from([attribute.data, 0]), data]);
+    const write = cmd(command.write, path, tlv(attribute.fileOffset, number(0)), bare(Buffer.alloc(131072, 5)));
+    const bytes = Buffer.concat([header(2), subvol, write, end]);
+    for (const pieceBytes of [1, 4000, 5000, bytes.length]) assert.equal(refusal(bytes, pieceBytes), null);
+    const nothing = cmd(command.write, path, tlv(attribute.fileOffset, number(0)), bare(Buffer.alloc(0)));
+    assert.equal(refusal(Buffer.concat([header(2), subvol, nothing, end])), null);
+  });
+
+  test("sizes of UPDATE_EXTENT around the borders of WRITE", () => {
+    for (const [version, max, around] of [[1, 49152, 31], [2, 131072, 29]] as const) {
+      for (const [size, writes] of [[0, 0], [1, 1], [max, 1], [max + 1, 2], [10 * max, 10], [2 ** 40 + 1, Math.floor(2 ** 40 / max) + 1]] as const) {
+        const extent = cmd(command.updateExtent, path, tlv(attribute.fileOffset, number(0)), tlv(attribute.size, number(size)));
+        const summary = check(Buffer.concat([header(version), subvol, extent, end]), 50);
+        assert.equal(summary.estimatedBytes, 17 + subvol.length + size + writes * around + 10);
+      }
+    }
+  });
+
+  test("once refused, it stays refused, with the same words", () => {
+    const checker = openSendStreamChecker();
+    assert.throws(() => checker.push(stream(cmd(99))), { message: /unknown command 99/, offset: 17 + subvol.length });
+    assert.throws(() => checker.push(stream()), /unknown command 99/);
+    assert.throws(() => checker.finish(), /unknown command 99/);
+    const ended = openSendStreamChecker();
+    ended.push(stream());
+    ended.finish();
+    ended.finish();
+    assert.throws(() => ended.push(Buffer.alloc(1)), /after the END/);
+  });
+
+  test("a peek at something else gives nothing", () => {
+    for (const bytes of [Buffer.alloc(0), Buffer.alloc(400), Buffer.from("age-encryption.org/v1\n-> X25519"), header(1)]) {
+      assert.equal(peekLineage(bytes), null);
+    }
+    const damaged = stream();
+    damaged.writeUInt8(damaged.readUInt8(60) ^ 1, 60);
+    assert.equal(peekLineage(damaged), null);
+    assert.deepEqual(peekLineage(stream().subarray(0, 17 + subvol.length))?.ctransid, 7);
+  });
+});
+
+describe("the checker as a stage", () => {
+  const good = stream(mkfile, writeOf(Buffer.alloc(40000, 1)));
+
+  /** All that could be read, and how it went on. */
+  async function outcome(readable: Readable): Promise<{ readonly bytes: number; readonly error: unknown }> {
+    let bytes = 0;
+    try {
+      for await (const chunk of readable as AsyncIterable<Buffer>) bytes += chunk.length;
+      return { bytes, error: null };
+    } catch (error) {
+      return { bytes, error };
+    }
+  }
+
+  test("damage destroys it and its source, with the code and the subject asked for", async () => {
+    const bytes = Buffer.from(good);
+    bytes.writeUInt8(9, 100);
+    const source = Readable.from([bytes.subarray(0, 50), bytes.subarray(50)]);
+    const options = { code: "ARCHIVE_DAMAGED", subject: "archive x", onSummary: () => assert.fail("a summary of damage") } as const;
+    const { bytes: read, error } = await outcome(checkedStream(source, options));
+    assert.equal(read <= 50, true);
+    assert.ok(error instanceof BackupError);
+    assert.equal(error.code, "ARCHIVE_DAMAGED");
+    assert.match(error.message, /^archive x is damaged: wrong checksum in the WRITE command at byte \d+ of the send stream$/);
+    assert.equal(source.destroyed, true);
+  });
+
+  test("a source that just ends is damage too", async () => {
+    for (const cut of [0, 10, 17, good.length - 10, good.length - 1]) {
+      const { error } = await outcome(checkedStream(Readable.from([good.subarray(0, cut)])));
+      assert.equal(error instanceof BackupError && error.code, "SEND_FAILED", `cut at ${cut}`);
+      await assert.rejects(estimateFrom(Readable.from([good.subarray(0, cut)])), { code: "SEND_FAILED" });
+    }
+  });
+
+  test("a source that fails passes its own error on, even after END", async () => {
+    const failure = new BackupError("SEND_FAILED", "btrfs send exited with 1");
+    const failing = (): Readable =>
+      Readable.from((async function* () {
+        yield good;
+        await Promise.resolve();
+        throw failure;
+      })());
+    assert.equal((await outcome(checkedStream(failing()))).error, failure);
+    await assert.rejects(estimateFrom(failing()), failure);
+  });
+
+  test("who stops reading stops the source", async () => {
+    const source = new Readable({ read: () => undefined });
+    source.push(good.subarray(0, 100));
+    const checked = checkedStream(source);
+    await once(checked, "readable");
+    checked.destroy();
+    await new Promise((resolve) => source.once("close", resolve));
+  });
+});
