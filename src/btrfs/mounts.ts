@@ -1,0 +1,175 @@
+import { isUtf8 } from "node:buffer";
+import { constants, open, readFile, type FileHandle } from "node:fs/promises";
+import { BackupError } from "../errors.ts";
+import { subvolumeInfo } from "./binding.ts";
+import { openPrivateMount, type PrivateMount } from "./private-mount.ts";
+
+/** One mount, as proc(5) tells it. */
+export interface Mount {
+  readonly id: number;
+  /** "major:minor" of the superblock. Not what stat(2) gives, which on btrfs is another one for each subvolume. */
+  readonly device: string;
+  /** What of the filesystem is mounted: "/" for its top, "/@home", or any directory for a bind mount. */
+  readonly root: string;
+  readonly mountPoint: string;
+  readonly filesystem: string;
+  /** Mostly a block device. */
+  readonly source: string;
+}
+
+/** A subvolume, by what is known of it without a path. */
+export interface Place {
+  readonly id: number;
+  /** Relative to the top of its filesystem. */
+  readonly path: string;
+}
+
+/** Where places were found: all through one mount, as `btrfs send -p` demands. */
+export interface Reach {
+  /** In the order of the places. */
+  readonly paths: readonly string[];
+  /** What to put in front of a program and its arguments so that these paths are valid for it; mostly nothing. */
+  readonly enter: readonly string[];
+}
+
+export interface Mounts {
+  /** @throws SEND_FAILED when no mount leads there and none can be made, CONFIG when a program for it is missing */
+  reach(places: readonly Place[], signal: AbortSignal): Promise<Reach>;
+  /** Undoes the private mount, if there is one. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+/** The mounts as one process sees them. */
+export interface View {
+  readonly mountInfo: string;
+  /** Stands before a path of that process to make it a path of ours. */
+  readonly root: string;
+  readonly enter: readonly string[];
+}
+
+const ownView: View = { mountInfo: "/proc/self/mountinfo", root: "", enter: [] };
+
+/** Every subvolume's root directory has this inode number. */
+const SUBVOLUME_INODE = 256n;
+
+/** The mounts of the filesystem that `path` lies on. Looked at anew for each question, because mounts come and go. */
+export function openMounts(path: string): Mounts {
+  let privately: Promise<PrivateMount> | null = null;
+  return {
+    reach: async (places, signal) => {
+      const mounts = await readMountsOf(path);
+      const reach = await findReach(mounts, places, ownView);
+      if (reach !== null) return reach;
+      // Made once, then shared: every subvolume of the filesystem is in it.
+      const { view } = await (privately ??= openPrivateMount(mounts, signal));
+      const device = mounts[0]?.device;
+      const inside = (await readMounts(view)).filter((mount) => mount.device === device);
+      const privateReach = await findReach(inside, places, view);
+      if (privateReach !== null) return privateReach;
+      throw new BackupError("SEND_FAILED", `${places.map((place) => place.path).join(" or ")} is gone`);
+    },
+    close: async () => {
+      const opened = await privately?.catch(() => null);
+      await opened?.close();
+    },
+  };
+}
+
+/**
+ * The lines of a mountinfo file. Lines that name what is deleted or not UTF-8 are left out: what lies there cannot be
+ * named to another program.
+ */
+export function parseMountInfo(content: Buffer): Mount[] {
+  return content.toString("latin1").split("\n").flatMap(parseMount);
+}
+
+/** Where a subvolume appears in a mount if nothing hides it; null when that mount does not show it. */
+export function pathThrough(mount: Mount, place: Place): string | null {
+  const path = `/${place.path}`;
+  const root = mount.root === "/" ? "" : mount.root;
+  if (path !== root && !path.startsWith(`${root}/`)) return null;
+  const inside = path.slice(root.length).replace(/^\/$/, "");
+  return mount.mountPoint === "/" ? inside || "/" : mount.mountPoint + inside;
+}
+
+/** The fields of proc_pid_mountinfo(5), of which some before " - " are optional and not looked at. */
+function parseMount(line: string): Mount[] {
+  const [before, after] = line.split(" - ", 2);
+  const [id, , device, root, mountPoint] = before?.split(" ").map(unescapeField) ?? [];
+  const [filesystem, source] = after?.split(" ").map(unescapeField) ?? [];
+  if (!id || !device || !root || !mountPoint || !filesystem || !source || root.endsWith("//deleted")) return [];
+  return [{ id: Number(id), device, root, mountPoint, filesystem, source }];
+}
+
+/** Spaces and the like stand as three octal digits. Null for bytes that are not UTF-8. */
+function unescapeField(field: string): string | null {
+  const bytes = Buffer.from(
+    field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))),
+    "latin1",
+  );
+  return isUtf8(bytes) ? bytes.toString("utf8") : null;
+}
+
+async function readMounts({ mountInfo }: View): Promise<Mount[]> {
+  return parseMountInfo(await readFile(mountInfo)).filter(({ filesystem }) => filesystem === "btrfs");
+}
+
+/** Every mount of the filesystem that a path lies on. */
+async function readMountsOf(path: string): Promise<Mount[]> {
+  const handle = await open(path, constants.O_RDONLY).catch((cause: unknown) => {
+    throw new BackupError("SEND_FAILED", `${path} cannot be opened any more`, { cause });
+  });
+  try {
+    const mounts = await readMounts(ownView);
+    const id = await mountIdOf(handle);
+    const device = mounts.find((mount) => mount.id === id)?.device;
+    if (device !== undefined) return mounts.filter((mount) => mount.device === device);
+    throw new BackupError("SEND_FAILED", `the mount that ${path} lies on is not to be seen in ${ownView.mountInfo}`, {
+      hint: "run outside of the chroot",
+    });
+  } finally {
+    await handle.close();
+  }
+}
+
+async function findReach(mounts: readonly Mount[], places: readonly Place[], view: View): Promise<Reach | null> {
+  for (const mount of mounts) {
+    const paths = await pathsThrough(mount, places, view);
+    if (paths !== null) return { paths, enter: view.enter };
+  }
+  return null;
+}
+
+/** The paths of all places through one mount, each of them looked at; null when it does not show them all. */
+async function pathsThrough(mount: Mount, places: readonly Place[], view: View): Promise<string[] | null> {
+  const paths: string[] = [];
+  for (const place of places) {
+    const path = pathThrough(mount, place);
+    if (path === null || !(await leadsTo(view.root + path, mount, place))) return null;
+    paths.push(path);
+  }
+  return paths;
+}
+
+/** Another mount may lie on top of the way, another directory of the same name in its place. */
+async function leadsTo(path: string, mount: Mount, place: Place): Promise<boolean> {
+  const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
+  const handle = await open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW).catch(() => null);
+  if (handle === null) return false;
+  try {
+    if ((await handle.stat({ bigint: true })).ino !== SUBVOLUME_INODE) return false;
+    if ((await mountIdOf(handle)) !== mount.id) return false;
+    return (await subvolumeInfo(`/proc/self/fd/${handle.fd}`)).id === place.id;
+  } catch {
+    return false;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Of an open file; proc_pid_fdinfo(5). */
+async function mountIdOf(handle: FileHandle): Promise<number | null> {
+  const info = await readFile(`/proc/self/fdinfo/${handle.fd}`, "utf8");
+  const id = /^mnt_id:\s*(\d+)$/m.exec(info)?.[1];
+  return id === undefined ? null : Number(id);
+}

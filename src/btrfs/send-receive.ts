@@ -1,0 +1,89 @@
+import { BackupError, type FailureCode } from "../errors.ts";
+import type { SendProto } from "../plan/model.ts";
+import { runToEnd, type Command, type Ending } from "../stream/process.ts";
+import type { Reach } from "./mounts.ts";
+
+/** How streams are made. */
+export interface SendMode {
+  readonly sendProto: SendProto;
+  /** Extents that are stored compressed travel compressed; protocol 2 only. */
+  readonly compressedData: boolean;
+}
+
+/**
+ * `btrfs send` of the first place reached, as the difference to the second if there is one.
+ * @param noData - leave the file data out: the same commands, with lengths in the place of data
+ */
+export function sendCommand({ paths, enter }: Reach, mode: SendMode, noData: boolean): Command {
+  const [snapshot = "", sendParent] = paths;
+  // Protocol 1 is what every version makes unasked, and btrfs-progs before 5.19 does not know the option.
+  const proto = mode.sendProto === 1 ? [] : ["--proto", String(mode.sendProto)];
+  const compressed = mode.compressedData ? ["--compressed-data"] : [];
+  const lengthsOnly = noData ? ["--no-data"] : [];
+  const difference = sendParent === undefined ? [] : ["-p", sendParent];
+  const send = ["btrfs", "send", "-q", ...proto, ...compressed, ...lengthsOnly, ...difference, snapshot];
+  const [program = "btrfs", ...args] = [...enter, ...send];
+  return { program, args, failure: (ending) => toFailure("SEND_FAILED", `btrfs send of ${snapshot}`, ending) };
+}
+
+/**
+ * `btrfs receive` into a directory: in a chroot of it (-C), because a stream can name paths outside; and never with
+ * `-E 0`, by which btrfs-progs 6.2 loops for ever where a stream ends too early.
+ */
+export function receiveCommand(directory: string): Command {
+  const failure = (ending: Ending): BackupError => toFailure("RECEIVE_FAILED", `btrfs receive in ${directory}`, ending);
+  return { program: "btrfs", args: ["receive", "-q", "-C", directory], failure };
+}
+
+/** What `btrfs send` prints of its options. @throws CONFIG when there is no such program, ABORTED */
+export function readSendOptions(signal: AbortSignal): Promise<string> {
+  const failure = (ending: Ending): BackupError => toFailure("SEND_FAILED", "btrfs send --help", ending);
+  return runToEnd({ program: "btrfs", args: ["send", "--help"], failure }, signal);
+}
+
+interface Refusal {
+  /** In what btrfs-progs 6.2 to 6.19 say on their standard error, in English. */
+  readonly pattern: RegExp;
+  readonly code?: FailureCode;
+  readonly meaning: string;
+  readonly hint?: string;
+}
+
+/** What is said plainer than the programs say it. */
+const refusals: readonly Refusal[] = [
+  {
+    pattern: /Operation not permitted|Permission denied/,
+    code: "NO_PRIVILEGE",
+    meaning: "it is not permitted",
+    hint: "it needs root or CAP_SYS_ADMIN; in a container, root alone is not enough",
+  },
+  {
+    pattern: /send ioctl failed with -5\b/,
+    meaning: "the disk did not give back what was written to it",
+    hint: "dmesg names the file; `btrfs scrub` tells how much is damaged",
+  },
+  { pattern: /No space left on device|Disk quota exceeded/, meaning: "the filesystem is full" },
+  {
+    pattern: /parent subvol is not reachable/,
+    meaning: "the snapshot that it builds on lies outside of what is mounted there",
+    hint: "mount the top level of the filesystem (subvolid=5) and restore into a directory of that mount",
+  },
+  {
+    pattern: /cannot find parent subvolume/,
+    meaning: "the snapshot that it builds on is not on this filesystem",
+    hint: "restore that one first",
+  },
+  { pattern: /Read-only file system/, meaning: "it is mounted or set read-only" },
+  { pattern: /is not read-only/, meaning: "a snapshot that was read-only has been made writable" },
+];
+
+function toFailure(code: FailureCode, what: string, { how, stderr }: Ending): BackupError {
+  const context = { ending: how, stderr };
+  const refusal = refusals.find(({ pattern }) => pattern.test(stderr));
+  if (refusal !== undefined) {
+    const { meaning, hint } = refusal;
+    return new BackupError(refusal.code ?? code, `${what} failed: ${meaning}`, { hint, context });
+  }
+  const lastLine = stderr.split("\n").at(-1)?.replace(/^ERROR: /, "") ?? "";
+  return new BackupError(code, `${what} ${how}${lastLine === "" ? "" : `: ${lastLine}`}`, { context });
+}

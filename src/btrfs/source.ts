@@ -1,0 +1,89 @@
+import { readFile } from "node:fs/promises";
+import { pipeline, type Readable } from "node:stream";
+import type { SnapshotSource } from "../operations/edges.ts";
+import { streamIdentity, type Difference, type Estimate, type SendProto } from "../plan/model.ts";
+import { checkedStream, estimateFrom } from "../stream/check.ts";
+import { readFrom } from "../stream/process.ts";
+import { syncFilesystem } from "./binding.ts";
+import { sentStage } from "./head.ts";
+import { openMounts, type Mounts, type Reach } from "./mounts.ts";
+import { readSendOptions, sendCommand, type SendMode } from "./send-receive.ts";
+import { listSnapshots, readSubvolume, translated } from "./subvolumes.ts";
+
+export interface SourceOptions {
+  /** Null: the newest that the kernel and btrfs-progs both know. */
+  readonly sendProto: SendProto | null;
+  /** Whether extents stored compressed travel compressed. Absent or null: where the protocol allows. */
+  readonly compressedData?: boolean | null | undefined;
+}
+
+/**
+ * The snapshots of the subvolume whose root a path is.
+ * @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, CONFIG when btrfs-progs are missing, USAGE when there is nothing
+ */
+export async function openSource(path: string, options: SourceOptions, signal: AbortSignal): Promise<SnapshotSource> {
+  // Before anything else, because it tells best what is wrong with the path.
+  await readSubvolume(path);
+  const mode = await chooseMode(options, signal);
+  const mounts = openMounts(path);
+  return {
+    ...mode,
+    list: async () => {
+      // A subvolume that was made read-only a moment ago shows its final ctransid only once it is written out.
+      await translated(path, () => syncFilesystem(path));
+      const source = await readSubvolume(path);
+      return { source, snapshots: await listSnapshots(path, { parentUuid: source.uuid }) };
+    },
+    estimate: (difference, stop) => estimate(difference, mounts, mode, stop),
+    send: (difference, stop) => send(difference, mounts, mode, stop),
+    close: () => mounts.close(),
+  };
+}
+
+/** @throws CONFIG when btrfs-progs are missing */
+async function chooseMode(options: SourceOptions, signal: AbortSignal): Promise<SendMode> {
+  const help = await readSendOptions(signal);
+  const known = /--proto\b/.test(help) && (await kernelProtocol()) >= 2 ? 2 : 1;
+  const sendProto = options.sendProto ?? known;
+  const compressedData = options.compressedData ?? /--compressed-data\b/.test(help);
+  return { sendProto, compressedData: sendProto === 2 && compressedData };
+}
+
+/** Kernels that do not tell know version 1. */
+async function kernelProtocol(): Promise<number> {
+  const version = await readFile("/sys/fs/btrfs/features/send_stream_version", "utf8").catch(() => "1");
+  return Number.parseInt(version, 10);
+}
+
+async function estimate(
+  difference: Difference,
+  mounts: Mounts,
+  mode: SendMode,
+  signal: AbortSignal,
+): Promise<Estimate> {
+  const reach = await reachBoth(difference, mounts, signal);
+  const { bytes, upperBound } = await estimateFrom(readFrom(sendCommand(reach, mode, true), signal));
+  return mode.compressedData ? { bytes: upperBound, exact: false } : { bytes, exact: true };
+}
+
+function send(difference: Difference, mounts: Mounts, mode: SendMode, signal: AbortSignal): Readable {
+  const { snapshot, sendParent } = difference;
+  const lineage = {
+    snapshot: streamIdentity(snapshot),
+    sendParent: sendParent === null ? null : streamIdentity(sendParent),
+  };
+  const sent = sentStage(lineage);
+  reachBoth(difference, mounts, signal).then(
+    (reach) => {
+      // Nobody wants it any more: nothing is started.
+      if (sent.destroyed) return;
+      pipeline(readFrom(sendCommand(reach, mode, false), signal), sent, () => undefined);
+    },
+    (error: unknown) => sent.destroy(error instanceof Error ? error : new Error(String(error))),
+  );
+  return checkedStream(sent);
+}
+
+function reachBoth({ snapshot, sendParent }: Difference, mounts: Mounts, signal: AbortSignal): Promise<Reach> {
+  return mounts.reach(sendParent === null ? [snapshot] : [snapshot, sendParent], signal);
+}

@@ -1,0 +1,101 @@
+import { dirname, resolve } from "node:path";
+import { BackupError } from "../errors.ts";
+import { byCreation, parseUuid, type Snapshot, type Subvolume } from "../plan/model.ts";
+import {
+  isBtrfsError,
+  isSubvolume,
+  listSubvolumes,
+  subvolumeInfo,
+  subvolumePath,
+  type BtrfsError,
+  type ListOptions,
+  type RawSubvolume,
+} from "./binding.ts";
+
+/** The subvolume whose root a path is. @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, USAGE when there is nothing */
+export async function readSubvolume(path: string): Promise<Subvolume> {
+  return await translated(path, async () => {
+    const info = await subvolumeInfo(path);
+    const uuid = parseUuid(info.uuid ?? "");
+    // A top level made before btrfs-progs 4.16 has none.
+    if (uuid === null) throw new BackupError("NOT_SUBVOLUME", `the subvolume at ${path} has no UUID`);
+    return { uuid, id: info.id, path: await subvolumePath(path) };
+  });
+}
+
+/** The read-only subvolume whose root a path is; null when it is writable. @throws as {@link readSubvolume} */
+export async function readSnapshot(path: string): Promise<Snapshot | null> {
+  return await translated(path, async () => {
+    const raw = { ...(await subvolumeInfo(path)), path: await subvolumePath(path), pathIsExact: true };
+    return raw.readOnly ? (toSnapshots(raw)[0] ?? null) : null;
+  });
+}
+
+/**
+ * The read-only subvolumes of the filesystem that a path lies on, in creation order, whether anything is mounted that
+ * leads to them or not.
+ * @throws NOT_BTRFS, NO_PRIVILEGE, USAGE when there is nothing at the path
+ */
+export async function listSnapshots(path: string, filter: Omit<ListOptions, "readOnly"> = {}): Promise<Snapshot[]> {
+  const found = await translated(path, () => listSubvolumes(path, { ...filter, readOnly: true }));
+  return found.flatMap(toSnapshots).sort(byCreation);
+}
+
+/** Passes on what `read` gives; what btrfs refuses it for leaves as an error of ours. */
+export async function translated<T>(path: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    throw isBtrfsError(error) ? await toRefusal(error, path) : error;
+  }
+}
+
+function toSnapshots(raw: RawSubvolume): Snapshot[] {
+  const uuid = parseUuid(raw.uuid ?? "");
+  if (uuid === null) return [];
+  const received = parseUuid(raw.receivedUuid ?? "");
+  return [
+    {
+      uuid,
+      id: raw.id,
+      source: parseUuid(raw.parentUuid ?? ""),
+      received: received === null ? null : { uuid: received, ctransid: raw.stransid },
+      path: raw.path,
+      pathIsExact: raw.pathIsExact,
+      ctransid: raw.ctransid,
+      otransid: raw.otransid,
+      otime: raw.otimeNs,
+    },
+  ];
+}
+
+async function toRefusal(cause: BtrfsError, path: string): Promise<BackupError> {
+  const context = { path, errno: cause.code, syscall: cause.syscall };
+  if (cause.btrfsCode === "NOT_BTRFS") {
+    return new BackupError("NOT_BTRFS", `${path} is not on a btrfs filesystem`, { context, cause });
+  }
+  if (cause.btrfsCode === "NOT_SUBVOLUME") {
+    const hint = `the subvolume that contains it is ${await findContaining(path)}`;
+    return new BackupError("NOT_SUBVOLUME", `${path} is not the root of a btrfs subvolume`, { hint, context, cause });
+  }
+  switch (cause.code) {
+    case "ENOENT":
+    case "ENOTDIR":
+      return new BackupError("USAGE", `${path} does not exist`, { context, cause });
+    case "EPERM":
+    case "EACCES":
+      return new BackupError("NO_PRIVILEGE", `the kernel does not let us read the subvolumes of ${path}`, {
+        hint: "it needs root or CAP_SYS_ADMIN; in a container, root alone is not enough",
+        context,
+        cause,
+      });
+    default:
+      return new BackupError("INTERNAL", cause.message, { context, cause });
+  }
+}
+
+async function findContaining(path: string): Promise<string> {
+  let candidate = resolve(path);
+  while (candidate !== "/" && !(await isSubvolume(candidate).catch(() => false))) candidate = dirname(candidate);
+  return candidate;
+}

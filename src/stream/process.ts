@@ -1,0 +1,286 @@
+// Processes as streams. The only file that starts any.
+// Never a shell: arguments are passed as they are. Each child leads a session and process group of its own, so that
+// Ctrl-Z and Ctrl-C on the terminal reach this program and not them: a `btrfs send` that is stopped and continued may
+// emit a corrupt stream and still exit 0 (seen on Linux 6.18). The end of a child's output is no success; exit status 0
+// is. Whoever runs a command says what its failure means; nothing here knows btrfs, age or Swift.
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { env, kill } from "node:process";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { abortedError, BackupError } from "../errors.ts";
+
+/** A program to run and what it means when it fails. */
+export interface Command {
+  readonly program: string;
+  readonly args: readonly string[];
+  /** The error for every ending but exit status 0. */
+  readonly failure: (ending: Ending) => BackupError;
+}
+
+/** How a process ended that did not do its work. */
+export interface Ending {
+  /** Completes a sentence that begins with the program: "exited with status 1", "was killed by SIGKILL". */
+  readonly how: string;
+  /** The last of what it wrote to its standard error, trimmed; empty when it wrote nothing. */
+  readonly stderr: string;
+}
+
+/** A program that takes lines and answers nothing. */
+export interface Sink {
+  write(line: string): void;
+  /** Resolves when the program has taken what it was given and is gone. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+/** A process that does nothing but live. */
+export interface Companion {
+  readonly pid: number;
+  /** Ends it; resolves when it is gone. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+/** Time between being asked to end and being killed, and the longest wait for the kill to work. */
+const GRACE_MS = 2_000;
+
+/** How long the output of an exited process may stay open and silent in the hands of one that it left behind. */
+const LINGER_MS = 5_000;
+
+const STDERR_TAIL_CHARS = 4_096;
+
+/** What a sink may leave unread before lines are dropped. */
+const SINK_BACKLOG_BYTES = 1024 * 1024;
+
+/** What may be read from a child before anybody asks for it; then the child has to wait. */
+const READ_AHEAD_BYTES = 1024 * 1024;
+
+/** Debian's package of each program that we run. */
+const packages: Readonly<Record<string, string>> = {
+  age: "age",
+  btrfs: "btrfs-progs",
+  logger: "bsdutils",
+  nsenter: "util-linux",
+  unshare: "util-linux",
+  zstd: "zstd",
+};
+
+/**
+ * The standard output of a program. It ends only after exit status 0; otherwise it is destroyed with the command's
+ * failure. Destroying it ends the program, and it closes once that is gone.
+ * @throws (as the stream's error) what `command.failure` makes; CONFIG when the program is missing; ABORTED
+ */
+export function readFrom(command: Command, signal: AbortSignal): Readable {
+  const child = spawn(command.program, command.args, { ...surroundings(), stdio: ["ignore", "pipe", "pipe"] });
+  const { stdout } = child;
+  const life = watch(child, command);
+  const output = new Readable({
+    highWaterMark: READ_AHEAD_BYTES,
+    read: () => void stdout.resume(),
+    destroy: (error, done) => {
+      stdout.destroy();
+      const gone = error === null && output.readableEnded ? Promise.resolve() : life.stop();
+      void gone.then(() => done(error));
+    },
+  });
+  stdout.on("data", (chunk: Buffer) => {
+    if (!output.push(chunk)) stdout.pause();
+  });
+  stdout.pause();
+  const ended = new Promise<void>((resolve) => stdout.once("end", resolve));
+  const fail = (error: unknown): void => void output.destroy(toError(error));
+  stdout.on("error", fail);
+  life.success.then(() => failWhenHeldOpen(output, stdout, command), fail);
+  void Promise.all([ended, life.success]).then(() => output.push(null), fail);
+  onAbort(signal, life.success, () => output.destroy(abortedError(signal)));
+  return output;
+}
+
+/** The whole standard output of a program that says little. Rejects as {@link readFrom} does. */
+export async function runToEnd(command: Command, signal: AbortSignal): Promise<string> {
+  const output = readFrom(command, signal).setEncoding("utf8");
+  let text = "";
+  for await (const chunk of output) text += String(chunk);
+  return text;
+}
+
+/**
+ * Feeds a stream to a program; resolves when the program has read all of it and exited with status 0. When the stream
+ * fails, the program is ended; it rejects once that is gone.
+ * @throws what `source` is destroyed with or `command.failure` makes; CONFIG when the program is missing; ABORTED
+ */
+export async function writeTo(command: Command, source: Readable, signal: AbortSignal): Promise<void> {
+  const child = spawn(command.program, command.args, { ...surroundings(), stdio: ["pipe", "ignore", "pipe"] });
+  const life = watch(child, command);
+  const feeding = pipeline(source, child.stdin, { signal }).catch(async (error: unknown) => {
+    // A broken pipe is the program's doing and its exit status says more; everything else it has to be ended for.
+    if (!isBrokenPipe(error) || !(await settlesWithin(life.success, GRACE_MS))) await life.stop();
+    throw error;
+  });
+  const [fed, ended] = await Promise.allSettled([feeding, life.success]);
+  if (signal.aborted) throw abortedError(signal);
+  if (fed.status === "rejected" && !isBrokenPipe(fed.reason)) throw fed.reason;
+  if (ended.status === "rejected") throw ended.reason;
+  if (fed.status === "rejected") throw command.failure({ how: "did not read all of its input", stderr: life.stderr() });
+}
+
+/**
+ * Starts a program that copies its input to its output (`cat`, behind whatever sets its surroundings up); resolves when
+ * it does. It ends with this process, however this process ends, because its input is closed then.
+ * @throws what `command.failure` makes; CONFIG when the program is missing; ABORTED
+ */
+export async function startCompanion(command: Command, signal: AbortSignal): Promise<Companion> {
+  const child = spawn(command.program, command.args, { ...surroundings(), stdio: ["pipe", "pipe", "pipe"] });
+  const life = watch(child, command);
+  const close = async (): Promise<void> => {
+    child.stdin.end();
+    if (!(await settlesWithin(life.success, GRACE_MS))) await life.stop();
+  };
+  // Written to a program that has died: its exit status says more.
+  child.stdin.on("error", () => undefined);
+  child.stdin.write("ready\n");
+  const echo = new Promise<void>((resolve) => child.stdout.once("data", () => resolve()));
+  const aborted = new Promise<void>((resolve) => onAbort(signal, echo, resolve));
+  await Promise.race([echo, life.success, aborted]);
+  if (child.pid !== undefined && !signal.aborted && child.exitCode === null) return { pid: child.pid, close };
+  await close();
+  throw signal.aborted ? abortedError(signal) : command.failure({ how: "ended at once", stderr: life.stderr() });
+}
+
+/** Starts a program for what can do without it: when it is missing, dies or falls behind, lines are lost in silence. */
+export function openSink({ program, args }: Pick<Command, "program" | "args">): Sink {
+  const child = spawn(program, args, { ...surroundings(), stdio: ["pipe", "ignore", "ignore"] });
+  const life = watch(child, { program, args, failure: ({ how }) => new BackupError("INTERNAL", `${program} ${how}`) });
+  const { stdin } = child;
+  stdin.on("error", () => undefined);
+  return {
+    write: (line) => {
+      if (stdin.writable && stdin.writableLength < SINK_BACKLOG_BYTES) stdin.write(line);
+    },
+    close: async () => {
+      stdin.end();
+      if (!(await settlesWithin(life.success, GRACE_MS))) await life.stop();
+    },
+  };
+}
+
+/** What the life of a child comes to. */
+interface Life {
+  /** Resolves after exit status 0; rejects after any other ending. */
+  readonly success: Promise<void>;
+  readonly stderr: () => string;
+  /** Ends the whole group; resolves when its leader is gone, or will not go even when killed. */
+  stop(): Promise<void>;
+}
+
+function watch(child: ChildProcess, command: Command): Life {
+  let stderr = "";
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+    stderr = (stderr + text).slice(-STDERR_TAIL_CHARS);
+  });
+  const said = child.stderr === null ? Promise.resolve() : closed(child.stderr);
+  const lastWords = (): string => stderr.trim();
+  const end = async (): Promise<void> => {
+    const how = await endingOf(child, command.program);
+    if (how === null) return;
+    // What a failed leader leaves behind must not go on, nor keep its last words from us.
+    killGroup(child, "SIGKILL");
+    await settlesWithin(said, GRACE_MS);
+    throw command.failure({ how, stderr: lastWords() });
+  };
+  const success = end().finally(() => child.stderr?.destroy());
+  success.catch(() => undefined);
+  let stopping: Promise<void> | null = null;
+  return { success, stderr: lastWords, stop: () => (stopping ??= stopGroup(child, success)) };
+}
+
+function closed(stream: Readable): Promise<void> {
+  return new Promise((resolve) => stream.once("close", resolve));
+}
+
+/** Null for exit status 0, else how it ended. */
+function endingOf(child: ChildProcess, program: string): Promise<string | null> {
+  return new Promise((resolve, reject) => {
+    child.once("error", (error: NodeJS.ErrnoException) => reject(notStarted(program, error)));
+    child.once("exit", (status, signal) => {
+      if (status === 0) resolve(null);
+      else resolve(status === null ? `was killed by ${signal ?? "a signal"}` : `exited with status ${status}`);
+    });
+  });
+}
+
+function notStarted(program: string, cause: NodeJS.ErrnoException): BackupError {
+  if (cause.code !== "ENOENT") {
+    return new BackupError("CONFIG", `the program ${program} cannot be started: ${cause.message}`, { cause });
+  }
+  const hint = `install the package ${packages[program] ?? program}`;
+  return new BackupError("CONFIG", `the program ${program} is not installed`, { hint, cause });
+}
+
+async function stopGroup(child: ChildProcess, success: Promise<void>): Promise<void> {
+  killGroup(child, "SIGTERM");
+  await settlesWithin(success, GRACE_MS);
+  // Also when the leader went at the first word: others of its group need not have.
+  killGroup(child, "SIGKILL");
+  await settlesWithin(success, GRACE_MS);
+}
+
+function killGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
+  if (pid === undefined) return;
+  try {
+    kill(-pid, signal);
+  } catch {
+    // Nobody is left in the group.
+  }
+}
+
+/** A process that was left behind by one that exited well, and holds its output open, would be waited for in vain. */
+function failWhenHeldOpen(output: Readable, stdout: Readable, command: Command): void {
+  if (stdout.closed) return;
+  let heard = true;
+  const timer = setInterval(() => {
+    if (!heard && !stdout.isPaused()) {
+      const how = "exited, but left a process behind that holds its output open";
+      output.destroy(command.failure({ how, stderr: "" }));
+    }
+    heard = false;
+  }, LINGER_MS).unref();
+  stdout.on("data", () => void (heard = true)).once("close", () => clearInterval(timer));
+}
+
+/** Calls back once when the signal is or becomes aborted, unless `until` settles first. */
+function onAbort(signal: AbortSignal, until: Promise<void>, callback: () => void): void {
+  if (signal.aborted) return callback();
+  signal.addEventListener("abort", callback, { once: true });
+  const forget = (): void => signal.removeEventListener("abort", callback);
+  until.then(forget, forget);
+}
+
+/** True when the promise settles in time, well or not. */
+async function settlesWithin(promise: Promise<unknown>, milliseconds: number): Promise<boolean> {
+  const timer = new AbortController();
+  const late = sleep(milliseconds, false, { signal: timer.signal }).catch(() => false);
+  const settled = promise.then(
+    () => true,
+    () => true,
+  );
+  const inTime = await Promise.race([settled, late]);
+  timer.abort();
+  return inTime;
+}
+
+function isBrokenPipe(error: unknown): boolean {
+  const code = error instanceof Error && "code" in error ? error.code : null;
+  return code === "EPIPE" || code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE";
+}
+
+function toError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
+
+/** No secret of ours is of use to a child, and messages are matched in English. */
+function surroundings(): { readonly detached: true; readonly env: NodeJS.ProcessEnv } {
+  // Started by cron or sudo, the directories in which mount and btrfs may lie can be missing.
+  const path = `${env["PATH"] ?? ""}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin`.replace(/^:/, "");
+  return { detached: true, env: { PATH: path, HOME: env["HOME"], LC_ALL: "C" } };
+}
