@@ -1,0 +1,101 @@
+// The ports: what operations need of the world, in the shape they need it.
+// operations/ carries plans out, one receipt per step. It knows the edges only by these types, so it never imports
+// btrfs/, swift/, terminal/ or an SDK; base.ts hands it the real ones, tests the ones in memory.
+
+import type { Readable } from "node:stream";
+import type { Difference, Estimate, Identity, SendProto, Snapshot, StoreLimits, Subvolume } from "../plan/model.ts";
+
+/** A subvolume and its read-only snapshots, in creation order. */
+export interface LocalSnapshots {
+  readonly source: Subvolume;
+  readonly snapshots: readonly Snapshot[];
+}
+
+/** The filesystem that snapshots are read from. */
+export interface SnapshotSource {
+  /** What `send` and `estimate` use. */
+  readonly sendProto: SendProto;
+  /** True when extents stored compressed travel compressed, so that estimates are upper bounds. */
+  readonly compressedData: boolean;
+  /** The subvolume itself and its read-only snapshots, wherever they lie on its filesystem. */
+  list(signal: AbortSignal): Promise<LocalSnapshots>;
+  /** Bytes of the stream that `send` would make. Reads metadata only. @throws SEND_FAILED, NO_PRIVILEGE */
+  estimate(difference: Difference, signal: AbortSignal): Promise<Estimate>;
+  /**
+   * The send stream. It ends only when `btrfs send` exited 0 and every check of the stream agreed; otherwise it is
+   * destroyed with SEND_FAILED. Destroying it stops the process.
+   */
+  send(difference: Difference, signal: AbortSignal): Readable;
+  /** Undoes private mounts. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+/** The directory on btrfs that snapshots are restored under. */
+export interface RestoreTarget {
+  /** Every read-only subvolume on the target's filesystem. */
+  list(signal: AbortSignal): Promise<readonly Snapshot[]>;
+  /**
+   * Receives one send stream as `<target>/<path>`; resolves when it is sealed, is the expected snapshot, and is on disk.
+   * A half-received subvolume is removed, whether this call or one before left it.
+   * @throws RECEIVE_FAILED, and whatever `stream` is destroyed with
+   */
+  receive(stream: Readable, path: string, expected: Identity, signal: AbortSignal): Promise<Snapshot>;
+  close(): Promise<void>;
+}
+
+/** What a listing tells of an object. */
+export interface StoredObject {
+  readonly key: string;
+  readonly bytes: number;
+  readonly modified: Date;
+}
+
+/** What a HEAD tells. Metadata names are lower case, without their `x-amz-meta-`. */
+export interface ObjectDetails extends StoredObject {
+  /** Without quotes: an MD5, or for multipart objects the MD5 of the parts' MD5s, `-`, and their number. */
+  readonly etag: string;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+export interface PutOptions {
+  readonly partBytes: number;
+  /** Parts in flight at the most. */
+  readonly concurrency: number;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Called with the bytes the store has confirmed so far. */
+  readonly onProgress?: ((bytes: number) => void) | undefined;
+}
+
+/** What the store confirmed. */
+export interface Stored {
+  readonly bytes: number;
+  readonly etag: string;
+  readonly parts: number;
+}
+
+/** The container. */
+export interface Container {
+  readonly name: string;
+  readonly limits: StoreLimits;
+  /** Every object under a prefix, in UTF-8 byte order. Lags behind what is stored: ask `head` before you rely on absence. */
+  list(prefix: string, signal: AbortSignal): Promise<readonly StoredObject[]>;
+  /** Null when there is none. */
+  head(key: string, signal: AbortSignal): Promise<ObjectDetails | null>;
+  /** The first `length` bytes, fewer when the object is shorter. @throws ARCHIVE_MISSING */
+  peek(key: string, length: number, signal: AbortSignal): Promise<Buffer>;
+  /**
+   * The object's bytes. It goes on by itself after a cut connection; the last bytes are withheld until the stored ETag
+   * has been recomputed from what was read. Otherwise it is destroyed with ARCHIVE_DAMAGED.
+   * @param partBytes - where the parts of a multipart upload end; null when unknown, then only length and ETag stability are checked
+   */
+  get(object: ObjectDetails, partBytes: number | null, signal: AbortSignal): Readable;
+  /**
+   * Stores the body under a key that must not exist. The object appears only when the body ended well and the stored
+   * size and ETag are what was sent; a body that fails leaves nothing.
+   * @throws ALREADY_ARCHIVED, STORE_UNAVAILABLE, and whatever `body` is destroyed with
+   */
+  put(key: string, body: Readable, options: PutOptions, signal: AbortSignal): Promise<Stored>;
+  /** Succeeds too when there is nothing to delete. */
+  delete(key: string, signal: AbortSignal): Promise<void>;
+  close(): void;
+}

@@ -1,0 +1,142 @@
+// The S3 client, tuned for Swift: every setting with its reason, measured on Swift 2.30 with SDK 3.117x.
+
+import { Agent as HttpAgent } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
+import { env } from "node:process";
+import { S3Client, type S3ClientConfig } from "@aws-sdk/client-s3";
+import { NodeHttpHandler } from "@smithy/node-http-handler";
+import { retryFor } from "./retry.ts";
+
+/** As much of a logger as is used here. */
+export interface Log {
+  debug(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
+
+/** An S3 key pair. */
+export interface Credentials {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken?: string | undefined;
+}
+
+export interface ClientOptions {
+  readonly endpoint: URL;
+  readonly region: string;
+  /** Null: the SDK's own chain. */
+  readonly credentials: Credentials | null;
+  /** How long after its first failure a request may still be tried again. */
+  readonly retryForMs: number;
+  /** A connection on which no byte has moved for so long is given up; the request is tried again. */
+  readonly stallMs: number;
+  /** `name/version` */
+  readonly userAgent: string;
+  readonly log: Log | undefined;
+}
+
+/** Clients that share their connections. */
+export interface Clients {
+  /** Without an end of its own: give each request its signal. */
+  readonly client: S3Client;
+  /**
+   * A client whose requests end with the signal, those the caller cannot reach too: lib-storage gives its requests no
+   * signal. Creating and completing an upload end with `lateSignal`, as a lost answer to them would leave us ignorant
+   * of what the store has done.
+   */
+  bind(signal: AbortSignal, lateSignal: AbortSignal): S3Client;
+  /** Ends connections and waits. */
+  close(): void;
+}
+
+const CONNECT_TIMEOUT_MS = 10_000;
+
+export function openClients(options: ClientOptions): Clients {
+  silenceSdk();
+  const closing = new AbortController();
+  const handler = openHandler(options);
+  const settings = clientSettings(options);
+  const retry = { forMs: options.retryForMs, log: options.log };
+  const client = new S3Client({ ...settings, requestHandler: handler, retryStrategy: retryFor({ ...retry, signal: closing.signal }) });
+
+  function bind(signal: AbortSignal, lateSignal: AbortSignal): S3Client {
+    const bound: Handler = {
+      metadata: handler.metadata,
+      handle: async (request, handlerOptions) =>
+        handler.handle(request, { ...handlerOptions, abortSignal: request.method === "POST" ? lateSignal : signal }),
+      updateHttpClientConfig: () => undefined,
+      httpHandlerConfigs: () => handler.httpHandlerConfigs(),
+    };
+    return new S3Client({
+      ...settings,
+      credentials: client.config.credentials,
+      requestHandler: bound,
+      retryStrategy: retryFor({ ...retry, signal: AbortSignal.any([signal, closing.signal]) }),
+    });
+  }
+
+  return {
+    client,
+    bind,
+    close() {
+      closing.abort();
+      client.destroy();
+    },
+  };
+}
+
+type Handler = Pick<NodeHttpHandler, "metadata" | "handle" | "updateHttpClientConfig" | "httpHandlerConfigs">;
+
+function openHandler({ stallMs, log }: ClientOptions): NodeHttpHandler {
+  // How many requests run at once is decided above; a limit on sockets too could only make them wait for each other.
+  const agent = { keepAlive: true, maxSockets: Infinity };
+  return new NodeHttpHandler({
+    httpAgent: new HttpAgent(agent),
+    httpsAgent: new HttpsAgent(agent),
+    connectionTimeout: CONNECT_TIMEOUT_MS,
+    // Not requestTimeout: a part on a slow line may take an hour, as long as its bytes move.
+    socketTimeout: stallMs,
+    // It would otherwise warn on the console.
+    logger: handlerLog(log),
+  });
+}
+
+function clientSettings(options: ClientOptions): S3ClientConfig {
+  return {
+    endpoint: options.endpoint.href,
+    region: options.region,
+    ...(options.credentials === null ? {} : { credentials: keyPair(options.credentials) }),
+    customUserAgent: options.userAgent,
+    // Swift answers under its own name only: <bucket>.<host> does not resolve.
+    forcePathStyle: true,
+    // s3api before 2.35 refuses streams with trailing checksums (501), and never looks at x-amz-checksum-*.
+    requestChecksumCalculation: "WHEN_REQUIRED",
+    responseChecksumValidation: "WHEN_REQUIRED",
+    // The SDK would open a new connection, with a new TLS handshake, for every part.
+    expectContinueHeader: false,
+    // Features of Amazon's own endpoints. Named here so that neither the environment nor ~/.aws/config turns them on.
+    followRegionRedirects: false,
+    disableS3ExpressSessionAuth: true,
+    disableMultiregionAccessPoints: true,
+    useArnRegion: false,
+    useDualstackEndpoint: false,
+    useFipsEndpoint: false,
+    defaultsMode: "standard",
+  };
+}
+
+function keyPair({ accessKeyId, secretAccessKey, sessionToken }: Credentials) {
+  return { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) };
+}
+
+function handlerLog(log: Log | undefined) {
+  const debug = (...content: readonly unknown[]): void => log?.debug({ content }, "http");
+  return { trace: debug, debug, info: debug, warn: debug, error: debug };
+}
+
+/**
+ * On Node before 22 the SDK writes NodeVersionSupportWarning on stderr when its first client is made, unless this
+ * variable is set. The version here is pinned, so the warning is not for those who run this tool.
+ */
+function silenceSdk(): void {
+  env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] = "true";
+}

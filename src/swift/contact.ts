@@ -1,0 +1,72 @@
+// The first words with a store: before anything is sent, everything is asked that can be wrong with the endpoint, the
+// container, the credentials, the region or the clock.
+
+import { ListObjectsV2Command } from "@aws-sdk/client-s3";
+import { BackupError } from "../errors.ts";
+import { openClients, type ClientOptions } from "./client.ts";
+import { expectedRegion, translate } from "./errors.ts";
+import { checkContainerName } from "./names.ts";
+
+/** Where to begin when nobody said a region: the one that an s3api has unless it is configured otherwise. */
+const DEFAULT_REGION = "us-east-1";
+/** A store that was never reached may well be a typing mistake: no patience of many minutes for that. */
+const RETRY_FOR_MS = 3_000;
+const CONTACT_MS = 15_000;
+
+export interface ContactOptions extends Omit<ClientOptions, "region" | "endpoint"> {
+  readonly containerName: string;
+  readonly endpoint: string;
+  readonly region: string | null;
+}
+
+/** What was learnt. */
+export interface Contact {
+  readonly endpoint: URL;
+  readonly region: string;
+}
+
+/**
+ * Makes one cheap signed request to see that the container can be used.
+ * @throws CONFIG, CONTAINER_MISSING, ACCESS_DENIED, STORE_UNAVAILABLE, ABORTED
+ */
+export async function makeContact(options: ContactOptions, signal: AbortSignal): Promise<Contact> {
+  checkContainerName(options.containerName);
+  const endpoint = parseEndpoint(options.endpoint);
+  const contact = { endpoint, region: options.region ?? DEFAULT_REGION };
+  try {
+    await probe(options, contact, signal);
+    return contact;
+  } catch (error) {
+    const region = options.region === null ? expectedRegion(error) : null;
+    if (region === null) throw translate(error, { endpoint, container: options.containerName, signal });
+    return makeContact({ ...options, region }, signal);
+  }
+}
+
+async function probe(options: ContactOptions, contact: Contact, signal: AbortSignal): Promise<void> {
+  const clients = openClients({ ...options, ...contact, retryForMs: Math.min(RETRY_FOR_MS, options.retryForMs) });
+  try {
+    // Not a HEAD: its answer has no body, so a missing container, a wrong region and wrong keys look alike.
+    const page = await clients.client.send(
+      new ListObjectsV2Command({ Bucket: options.containerName, MaxKeys: 1, EncodingType: "url" }),
+      { abortSignal: AbortSignal.any([signal, AbortSignal.timeout(CONTACT_MS)]) },
+    );
+    if (page.Name !== options.containerName) throw notS3(contact.endpoint);
+  } finally {
+    clients.close();
+  }
+}
+
+function parseEndpoint(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url !== null && /^https?:$/.test(url.protocol) && url.username === "" && url.password === "") return url;
+  throw new BackupError("CONFIG", "the endpoint is not a URL of the form https://host[:port]", {
+    hint: "say --endpoint https://host",
+  });
+}
+
+function notS3(endpoint: URL): BackupError {
+  return new BackupError("CONFIG", `${endpoint.host} does not answer as an S3 API does`, {
+    hint: "check the endpoint; a Swift needs s3api in its proxy's pipeline",
+  });
+}

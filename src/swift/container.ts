@@ -1,0 +1,63 @@
+// The container, as operations need it: the real inhabitant of the port, put together from its requests.
+
+import { setMaxListeners } from "node:events";
+import type { Container } from "../operations/edges.ts";
+import { openClients, type Credentials, type Log } from "./client.ts";
+import { makeContact } from "./contact.ts";
+import { peekObject, readObject } from "./download.ts";
+import { translate } from "./errors.ts";
+import { readLimits } from "./limits.ts";
+import { deleteObject, headObject, listObjects } from "./objects.ts";
+import type { Store } from "./store.ts";
+import { putObject } from "./upload.ts";
+
+export interface ContainerOptions {
+  readonly containerName: string;
+  /** URL of the S3 API. */
+  readonly endpoint: string;
+  /** Null: whatever the store says it is. */
+  readonly region: string | null;
+  /** Null: the SDK looks for them in its files and profiles. */
+  readonly credentials: Credentials | null;
+  /** `name/version` */
+  readonly userAgent: string;
+  /** How long a request that fails is tried again; by default 15 minutes. */
+  readonly retryForMs?: number;
+  /** After how long without a byte a connection is given up; by default one minute. */
+  readonly stallMs?: number;
+}
+
+const RETRY_FOR_MS = 15 * 60_000;
+const STALL_MS = 60_000;
+
+/**
+ * The container, after a look whether it can be used.
+ * @throws CONFIG, CONTAINER_MISSING, ACCESS_DENIED, STORE_UNAVAILABLE, ABORTED
+ */
+export async function openContainer(
+  options: ContainerOptions,
+  log: Log | undefined,
+  signal: AbortSignal,
+): Promise<Container> {
+  // Each request under way listens to it; Node takes more than ten for a leak, and says so on stderr.
+  setMaxListeners(0, signal);
+  const { containerName: container, retryForMs = RETRY_FOR_MS, stallMs = STALL_MS } = options;
+  const settings = { ...options, retryForMs, stallMs, log };
+  const { endpoint, region } = await makeContact(settings, signal);
+  const limits = await readLimits(endpoint, signal);
+  const { client, bind, close } = openClients({ ...settings, endpoint, region });
+  const translateHere: Store["translate"] = (error, requestSignal, key) =>
+    translate(error, { endpoint, container, key, signal: requestSignal });
+  const store: Store = { client, bind, container, limits, retryForMs, log, translate: translateHere };
+  return {
+    name: container,
+    limits,
+    list: async (prefix, requestSignal) => listObjects(store, prefix, requestSignal),
+    head: async (key, requestSignal) => headObject(store, key, requestSignal),
+    peek: async (key, length, requestSignal) => peekObject(store, key, length, requestSignal),
+    get: (object, partBytes, requestSignal) => readObject(store, object, partBytes, requestSignal),
+    put: async (key, body, putOptions, requestSignal) => putObject(store, { key, body, options: putOptions }, requestSignal),
+    delete: async (key, requestSignal) => deleteObject(store, key, requestSignal),
+    close,
+  };
+}

@@ -1,0 +1,176 @@
+// Reading an object: over cut connections, and never to the end before what was read is known to be what was stored.
+
+import { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
+import { GetObjectCommand } from "@aws-sdk/client-s3";
+import { abortedError, BackupError } from "../errors.ts";
+import type { ObjectDetails } from "../operations/edges.ts";
+import { describeError } from "./errors.ts";
+import { hasherFor } from "./etag.ts";
+import { headObject } from "./objects.ts";
+import { backoffMs } from "./retry.ts";
+import type { Store } from "./store.ts";
+
+/** `btrfs receive` seals a subvolume on the last command of the stream, which must not reach it before the check. */
+const WITHHELD_BYTES = 64 * 1024;
+
+/** A stretch of an object. */
+export interface Stretch {
+  readonly key: string;
+  /** Null: whatever is stored now. */
+  readonly etag: string | null;
+  readonly bytes: number;
+}
+
+/** See {@link import("../operations/edges.ts").Container.get}. */
+export function readObject(store: Store, object: ObjectDetails, partBytes: number | null, signal: AbortSignal): Readable {
+  return toReadable((stop) => verified(readStretch(store, object, stop), object, partBytes), signal);
+}
+
+/** See {@link import("../operations/edges.ts").Container.peek}. */
+export async function peekObject(store: Store, key: string, length: number, signal: AbortSignal): Promise<Buffer> {
+  const object = await headObject(store, key, signal);
+  if (object === null) {
+    throw new BackupError("ARCHIVE_MISSING", `there is no object '${key}' in container '${store.container}'`);
+  }
+  const stretch = { key, etag: object.etag, bytes: Math.min(length, object.bytes) };
+  const chunks: Buffer[] = [];
+  for await (const chunk of readStretch(store, stretch, signal)) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+/**
+ * The first `bytes` of an object, in order. After a cut it goes on where it was: bodies end early when a storage node
+ * dies, and when the reader pauses for longer than the proxy's client_timeout (60 s).
+ * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED, STORE_UNAVAILABLE, ABORTED
+ */
+export async function* readStretch(store: Store, { key, etag, bytes }: Stretch, signal: AbortSignal): AsyncGenerator<Buffer> {
+  let offset = 0;
+  let failures = 0;
+  let stuckSince = 0;
+  while (offset < bytes) {
+    const start = offset;
+    const body = await openBody(store, { key, etag, bytes }, offset, signal);
+    try {
+      for await (const chunk of body) {
+        const piece = toBuffer(chunk);
+        offset += piece.length;
+        yield piece;
+      }
+    } catch (error) {
+      if (signal.aborted) throw abortedError(signal);
+      store.log?.debug({ key, offset, error: describeError(error) }, "connection was cut while reading, going on");
+    } finally {
+      body.destroy();
+    }
+    if (offset >= bytes) return;
+    if (offset > start) failures = 0;
+    if (failures === 0) stuckSince = performance.now();
+    failures += 1;
+    if (performance.now() - stuckSince > store.retryForMs) throw stuck(store, key, offset);
+    await pause(backoffMs(failures), signal);
+  }
+}
+
+/** Passes the object's bytes on, the last ones only when size and ETag are those of the object. @throws ARCHIVE_DAMAGED */
+export async function* verified(
+  chunks: AsyncIterable<Buffer>,
+  object: ObjectDetails,
+  partBytes: number | null,
+): AsyncGenerator<Buffer> {
+  const hasher = hasherFor(object.etag, object.bytes, partBytes);
+  const held: Buffer[] = [];
+  let heldBytes = 0;
+  let bytes = 0;
+  for await (const chunk of chunks) {
+    hasher?.update(chunk);
+    bytes += chunk.length;
+    heldBytes += chunk.length;
+    held.push(chunk);
+    while (held[0] !== undefined && heldBytes - held[0].length >= WITHHELD_BYTES) {
+      heldBytes -= held[0].length;
+      yield held[0];
+      held.shift();
+    }
+  }
+  if (bytes !== object.bytes) throw damaged(object.key, `${String(object.bytes)} bytes`, `${String(bytes)} bytes`);
+  const etag = hasher?.etag() ?? object.etag;
+  if (etag !== object.etag) throw damaged(object.key, object.etag, etag);
+  yield* held;
+}
+
+/** A stream over a generator, that stops it at once when the stream is destroyed or the signal says so. */
+export function toReadable(generate: (stop: AbortSignal) => AsyncGenerator<Buffer>, signal: AbortSignal): Readable {
+  const destroyed = new AbortController();
+  const chunks = generate(AbortSignal.any([signal, destroyed.signal]));
+  const stream = new Readable({
+    highWaterMark: 1024 * 1024,
+    read() {
+      chunks.next().then(
+        ({ done, value }) => this.push(done === true ? null : value),
+        (error: unknown) => this.destroy(error instanceof Error ? error : new Error(String(error))),
+      );
+    },
+    destroy(error, callback) {
+      signal.removeEventListener("abort", onAbort);
+      destroyed.abort();
+      callback(error);
+    },
+  });
+  function onAbort(): void {
+    stream.destroy(abortedError(signal));
+  }
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  return stream;
+}
+
+async function openBody(store: Store, { key, etag, bytes }: Stretch, offset: number, signal: AbortSignal): Promise<Readable> {
+  try {
+    const response = await store.client.send(
+      new GetObjectCommand({
+        Bucket: store.container,
+        Key: key,
+        Range: `bytes=${String(offset)}-${String(bytes - 1)}`,
+        ...(etag === null ? {} : { IfMatch: `"${etag}"` }),
+      }),
+      { abortSignal: signal },
+    );
+    if (response.ContentRange?.startsWith(`bytes ${String(offset)}-`) !== true) throw unranged(store, key);
+    if (!(response.Body instanceof Readable)) throw new BackupError("INTERNAL", "an answer of the store is no stream");
+    return response.Body;
+  } catch (error) {
+    throw store.translate(error, signal, key);
+  }
+}
+
+function toBuffer(chunk: unknown): Buffer {
+  if (Buffer.isBuffer(chunk)) return chunk;
+  throw new BackupError("INTERNAL", "an answer of the store is not made of bytes");
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  try {
+    await sleep(ms, undefined, { signal });
+  } catch {
+    throw abortedError(signal);
+  }
+}
+
+function damaged(key: string, expected: string, found: string): BackupError {
+  return new BackupError("ARCHIVE_DAMAGED", `'${key}' is damaged in the store: expected ${expected}, found ${found}`, {
+    context: { key, expected, found },
+  });
+}
+
+function stuck(store: Store, key: string, offset: number): BackupError {
+  return new BackupError("STORE_UNAVAILABLE", `reading '${key}' does not get on: every connection is cut`, {
+    context: { key, offset, container: store.container },
+  });
+}
+
+function unranged(store: Store, key: string): BackupError {
+  return new BackupError("STORE_UNAVAILABLE", "the store does not answer requests for a part of an object", {
+    context: { key, container: store.container },
+  });
+}

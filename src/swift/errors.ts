@@ -1,0 +1,215 @@
+// What a failed request means: the one place where the SDK's names, HTTP status and errno become a BackupError.
+// Messages and contexts carry what the caller may read in a log; the SDK's errors, which hold whole responses, stay out.
+
+import { abortedError, BackupError, type FailureCode } from "../errors.ts";
+
+/** What was asked of whom. */
+export interface Request {
+  readonly endpoint: URL;
+  readonly container: string;
+  /** Absent when the container itself was asked for. */
+  readonly key?: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** What of an error of the SDK or of Node's network tells its kind. */
+interface Trouble {
+  /** S3's code; `Unknown` or `NotFound` when the answer had no body, as to a HEAD. */
+  readonly name: string;
+  readonly message: string;
+  /** Null when there was no answer. */
+  readonly status: number | null;
+  /** Of the operating system, of TLS or of the HTTP parser. */
+  readonly code: string | null;
+  /** The right one, in AuthorizationHeaderMalformed. */
+  readonly region: string | null;
+  /** The store's clock, as its answer's Date header tells it. */
+  readonly date: string | null;
+  readonly attempts: number;
+}
+
+interface Verdict {
+  readonly code: FailureCode;
+  readonly message: string;
+  readonly hint?: string;
+}
+
+const tlsCodes = /^(CERT_|ERR_TLS_|ERR_SSL_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_(VERIFY|GET)_)/;
+
+/** The error itself when it is ours; ABORTED when the signal has ended the request. */
+export function translate(error: unknown, request: Request): BackupError {
+  if (error instanceof BackupError) return error;
+  if (request.signal.aborted) return abortedError(request.signal);
+  const trouble = readTrouble(error);
+  const { code, message, hint } = judge(trouble, request);
+  const { container, key, endpoint } = request;
+  return new BackupError(code, message, {
+    hint,
+    context: { endpoint: endpoint.host, container, key, error: trouble.name, status: trouble.status, attempts: trouble.attempts },
+    // The SDK's error is not kept: loggers print every field of a cause, and it holds the request's answer.
+    cause: new Error(`${trouble.code ?? trouble.name}: ${trouble.message}`),
+  });
+}
+
+/** The region that the store expects; null when the error is another one. */
+export function expectedRegion(error: unknown): string | null {
+  const { name, region } = readTrouble(error);
+  return name === "AuthorizationHeaderMalformed" ? region : null;
+}
+
+/** The error in a word or two, for the log. */
+export function describeError(error: unknown): string {
+  const { code, name, status } = readTrouble(error);
+  return status === null ? (code ?? name) : `${name} (${String(status)})`;
+}
+
+/** True for a refusal of the kind that leaves the store as it was, and would be repeated. */
+export function isRefusal(error: unknown): boolean {
+  const { status } = readTrouble(error);
+  return status !== null && status >= 400 && status < 500;
+}
+
+/** True when there is no such key, or no such upload. */
+export function isMissing(error: unknown): boolean {
+  return readTrouble(error).status === 404;
+}
+
+/** By S3's code. */
+const verdicts: Readonly<Record<string, (trouble: Trouble, request: Request) => Verdict>> = {
+  NoSuchBucket: (_, { container, endpoint }) => ({
+    code: "CONTAINER_MISSING",
+    message: `there is no container '${container}' at ${endpoint.host}`,
+    hint: `check the name, or make it with \`openstack container create ${container}\` or \`swift post ${container}\``,
+  }),
+  NoSuchKey: (_, { container, key = "" }) => ({
+    code: "ARCHIVE_MISSING",
+    message: `there is no object '${key}' in container '${container}'`,
+  }),
+  BrokenMPU: (_, { key = "" }) => ({ code: "ARCHIVE_DAMAGED", message: `segments of '${key}' are missing in the store` }),
+  PreconditionFailed: (_, { key = "" }) => ({ code: "ARCHIVE_DAMAGED", message: `'${key}' was changed while it was read` }),
+  InvalidBucketName: (_, { container }) => ({
+    code: "CONFIG",
+    message: `the store does not take '${container}' as a container name`,
+  }),
+  // What Swift says of a wrong access key too.
+  SignatureDoesNotMatch: refusedCredentials,
+  InvalidAccessKeyId: refusedCredentials,
+  AccessDenied: (_, { container }) => ({
+    code: "ACCESS_DENIED",
+    message: `these credentials have no right to use container '${container}'`,
+    hint: "the user needs read and write access to the project's containers",
+  }),
+  AuthorizationHeaderMalformed: ({ region }) => ({
+    code: "CONFIG",
+    message: region === null ? "the store expects another region" : `the store's region is '${region}'`,
+    hint: `say --region ${region ?? "NAME"}`,
+  }),
+  RequestTimeTooSkewed: ({ date }) => ({
+    code: "CONFIG",
+    message: `this machine's clock is ${skew(date)}`,
+    hint: "set it right, by NTP for example",
+  }),
+  EntityTooLarge: ({ message }) => ({
+    code: "STORE_UNAVAILABLE",
+    message: `the store takes no more: ${message}`,
+    hint: "have the quota raised, or delete archives",
+  }),
+  CredentialsProviderError: () => ({
+    code: "CONFIG",
+    message: "there are no credentials for the store",
+    hint: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+  }),
+};
+
+function refusedCredentials(_: Trouble, { endpoint }: Request): Verdict {
+  return {
+    code: "ACCESS_DENIED",
+    message: `${endpoint.host} refuses these credentials`,
+    hint: "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (`openstack ec2 credentials list` shows them)",
+  };
+}
+
+function judge(trouble: Trouble, request: Request): Verdict {
+  return verdicts[trouble.name]?.(trouble, request) ?? judgeByNetwork(trouble, request) ?? judgeByStatus(trouble, request);
+}
+
+function judgeByNetwork({ code, message, name }: Trouble, { endpoint }: Request): Verdict | null {
+  const where = hostAndPort(endpoint);
+  if (code === "EPROTO" && /wrong version number|packet length/.test(message)) {
+    return { code: "CONFIG", message: `${where} does not speak TLS`, hint: "the endpoint may have to begin with http://" };
+  }
+  if (code !== null && tlsCodes.test(code)) {
+    return {
+      code: "CONFIG",
+      message: `the certificate of ${where} cannot be trusted (${code})`,
+      hint: "if it is signed by an authority of your own, name that with NODE_EXTRA_CA_CERTS=FILE",
+    };
+  }
+  if (code?.startsWith("HPE_")) return { code: "CONFIG", message: `${where} does not speak HTTP`, hint: "check the endpoint" };
+  if (code === "ENOTFOUND") {
+    return { code: "STORE_UNAVAILABLE", message: `the name ${endpoint.hostname} cannot be resolved (${where})` };
+  }
+  if (code === "ECONNREFUSED") return { code: "STORE_UNAVAILABLE", message: `nothing answers at ${where}` };
+  // The SDK calls a reset connection a TimeoutError as well.
+  if (code !== null) return { code: "STORE_UNAVAILABLE", message: `the connection to ${where} failed (${code})` };
+  const isLate = name === "TimeoutError" || name === "AbortError";
+  return isLate ? { code: "STORE_UNAVAILABLE", message: `${where} did not answer in time` } : null;
+}
+
+function judgeByStatus({ status, name, message }: Trouble, { container, key, endpoint }: Request): Verdict {
+  const host = endpoint.host;
+  if (status === null) return { code: "INTERNAL", message: `${name}: ${message}` };
+  if (status >= 500 || status === 429) {
+    return { code: "STORE_UNAVAILABLE", message: `${host} answers ${String(status)} (${name === "Error" ? "no S3 error" : name})` };
+  }
+  // Answers to a HEAD have no body, so the status is all there is.
+  if (key !== undefined && status === 403) {
+    return { code: "ACCESS_DENIED", message: `these credentials have no right to use '${key}' in container '${container}'` };
+  }
+  if (key !== undefined && status === 404) {
+    return { code: "ARCHIVE_MISSING", message: `there is no object '${key}' in container '${container}'` };
+  }
+  if (["Error", "Unknown", "NotFound"].includes(name)) {
+    return {
+      code: "CONFIG",
+      message: `${host} does not answer as an S3 API does (status ${String(status)})`,
+      hint: "check the endpoint; a Swift needs s3api in its proxy's pipeline",
+    };
+  }
+  return { code: "INTERNAL", message: `${host} refuses a request: ${name} (${message})` };
+}
+
+function skew(date: string | null): string {
+  const store = date === null ? NaN : Date.parse(date);
+  if (Number.isNaN(store)) return "more than 15 minutes off the store's";
+  const minutes = Math.round((Date.now() - store) / 60_000);
+  return `${String(Math.abs(minutes))} minutes ${minutes < 0 ? "behind" : "ahead of"} the store's`;
+}
+
+function hostAndPort({ hostname, port, protocol }: URL): string {
+  return `${hostname}:${port || (protocol === "https:" ? "443" : "80")}`;
+}
+
+function readTrouble(error: unknown): Trouble {
+  const metadata = field(error, "$metadata");
+  const status = field(metadata, "httpStatusCode");
+  const attempts = field(metadata, "attempts");
+  return {
+    name: readText(error, "name") ?? "Error",
+    message: (readText(error, "message") ?? "").split("\n", 1)[0] ?? "",
+    status: typeof status === "number" ? status : null,
+    code: readText(error, "code"),
+    region: readText(error, "Region"),
+    date: readText(field(field(error, "$response"), "headers"), "date"),
+    attempts: typeof attempts === "number" ? attempts : 1,
+  };
+}
+
+function readText(value: unknown, name: string): string | null {
+  const text = field(value, name);
+  return typeof text === "string" ? text : null;
+}
+
+function field(value: unknown, name: string): unknown {
+  return typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined;
+}

@@ -1,0 +1,58 @@
+// swift/: the network. It knows a container and its objects: names, bytes, ETags, metadata; how they travel, what is
+// tried again, what a store's refusal means. @aws-sdk is imported nowhere else.
+// What never comes in: snapshots, chains, plans, streams of btrfs. What an object holds is not known here.
+
+import { createHash } from "node:crypto";
+
+/** An ETag in the making, fed with the body in pieces of any size. */
+export interface EtagHasher {
+  update(chunk: Buffer): void;
+  /** Ends the hashing. */
+  etag(): string;
+}
+
+/** The ETag of an object that went up in one PUT: the MD5 of its bytes. */
+export function hashWhole(): EtagHasher {
+  const hash = createHash("md5");
+  return { update: (chunk) => void hash.update(chunk), etag: () => hash.digest("hex") };
+}
+
+/** The ETag of a multipart object whose parts, all but the last, have `partBytes`. */
+export function hashParts(partBytes: number): EtagHasher {
+  const md5s: Buffer[] = [];
+  let hash = createHash("md5");
+  let room = partBytes;
+
+  function update(chunk: Buffer): void {
+    let rest = chunk;
+    while (rest.length > 0) {
+      // A part is closed only when a byte after it has come, so that the last one is never empty.
+      if (room === 0) {
+        md5s.push(hash.digest());
+        hash = createHash("md5");
+        room = partBytes;
+      }
+      const piece = rest.subarray(0, room);
+      hash.update(piece);
+      room -= piece.length;
+      rest = rest.subarray(piece.length);
+    }
+  }
+  return { update, etag: () => multipartEtag([...md5s, hash.digest()]) };
+}
+
+/** S3's ETag of a multipart object, which Swift's s3api computes in the same way: MD5 of the parts' MD5s, `-`, their number. */
+export function multipartEtag(md5s: readonly Buffer[]): string {
+  return `${createHash("md5").update(Buffer.concat(md5s)).digest("hex")}-${String(md5s.length)}`;
+}
+
+/**
+ * What recomputes this ETag from the body; null when nothing can: the parts' borders are unknown or do not fit the
+ * number of parts, or it is the ETag of a large object that was made natively (`<md5>-N` with the letter N).
+ */
+export function hasherFor(etag: string, bytes: number, partBytes: number | null): EtagHasher | null {
+  if (/^[0-9a-f]{32}$/.test(etag)) return hashWhole();
+  const parts = /^[0-9a-f]{32}-([1-9]\d*)$/.exec(etag)?.[1];
+  if (parts === undefined || partBytes === null) return null;
+  return Math.ceil(bytes / partBytes) === Number(parts) ? hashParts(partBytes) : null;
+}

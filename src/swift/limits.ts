@@ -1,0 +1,61 @@
+// What the store can hold in one object, by what it says of itself.
+
+import type { Container } from "../operations/edges.ts";
+
+type StoreLimits = Container["limits"];
+
+const MIB = 1024 ** 2;
+const GIB = 1024 ** 3;
+const TIMEOUT_MS = 5_000;
+
+/** S3's own limits, which hold where a store does not tell its own. */
+export const s3Limits: StoreLimits = { partsPerUpload: 10_000, minPartBytes: 5 * MIB, maxPartBytes: 5 * GIB };
+
+/** A Swift as it is installed: what to go by when the store could not be asked. */
+const stockSwiftLimits: StoreLimits = { ...s3Limits, partsPerUpload: 1000 };
+
+/**
+ * The limits in the answer to `GET /info`; S3's own where it does not say.
+ * @param text - the body; an operator may hide it (`expose_info = false`) or put another server in front
+ */
+export function parseLimits(text: string): StoreLimits {
+  const info = parseJson(text);
+  const parts = [readCount(info, "s3api", "max_upload_part_num"), readCount(info, "slo", "max_manifest_segments")];
+  const maxFile = readCount(info, "swift", "max_file_size") ?? s3Limits.maxPartBytes;
+  return {
+    partsPerUpload: Math.min(...parts.filter((count) => count !== null), s3Limits.partsPerUpload),
+    // s3api refuses parts under 5 MiB whatever the operator allows below it; lib-storage does too.
+    minPartBytes: Math.max(readCount(info, "s3api", "min_segment_size") ?? 0, s3Limits.minPartBytes),
+    maxPartBytes: Math.min(maxFile, s3Limits.maxPartBytes),
+  };
+}
+
+/** Asks the store. Never fails: without an answer, the limits of a Swift as it is installed hold. */
+export async function readLimits(endpoint: URL, signal: AbortSignal): Promise<StoreLimits> {
+  try {
+    const response = await fetch(new URL("/info", endpoint), {
+      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
+    });
+    if (response.status >= 500) return stockSwiftLimits;
+    return parseLimits(await response.text());
+  } catch {
+    return stockSwiftLimits;
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function readCount(info: unknown, section: string, name: string): number | null {
+  const value = readField(readField(info, section), name);
+  return typeof value === "number" && Number.isSafeInteger(value) && value > 0 ? value : null;
+}
+
+function readField(value: unknown, name: string): unknown {
+  return typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined;
+}

@@ -1,0 +1,84 @@
+// When a request is tried again, and how long is waited. The bound is time, not a count: three attempts, the SDK's
+// default, are over in a second, while a proxy that is restarted is gone for longer (measured).
+
+import { setTimeout as sleep } from "node:timers/promises";
+import type { RetryErrorInfo, RetryStrategyV2, RetryToken } from "@smithy/types";
+import type { Log } from "./client.ts";
+import { describeError } from "./errors.ts";
+
+const FIRST_DELAY_MS = 200;
+const LONGEST_DELAY_MS = 10_000;
+/** How long trouble lasts before it is worth a warning. */
+const QUIET_MS = 3_000;
+
+/** Codes of refusals that a second try may well get past, beside those the SDK knows: bytes changed or lost on the way. */
+const tryAgain: readonly string[] = ["BadDigest", "IncompleteBody"];
+
+/** Milliseconds before the attempt after `failures` failed ones: doubling, with jitter so that parallel parts drift apart. */
+export function backoffMs(failures: number): number {
+  const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** Math.min(failures - 1, 16));
+  return longest * (0.5 + Math.random() / 2);
+}
+
+interface RetryOptions {
+  /** How long after its first failure a request may still be tried again. */
+  readonly forMs: number;
+  readonly log: Log | undefined;
+  /** Ends every wait. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * The SDK's retry strategy, bounded by time. (Its own also counts failures of all requests together, and with several
+ * parts in flight that budget is gone long before a restart of the store is over.)
+ */
+export function retryFor({ forMs, log, signal }: RetryOptions): RetryStrategyV2 {
+  const firstFailures = new WeakMap<RetryToken, number>();
+  let troubleSince: number | null = null;
+  let warned = false;
+
+  function noteTrouble(now: number, info: RetryErrorInfo): void {
+    troubleSince ??= now;
+    const error = describeError(info.error);
+    log?.debug({ error }, "request failed");
+    if (warned || now - troubleSince < QUIET_MS) return;
+    warned = true;
+    log?.warn({ error, patienceMs: forMs }, "the store does not answer well, trying on");
+  }
+
+  async function refresh(token: RetryToken, info: RetryErrorInfo): Promise<RetryToken> {
+    const now = performance.now();
+    const first = firstFailures.get(token) ?? now;
+    const failures = token.getRetryCount() + 1;
+    const hintMs = info.retryAfterHint === undefined ? 0 : info.retryAfterHint.getTime() - Date.now();
+    const delay = Math.max(backoffMs(failures), hintMs);
+    if (!mayRetry(info, failures)) throw new Error("not to be tried again");
+    noteTrouble(now, info);
+    if (now + delay > first + forMs) throw new Error("no time left");
+    await sleep(delay, undefined, { signal });
+    const next = retryToken(failures);
+    firstFailures.set(next, first);
+    return next;
+  }
+
+  return {
+    acquireInitialRetryToken: async () => Promise.resolve(retryToken(0)),
+    refreshRetryTokenForRetry: refresh,
+    recordSuccess() {
+      troubleSince = null;
+      warned = false;
+    },
+  };
+}
+
+function retryToken(count: number): RetryToken {
+  return { getRetryCount: () => count, getRetryDelay: () => 0 };
+}
+
+function mayRetry(info: RetryErrorInfo, failures: number): boolean {
+  if (info.errorType === "TRANSIENT" || info.errorType === "THROTTLING" || info.errorType === "SERVER_ERROR") return true;
+  const name = info.error?.name ?? "";
+  // The clock has stepped: the SDK has by now corrected its offset, but by itself does not use it for this request.
+  if (name === "RequestTimeTooSkewed") return failures === 1;
+  return tryAgain.includes(name);
+}

@@ -1,0 +1,16 @@
+// What every request needs to know: whom to ask, for which container, with how much patience.
+
+import type { S3Client } from "@aws-sdk/client-s3";
+import type { BackupError } from "../errors.ts";
+import type { Container } from "../operations/edges.ts";
+import type { Clients, Log } from "./client.ts";
+
+export interface Store extends Pick<Clients, "bind"> {
+  readonly client: S3Client;
+  readonly container: string;
+  readonly limits: Container["limits"];
+  readonly retryForMs: number;
+  readonly log: Log | undefined;
+  /** What a failed request means; `key` as far as it was about an object. */
+  translate(error: unknown, signal: AbortSignal, key?: string): BackupError;
+}

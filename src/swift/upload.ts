@@ -1,0 +1,150 @@
+// Storing an object: all of the body, under a key that was free, or nothing.
+// lib-storage cuts the body into parts and keeps several in flight. What it leaves open is settled here: requests that
+// go on when the upload is given up, what becomes of it then, and whether the store has what was sent.
+
+import { finished } from "node:stream";
+import { AbortMultipartUploadCommand } from "@aws-sdk/client-s3";
+import { Upload } from "@aws-sdk/lib-storage";
+import { abortedError, BackupError } from "../errors.ts";
+import type { ObjectDetails, Stored } from "../operations/edges.ts";
+import { alreadyArchived, attend, expectedEtag, fail, newAttempt, refuseExisting, type Attempt, type Put } from "./attempt.ts";
+import { describeError, isMissing, isRefusal } from "./errors.ts";
+import { checkKey, checkMetadata } from "./names.ts";
+import { deleteObject, headObject } from "./objects.ts";
+import type { Store } from "./store.ts";
+
+/** How long the answer to an upload's creation or completion is still waited for when everything else was stopped. */
+const LAST_ANSWER_MS = 1_000;
+/** How long it is tried to abort an upload that came to nothing; and how long when the run is to stop. */
+const CLEAN_UP_MS = 60_000;
+const HURRIED_CLEAN_UP_MS = 700;
+
+/** See {@link import("../operations/edges.ts").Container.put}. */
+export async function putObject(store: Store, put: Put, signal: AbortSignal): Promise<Stored> {
+  const attempt = newAttempt(store, put, signal);
+  const unwatch = watch(attempt);
+  try {
+    checkKey(put.key);
+    checkMetadata(put.options.metadata);
+    await refuseExisting(attempt);
+    await send(attempt);
+    return await checkStored(attempt);
+  } catch (error) {
+    fail(attempt, { error, ofBody: false });
+    return await settle(attempt);
+  } finally {
+    unwatch();
+  }
+}
+
+/** Notes how the body fails, from the first moment on, and that the run is to stop. */
+function watch(attempt: Attempt): () => void {
+  const { body, signal } = attempt;
+  // Not undone: an error of the body that comes when all is over must not end the process.
+  finished(body, { writable: false }, (error) => {
+    if (error != null && !attempt.committing) fail(attempt, { error, ofBody: true });
+  });
+  const onAbort = (): void => fail(attempt, { error: abortedError(signal), ofBody: false });
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  return () => signal.removeEventListener("abort", onAbort);
+}
+
+async function send(attempt: Attempt): Promise<void> {
+  const { store, key, body, options, stop } = attempt;
+  stop.signal.throwIfAborted();
+  const late = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  stop.signal.addEventListener("abort", () => (timer = setTimeout(() => late.abort(), LAST_ANSWER_MS)), { once: true });
+  const client = store.bind(stop.signal, late.signal);
+  attend(client, attempt);
+  const upload = new Upload({
+    client,
+    params: {
+      Bucket: store.container,
+      Key: key,
+      Body: body,
+      // s3api would give a multipart object the type of the request that completes it, application/xml.
+      ContentType: "application/octet-stream",
+      Metadata: { ...options.metadata },
+    },
+    partSize: options.partBytes,
+    queueSize: options.concurrency,
+    // What becomes of the parts is decided in settle(): lib-storage would abort uploads that may be completed at that
+    // moment, and when the abort fails throw that instead of what has happened.
+    leavePartsOnError: true,
+  });
+  try {
+    await upload.done();
+  } finally {
+    clearTimeout(timer);
+  }
+  // Stopped while the last request was under way, which came through.
+  if (attempt.failure !== null) throw attempt.failure.error;
+}
+
+/** Asks what is stored now. @throws ARCHIVE_DAMAGED when it is not what was sent; it is removed then */
+async function checkStored(attempt: Attempt): Promise<Stored> {
+  const { store, key, signal, committedEtag } = attempt;
+  const found = await headObject(store, key, signal);
+  if (isWhatWasSent(attempt, found)) return receipt(attempt);
+  const context = { key, expected: expectedEtag(attempt), committed: committedEtag, found: found?.etag, bytes: found?.bytes };
+  store.log?.warn(context, "the store does not hold what was sent");
+  // Only what the store said it had made of our upload is ours to delete.
+  const isOurs = found !== null && found.etag === committedEtag;
+  if (isOurs) await deleteObject(store, key, signal);
+  throw new BackupError("ARCHIVE_DAMAGED", `the store does not hold what was sent for '${key}'`, {
+    hint: isOurs ? "it was removed; if it happens again, distrust the store" : "find out what else writes to the container",
+    context,
+  });
+}
+
+/**
+ * What has become of an upload that failed. It may have worked nevertheless, when only the answer was lost; otherwise
+ * nothing of it is left, or it is said what is.
+ */
+async function settle(attempt: Attempt): Promise<Stored> {
+  const { failure, store, key, signal, uploadId } = attempt;
+  const error = failure?.ofBody === true ? failure.error : store.translate(failure?.error, signal, key);
+  if (attempt.committedEtag !== null) throw error;
+  if (!attempt.committing) {
+    await abandon(attempt);
+    throw error;
+  }
+  const found = signal.aborted ? null : await headObject(store, key, signal).catch(() => null);
+  if (isWhatWasSent(attempt, found)) return receipt(attempt);
+  if (isRefusal(failure?.error)) {
+    await abandon(attempt);
+    throw found === null ? error : alreadyArchived(key);
+  }
+  // The store may be completing it at this moment: without its parts that would become a broken object.
+  if (uploadId !== null) store.log?.warn({ key, uploadId }, "whether an upload was completed is unknown; it is left as it is");
+  throw error;
+}
+
+/** Aborts the multipart upload, if there is one. Never fails. */
+async function abandon({ store, key, uploadId, signal }: Attempt): Promise<void> {
+  if (uploadId === null) return;
+  const hurry = new AbortController();
+  const onAbort = (): void => void setTimeout(() => hurry.abort(), HURRIED_CLEAN_UP_MS).unref();
+  if (signal.aborted) onAbort();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    await store.client.send(new AbortMultipartUploadCommand({ Bucket: store.container, Key: key, UploadId: uploadId }), {
+      abortSignal: AbortSignal.any([hurry.signal, AbortSignal.timeout(CLEAN_UP_MS)]),
+    });
+  } catch (error) {
+    if (isMissing(error)) return;
+    store.log?.warn({ key, uploadId, error: describeError(error) }, "an unfinished upload could not be aborted; its parts stay");
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+function isWhatWasSent(attempt: Attempt, found: ObjectDetails | null): boolean {
+  return found !== null && found.bytes === attempt.sentBytes && found.etag === expectedEtag(attempt);
+}
+
+function receipt(attempt: Attempt): Stored {
+  return { bytes: attempt.sentBytes, etag: expectedEtag(attempt), parts: attempt.md5s.size };
+}

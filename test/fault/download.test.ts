@@ -1,0 +1,176 @@
+// Downloads on which something goes wrong between us and a real Swift, or inside it.
+
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { readdirSync } from "node:fs";
+import { open as openFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { buffer } from "node:stream/consumers";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { BackupError, type FailureCode } from "../../src/errors.ts";
+import type { Container, ObjectDetails } from "../../src/operations/edges.ts";
+import { openContainer } from "../../src/swift/container.ts";
+import { openFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
+import { noSwift } from "../support/requirements.ts";
+import { openSwift, type Swift } from "../support/swift.ts";
+
+const MIB = 1024 ** 2;
+const PART_BYTES = 5 * MIB;
+const { signal } = new AbortController();
+const isGet = (method: string): boolean => method === "GET";
+
+describe("downloads that something happens to", { skip: noSwift() }, () => {
+  const body = randomBytes(12 * MIB);
+  let swift: Swift;
+  let proxy: FaultProxy;
+  let container: Container;
+  let object: ObjectDetails;
+
+  before(async () => {
+    // A reader that pauses is cut off after 3 seconds, instead of the minute of a stock Swift.
+    swift = await openSwift({ proxy: { client_timeout: 3 } });
+    await swift.createContainer("faults");
+    const direct = await open(swift.endpoint);
+    object = await store(direct, "object", body);
+    direct.close();
+  });
+  after(() => swift.close());
+  beforeEach(async () => {
+    proxy = await openFaultProxy(swift.endpoint);
+    container = await open(proxy.endpoint);
+  });
+  afterEach(async () => {
+    container.close();
+    await proxy.close();
+  });
+
+  async function open(endpoint: string): Promise<Container> {
+    const credentials = { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey };
+    const settings = { containerName: "faults", endpoint, region: null, credentials, userAgent: "test/1" };
+    return openContainer({ ...settings, retryForMs: 20_000, stallMs: 1_500 }, undefined, signal);
+  }
+
+  async function store(into: Container, key: string, content: Buffer): Promise<ObjectDetails> {
+    await into.put(key, Readable.from([content]), { partBytes: PART_BYTES, concurrency: 2, metadata: {} }, signal);
+    const found = await into.head(key, signal);
+    assert.ok(found !== null);
+    return found;
+  }
+
+  test("goes on where it was cut, stalled or refused", async () => {
+    proxy.plan({ when: isGet, fault: { kind: "cut", afterBytes: 3_000_000 } });
+    proxy.plan({ when: isGet, fault: { kind: "answer", status: 503 } });
+    proxy.plan({ when: isGet, fault: { kind: "cut", afterBytes: 0 } });
+    proxy.plan({ when: isGet, fault: { kind: "stall", afterBytes: 1_000_000 } });
+    assert.ok((await buffer(container.get(object, PART_BYTES, signal))).equals(body));
+    assert.ok(proxy.seen.filter((line) => line.startsWith("GET /faults/object")).length >= 5);
+  });
+
+  test("peeks over a cut", async () => {
+    proxy.plan({ when: isGet, fault: { kind: "cut", afterBytes: 100 } });
+    assert.ok((await container.peek("object", 1000, signal)).equals(body.subarray(0, 1000)));
+  });
+
+  test("withholds the end when a bit was flipped on the way", async () => {
+    proxy.plan({ when: isGet, fault: { kind: "flip", atByte: 7_000_000 } });
+    await assertDamaged(container.get(object, PART_BYTES, signal), body.length);
+  });
+
+  test("lets a reader pause for longer than the server waits", async () => {
+    const download = container.get(object, PART_BYTES, signal);
+    const chunks: Buffer[] = [];
+    for await (const chunk of download) {
+      if (chunks.length === 0) await sleep(5_000);
+      if (Buffer.isBuffer(chunk)) chunks.push(chunk);
+    }
+    assert.ok(Buffer.concat(chunks).equals(body));
+    assert.ok(proxy.seen.filter((line) => line.startsWith("GET /faults/object")).length >= 2, "it was never cut");
+  });
+
+  test("stops at once when the store does not answer", async () => {
+    for (const fault of [{ kind: "hang" }, { kind: "stall", afterBytes: 2_000_000 }] as const) {
+      const stop = new AbortController();
+      proxy.plan({ when: isGet, fault, then: () => void setTimeout(() => stop.abort(), 300) });
+      const start = performance.now();
+      await rejects(buffer(container.get(object, PART_BYTES, stop.signal)), "ABORTED");
+      assert.ok(performance.now() - start < 1_200, `${fault.kind}: ${String(performance.now() - start)}`);
+    }
+  });
+
+  test("lets go of the connection when it is not wanted any more", async () => {
+    const download = container.get(object, PART_BYTES, signal);
+    download.once("data", () => download.destroy());
+    await new Promise((resolve) => download.once("close", resolve));
+    assert.equal(download.errored, null);
+    await sleep(500);
+    assert.equal(proxy.underway(), 0);
+  });
+
+  test("outlasts a crash of the object server", async () => {
+    const large = randomBytes(64 * MIB);
+    const stored = await store(container, "large", large);
+    const chunks: Buffer[] = [];
+    let crash: Promise<void> | undefined;
+    for await (const chunk of container.get(stored, PART_BYTES, signal)) {
+      crash ??= swift.stop("object").then(async () => {
+        await sleep(3_000);
+        await swift.start("object");
+      });
+      if (chunks.length === 16) await sleep(1_000);
+      if (Buffer.isBuffer(chunk)) chunks.push(chunk);
+    }
+    await crash;
+    assert.ok(Buffer.concat(chunks).equals(large));
+    assert.ok(proxy.seen.filter((line) => line.startsWith("GET /faults/large")).length >= 2, "it was never cut");
+  });
+
+  test("withholds the end of an object that has rotted on disk", async () => {
+    for (const [key, content] of [["rotten", randomBytes(1_000_000)], ["rotten parts", randomBytes(6 * MIB)]] as const) {
+      const stored = await store(container, key, content);
+      await rot(swift, Math.min(content.length, PART_BYTES));
+      await assertDamaged(container.get(stored, PART_BYTES, signal), content.length);
+    }
+  });
+
+  test("says that segments of an object are missing", async () => {
+    const stored = await store(container, "broken", randomBytes(11 * MIB));
+    const listing = await (await swift.native.request("GET", "/faults%2Bsegments?prefix=broken/")).text();
+    const first = listing.split("\n").find((name) => name.endsWith("/1")) ?? "";
+    const gone = await swift.native.request("DELETE", `/faults%2Bsegments/${encodeURIComponent(first)}`);
+    assert.equal(gone.status, 204);
+    await rejects(buffer(container.get(stored, PART_BYTES, signal)), "ARCHIVE_DAMAGED");
+  });
+});
+
+async function assertDamaged(download: Readable, bytes: number): Promise<void> {
+  let read = 0;
+  const done = (async () => {
+    for await (const chunk of download) if (Buffer.isBuffer(chunk)) read += chunk.length;
+  })();
+  await rejects(done, "ARCHIVE_DAMAGED");
+  assert.ok(read > 0 && read <= bytes - 64 * 1024, `${String(read)} of ${String(bytes)} bytes were given out`);
+}
+
+/** Changes bytes in the middle of the newest stored file of this size. */
+async function rot(swift: Swift, bytes: number): Promise<void> {
+  const objects = join(swift.dir, "srv");
+  const files = readdirSync(objects, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".data"));
+  const looked = files.map(async (name) => ({ path: join(objects, name), stats: await stat(join(objects, name)) }));
+  const sized = (await Promise.all(looked)).filter(({ stats }) => stats.size === bytes);
+  const [victim] = sized.toSorted((a, b) => b.stats.mtimeMs - a.stats.mtimeMs);
+  assert.ok(victim !== undefined, `no file of ${String(bytes)} bytes`);
+  const file = await openFile(victim.path, "r+");
+  await file.write(Buffer.from("rot!"), 0, 4, Math.floor(bytes / 2));
+  await file.close();
+}
+
+async function rejects(promise: Promise<unknown>, code: FailureCode): Promise<void> {
+  const error: unknown = await promise.then(
+    () => assert.fail("it should have failed"),
+    (failure: unknown) => failure,
+  );
+  assert.ok(error instanceof BackupError, String(error));
+  assert.equal(error.code, code, error.message);
+}

@@ -1,0 +1,294 @@
+// Uploads on which something goes wrong between us and a real Swift, or inside it.
+
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { Readable } from "node:stream";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { BackupError, type FailureCode } from "../../src/errors.ts";
+import type { Container, PutOptions } from "../../src/operations/edges.ts";
+import { openContainer } from "../../src/swift/container.ts";
+import { openFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
+import { noSwift } from "../support/requirements.ts";
+import { openSwift, type Swift, type SwiftServer } from "../support/swift.ts";
+
+const MIB = 1024 ** 2;
+const { signal } = new AbortController();
+const options: PutOptions = { partBytes: 5 * MIB, concurrency: 2, metadata: {} };
+const isPart = (method: string, path: string): boolean => method === "PUT" && path.includes("partNumber=");
+const isCreate = (method: string, path: string): boolean => method === "POST" && path.includes("?uploads");
+const isComplete = (method: string, path: string): boolean => method === "POST" && path.includes("uploadId=");
+const isAbort = (method: string, path: string): boolean => method === "DELETE" && path.includes("uploadId=");
+const isSmall = (method: string, path: string): boolean => method === "PUT" && !path.includes("partNumber=");
+
+describe("uploads that something happens to", { skip: noSwift() }, () => {
+  let swift: Swift;
+  let proxy: FaultProxy;
+  let container: Container;
+  let lines: string[];
+
+  before(async () => {
+    swift = await openSwift();
+    await swift.createContainer("faults");
+  });
+  after(() => swift.close());
+  beforeEach(async () => {
+    proxy = await openFaultProxy(swift.endpoint);
+    lines = [];
+    container = await open(proxy.endpoint, 3_000);
+  });
+  afterEach(async () => {
+    container.close();
+    await proxy.close();
+  });
+
+  async function open(endpoint: string, retryForMs: number): Promise<Container> {
+    const credentials = { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey };
+    const log = { debug: () => undefined, warn: (_: object, message: string) => void lines.push(message) };
+    const settings = { containerName: "faults", endpoint, region: null, credentials, userAgent: "test/1", retryForMs, stallMs: 2_000 };
+    return openContainer(settings, log, signal);
+  }
+
+  async function leftovers(key: string): Promise<readonly string[]> {
+    const answers = ["faults", "faults%2Bsegments"].map(async (name) => {
+      const response = await swift.native.request("GET", `/${name}`);
+      return response.ok ? (await response.text()).split("\n") : [];
+    });
+    return (await Promise.all(answers)).flat().filter((name) => name.startsWith(key));
+  }
+
+  async function assertStored(key: string, body: Buffer): Promise<void> {
+    assert.ok((await swift.native.getObject("faults", key)).equals(body));
+  }
+
+  test("goes on when parts are refused, lost or damaged on the way", async () => {
+    const body = randomBytes(22 * MIB);
+    proxy.plan({ when: isPart, fault: { kind: "answer", status: 503, headers: { "retry-after": "1" } } });
+    proxy.plan({ when: isPart, fault: { kind: "lose-answer" } });
+    proxy.plan({ when: isPart, fault: { kind: "garble" } });
+    proxy.plan({ when: isCreate, fault: { kind: "answer", status: 500 } });
+    proxy.plan({ when: isPart, fault: { kind: "hang" } });
+    const patient = await open(proxy.endpoint, 20_000);
+    const stored = await patient.put("refused", streamed(body), options, signal);
+    patient.close();
+    assert.equal(stored.parts, 5);
+    await assertStored("refused", body);
+  });
+
+  test("notices that a small body was damaged on the way", async () => {
+    proxy.plan({ when: isSmall, fault: { kind: "garble" } });
+    await container.put("garbled", streamed(Buffer.from("small")), options, signal);
+    await assertStored("garbled", Buffer.from("small"));
+  });
+
+  test("waits as long as the store asks for", async () => {
+    proxy.plan({ when: isSmall, fault: { kind: "answer", status: 503, headers: { "retry-after": "2" } } });
+    const start = performance.now();
+    await container.put("waited", streamed(Buffer.from("x")), options, signal);
+    assert.ok(performance.now() - start > 1_900);
+  });
+
+  test("has succeeded when only the answer to the completion was lost", async () => {
+    const body = randomBytes(7 * MIB);
+    proxy.plan({ when: isComplete, fault: { kind: "lose-answer" } });
+    const stored = await container.put("lost", streamed(body), options, signal);
+    assert.deepEqual([stored.bytes, stored.parts], [body.length, 2]);
+    await assertStored("lost", body);
+    assert.deepEqual(proxy.seen.filter((line) => line.startsWith("DELETE")), []);
+  });
+
+  test("has succeeded when all answers to the completion were lost", async () => {
+    const body = randomBytes(7 * MIB);
+    proxy.plan({ when: isComplete, fault: { kind: "lose-answer" } });
+    proxy.plan({ when: isComplete, fault: { kind: "answer", status: 500 }, times: "ever" });
+    await container.put("all lost", streamed(body), options, signal);
+    await assertStored("all lost", body);
+  });
+
+  test("has succeeded when all answers to a small upload were lost", async () => {
+    proxy.plan({ when: isSmall, fault: { kind: "lose-answer" } });
+    proxy.plan({ when: isSmall, fault: { kind: "answer", status: 500 }, times: "ever" });
+    await container.put("small lost", streamed(Buffer.from("small")), options, signal);
+    await assertStored("small lost", Buffer.from("small"));
+  });
+
+  test("does not take the parts away from a completion that may be going on", async () => {
+    proxy.plan({ when: isComplete, fault: { kind: "answer", status: 500 }, times: "ever" });
+    const body = randomBytes(7 * MIB);
+    await rejects(container.put("unknown", streamed(body), options, signal), "STORE_UNAVAILABLE");
+    assert.deepEqual(proxy.seen.filter((line) => line.startsWith("DELETE")), []);
+    assert.match(lines.join(), /whether an upload was completed is unknown/);
+    assert.equal((await leftovers("unknown")).length, 3);
+  });
+
+  test("leaves nothing when the completion is refused", async () => {
+    proxy.plan({ when: isComplete, fault: { kind: "answer", status: 400, body: errorBody("InvalidPart") } });
+    await rejects(container.put("invalid", streamed(randomBytes(7 * MIB)), options, signal), "INTERNAL");
+    assert.deepEqual(await leftovers("invalid"), []);
+  });
+
+  test("does not overwrite what another has stored meanwhile", async () => {
+    const other = Buffer.from("by another");
+    const intrude = (key: string) => void swift.native.putObject("faults", key, other);
+    proxy.plan({ when: isPart, fault: { kind: "answer", status: 503 }, then: () => intrude("raced") });
+    await rejects(container.put("raced", streamed(randomBytes(7 * MIB)), options, signal), "ALREADY_ARCHIVED");
+    await assertStored("raced", other);
+    assert.deepEqual(await leftovers("raced/"), []);
+    const slow = Readable.from(
+      (async function* () {
+        yield Buffer.from("ours");
+        await sleep(300);
+        await swift.native.putObject("faults", "raced small", other);
+      })(),
+    );
+    await rejects(container.put("raced small", slow, options, signal), "ALREADY_ARCHIVED");
+    await assertStored("raced small", other);
+  });
+
+  test("takes back what the store has not kept as it was sent", async () => {
+    const lie = { kind: "lie", headers: { etag: '"00000000000000000000000000000000"' } } as const;
+    proxy.plan({ when: isPart, fault: lie });
+    await rejects(container.put("lied part", streamed(randomBytes(7 * MIB)), options, signal), "ARCHIVE_DAMAGED");
+    assert.deepEqual(await leftovers("lied part"), []);
+
+    proxy.plan({ when: isSmall, fault: lie });
+    proxy.plan({ when: (method, path) => method === "HEAD" && proxy.seen.some((line) => line.startsWith("PUT /faults/lied%20small")) && path.includes("small"), fault: lie });
+    await rejects(container.put("lied small", streamed(Buffer.from("small")), options, signal), "ARCHIVE_DAMAGED");
+    assert.deepEqual(await leftovers("lied small"), []);
+  });
+
+  test("does not delete what it did not store", async () => {
+    const isLaterHead = (method: string, path: string): boolean =>
+      method === "HEAD" && path.includes("foreign") && proxy.seen.some((line) => line.startsWith("PUT /faults/foreign"));
+    proxy.plan({ when: isLaterHead, fault: { kind: "lie", headers: { etag: '"11111111111111111111111111111111"' } } });
+    await rejects(container.put("foreign", streamed(Buffer.from("x")), options, signal), "ARCHIVE_DAMAGED");
+    assert.deepEqual(await leftovers("foreign"), ["foreign"]);
+  });
+
+  test("says which parts stay when an upload cannot be aborted", async () => {
+    proxy.plan({ when: isPart, fault: { kind: "answer", status: 403, body: errorBody("AccessDenied") } });
+    proxy.plan({ when: isAbort, fault: { kind: "answer", status: 500 }, times: "ever" });
+    await rejects(container.put("stays", streamed(randomBytes(17 * MIB)), options, signal), "ACCESS_DENIED");
+    assert.match(lines.join(), /could not be aborted/);
+  });
+
+  test("stops at once when the store does not answer", async () => {
+    for (const [name, when] of [["parts", isPart], ["create", isCreate], ["complete", isComplete]] as const) {
+      const stop = new AbortController();
+      proxy.plan({ when, fault: { kind: "hang" }, then: () => void setTimeout(() => stop.abort(), 100) });
+      const start = performance.now();
+      await rejects(container.put(`hung ${name}`, streamed(randomBytes(7 * MIB)), options, stop.signal), "ABORTED");
+      assert.ok(performance.now() - start < 2_500, `${name}: ${String(performance.now() - start)}`);
+      assert.equal(await container.head(`hung ${name}`, signal), null);
+    }
+    assert.deepEqual(await leftovers("hung parts"), []);
+  });
+
+  test("knows what it has begun when it is stopped", async () => {
+    const late = { kind: "delay", ms: 600 } as const;
+    const stop = new AbortController();
+    proxy.plan({ when: isCreate, fault: late, then: () => stop.abort() });
+    await rejects(container.put("late create", streamed(randomBytes(7 * MIB)), options, stop.signal), "ABORTED");
+    assert.deepEqual(await leftovers("late create"), []);
+
+    const [body, another] = [randomBytes(7 * MIB), new AbortController()];
+    proxy.plan({ when: isComplete, fault: late, then: () => another.abort() });
+    await rejects(container.put("late complete", streamed(body), options, another.signal), "ABORTED");
+    await assertStored("late complete", body);
+  });
+
+  test("stops at once when everything hangs", async () => {
+    const stop = new AbortController();
+    proxy.plan({ when: isPart, fault: { kind: "hang" }, times: 2 });
+    proxy.plan({ when: isAbort, fault: { kind: "hang" } });
+    setTimeout(() => stop.abort(), 500);
+    const start = performance.now();
+    await rejects(container.put("hung all", streamed(randomBytes(12 * MIB)), options, stop.signal), "ABORTED");
+    assert.ok(performance.now() - start < 2_500, String(performance.now() - start));
+  });
+
+  test("gives up when the store stays away for longer than it has patience", async () => {
+    proxy.plan({ when: isPart, fault: { kind: "answer", status: 503 }, times: "ever" });
+    const start = performance.now();
+    const body = streamed(randomBytes(17 * MIB));
+    await rejects(container.put("away", body, options, signal), "STORE_UNAVAILABLE");
+    assert.ok(performance.now() - start < 6_000);
+    assert.ok(body.destroyed);
+    assert.deepEqual(await leftovers("away"), []);
+  });
+
+  test("refuses to send more parts than the store takes", async () => {
+    const small = await openSwift({ limits: { maxUploadPartNum: 2, maxManifestSegments: 2 } });
+    try {
+      await small.createContainer("faults");
+      const credentials = { accessKeyId: small.accessKey, secretAccessKey: small.secretKey };
+      const settings = { containerName: "faults", endpoint: small.endpoint, region: null, credentials, userAgent: "test/1" };
+      const tight = await openContainer(settings, undefined, signal);
+      assert.equal(tight.limits.partsPerUpload, 2);
+      await rejects(tight.put("long", streamed(randomBytes(12 * MIB)), options, signal), "STEP_FAILED");
+      assert.equal(await tight.head("long", signal), null);
+      tight.close();
+    } finally {
+      await small.close();
+    }
+  });
+
+  for (const server of ["proxy", "object"] as const) {
+    test(`outlasts a crash of the ${server} server`, async () => {
+      const direct = await open(swift.endpoint, 60_000);
+      const body = randomBytes(32 * MIB);
+      const crash = crashAfter(swift, server, 5_000);
+      const stored = await direct.put(`crash ${server}`, slow(body, 12 * MIB, crash.start), options, signal);
+      await crash.over();
+      assert.equal(stored.parts, 7);
+      await assertStored(`crash ${server}`, body);
+      direct.close();
+    });
+  }
+});
+
+/** A server that is gone for a while, as soon as it is started. */
+function crashAfter(swift: Swift, server: SwiftServer, awayMs: number): { start: () => void; over: () => Promise<void> } {
+  let crash: Promise<void> | undefined;
+  const happen = async (): Promise<void> => {
+    await swift.stop(server);
+    await sleep(awayMs);
+    await swift.start(server);
+  };
+  return {
+    start: () => void (crash ??= happen()),
+    async over() {
+      assert.ok(crash !== undefined, "there was no crash");
+      await crash;
+    },
+  };
+}
+
+function streamed(body: Buffer): Readable {
+  return slow(body, Infinity, () => undefined);
+}
+
+/** Calls `then` when so many bytes were read. */
+function slow(body: Buffer, bytes: number, then: () => void): Readable {
+  let at = 0;
+  return new Readable({
+    read() {
+      if (at >= bytes) then();
+      this.push(at < body.length ? body.subarray(at, at + 65_536) : null);
+      at += 65_536;
+    },
+  });
+}
+
+function errorBody(code: string): string {
+  return `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>planned</Message></Error>`;
+}
+
+async function rejects(promise: Promise<unknown>, code: FailureCode): Promise<void> {
+  const error: unknown = await promise.then(
+    () => assert.fail("it should have failed"),
+    (failure: unknown) => failure,
+  );
+  assert.ok(error instanceof BackupError, String(error));
+  assert.equal(error.code, code, error.message);
+}

@@ -1,0 +1,201 @@
+// The first words with a store: everything that can be wrong with where, who and which, said before anything is sent.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { createServer, type Server } from "node:net";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { promisify } from "node:util";
+import { BackupError, type FailureCode } from "../../src/errors.ts";
+import { openContainer, type ContainerOptions } from "../../src/swift/container.ts";
+import { openFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
+import { noSwift } from "../support/requirements.ts";
+import { openSwift, type Swift } from "../support/swift.ts";
+
+const { signal } = new AbortController();
+
+describe("the first contact with a store", { skip: noSwift() }, () => {
+  let swift: Swift;
+  let proxy: FaultProxy;
+  let right: ContainerOptions;
+
+  before(async () => {
+    swift = await openSwift();
+    await swift.createContainer("contact");
+    await swift.createContainer("Under_score");
+  });
+  after(() => swift.close());
+  beforeEach(async () => {
+    proxy = await openFaultProxy(swift.endpoint);
+    const credentials = { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey };
+    right = { containerName: "contact", endpoint: proxy.endpoint, region: null, credentials, userAgent: "test/1", stallMs: 1_000 };
+  });
+  afterEach(() => proxy.close());
+
+  test("opens what is there", async () => {
+    const container = await openContainer(right, undefined, signal);
+    assert.deepEqual(await container.list("", signal), []);
+    container.close();
+  });
+
+  test("misses the container, and says which and where", async () => {
+    const error = await failure({ ...right, containerName: "not-there" }, "CONTAINER_MISSING");
+    assert.equal(error.exitCode, 10);
+    assert.match(error.message, /'not-there' at 127\.0\.0\.1:\d+$/);
+    assert.match(error.hint ?? "", /openstack container create not-there/);
+    await failure({ ...right, credentials: { accessKeyId: swift.stranger.accessKey, secretAccessKey: swift.stranger.secretKey } }, "CONTAINER_MISSING");
+  });
+
+  test("says what can be done about a name that S3 cannot address, without a request", async () => {
+    for (const containerName of ["Under_score", "UPPER", "ab", "a".repeat(64), "dash-", "1.2.3.4", "a..b", "x+segments", "a/b", ""]) {
+      const error = await failure({ ...right, containerName }, "CONFIG");
+      assert.match(error.hint ?? "", /lower-case.*dns_compliant_bucket_names/);
+    }
+    assert.deepEqual(proxy.seen, []);
+  });
+
+  test("takes an endpoint that is no URL for a mistake", async () => {
+    for (const endpoint of ["", "localhost:8080", "ftp://host/", "https://user:secret@host/"]) {
+      const error = await failure({ ...right, endpoint }, "CONFIG");
+      assert.doesNotMatch(error.message + JSON.stringify(error.context), /secret/);
+    }
+  });
+
+  test("says whether the keys or the rights are wrong, and never the secret", async () => {
+    const { accessKeyId, secretAccessKey } = { accessKeyId: swift.accessKey, secretAccessKey: "wrongsecret" };
+    for (const credentials of [{ accessKeyId, secretAccessKey }, { accessKeyId: "nobody:x", secretAccessKey }]) {
+      const error = await failure({ ...right, credentials }, "ACCESS_DENIED");
+      assert.match(error.message, /refuses these credentials/);
+      assert.doesNotMatch(`${error.message} ${JSON.stringify(error)} ${String(error.cause)}`, /wrongsecret/);
+    }
+    const reader = { accessKeyId: swift.reader.accessKey, secretAccessKey: swift.reader.secretKey };
+    assert.match((await failure({ ...right, credentials: reader }, "ACCESS_DENIED")).message, /no right/);
+  });
+
+  test("names the store's region when another was said", async () => {
+    const error = await failure({ ...right, region: "mars-1" }, "CONFIG");
+    assert.match(error.message, /the store's region is 'us-east-1'/);
+    assert.match(error.hint ?? "", /--region us-east-1/);
+  });
+
+  test("learns the region when none was said", async () => {
+    const isMalformed = { kind: "answer", status: 400, body: malformed("us-east-1") } as const;
+    proxy.plan({ when: () => true, fault: isMalformed });
+    (await openContainer(right, undefined, signal)).close();
+    // The region it is told is the one it asks with next: the real store refuses this one.
+    proxy.plan({ when: () => true, fault: { ...isMalformed, body: malformed("mars-1") } });
+    assert.match((await failure(right, "CONFIG")).message, /the store's region is 'us-east-1'/);
+  });
+
+  test("tells by how much the clock is off", async () => {
+    const date = new Date(Date.now() - 2 * 3_600_000).toUTCString();
+    const body = "<?xml version=\"1.0\"?><Error><Code>RequestTimeTooSkewed</Code><Message>too large</Message></Error>";
+    proxy.plan({ when: () => true, fault: { kind: "answer", status: 403, body, headers: { date } }, times: "ever" });
+    assert.match((await failure(right, "CONFIG")).message, /clock is 120 minutes ahead of the store's/);
+  });
+
+  test("soon gives up on a store that is not there", async () => {
+    const [, port = ""] = /:(\d+)$/.exec(proxy.endpoint) ?? [];
+    const cases = [
+      ["http://127.0.0.1:1", /nothing answers at 127\.0\.0\.1:1/],
+      ["http://no-such-host.invalid", /no-such-host\.invalid:80/],
+    ] as const;
+    for (const [endpoint, message] of cases) {
+      const start = performance.now();
+      const error = await failure({ ...right, endpoint }, "STORE_UNAVAILABLE");
+      assert.equal(error.exitCode, 75);
+      assert.match(error.message, message);
+      assert.ok(performance.now() - start < 5_000);
+    }
+    proxy.plan({ when: () => true, fault: { kind: "hang" }, times: "ever" });
+    assert.match((await failure(right, "STORE_UNAVAILABLE")).message, new RegExp(`127\\.0\\.0\\.1:${port} did not answer in time`));
+  });
+
+  test("stops when told", async () => {
+    const stop = new AbortController();
+    proxy.plan({ when: () => true, fault: { kind: "hang" }, then: () => stop.abort() });
+    await assert.rejects(openContainer(right, undefined, stop.signal), { code: "ABORTED" });
+  });
+
+  test("recognises what is no S3", async () => {
+    const answers = [
+      { status: 412, body: "Bad URL" },
+      { status: 200, body: "<!doctype html><html><body><br>Welcome</body></html>" },
+      { status: 200, body: "<html><body>Welcome</body></html>" },
+      { status: 200, body: "" },
+      { status: 404, body: "<html><h1>Not found</h1></html>" },
+      { status: 401, body: "<html><h1>Unauthorized</h1></html>" },
+      { status: 301, body: "", headers: { location: "https://elsewhere/" } },
+    ];
+    for (const answer of answers) {
+      proxy.plan({ when: () => true, fault: { kind: "answer", ...answer } });
+      assert.match((await failure(right, "CONFIG")).message, /does not answer as an S3 API/, answer.body);
+    }
+    const noHttp = await openTcp("SSH-2.0-OpenSSH_9.2\r\n");
+    assert.match((await failure({ ...right, endpoint: noHttp.url("http") }, "CONFIG")).message, /does not speak HTTP/);
+    assert.match((await failure({ ...right, endpoint: noHttp.url("https") }, "CONFIG")).message, /does not speak TLS/);
+    noHttp.server.close();
+  });
+
+  test("takes S3's own limits where the store hides its own, and a stock Swift's where it could not be asked", async () => {
+    const isInfo = (_: string, path: string): boolean => path === "/info";
+    for (const [status, parts] of [[404, 10_000], [503, 1000]] as const) {
+      proxy.plan({ when: isInfo, fault: { kind: "answer", status } });
+      const container = await openContainer(right, undefined, signal);
+      assert.equal(container.limits.partsPerUpload, parts);
+      container.close();
+    }
+  });
+
+  test("waits for nothing any more once it is closed", async () => {
+    const container = await openContainer(right, undefined, signal);
+    proxy.plan({ when: (method) => method === "HEAD", fault: { kind: "answer", status: 503 }, times: "ever" });
+    const start = performance.now();
+    setTimeout(() => container.close(), 1_500);
+    await assert.rejects(container.head("x", signal), { code: "STORE_UNAVAILABLE" });
+    assert.ok(performance.now() - start < 3_000);
+  });
+
+  test("writes nothing on stdout and stderr, and lets the process end", async () => {
+    const script = `
+      import { Readable } from "node:stream";
+      import { openContainer } from ${JSON.stringify(new URL("../../src/swift/container.js", import.meta.url).href)};
+      const { signal } = new AbortController();
+      const container = await openContainer(${JSON.stringify(right)}, undefined, signal);
+      await Promise.all(Array.from({ length: 24 }, (_, at) => container.head(String(at), signal)));
+      const body = Readable.from(Array.from({ length: 65 }, () => Buffer.alloc(1024 ** 2, 1)));
+      await container.put("quiet", body, { partBytes: 5 * 1024 ** 2, concurrency: 12, metadata: {} }, signal);
+      container.close();
+    `;
+    const start = performance.now();
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "--eval", script], { timeout: 30_000 });
+    assert.deepEqual([stdout, stderr], ["", ""]);
+    assert.ok(performance.now() - start < 10_000);
+  });
+});
+
+async function failure(options: ContainerOptions, code: FailureCode): Promise<BackupError> {
+  const error: unknown = await openContainer(options, undefined, signal).then(
+    () => assert.fail("it should have failed"),
+    (thrown: unknown) => thrown,
+  );
+  assert.ok(error instanceof BackupError, String(error));
+  assert.equal(error.code, code, error.message);
+  return error;
+}
+
+function malformed(region: string): string {
+  return `<?xml version="1.0"?><Error><Code>AuthorizationHeaderMalformed</Code><Message>wrong</Message><Region>${region}</Region></Error>`;
+}
+
+/** A server that greets, and is no web server. */
+async function openTcp(greeting: string): Promise<{ server: Server; url: (scheme: string) => string }> {
+  const server = createServer((socket) => {
+    socket.on("error", () => undefined).end(greeting);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  assert.ok(typeof address === "object" && address !== null);
+  return { server, url: (scheme) => `${scheme}://127.0.0.1:${String(address.port)}` };
+}

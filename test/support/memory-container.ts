@@ -1,0 +1,125 @@
+// A container in memory: the port's second inhabitant, held to the same contract suite as the real one.
+
+import { addAbortSignal, type Readable } from "node:stream";
+import { abortedError, BackupError } from "../../src/errors.ts";
+import type { Container, ObjectDetails, PutOptions, StoredObject } from "../../src/operations/edges.ts";
+import { toReadable, verified } from "../../src/swift/download.ts";
+import { hashParts, hashWhole } from "../../src/swift/etag.ts";
+import { s3Limits } from "../../src/swift/limits.ts";
+import { checkKey, checkMetadata } from "../../src/swift/names.ts";
+
+const CHUNK_BYTES = 64 * 1024;
+
+/** What is stored under a key. Change `body`, and the store has lost what it was given. */
+export interface MemoryObject extends ObjectDetails {
+  readonly body: Buffer;
+}
+
+export interface MemoryContainer extends Container {
+  readonly objects: Map<string, MemoryObject>;
+}
+
+export interface MemoryOptions {
+  readonly name?: string;
+  readonly limits?: Container["limits"];
+}
+
+/** An empty container that is as good as a real one, until the process ends. */
+export function memoryContainer({ name = "memory", limits = s3Limits }: MemoryOptions = {}): MemoryContainer {
+  const objects = new Map<string, MemoryObject>();
+
+  function find(key: string): MemoryObject {
+    const object = objects.get(key);
+    if (object === undefined) throw new BackupError("ARCHIVE_MISSING", `there is no object '${key}' in container '${name}'`);
+    return object;
+  }
+
+  async function* read(asked: ObjectDetails): AsyncGenerator<Buffer> {
+    const { body, etag } = find(asked.key);
+    if (etag !== asked.etag) throw new BackupError("ARCHIVE_DAMAGED", `'${asked.key}' was changed while it was read`);
+    for (let at = 0; at < body.length; at += CHUNK_BYTES) {
+      yield await Promise.resolve(body.subarray(at, at + CHUNK_BYTES));
+    }
+  }
+
+  async function put(key: string, body: Readable, options: PutOptions, signal: AbortSignal) {
+    try {
+      checkKey(key);
+      checkMetadata(options.metadata);
+      refuseExisting(objects, key);
+      const bytes = await readBody(body, options, limits, signal);
+      refuseExisting(objects, key);
+      const stored = describe(bytes, options.partBytes);
+      objects.set(key, { key, body: bytes, modified: new Date(), metadata: options.metadata, ...stored });
+      return stored;
+    } finally {
+      body.destroy();
+    }
+  }
+
+  return {
+    name,
+    limits,
+    objects,
+    list: async (prefix, signal) => answer(signal, () => listed([...objects.values()], prefix)),
+    head: async (key, signal) => answer(signal, () => withoutBody(objects.get(key))),
+    peek: async (key, length, signal) => answer(signal, () => find(key).body.subarray(0, length)),
+    get: (object, partBytes, signal) => toReadable(() => verified(read(object), object, partBytes), signal),
+    put,
+    delete: async (key, signal) => answer(signal, () => void objects.delete(key)),
+    close: () => undefined,
+  };
+}
+
+async function answer<Value>(signal: AbortSignal, make: () => Value): Promise<Value> {
+  if (signal.aborted) throw abortedError(signal);
+  return Promise.resolve(make());
+}
+
+function listed(objects: readonly MemoryObject[], prefix: string): readonly StoredObject[] {
+  return objects
+    .filter(({ key }) => key.startsWith(prefix))
+    .toSorted((a, b) => Buffer.compare(Buffer.from(a.key), Buffer.from(b.key)))
+    .map(({ key, bytes, modified }) => ({ key, bytes, modified }));
+}
+
+function withoutBody(object: MemoryObject | undefined): ObjectDetails | null {
+  if (object === undefined) return null;
+  const { key, bytes, modified, etag, metadata } = object;
+  return { key, bytes, modified, etag, metadata };
+}
+
+function refuseExisting(objects: ReadonlyMap<string, MemoryObject>, key: string): void {
+  if (objects.has(key)) throw new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`);
+}
+
+async function readBody(
+  body: Readable,
+  { partBytes, onProgress }: PutOptions,
+  limits: Container["limits"],
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of addAbortSignal(signal, body)) {
+      if (!Buffer.isBuffer(chunk)) throw new BackupError("INTERNAL", "a body is not made of bytes");
+      chunks.push(chunk);
+      bytes += chunk.length;
+      if (bytes > partBytes * limits.partsPerUpload) throw new BackupError("STEP_FAILED", "a body is too long");
+    }
+  } catch (error) {
+    throw signal.aborted ? abortedError(signal) : error;
+  }
+  if (bytes === 0) throw new BackupError("INTERNAL", "there is nothing to store");
+  onProgress?.(bytes);
+  return Buffer.concat(chunks);
+}
+
+/** lib-storage sends what fits one part in one piece, without a multipart upload. */
+function describe(body: Buffer, partBytes: number): { bytes: number; etag: string; parts: number } {
+  const parts = Math.max(1, Math.ceil(body.length / partBytes));
+  const hasher = parts === 1 ? hashWhole() : hashParts(partBytes);
+  hasher.update(body);
+  return { bytes: body.length, etag: hasher.etag(), parts };
+}
