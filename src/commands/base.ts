@@ -1,0 +1,152 @@
+// asked: each command declares what can be typed, and calls a plan and an operation. No decisions, no SDK, no processes.
+// base.ts alone opens the edges, always closes them, and turns what is thrown into an exit code.
+
+import { randomUUID } from "node:crypto";
+import { Command, Option, type BaseContext } from "clipanion";
+import { parseBoolean, parseChoice, readStoreConfig } from "../config.ts";
+import { toBackupError, type BackupError } from "../errors.ts";
+import type { Container, RestoreTarget, SnapshotSource } from "../operations/edges.ts";
+import type { Finding, SendProto } from "../plan/model.ts";
+import type { Logger } from "../terminal/log.ts";
+import { openOutput, type Output } from "../terminal/output.ts";
+import { openProgress, type Progress } from "../terminal/progress.ts";
+import { openScreen, type Screen, type Terminal } from "../terminal/screen.ts";
+
+/** What main.ts lends to a command. */
+export interface Context extends BaseContext {
+  readonly stderr: Terminal;
+  readonly stdout: Terminal;
+  readonly signal: AbortSignal;
+  /** Milliseconds of a clock that never steps back. */
+  readonly now: () => number;
+  /** Name and version of this program. */
+  readonly tool: string;
+}
+
+/** What a command works with. Whatever is opened through it is closed when the command ends. */
+export interface House {
+  readonly log: Logger;
+  readonly screen: Screen;
+  readonly output: Output;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+  openSource(path: string, sendProto: SendProto | null): Promise<SnapshotSource>;
+  openTarget(directory: string): Promise<RestoreTarget>;
+  openContainer(): Promise<Container>;
+}
+
+export abstract class BaseCommand extends Command<Context> {
+  json = Option.Boolean("--json", false, { description: "Print the result as JSON." });
+  verbose = Option.Counter("-v,--verbose", 0, { description: "Say more; twice for each request." });
+  logFormat = Option.String("--log-format", "auto", { description: "Form of the log on stderr: auto, text or json." });
+  syslog = Option.String("--syslog", false, {
+    tolerateBoolean: true,
+    description: "Log to the local syslog instead of stderr (`--syslog=false`: do not).",
+  });
+
+  protected abstract run(house: House): Promise<number>;
+
+  override async execute(): Promise<number> {
+    const { stderr, stdout, env, now, signal } = this.context;
+    const screen = openScreen(stderr, env);
+    const closers: (() => unknown)[] = [];
+    try {
+      const log = await this.openLog(screen, closers);
+      const house = {
+        log,
+        screen,
+        output: openOutput(stdout, screen, this.json),
+        progress: openProgress(screen, now),
+        signal,
+        ...this.edges(log, closers),
+      };
+      return await this.run(house).catch((error: unknown) => this.report(toBackupError(error), house));
+    } catch (error) {
+      const failure = toBackupError(error);
+      screen.line(`error: ${explain(failure)}`);
+      return failure.exitCode;
+    } finally {
+      screen.status(null);
+      for (const close of closers.reverse()) await close();
+    }
+  }
+
+  /** Where the container is; commands that have none keep this. */
+  protected storeFlags(): Parameters<typeof readStoreConfig>[0] {
+    return { containerName: undefined, endpoint: undefined, region: undefined };
+  }
+
+  /** Logs a failure and returns its exit code. */
+  protected report(failure: BackupError, { log, progress }: House): number {
+    progress.stop();
+    log.error(this.verbose > 0 ? { ...failure.context, code: failure.code, err: failure } : {}, explain(failure));
+    return failure.exitCode;
+  }
+
+  private async openLog(screen: Screen, closers: (() => unknown)[]): Promise<Logger> {
+    const format = parseChoice(this.logFormat, "--log-format", ["auto", "text", "json"]);
+    const wanted = parseBoolean(this.syslog, "--syslog");
+    const { openLog } = await import("../terminal/log.ts");
+    const syslog = wanted ? await this.openSyslog(closers) : null;
+    return openLog(screen, { level: this.verbose > 0 ? "debug" : "info", format, run: randomUUID().slice(0, 8), syslog });
+  }
+
+  private async openSyslog(closers: (() => unknown)[]): Promise<{ write(line: string): void }> {
+    const { openSyslog } = await import("../stream/syslog.ts");
+    const syslog = openSyslog(this.context.tool.split("/")[0] ?? "");
+    closers.push(() => syslog.close());
+    return syslog;
+  }
+
+  private edges(
+    log: Logger,
+    closers: (() => unknown)[],
+  ): Pick<House, "openSource" | "openTarget" | "openContainer"> {
+    const { signal, env, tool } = this.context;
+    const keep = <Edge extends { close(): unknown }>(edge: Edge): Edge => {
+      closers.push(() => edge.close());
+      return edge;
+    };
+    return {
+      openSource: async (path, sendProto) => {
+        const { openSource } = await import("../btrfs/source.ts");
+        return keep(await openSource(path, { sendProto }, signal));
+      },
+      openTarget: async (directory) => {
+        const { openTarget } = await import("../btrfs/target.ts");
+        return keep(await openTarget(directory, signal));
+      },
+      openContainer: async () => {
+        const config = readStoreConfig(this.storeFlags(), env);
+        const { openContainer } = await import("../swift/container.ts");
+        return keep(await openContainer({ ...config, userAgent: tool }, log, signal));
+      },
+    };
+  }
+}
+
+/** A command that talks to a container. */
+export abstract class StoreCommand extends BaseCommand {
+  containerName = Option.String("--container-name", { description: "The container; it must exist." });
+  endpoint = Option.String("--endpoint", {
+    description: "URL of the store's S3 API (else AWS_ENDPOINT_URL_S3).",
+  });
+  region = Option.String("--region", { description: "Region of the store (else AWS_REGION, else the store tells)." });
+
+  protected override storeFlags(): Parameters<typeof readStoreConfig>[0] {
+    return { containerName: this.containerName, endpoint: this.endpoint, region: this.region };
+  }
+}
+
+/** Tells findings: in the log, or as part of a JSON result. True when one of them leaves something undone. */
+export function tellFindings(findings: readonly Finding[], { log, output }: House): boolean {
+  for (const finding of findings) {
+    output.record({ type: "finding", ...finding });
+    log[finding.severity === "error" ? "error" : "warn"](finding.message);
+  }
+  return findings.some((finding) => finding.severity === "error");
+}
+
+function explain(failure: BackupError): string {
+  return failure.hint === null ? failure.message : `${failure.message}: ${failure.hint}`;
+}

@@ -1,0 +1,201 @@
+import { Command, Option } from "clipanion";
+import { parseChoice, parseCount, parseSize } from "../config.ts";
+import {
+  estimateSteps,
+  prepareSync,
+  runSync,
+  type EstimatedStep,
+  type Failure,
+  type Receipt,
+  type SyncEdges,
+  type SyncOutcome,
+  type SyncWatcher,
+} from "../operations/sync.ts";
+import { formatTime } from "../plan/key.ts";
+import type { Inventory, SendProto, UploadStep } from "../plan/model.ts";
+import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
+import { confirm } from "../terminal/prompt.ts";
+import { StoreCommand, tellFindings, type House } from "./base.ts";
+
+export class SyncCommand extends StoreCommand {
+  static override paths = [["sync"], Command.Default];
+  static override usage = Command.Usage({
+    description: "Archive the read-only snapshots of a subvolume that are not in the container yet.",
+    details: `
+      Finds the read-only snapshots of PATH's subvolume wherever they lie on its filesystem, and sends each one that is
+      not archived yet as the difference to the one before it; the first one whole. On a terminal the plan is shown and
+      asked about once; elsewhere it is carried out.
+
+      Exit codes: 0 done, 2 usage or configuration, 3 some snapshots could not be sent, 10 no such container,
+      13 credentials refused, 15 btrfs refuses, 75 the store cannot be reached (try again), 130 interrupted.
+    `,
+    examples: [
+      ["Archive what is new of /home", "$0 sync /home --container-name backup"],
+      ["See what would be sent, quickly", "$0 sync /home --container-name backup --plan"],
+    ],
+  });
+
+  workDir = Option.String("--work-dir", {
+    description: "Keep each stream in this directory before it is sent, and no longer.",
+  });
+  dryRun = Option.Boolean("--dry-run", false, { description: "Make, check and count every stream, and store nothing." });
+  planOnly = Option.Boolean("--plan", false, { description: "Show what would be sent and end; reads no file data." });
+  estimate = Option.Boolean("--estimate", true, { description: "Find out each stream's size first (default)." });
+  yes = Option.Boolean("-y,--yes", false, { description: "Do not ask." });
+  memory = Option.String("--memory", "512Mi", { description: "Memory that parts in flight may take (default 512Mi)." });
+  concurrency = Option.String("--concurrency", "4", { description: "Parts in flight at the most (default 4)." });
+  sendProto = Option.String("--send-proto", {
+    description: "Version of the btrfs send protocol, 1 or 2 (default: the newest that this machine has).",
+  });
+  subvolume = Option.String({ name: "PATH" });
+
+  protected override async run(house: House): Promise<number> {
+    const policy = {
+      memoryBytes: parseSize(this.memory, "--memory"),
+      concurrency: parseCount(this.concurrency, "--concurrency", 64),
+    };
+    const source = await house.openSource(this.subvolume, this.parseSendProto());
+    const local = await source.list(house.signal);
+    if (local.snapshots.length === 0) {
+      house.log.info(`${this.subvolume} has no read-only snapshots: nothing to do`);
+      return 0;
+    }
+    const container = await house.openContainer();
+    const edges = { source, container };
+    const { inventory, plan } = await prepareSync(local, container, house.signal);
+    const incomplete = tellFindings(plan.findings, house) ? 3 : 0;
+    if (plan.steps.length === 0) {
+      house.output.line(`up to date: ${count(plan.kept.length, "snapshot")} of ${this.subvolume} archived`);
+      house.output.record({ type: "summary", kept: plan.kept.length, sent: 0, failed: 0 });
+      return incomplete;
+    }
+    const steps = await this.planSteps(plan.steps, source, house);
+    showPlan(this.subvolume, { inventory, steps, kept: plan.kept.length }, house);
+    if (this.planOnly) return incomplete;
+    house.log.warn("archives are not encrypted: whoever can read the container can read them");
+    if (!(await this.agreed(house))) return 0;
+    const options = {
+      policy,
+      tool: this.context.tool,
+      dryRun: this.dryRun,
+      spoolDirectory: this.workDir ?? null,
+      now: this.context.now,
+    };
+    const outcome = await runSync(steps, edges, { options, watcher: watch(house, this.dryRun) }, house.signal);
+    house.progress.stop();
+    showSummary(outcome, this.dryRun, house);
+    if (outcome.stoppedBy !== null) return outcome.stoppedBy.exitCode;
+    return outcome.failures.length > 0 ? 3 : incomplete;
+  }
+
+  private parseSendProto(): SendProto | null {
+    if (this.sendProto === undefined) return null;
+    return parseChoice(this.sendProto, "--send-proto", ["1", "2"]) === "1" ? 1 : 2;
+  }
+
+  private async planSteps(
+    steps: readonly UploadStep[],
+    source: SyncEdges["source"],
+    house: House,
+  ): Promise<EstimatedStep[]> {
+    if (!this.estimate) return steps.map((step) => ({ step, estimate: null }));
+    house.screen.status(`estimating ${count(steps.length, "stream")}…`);
+    const estimated = await estimateSteps(steps, source, house.signal);
+    house.screen.status(null);
+    return estimated;
+  }
+
+  /** Asks only where somebody can answer: stdin and stderr are terminals. */
+  private async agreed({ screen, signal, log }: House): Promise<boolean> {
+    const { stdin, stderr } = this.context;
+    if (this.yes || !screen.interactive || !("isTTY" in stdin && stdin.isTTY === true)) return true;
+    const question = this.dryRun ? "go through it without storing anything?" : "send it?";
+    const agreed = await confirm(question, { input: stdin, output: stderr }, signal);
+    if (!agreed) log.info("nothing was sent");
+    return agreed;
+  }
+}
+
+function showPlan(
+  path: string,
+  plan: { readonly inventory: Inventory; readonly steps: readonly EstimatedStep[]; readonly kept: number },
+  { output }: House,
+): void {
+  const { inventory, steps, kept } = plan;
+  const { source, snapshots } = inventory;
+  output.line(`${path} (subvolume ${source.uuid}): ${count(snapshots.length, "snapshot")}, ${kept} archived`);
+  output.table(steps.map(toRow), [3]);
+  const total = sumEstimates(steps);
+  output.line(`${steps.length} to send${total === null ? "" : `, ${total}`}`);
+  for (const step of steps) output.record(toRecord("step", step.step, { estimate: step.estimate }));
+}
+
+function toRow({ step, estimate }: EstimatedStep): string[] {
+  const { snapshot, sendParent } = step;
+  return [
+    `  ${formatDate(snapshot.otime)}`,
+    printable(snapshot.path),
+    sendParent === null ? "whole" : `since ${printable(sendParent.path)}`,
+    estimate === null ? "" : `${estimate.exact ? "" : "≤ "}${formatBytes(estimate.bytes)}`,
+  ];
+}
+
+function sumEstimates(steps: readonly EstimatedStep[]): string | null {
+  let bytes = 0;
+  let exact = true;
+  for (const { estimate } of steps) {
+    if (estimate === null) return null;
+    bytes += estimate.bytes;
+    exact &&= estimate.exact;
+  }
+  return `${exact ? "" : "at most "}${formatBytes(bytes)}`;
+}
+
+function toRecord(type: string, step: UploadStep, facts: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { key, snapshot, sendParent } = step;
+  return {
+    type,
+    key,
+    path: snapshot.path,
+    uuid: snapshot.uuid,
+    otime: formatTime(snapshot.otime),
+    sendParent: sendParent === null ? null : { path: sendParent.path, uuid: sendParent.uuid },
+    ...facts,
+  };
+}
+
+function watch({ log, output, progress }: House, dryRun: boolean): SyncWatcher {
+  return {
+    onStart: ({ step, estimate }) => {
+      progress.start(printable(step.snapshot.path), estimate?.bytes ?? null);
+    },
+    onProgress: ({ read, stored }) => {
+      progress.update(dryRun ? read : stored);
+    },
+    onReceipt: (receipt) => {
+      progress.stop();
+      output.line(describeReceipt(receipt));
+      const { bytes, stored, elapsedMs } = receipt;
+      output.record(toRecord("receipt", receipt.step, { bytes, stored, elapsedMs: Math.round(elapsedMs) }));
+    },
+    onFailure: ({ step, error }: Failure) => {
+      progress.stop();
+      const hint = error.hint === null ? "" : `: ${error.hint}`;
+      log.error({ code: error.code }, `${step.snapshot.path} is not archived: ${error.message}${hint}`);
+      output.record(toRecord("failure", step, { code: error.code, message: error.message }));
+    },
+  };
+}
+
+function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt): string {
+  const size = `${formatBytes(bytes)} in ${formatDuration(elapsedMs)}`;
+  return `${stored === null ? "checked, not stored:" : "archived"} ${printable(step.snapshot.path)}  ${size}`;
+}
+
+function showSummary({ receipts, failures }: SyncOutcome, dryRun: boolean, { output }: House): void {
+  const bytes = receipts.reduce((sum, receipt) => sum + receipt.bytes, 0);
+  output.record({ type: "summary", dryRun, sent: dryRun ? 0 : receipts.length, failed: failures.length, bytes });
+  if (receipts.length + failures.length < 2) return;
+  const failed = failures.length === 0 ? "" : `, ${failures.length} failed`;
+  output.line(`${count(receipts.length, "snapshot")} ${dryRun ? "checked" : "archived"}, ${formatBytes(bytes)}${failed}`);
+}

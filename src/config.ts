@@ -1,0 +1,121 @@
+// Flags over environment, made into one frozen description of what to do. Pure: the environment is an argument. Every
+// word that people type is parsed here, so that nothing behind this file meets unchecked text.
+
+import { BackupError } from "./errors.ts";
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface StoreFlags {
+  readonly containerName: string | undefined;
+  readonly endpoint: string | undefined;
+  readonly region: string | undefined;
+}
+
+/** Where the container is and who asks for it. */
+export interface StoreConfig {
+  readonly containerName: string;
+  /** URL of the S3 API. */
+  readonly endpoint: string;
+  /** Null when nobody said one: the store tells. */
+  readonly region: string | null;
+  /** Null when they are left to the AWS files and profiles. */
+  readonly credentials: {
+    readonly accessKeyId: string;
+    readonly secretAccessKey: string;
+    readonly sessionToken?: string;
+  } | null;
+}
+
+/** @throws USAGE, CONFIG */
+export function readStoreConfig(flags: StoreFlags, env: Environment): StoreConfig {
+  const containerName = flags.containerName ?? "";
+  if (containerName === "") {
+    throw new BackupError("USAGE", "no container is named", { hint: "say --container-name NAME" });
+  }
+  const endpoint = flags.endpoint ?? said(env, "AWS_ENDPOINT_URL_S3") ?? said(env, "AWS_ENDPOINT_URL");
+  if (endpoint === undefined) throw missingEndpoint(env);
+  return Object.freeze({
+    containerName,
+    endpoint: parseEndpoint(endpoint),
+    region: flags.region ?? said(env, "AWS_REGION") ?? said(env, "AWS_DEFAULT_REGION") ?? null,
+    credentials: readCredentials(env),
+  });
+}
+
+/** An empty variable says nothing. */
+function said(env: Environment, name: string): string | undefined {
+  const value = env[name];
+  return value === "" ? undefined : value;
+}
+
+function missingEndpoint(env: Environment): BackupError {
+  const openStack = said(env, "OS_AUTH_URL") !== undefined || said(env, "ST_AUTH") !== undefined;
+  return new BackupError("CONFIG", "nothing says where the store's S3 API is", {
+    hint: openStack
+      ? "OS_* and ST_* variables alone are not understood yet: make S3 keys with `openstack ec2 credentials create`, set " +
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and say --endpoint URL"
+      : "say --endpoint URL or set AWS_ENDPOINT_URL_S3",
+  });
+}
+
+function parseEndpoint(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url !== null && (url.protocol === "http:" || url.protocol === "https:") && url.username === "") return url.origin;
+  throw new BackupError("CONFIG", "the endpoint is not a URL of the form https://host[:port]", {
+    hint: "say --endpoint https://host",
+    context: { endpoint: url === null ? text : url.host },
+  });
+}
+
+function readCredentials(env: Environment): StoreConfig["credentials"] {
+  const accessKeyId = said(env, "AWS_ACCESS_KEY_ID");
+  const secretAccessKey = said(env, "AWS_SECRET_ACCESS_KEY");
+  if (accessKeyId === undefined && secretAccessKey === undefined) return null;
+  if (accessKeyId === undefined || secretAccessKey === undefined) {
+    throw new BackupError("CONFIG", "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", {
+      hint: "set both",
+    });
+  }
+  const sessionToken = said(env, "AWS_SESSION_TOKEN");
+  return { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) };
+}
+
+const sizeUnits: Readonly<Record<string, number>> = { "": 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
+
+/** Bytes of `512Mi`, `512MiB`, `512M`, `1.5g` or `4096`; units are powers of 1024. @throws USAGE */
+export function parseSize(text: string, flag: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b?)$/i.exec(text.trim());
+  const unit = sizeUnits[(match?.[2] ?? "").toLowerCase()];
+  const bytes = Math.floor(Number(match?.[1]) * (unit ?? NaN));
+  if (Number.isSafeInteger(bytes) && bytes > 0) return bytes;
+  throw new BackupError("USAGE", `${flag} takes a size, not "${text}"`, { hint: `for example ${flag} 512Mi` });
+}
+
+/** @throws USAGE for anything but a whole number from 1 to `most` */
+export function parseCount(text: string, flag: string, most: number): number {
+  const value = /^\d+$/.test(text) ? Number(text) : NaN;
+  if (value >= 1 && value <= most) return value;
+  throw new BackupError("USAGE", `${flag} takes a whole number from 1 to ${most}, not "${text}"`);
+}
+
+const yes = new Set(["true", "yes", "on", "1"]);
+const no = new Set(["false", "no", "off", "0", ""]);
+
+/** True when `text` is a word for yes or no. */
+export function isBoolean(text: string): boolean {
+  return yes.has(text.toLowerCase()) || no.has(text.toLowerCase());
+}
+
+/** @throws USAGE */
+export function parseBoolean(value: string | boolean, flag: string): boolean {
+  if (typeof value === "boolean") return value;
+  if (isBoolean(value)) return yes.has(value.toLowerCase());
+  throw new BackupError("USAGE", `${flag} takes true or false, not "${value}"`);
+}
+
+/** @throws USAGE for a word that is not among `choices` */
+export function parseChoice<Choice extends string>(text: string, flag: string, choices: readonly Choice[]): Choice {
+  const choice = choices.find((known) => known === text);
+  if (choice !== undefined) return choice;
+  throw new BackupError("USAGE", `${flag} takes ${choices.join(", ")}, not "${text}"`);
+}

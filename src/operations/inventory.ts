@@ -1,0 +1,111 @@
+// What is on this machine and what is in the container, joined. Listings lag behind and say little, so whatever a
+// decision rests on is asked of the object itself.
+
+import { parseArchive, keyPrefix, parseKey } from "../plan/key.ts";
+import {
+  parseUuid,
+  type Archive,
+  type Encoding,
+  type Identity,
+  type Inventory,
+  type Key,
+  type Lineage,
+  type Unexamined,
+} from "../plan/model.ts";
+import { peekLineage } from "../stream/check.ts";
+import type { Container, LocalSnapshots, StoredObject } from "./edges.ts";
+
+/** A name of 255 bytes is the longest that stands before the identities in a send stream; they end within this. */
+const PEEK_BYTES = 512;
+
+/** Requests in flight while archives are examined: answers are small and latency is all they cost. */
+const EXAMINERS = 16;
+
+/** The snapshots of a source and the names of its archives, none of them examined yet. */
+export async function takeInventory(
+  local: LocalSnapshots,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Inventory> {
+  const objects = await container.list(keyPrefix(local.source.uuid), signal);
+  return { ...local, archived: new Map(objects.flatMap(toUnexamined)) };
+}
+
+function toUnexamined(object: StoredObject): [Key, Unexamined][] {
+  const name = parseKey(object.key);
+  if (name === null) return [];
+  const modified = BigInt(object.modified.getTime()) * 1_000_000n;
+  return [[name.key, { bytes: object.bytes, modified }]];
+}
+
+/** The inventory with some of its archives examined; one that is gone since the listing is left out. */
+export async function examine(
+  inventory: Inventory,
+  keys: readonly Key[],
+  container: Container,
+  signal: AbortSignal,
+): Promise<Inventory> {
+  const archived = new Map(inventory.archived);
+  await forEachConcurrently(keys, EXAMINERS, async (key) => {
+    const archive = await readArchive(key, container, signal);
+    if (archive === null) archived.delete(key);
+    else archived.set(key, archive);
+  });
+  return { ...inventory, archived };
+}
+
+/** Every archive under a prefix, examined, in the order of their keys. */
+export async function readArchives(prefix: string, container: Container, signal: AbortSignal): Promise<Archive[]> {
+  const objects = await container.list(prefix, signal);
+  const found = new Map<string, Archive>();
+  await forEachConcurrently(objects, EXAMINERS, async ({ key }) => {
+    const archive = parseKey(key) === null ? null : await readArchive(key, container, signal);
+    if (archive !== null) found.set(key, archive);
+  });
+  return objects.flatMap(({ key }) => found.get(key) ?? []);
+}
+
+/**
+ * The archive under a key, by its metadata, or where that says nothing by the first bytes of its stream. Null when
+ * there is no object or the key is no archive's.
+ */
+export async function readArchive(key: string, container: Container, signal: AbortSignal): Promise<Archive | null> {
+  const object = await container.head(key, signal);
+  const archive = object === null ? null : parseArchive(object);
+  if (archive === null || archive.lineage !== null || archive.bytes === 0) return archive;
+  const head = await container.peek(key, PEEK_BYTES, signal);
+  return { ...archive, encoding: archive.encoding ?? recogniseEncoding(head), lineage: recogniseLineage(head) };
+}
+
+function recogniseEncoding(head: Buffer): Encoding | null {
+  const begins = (magic: string): boolean => head.subarray(0, magic.length).equals(Buffer.from(magic, "latin1"));
+  if (begins("btrfs-stream\0")) return "identity";
+  if (begins("\x28\xb5\x2f\xfd")) return "zstd";
+  if (begins("age-encryption.org/v1")) return "age";
+  return null;
+}
+
+function recogniseLineage(head: Buffer): Lineage | null {
+  const first = peekLineage(head);
+  if (first === null) return null;
+  const snapshot = toIdentity(first);
+  if (snapshot === null) return null;
+  return { snapshot, sendParent: first.sendParent === null ? null : toIdentity(first.sendParent) };
+}
+
+function toIdentity(raw: { readonly uuid: string; readonly ctransid: number }): Identity | null {
+  const uuid = parseUuid(raw.uuid);
+  return uuid === null ? null : { uuid, ctransid: raw.ctransid };
+}
+
+async function forEachConcurrently<Item>(
+  items: readonly Item[],
+  concurrency: number,
+  work: (item: Item) => Promise<void>,
+): Promise<void> {
+  const queue = items.values();
+  const worker = async (): Promise<void> => {
+    for (const item of queue) await work(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, worker));
+}

@@ -1,0 +1,28 @@
+import { createInterface } from "node:readline";
+import type { Readable, Writable } from "node:stream";
+
+/**
+ * Asks until it is answered with y, yes, n, no or Enter (yes), in any case. The end of the input is a no: nobody said
+ * yes. @throws the signal's reason
+ */
+export async function confirm(
+  question: string,
+  streams: { readonly input: Readable; readonly output: Writable },
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { input, output } = streams;
+  const lines = createInterface({ input, terminal: false, signal });
+  output.write(`${question} [Y/n] `);
+  try {
+    for await (const answer of lines) {
+      if (/^\s*(y|yes)?\s*$/i.test(answer)) return true;
+      if (/^\s*no?\s*$/i.test(answer)) return false;
+      output.write(`please answer y or n\n${question} [Y/n] `);
+    }
+    signal.throwIfAborted();
+    return false;
+  } finally {
+    // Else a terminal would hold the program open.
+    lines.close();
+  }
+}

@@ -1,0 +1,47 @@
+import type { Writable } from "node:stream";
+
+/** A stream to a person or a file. `columns` is undefined where there is no terminal. */
+export type Terminal = Writable & { readonly isTTY?: boolean; readonly columns?: number };
+
+/** The lines a person sees, and one status line below them that is redrawn in place. */
+export interface Screen {
+  readonly interactive: boolean;
+  /** True when colour is wanted: a terminal, no NO_COLOR, and TERM is not dumb. */
+  readonly coloured: boolean;
+  /** Writes a whole line above the status line. */
+  line(text: string): void;
+  /** Replaces the status line; null removes it. Does nothing where there is no terminal. */
+  status(text: string | null): void;
+  /** Runs `write` while the status line is away, for output to another stream on the same terminal. */
+  aside(write: () => void): void;
+}
+
+export function openScreen(stream: Terminal, env: Readonly<Record<string, string | undefined>>): Screen {
+  const interactive = stream.isTTY === true && env["TERM"] !== "dumb";
+  let shown: string | null = null;
+  const erase = (): void => {
+    if (shown !== null) stream.write("\r\u001b[K");
+  };
+  const draw = (): void => {
+    if (shown !== null) stream.write(shown.slice(0, Math.max(1, (stream.columns ?? 80) - 1)));
+  };
+  const aside = (write: () => void): void => {
+    erase();
+    write();
+    draw();
+  };
+  return {
+    interactive,
+    coloured: interactive && (env["NO_COLOR"] ?? "") === "",
+    line: (text) => {
+      aside(() => stream.write(`${text}\n`));
+    },
+    status: (text) => {
+      if (!interactive) return;
+      erase();
+      shown = text;
+      draw();
+    },
+    aside,
+  };
+}

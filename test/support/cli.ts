@@ -1,0 +1,55 @@
+// The program as users start it: a process with arguments and an environment, and what it said.
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+
+/** The compiled program. */
+export const MAIN = fileURLToPath(new URL("../../src/main.js", import.meta.url));
+
+export interface Ran {
+  /** Exit status, or the name of the signal that ended it. */
+  readonly code: number | string;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Surroundings {
+  /** All there is in the environment, beside PATH. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Called with the process once it runs, to disturb it. */
+  readonly during?: (child: ChildProcess) => unknown;
+}
+
+/** Runs the program as cron does: no terminal, no input, hardly any environment. */
+export async function cli(args: readonly string[], { env = {}, during }: Surroundings = {}): Promise<Ran> {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    env: { PATH: "/usr/bin:/bin", ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  return await outcome(child, during);
+}
+
+/** Runs the program on a terminal of its own, where somebody types `input`. Everything it shows is in stdout. */
+export async function cliOnTerminal(args: readonly string[], input: string, env: Record<string, string>): Promise<Ran> {
+  const command = [process.execPath, MAIN, ...args].map((word) => `'${word}'`).join(" ");
+  const child = spawn("script", ["--quiet", "--return", "--command", command, "/dev/null"], {
+    env: { PATH: "/usr/bin:/bin", TERM: "xterm", ...env },
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  const answer = (chunk: Buffer): void => {
+    if (chunk.includes("[Y/n]")) child.stdin.write(input);
+  };
+  child.stdout.on("data", answer);
+  return await outcome(child);
+}
+
+async function outcome(child: ChildProcess, during?: Surroundings["during"]): Promise<Ran> {
+  let stdout = "";
+  let stderr = "";
+  child.stdout?.setEncoding("utf8").on("data", (text: string) => (stdout += text));
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+  during?.(child);
+  const [status, signal] = (await once(child, "close")) as [number | null, string | null];
+  return { code: status ?? signal ?? "", stdout, stderr };
+}

@@ -1,0 +1,47 @@
+// Snapshots in memory: the port's second inhabitant. What it sends is no send stream, but is made, fails and is counted
+// like one.
+
+import { Readable } from "node:stream";
+import { abortedError, type BackupError } from "../../src/errors.ts";
+import type { SnapshotSource } from "../../src/operations/edges.ts";
+import type { Difference, Snapshot } from "../../src/plan/model.ts";
+import { source } from "./builders.ts";
+
+export interface MemorySource extends SnapshotSource {
+  /** By path: with what sending it fails, after half of its bytes. */
+  readonly failures: Map<string, BackupError>;
+  /** By path, what was sent: `2<1` and `1`. */
+  readonly sent: string[];
+}
+
+export function memorySource(snapshots: readonly Snapshot[], bytesOf: (snapshot: Snapshot) => number): MemorySource {
+  const failures = new Map<string, BackupError>();
+  const sent: string[] = [];
+  return {
+    failures,
+    sent,
+    sendProto: 2,
+    compressedData: false,
+    list: () => Promise.resolve({ source, snapshots }),
+    estimate: ({ snapshot }) => Promise.resolve({ bytes: bytesOf(snapshot), exact: true }),
+    send: (difference, signal) => {
+      sent.push([difference.snapshot.path, difference.sendParent?.path].flatMap((path) => path ?? []).join("<"));
+      return Readable.from(streamOf(difference, bytesOf(difference.snapshot), failures, signal), { objectMode: false });
+    },
+    close: () => Promise.resolve(),
+  };
+}
+
+async function* streamOf(
+  { snapshot }: Difference,
+  bytes: number,
+  failures: ReadonlyMap<string, BackupError>,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  const half = Math.floor(bytes / 2);
+  const failure = failures.get(snapshot.path);
+  yield await Promise.resolve(Buffer.alloc(half, snapshot.path));
+  if (signal.aborted) throw abortedError(signal);
+  if (failure !== undefined) throw failure;
+  yield Buffer.alloc(bytes - half, snapshot.path);
+}

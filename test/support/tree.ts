@@ -1,0 +1,74 @@
+// File trees for tests: made from a seed, changed from a seed, compared entry by entry.
+// The work is done by tree.py: Node has no calls for extended attributes, device nodes or reflinks.
+
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { SYSTEM_PYTHON } from "./swift.ts";
+
+const execute = promisify(execFile);
+
+/** Beside the source: the compiled file lies in dist/test/support/. */
+const SCRIPT = fileURLToPath(new URL("../../../test/support/tree.py", import.meta.url));
+
+export interface TreeOptions {
+  readonly seed: number;
+  readonly files: number;
+  /** Of all files together, about. */
+  readonly bytes: number;
+  /** One of everything that btrfs send can carry: links, attributes, nodes, holes, names. Needs root and btrfs. */
+  readonly zoo?: boolean;
+}
+
+export interface Comparison {
+  /** Of the first tree, itself included. */
+  readonly entries: number;
+  /** Empty = equal in everything a send stream carries. */
+  readonly differences: readonly string[];
+}
+
+/** Fills a directory; the same options give the same content. */
+export async function makeTree(directory: string, options: TreeOptions): Promise<void> {
+  const { seed, files, bytes, zoo = false } = options;
+  await treeScript("make", directory, `${seed}`, `${files}`, `${bytes}`, zoo ? "zoo" : "plain");
+}
+
+/** What happens between two snapshots: files overwritten, grown, cut, punched, moved, deleted, linked, copied, new. */
+export async function changeTree(directory: string, seed: number): Promise<void> {
+  await treeScript("change", directory, `${seed}`);
+}
+
+/**
+ * Compares type, mode, owner, size, mtime to the nanosecond, content, link targets, hard link groups, device numbers
+ * and extended attributes (so ACLs and capabilities) of every entry. Paths are told percent-encoded.
+ */
+export async function compareTrees(a: string, b: string): Promise<Comparison> {
+  const [left, right] = await Promise.all([describeTree(a), describeTree(b)]);
+  const paths = [...new Set([...left.keys(), ...right.keys()])];
+  const differences = paths.flatMap((path) => compareEntries(path, left.get(path), right.get(path)));
+  return { entries: left.size, differences };
+}
+
+type Entry = Readonly<Record<string, unknown>>;
+
+function compareEntries(path: string, a: Entry | undefined, b: Entry | undefined): string[] {
+  const name = path === "" ? "." : path;
+  if (a === undefined) return [`${name}: only in the second`];
+  if (b === undefined) return [`${name}: only in the first`];
+  const facts = new Set([...Object.keys(a), ...Object.keys(b)]);
+  return [...facts]
+    .map((fact) => ({ fact, first: JSON.stringify(a[fact] ?? null), second: JSON.stringify(b[fact] ?? null) }))
+    .filter(({ first, second }) => first !== second)
+    .map(({ fact, first, second }) => `${name}: ${fact} ${first} ≠ ${second}`);
+}
+
+async function describeTree(directory: string): Promise<ReadonlyMap<string, Entry>> {
+  const lines = (await treeScript("describe", directory)).trimEnd().split("\n");
+  const entries = lines.map((line) => JSON.parse(line) as Entry);
+  return new Map(entries.map((entry) => [String(entry["path"]), entry]));
+}
+
+async function treeScript(...args: readonly string[]): Promise<string> {
+  const { stdout } = await execute(SYSTEM_PYTHON, [SCRIPT, ...args], { maxBuffer: 1024 * 1024 * 1024 });
+  return stdout;
+}

@@ -1,0 +1,175 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { BackupError } from "../../src/errors.ts";
+import { takeInventory } from "../../src/operations/inventory.ts";
+import { listSource } from "../../src/operations/list.ts";
+import { estimateSteps, prepareSync, runSync, type SyncOutcome, type SyncWatcher } from "../../src/operations/sync.ts";
+import { findChain, indexArchives } from "../../src/plan/chain.ts";
+import type { Snapshot } from "../../src/plan/model.ts";
+import { keyOf, snapshot, source } from "../support/builders.ts";
+import { memoryContainer, type MemoryContainer } from "../support/memory-container.ts";
+import { memorySource, type MemorySource } from "../support/memory-source.ts";
+
+const MiB = 2 ** 20;
+const { signal } = new AbortController();
+const snapshots = [1, 2, 3, 4, 5].map((number) => snapshot(number));
+const quiet: SyncWatcher = {
+  onStart: () => undefined,
+  onProgress: () => undefined,
+  onReceipt: () => undefined,
+  onFailure: () => undefined,
+};
+
+interface World {
+  readonly local: MemorySource;
+  readonly container: MemoryContainer;
+}
+
+function world(taken: readonly Snapshot[] = snapshots): World {
+  return { local: memorySource(taken, () => 1000), container: memoryContainer() };
+}
+
+interface Changes {
+  readonly dryRun?: boolean;
+  readonly spoolDirectory?: string;
+  readonly memoryBytes?: number;
+  readonly watcher?: SyncWatcher;
+  readonly signal?: AbortSignal;
+}
+
+async function sync({ local, container }: World, changes: Changes = {}): Promise<SyncOutcome> {
+  const { plan } = await prepareSync(await local.list(signal), container, signal);
+  const steps = await estimateSteps(plan.steps, local, signal);
+  const options = {
+    policy: { memoryBytes: changes.memoryBytes ?? 512 * MiB, concurrency: 4 },
+    tool: "test/1",
+    dryRun: changes.dryRun ?? false,
+    spoolDirectory: changes.spoolDirectory ?? null,
+    now: () => 0,
+  };
+  const context = { options, watcher: changes.watcher ?? quiet };
+  return await runSync(steps, { source: local, container }, context, changes.signal ?? signal);
+}
+
+describe("a run", () => {
+  test("archives everything once, and a second one finds nothing to do", async () => {
+    const there = world();
+    const { receipts, failures, stoppedBy } = await sync(there);
+    assert.deepEqual([receipts.length, failures, stoppedBy], [5, [], null]);
+    assert.deepEqual([...there.container.objects.keys()], snapshots.map(({ path }) => keyOf(path)));
+    assert.deepEqual(await sync(there), { receipts: [], failures: [], stoppedBy: null });
+    assert.equal(there.local.sent.length, 5);
+  });
+
+  test("leaves archives from which the chain can be told", async () => {
+    const there = world();
+    await sync(there);
+    const listed = await listSource(await there.local.list(signal), there.container, signal);
+    const archives = listed.flatMap(({ archive }) => archive ?? []);
+    assert.deepEqual(findChain(archives.at(-1) ?? assert.fail(), indexArchives(archives)), archives);
+    assert.ok(listed.every(({ archive, local }) => archive !== null && local !== null));
+  });
+
+  test("that only checks makes every stream and stores nothing", async () => {
+    const there = world();
+    const { receipts } = await sync(there, { dryRun: true });
+    assert.deepEqual(receipts.map(({ bytes, stored }) => [bytes, stored]), Array(5).fill([1000, null]));
+    assert.equal(there.local.sent.length, 5);
+    assert.equal(there.container.objects.size, 0);
+  });
+
+  test("says how much was read, and how much the store has confirmed", async () => {
+    const seen: string[] = [];
+    const watcher: SyncWatcher = { ...quiet, onProgress: ({ read, stored }) => seen.push(`${read}/${stored}`) };
+    await sync(world([snapshot(1)]), { watcher });
+    assert.deepEqual(seen, ["500/0", "1000/0", "1000/1000"]);
+  });
+});
+
+describe("a failure", () => {
+  const damaged = new BackupError("SEND_FAILED", "the stream is damaged");
+
+  test("fails what builds on it, and nothing else; the next run finishes", async () => {
+    const there = world();
+    there.container.objects.clear();
+    await sync({ ...there, local: memorySource(snapshots.slice(0, 1), () => 1000) });
+    there.local.failures.set("snapshots/3", damaged);
+    const { receipts, failures, stoppedBy } = await sync(there);
+    assert.deepEqual(receipts.map(({ step }) => step.snapshot.path), ["snapshots/2"]);
+    assert.deepEqual(failures.map(({ step, error }) => `${step.snapshot.path} ${error.code}`), [
+      "snapshots/3 SEND_FAILED",
+      "snapshots/4 STEP_FAILED",
+      "snapshots/5 STEP_FAILED",
+    ]);
+    assert.equal(stoppedBy, null);
+    assert.equal(there.container.objects.has(keyOf("snapshots/3")), false);
+    there.local.failures.clear();
+    assert.equal((await sync(there)).receipts.length, 3);
+  });
+
+  test("of the store ends the run: nothing else can fare better", async () => {
+    const there = world();
+    there.local.failures.set("snapshots/2", new BackupError("STORE_UNAVAILABLE", "gone"));
+    const { receipts, failures, stoppedBy } = await sync(there);
+    assert.deepEqual([receipts.length, failures.length, stoppedBy?.code], [1, 1, "STORE_UNAVAILABLE"]);
+    assert.equal(there.local.sent.length, 2);
+  });
+
+  test("that is an interruption ends the run", async () => {
+    const there = world();
+    const controller = new AbortController();
+    const watcher: SyncWatcher = {
+      ...quiet,
+      onReceipt: () => { controller.abort(new BackupError("ABORTED", "stopped by SIGINT")); },
+    };
+    const { receipts, stoppedBy } = await sync(there, { watcher, signal: controller.signal });
+    assert.deepEqual([receipts.length, stoppedBy?.code], [1, "ABORTED"]);
+    assert.equal(there.container.objects.size, 1);
+  });
+
+  test("to fit the store is said with what to do", async () => {
+    const { failures } = await sync(world([snapshot(1)]), { memoryBytes: 4 * MiB });
+    assert.match(failures[0]?.error.hint ?? "", /--memory/);
+  });
+});
+
+describe("a work directory", () => {
+  test("holds a stream while it is sent, without a name, and nothing afterwards", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "spool-"));
+    try {
+      const there = world();
+      const files: number[] = [];
+      const watcher: SyncWatcher = {
+        ...quiet,
+        onProgress: () => { void readdir(directory).then((names) => files.push(names.length)); },
+      };
+      await sync(there, { spoolDirectory: directory, watcher });
+      assert.equal(there.container.objects.size, 5);
+      assert.deepEqual(await readdir(directory), []);
+      assert.ok(files.length > 0 && files.every((number) => number === 0));
+      const stored = there.container.objects.get(keyOf("snapshots/1"));
+      assert.deepEqual(stored?.body, Buffer.concat([Buffer.alloc(500, "snapshots/1"), Buffer.alloc(500, "snapshots/1")]));
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+
+  test("that does not exist fails each snapshot with one sentence", async () => {
+    const { failures } = await sync(world([snapshot(1)]), { spoolDirectory: "/nonexistent" });
+    assert.equal(failures[0]?.error.code, "CONFIG");
+    assert.match(failures[0].error.message, /work directory \/nonexistent/);
+  });
+});
+
+test("only objects named like a snapshot of the source count as archived", async () => {
+  const container = memoryContainer();
+  const there = { local: memorySource([snapshot(1), snapshot(2)], () => 1000), container };
+  await sync({ ...there, local: memorySource([snapshot(1)], () => 1000) });
+  const other = container.objects.get(keyOf("snapshots/1")) ?? assert.fail();
+  for (const key of ["unrelated", `${source.uuid}x`, `${keyOf("snapshots/2")}/000001`]) container.objects.set(key, { ...other, key });
+  const { archived } = await takeInventory(await there.local.list(signal), container, signal);
+  assert.deepEqual([...archived.keys()], [keyOf("snapshots/1")]);
+});
