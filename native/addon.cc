@@ -164,7 +164,7 @@ std::optional<uint64_t> ReadId(Napi::Env env, const Napi::Value& value, uint64_t
   return std::nullopt;
 }
 
-/** `compute` on the thread pool; a promise of what `resolve` makes of its answer, refused with this path in the error. */
+/** `compute` on the thread pool; a promise of what `resolve` makes of its answer, or of an error with this path. */
 template <typename Value>
 Napi::Value Run(Napi::Env env, const std::string& path, std::function<subvolume::Outcome(Value&)> compute,
                 std::function<Napi::Value(Napi::Env, const Value&)> resolve) {

@@ -101,7 +101,7 @@ class Parser {
 
   /** Where the command at hand starts. */
   uint64_t start_ = 0;
-  /** The command at hand as far as it had to be gathered; empty between commands and for those that lie in one buffer. */
+  /** The command at hand as far as it had to be gathered; empty between commands and for those in one buffer. */
   std::vector<uint8_t> head_;
   /** Bytes of file data still to come of the gathered command, and the checksum up to them. */
   size_t left_ = 0;

@@ -3,10 +3,8 @@
 // mount reaches are told like any other.
 #pragma once
 
-#if !__has_include(<btrfsutil.h>)
-#error "libbtrfsutil's header is missing: apt-get install libbtrfsutil-dev (Debian, Ubuntu), dnf install btrfs-progs-devel (Fedora), apk add btrfs-progs-dev (Alpine), then: npm rebuild"
-#endif
-#include <btrfsutil.h>
+// The compiler shows this line when the header is missing:
+#include <btrfsutil.h>  // apt-get install libbtrfsutil-dev (Fedora: btrfs-progs-devel, Alpine: btrfs-progs-dev)
 
 #include <array>
 #include <cstdint>

@@ -93,7 +93,7 @@ export interface StreamSummary {
 
 /** Reads a send stream and checks all of it that can be checked. */
 export interface SendStreamChecker {
-  /** The next bytes, as many as there happen to be. @throws Error with a sentence and the `offset`, from then on always */
+  /** The next bytes, as many as there are. @throws Error with a sentence and the `offset`; from then on always */
   push(bytes: Buffer): void;
   /** @throws Error unless the last bytes were the END command */
   finish(): void;
@@ -162,7 +162,8 @@ export async function subvolumeInfo(path: string, id = 0): Promise<RawInfo> {
 }
 
 /**
- * Relative to the top level (empty for it) of the subvolume with this id, or without id of the one whose root the path is.
+ * Relative to the top level (empty for it), of the subvolume with this id, or without id of the one whose root the path
+ * is.
  * @throws {@link BtrfsError}; CONFIG
  */
 export async function subvolumePath(path: string, id = 0): Promise<string> {

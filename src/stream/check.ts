@@ -46,8 +46,9 @@ const highWaterMark = 1 << 18;
 
 /**
  * The bytes of `source`, unchanged. It ends only when the source has ended well and all of it was a whole, undamaged
- * send stream; otherwise it is destroyed with the source's own error, or with `code`. Destroying it destroys the source.
- * The last piece is withheld until then: whoever acts on the END command never sees it in a stream that is not good.
+ * send stream; otherwise it is destroyed with the error of the source, or with `code`. Destroying it destroys the
+ * source. The last piece is withheld until then: whoever acts on the END command never sees it in a stream that is not
+ * good.
  */
 export function checkedStream(source: Readable, options: CheckOptions = {}): Readable {
   const checker = openSendStreamChecker();

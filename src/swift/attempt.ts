@@ -1,4 +1,8 @@
-// What is known of an upload under way, and how it becomes known: a look at every request that lib-storage makes.
+// swift/: the network. It knows a container and its objects: names, bytes, ETags, metadata; how they travel, what is
+// tried again, what a store's refusal means. @aws-sdk is imported nowhere else.
+// What never comes in: snapshots, chains, plans, streams of btrfs. What an object holds is not known here.
+//
+// Here: what is known of an upload under way, and how it becomes known: by a look at every request of lib-storage.
 
 import { createHash } from "node:crypto";
 import { setMaxListeners } from "node:events";

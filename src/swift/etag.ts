@@ -1,6 +1,4 @@
-// swift/: the network. It knows a container and its objects: names, bytes, ETags, metadata; how they travel, what is
-// tried again, what a store's refusal means. @aws-sdk is imported nowhere else.
-// What never comes in: snapshots, chains, plans, streams of btrfs. What an object holds is not known here.
+// ETags as Swift's s3api makes them, to compare what was sent or read with what is stored.
 
 import { createHash } from "node:crypto";
 

@@ -5,8 +5,9 @@
 
 import { spawn } from "node:child_process";
 import { join } from "node:path";
-import { Readable } from "node:stream";
+import { Readable, Writable } from "node:stream";
 import { buffer } from "node:stream/consumers";
+import { pipeline } from "node:stream/promises";
 import { openSendStreamChecker } from "../../src/btrfs/binding.ts";
 import { checkedStream } from "../../src/stream/check.ts";
 import { btrfs, run, withLoopback } from "../support/loopback.ts";
@@ -46,7 +47,7 @@ function check(buffers: readonly Buffer[]): void {
 }
 
 async function throughPipeline(buffers: readonly Buffer[]): Promise<void> {
-  for await (const chunk of checkedStream(Readable.from(buffers))) void chunk;
+  await pipeline(checkedStream(Readable.from(buffers)), new Writable({ write: (_chunk, _encoding, done) => done() }));
 }
 
 await withLoopback({ sizeBytes: 4 * 2 ** 30 }, async ({ mountPoint }) => {

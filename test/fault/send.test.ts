@@ -197,6 +197,10 @@ test("the snapshot was made writable or deleted after it was listed", async () =
   assertFailed(await consume(source.send({ snapshot, sendParent: null }, never)), /at transaction .* expected was/);
   await btrfs("-q", "subvolume", "delete", place);
   assertFailed(await consume(source.send({ snapshot, sendParent: null }, never)), /short-lived is gone/);
+  // Another one in its place is another one.
+  await btrfs("-q", "subvolume", "snapshot", "-r", join(loopback.mountPoint, "first"), place);
+  assertFailed(await consume(source.send({ snapshot, sendParent: null }, never)), /short-lived is gone/);
+  await btrfs("-q", "subvolume", "delete", place);
 });
 
 test("the disk gives back other bytes than were written", async () => {

@@ -230,6 +230,13 @@ test("a mount that is covered by another one is no way", async () => {
   assert.equal(holders.length, 1);
 });
 
+test("a subvolume mounted on itself: what is below it is in another mount than what is beside it", async () => {
+  const top = await mount("subvolid=5");
+  await mount("subvol=@home", join(top, "@home"));
+  const { holders } = await sendAll(join(top, "@home"), ofHome);
+  assert.equal(holders.length, 1);
+});
+
 test("a directory of the right name that is not the snapshot", async () => {
   const data = await mount("subvol=@home/data");
   await mkdir(join(data, "timeshift/data-1"), { recursive: true });

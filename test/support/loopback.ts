@@ -106,7 +106,7 @@ async function makeNode(device: string): Promise<void> {
   await run("mknod", device, "b", "7", minor).catch(() => undefined);
 }
 
-/** Also what was mounted further below. A process that is just ending may hold it; the test itself may have undone it. */
+/** Also what was mounted further below. A process that is just ending may hold it; the test may have undone it. */
 async function unmount(mountPoint: string): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {

@@ -189,6 +189,12 @@ test("a program that fails after it has read everything", async () => {
   });
 });
 
+test("what a failed program started ends with it", async () => {
+  const failing = shell("sleep 100 & echo $! >&2; exit 2");
+  const error: unknown = await writeTo(failing, Readable.from([]), never).catch((reason: unknown) => reason);
+  await waitUntilGone(Number(/(\d+)$/.exec(String(error))?.[1]));
+});
+
 test("a program that fails in the middle: its failure, and the source is destroyed", { timeout: 8_000 }, async () => {
   const source = Readable.from(zeros(1e12));
   await assert.rejects(writeTo(shell("head -c 100 >/dev/null; echo why >&2; exit 2"), source, never), {
