@@ -91,6 +91,16 @@ export function parseSize(text: string, flag: string): number {
   throw new BackupError("USAGE", `${flag} takes a size, not "${text}"`, { hint: `for example ${flag} 512Mi` });
 }
 
+const durationUnits: Readonly<Record<string, number>> = { s: 1000, "": 1000, m: 60_000, h: 3_600_000 };
+
+/** Milliseconds of `90`, `90s`, `15m` or `2h`. @throws USAGE */
+export function parseDuration(text: string, flag: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([smh]?)$/i.exec(text.trim());
+  const milliseconds = Number(match?.[1]) * (durationUnits[(match?.[2] ?? "").toLowerCase()] ?? NaN);
+  if (Number.isFinite(milliseconds)) return milliseconds;
+  throw new BackupError("USAGE", `${flag} takes a duration, not "${text}"`, { hint: `for example ${flag} 15m` });
+}
+
 /** @throws USAGE for anything but a whole number from 1 to `most` */
 export function parseCount(text: string, flag: string, most: number): number {
   const value = /^\d+$/.test(text) ? Number(text) : NaN;

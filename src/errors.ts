@@ -9,6 +9,8 @@ const failures = {
   CONFIG: { exit: 2, retryable: false },
   STEP_FAILED: { exit: 3, retryable: true },
   ALREADY_ARCHIVED: { exit: 3, retryable: true },
+  RESUME_REFUSED: { exit: 3, retryable: true },
+  STREAM_TOO_LONG: { exit: 3, retryable: true },
   CONTAINER_MISSING: { exit: 10, retryable: false },
   LOCKED: { exit: 11, retryable: true },
   IDENTITY_REFUSED: { exit: 12, retryable: false },

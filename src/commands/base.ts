@@ -32,7 +32,15 @@ export interface House {
   readonly signal: AbortSignal;
   openSource(path: string, sendProto: SendProto | null): Promise<SnapshotSource>;
   openTarget(directory: string): Promise<RestoreTarget>;
-  openContainer(): Promise<Container>;
+  openContainer(tuning?: Tuning): Promise<Container>;
+}
+
+/** How requests are made, where a command lets people say. */
+export interface Tuning {
+  /** How long a request that fails is tried again. */
+  readonly retryForMs: number;
+  /** Of all uploads together; null = as fast as it goes. */
+  readonly uploadBytesPerSecond: number | null;
 }
 
 export abstract class BaseCommand extends Command<Context> {
@@ -116,10 +124,10 @@ export abstract class BaseCommand extends Command<Context> {
         const { openTarget } = await import("../btrfs/target.ts");
         return keep(await openTarget(directory, signal));
       },
-      openContainer: async () => {
+      openContainer: async (tuning) => {
         const config = readStoreConfig(this.storeFlags(), env);
         const { openContainer } = await import("../swift/container.ts");
-        return keep(await openContainer({ ...config, userAgent: tool }, log, signal));
+        return keep(await openContainer({ ...config, ...tuning, userAgent: tool }, log, signal));
       },
     };
   }

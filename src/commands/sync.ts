@@ -1,21 +1,22 @@
 import { Command, Option } from "clipanion";
-import { parseChoice, parseCount, parseSize } from "../config.ts";
+import { parseChoice, parseCount, parseDuration, parseSize } from "../config.ts";
+import type { Container, OpenUpload, SnapshotSource } from "../operations/edges.ts";
+import type { EstimatedStep, Receipt } from "../operations/step.ts";
 import {
   estimateSteps,
   prepareSync,
   runSync,
-  type EstimatedStep,
+  sweep,
   type Failure,
-  type Receipt,
-  type SyncEdges,
   type SyncOutcome,
   type SyncWatcher,
 } from "../operations/sync.ts";
 import { formatTime } from "../plan/key.ts";
+import type { TransferPolicy } from "../plan/layout.ts";
 import type { Inventory, SendProto, UploadStep } from "../plan/model.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
-import { StoreCommand, tellFindings, type House } from "./base.ts";
+import { StoreCommand, tellFindings, type House, type Tuning } from "./base.ts";
 
 export class SyncCommand extends StoreCommand {
   static override paths = [["sync"], Command.Default];
@@ -44,27 +45,34 @@ export class SyncCommand extends StoreCommand {
   yes = Option.Boolean("-y,--yes", false, { description: "Do not ask." });
   memory = Option.String("--memory", "512Mi", { description: "Memory that parts in flight may take (default 512Mi)." });
   concurrency = Option.String("--concurrency", "4", { description: "Parts in flight at the most (default 4)." });
+  volumeSize = Option.String("--volume-size", {
+    description: "Store longer streams in several objects of this size (default: only where one cannot hold them).",
+  });
+  limitUpload = Option.String("--limit-upload", { description: "Send at most so many bytes a second, as in 8Mi." });
+  retryFor = Option.String("--retry-for", "15m", {
+    description: "How long the store may be away before the run gives up (default 15m).",
+  });
+  resume = Option.Boolean("--resume", true, { description: "Go on with uploads that were interrupted (default)." });
   sendProto = Option.String("--send-proto", {
     description: "Version of the btrfs send protocol, 1 or 2 (default: the newest that this machine has).",
   });
   subvolume = Option.String({ name: "PATH" });
 
   protected override async run(house: House): Promise<number> {
-    const policy = {
-      memoryBytes: parseSize(this.memory, "--memory"),
-      concurrency: parseCount(this.concurrency, "--concurrency", 64),
-    };
+    const policy = this.readPolicy();
+    const tuning = this.readTuning();
     const source = await house.openSource(this.subvolume, this.parseSendProto());
     const local = await source.list(house.signal);
     if (local.snapshots.length === 0) {
       house.log.info(`${this.subvolume} has no read-only snapshots: nothing to do`);
       return 0;
     }
-    const container = await house.openContainer();
+    const container = await house.openContainer(tuning);
     const edges = { source, container };
     const { inventory, plan } = await prepareSync(local, container, house.signal);
     const incomplete = tellFindings(plan.findings, house) ? 3 : 0;
     if (plan.steps.length === 0) {
+      if (!this.dryRun && !this.planOnly) await this.tidy(inventory, [], container, house);
       house.output.line(`up to date: ${count(plan.kept.length, "snapshot")} of ${this.subvolume} archived`);
       house.output.record({ type: "summary", kept: plan.kept.length, sent: 0, failed: 0 });
       return incomplete;
@@ -74,11 +82,13 @@ export class SyncCommand extends StoreCommand {
     if (this.planOnly) return incomplete;
     house.log.warn("archives are not encrypted: whoever can read the container can read them");
     if (!(await this.agreed(house))) return 0;
+    const resume = this.dryRun ? [] : await this.tidy(inventory, plan.steps, container, house);
     const options = {
       policy,
       tool: this.context.tool,
       dryRun: this.dryRun,
       spoolDirectory: this.workDir ?? null,
+      resume: this.resume ? resume : null,
       now: this.context.now,
     };
     const outcome = await runSync(steps, edges, { options, watcher: watch(house, this.dryRun) }, house.signal);
@@ -88,6 +98,34 @@ export class SyncCommand extends StoreCommand {
     return outcome.failures.length > 0 ? 3 : incomplete;
   }
 
+  private readPolicy(): TransferPolicy {
+    return {
+      memoryBytes: parseSize(this.memory, "--memory"),
+      concurrency: parseCount(this.concurrency, "--concurrency", 64),
+      volumeBytes: this.volumeSize === undefined ? null : parseSize(this.volumeSize, "--volume-size"),
+    };
+  }
+
+  private readTuning(): Tuning {
+    return {
+      retryForMs: parseDuration(this.retryFor, "--retry-for"),
+      uploadBytesPerSecond: this.limitUpload === undefined ? null : parseSize(this.limitUpload, "--limit-upload"),
+    };
+  }
+
+  /** Removes what earlier runs have left for good; gives what can be gone on with. */
+  private async tidy(
+    inventory: Inventory,
+    steps: readonly UploadStep[],
+    container: Container,
+    { log, signal }: House,
+  ): Promise<readonly OpenUpload[]> {
+    const { resumable, removed } = await sweep(inventory, this.resume ? steps : [], container, signal);
+    if (removed.uploads.length > 0) log.info(`${count(removed.uploads.length, "unfinished upload")} removed`);
+    if (removed.volumes.length > 0) log.info(`${count(removed.volumes.length, "volume")} of unfinished archives removed`);
+    return resumable;
+  }
+
   private parseSendProto(): SendProto | null {
     if (this.sendProto === undefined) return null;
     return parseChoice(this.sendProto, "--send-proto", ["1", "2"]) === "1" ? 1 : 2;
@@ -95,7 +133,7 @@ export class SyncCommand extends StoreCommand {
 
   private async planSteps(
     steps: readonly UploadStep[],
-    source: SyncEdges["source"],
+    source: SnapshotSource,
     house: House,
   ): Promise<EstimatedStep[]> {
     if (!this.estimate) return steps.map((step) => ({ step, estimate: null }));
@@ -189,7 +227,8 @@ function watch({ log, output, progress }: House, dryRun: boolean): SyncWatcher {
 
 function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt): string {
   const size = `${formatBytes(bytes)} in ${formatDuration(elapsedMs)}`;
-  return `${stored === null ? "checked, not stored:" : "archived"} ${printable(step.snapshot.path)}  ${size}`;
+  const there = stored === null || stored.resumedBytes === 0 ? "" : `, ${formatBytes(stored.resumedBytes)} were there already`;
+  return `${stored === null ? "checked, not stored:" : "archived"} ${printable(step.snapshot.path)}  ${size}${there}`;
 }
 
 function showSummary({ receipts, failures }: SyncOutcome, dryRun: boolean, { output }: House): void {

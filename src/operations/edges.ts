@@ -57,11 +57,20 @@ export interface ObjectDetails extends StoredObject {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
+/** A multipart upload that was begun and neither completed nor aborted. */
+export interface OpenUpload {
+  readonly key: string;
+  readonly uploadId: string;
+  readonly initiated: Date;
+}
+
 export interface PutOptions {
   readonly partBytes: number;
   /** Parts in flight at the most. */
   readonly concurrency: number;
   readonly metadata: Readonly<Record<string, string>>;
+  /** Uploads of this key that are ours: the best of them is gone on with, the others are aborted. */
+  readonly resume?: readonly OpenUpload[] | undefined;
   /** Called with the bytes the store has confirmed so far. */
   readonly onProgress?: ((bytes: number) => void) | undefined;
 }
@@ -71,6 +80,8 @@ export interface Stored {
   readonly bytes: number;
   readonly etag: string;
   readonly parts: number;
+  /** How many of the bytes were there already, from an upload before this one. */
+  readonly resumedBytes: number;
 }
 
 /** The container. */
@@ -91,11 +102,18 @@ export interface Container {
   get(object: ObjectDetails, partBytes: number | null, signal: AbortSignal): Readable;
   /**
    * Stores the body under a key that must not exist. The object appears only when the body ended well and the stored
-   * size and ETag are what was sent; a body that fails leaves nothing.
-   * @throws ALREADY_ARCHIVED, STORE_UNAVAILABLE, and whatever `body` is destroyed with
+   * size and ETag are what was sent. What was stored of a body that fails stays in an open upload, to be gone on with.
+   * @throws ALREADY_ARCHIVED, STORE_UNAVAILABLE, and whatever `body` is destroyed with; RESUME_REFUSED when what was to
+   * be gone on with is not the beginning of this body: try again without; STREAM_TOO_LONG
    */
   put(key: string, body: Readable, options: PutOptions, signal: AbortSignal): Promise<Stored>;
+  /** Reads a body to its end, and tells whether it is what is stored, part by part. */
+  matches(object: ObjectDetails, partBytes: number, body: Readable): Promise<boolean>;
   /** Succeeds too when there is nothing to delete. */
   delete(key: string, signal: AbortSignal): Promise<void>;
+  /** Uploads that were begun and not ended, under a prefix. Right after an upload ended it may still be among them. */
+  openUploads(prefix: string, signal: AbortSignal): Promise<readonly OpenUpload[]>;
+  /** Gives an upload up, with all that is stored of it. Succeeds too when it is gone, or was completed: then nothing happens. */
+  abort(upload: OpenUpload, signal: AbortSignal): Promise<void>;
   close(): void;
 }

@@ -2,6 +2,7 @@
 // decision rests on is asked of the object itself.
 
 import { parseArchive, keyPrefix, parseKey } from "../plan/key.ts";
+import { archiveKeyOf } from "../plan/manifest.ts";
 import {
   parseUuid,
   type Archive,
@@ -28,7 +29,8 @@ export async function takeInventory(
   signal: AbortSignal,
 ): Promise<Inventory> {
   const objects = await container.list(keyPrefix(local.source.uuid), signal);
-  return { ...local, archived: new Map(objects.flatMap(toUnexamined)) };
+  const volumes = objects.flatMap(({ key }) => (archiveKeyOf(key) === null ? [] : key));
+  return { ...local, archived: new Map(objects.flatMap(toUnexamined)), volumes };
 }
 
 function toUnexamined(object: StoredObject): [Key, Unexamined][] {

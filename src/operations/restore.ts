@@ -7,7 +7,8 @@ import { keyPrefix } from "../plan/key.ts";
 import type { Archive, ReceiveStep, Snapshot } from "../plan/model.ts";
 import { planRestore, type RestorePlan } from "../plan/restore.ts";
 import { checkedStream } from "../stream/check.ts";
-import { observeBytes } from "../stream/observe.ts";
+import { observe } from "../stream/observe.ts";
+import { openBody } from "./body.ts";
 import type { Container, RestoreTarget } from "./edges.ts";
 import { readArchive, readArchives } from "./inventory.ts";
 
@@ -74,12 +75,10 @@ async function receive(
   signal: AbortSignal,
 ): Promise<Snapshot> {
   refuseEncoded(archive);
-  const object = await container.head(archive.key, signal);
-  if (object === null) throw new BackupError("ARCHIVE_MISSING", `the archive ${archive.key} is gone`);
-  const stored = container.get(object, archive.partBytes, signal);
+  const stored = await openBody(archive, container, signal);
   let read = 0;
-  observeBytes(stored, (bytes) => {
-    read += bytes;
+  observe(stored, (piece) => {
+    read += piece.length;
     watcher.onProgress(read);
   });
   const checked = checkedStream(stored, { code: "ARCHIVE_DAMAGED", subject: `the archive of ${archive.path}` });

@@ -1,50 +1,22 @@
 // Carries a sync plan out: one receipt for each snapshot sent, one failure for each that could not be. A failure fails
 // the snapshots that build on it, not the others; only when nothing more can succeed does the run stop.
 
-import { Writable, type Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import type { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
-import { formatMetadata } from "../plan/key.ts";
-import { largestObject, planLayout, type Layout, type TransferPolicy } from "../plan/layout.ts";
-import type { Estimate, Inventory, UploadStep } from "../plan/model.ts";
+import { keyPrefix } from "../plan/key.ts";
+import type { Inventory, UploadStep } from "../plan/model.ts";
+import { planSweep, type Remains } from "../plan/sweep.ts";
 import { planSync, type SyncPlan } from "../plan/sync.ts";
-import { observeBytes } from "../stream/observe.ts";
-import { spool } from "../stream/spool.ts";
-import type { Container, LocalSnapshots, SnapshotSource, Stored } from "./edges.ts";
+import type { Container, LocalSnapshots, OpenUpload, SnapshotSource } from "./edges.ts";
 import { examine, takeInventory } from "./inventory.ts";
-
-export interface SyncEdges {
-  readonly source: SnapshotSource;
-  readonly container: Container;
-}
-
-export interface SyncOptions {
-  readonly policy: TransferPolicy;
-  /** Name and version of this program, for the archives' metadata. */
-  readonly tool: string;
-  /** Produce, check and count every stream, and store nothing. */
-  readonly dryRun: boolean;
-  /** Where to keep each stream on disk before it is sent; null = nowhere. */
-  readonly spoolDirectory: string | null;
-  /** Milliseconds of a clock that never steps back. */
-  readonly now: () => number;
-}
-
-/** A step with what is known of its stream before it is made. */
-export interface EstimatedStep {
-  readonly step: UploadStep;
-  /** Null when it was not asked for. */
-  readonly estimate: Estimate | null;
-}
-
-export interface Receipt {
-  readonly step: UploadStep;
-  /** Of the stream; in a dry run nothing of it was stored. */
-  readonly bytes: number;
-  /** Null in a dry run. */
-  readonly stored: Stored | null;
-  readonly elapsedMs: number;
-}
+import {
+  runStep,
+  type EstimatedStep,
+  type Receipt,
+  type StepProgress,
+  type SyncEdges,
+  type SyncOptions,
+} from "./step.ts";
 
 export interface Failure {
   readonly step: UploadStep;
@@ -61,8 +33,7 @@ export interface SyncOutcome {
 /** What a person watching wants to know. */
 export interface SyncWatcher {
   onStart(step: EstimatedStep): void;
-  /** Bytes of the current stream that are read, and those the store has confirmed. */
-  onProgress(bytes: { readonly read: number; readonly stored: number }): void;
+  onProgress(progress: StepProgress): void;
   onReceipt(receipt: Receipt): void;
   onFailure(failure: Failure): void;
 }
@@ -81,14 +52,40 @@ export async function prepareSync(
   }
 }
 
-/** Sizes of the streams of a plan. Costs about 25 µs for each inode that has to be looked at. */
+/**
+ * Removes what earlier runs have left and no run will go on with; gives the uploads that this one can go on with.
+ * @param toSend - what this run is going to send
+ */
+export async function sweep(
+  inventory: Inventory,
+  toSend: readonly UploadStep[],
+  container: Container,
+  signal: AbortSignal,
+): Promise<{ readonly resumable: readonly OpenUpload[]; readonly removed: Remains<OpenUpload> }> {
+  const uploads = await container.openUploads(keyPrefix(inventory.source.uuid), signal);
+  const { keep, remove } = planSweep(inventory, uploads, toSend);
+  for (const upload of remove.uploads) await container.abort(upload, signal);
+  for (const key of remove.volumes) await container.delete(key, signal);
+  return { resumable: keep.uploads, removed: remove };
+}
+
+/**
+ * Sizes of the streams of a plan. Costs about 25 µs for each inode that has to be looked at. A stream that cannot be made
+ * has no size: it will fail when it is its turn, without the others.
+ */
 export async function estimateSteps(
   steps: readonly UploadStep[],
   source: SnapshotSource,
   signal: AbortSignal,
 ): Promise<EstimatedStep[]> {
   const estimated: EstimatedStep[] = [];
-  for (const step of steps) estimated.push({ step, estimate: await source.estimate(step, signal) });
+  for (const step of steps) {
+    const estimate = await source.estimate(step, signal).catch((error: unknown) => {
+      if (error instanceof BackupError && error.code === "SEND_FAILED") return null;
+      throw error;
+    });
+    estimated.push({ step, estimate });
+  }
   return estimated;
 }
 
@@ -99,28 +96,36 @@ export async function runSync(
   context: { readonly options: SyncOptions; readonly watcher: SyncWatcher },
   signal: AbortSignal,
 ): Promise<SyncOutcome> {
-  const { watcher } = context;
+  const { options, watcher } = context;
   const receipts: Receipt[] = [];
   const failures: Failure[] = [];
   const failed = new Set<string>();
-  for (const estimated of steps) {
-    const { step } = estimated;
-    try {
-      refuseWithoutParent(step, failed);
-      watcher.onStart(estimated);
-      const receipt = await runStep(estimated, edges, context, signal);
-      receipts.push(receipt);
-      watcher.onReceipt(receipt);
-    } catch (thrown) {
-      const error = toBackupError(thrown);
-      const failure = { step, error };
-      failures.push(failure);
-      failed.add(step.snapshot.uuid);
-      watcher.onFailure(failure);
-      if (endsTheRun(error)) return { receipts, failures, stoppedBy: error };
+  const streams = sendAhead(edges.source, signal);
+  try {
+    for (const [index, estimated] of steps.entries()) {
+      const { step } = estimated;
+      try {
+        refuseWithoutParent(step, failed);
+        watcher.onStart(estimated);
+        const send = (): Readable => streams.take(step, steps[index + 1]?.step ?? null);
+        const onProgress = (progress: StepProgress): void => {
+          watcher.onProgress(progress);
+        };
+        const receipt = await runStep(estimated, { edges, options, send, onProgress }, signal);
+        receipts.push(receipt);
+        watcher.onReceipt(receipt);
+      } catch (thrown) {
+        const failure = { step, error: toBackupError(thrown) };
+        failures.push(failure);
+        failed.add(step.snapshot.uuid);
+        watcher.onFailure(failure);
+        if (endsTheRun(failure.error)) return { receipts, failures, stoppedBy: failure.error };
+      }
     }
+    return { receipts, failures, stoppedBy: null };
+  } finally {
+    streams.drop();
   }
-  return { receipts, failures, stoppedBy: null };
 }
 
 /** Failures after which no other snapshot can fare better. */
@@ -131,6 +136,7 @@ function endsTheRun(error: BackupError): boolean {
     case "CONTAINER_MISSING":
     case "STORE_UNAVAILABLE":
     case "NO_PRIVILEGE":
+    case "CONFIG":
     case "INTERNAL":
       return true;
     default:
@@ -143,68 +149,33 @@ function refuseWithoutParent({ snapshot, sendParent }: UploadStep, failed: Reado
   throw new BackupError("STEP_FAILED", `${snapshot.path} was not sent: ${sendParent.path}, which it builds on, failed`);
 }
 
-async function runStep(
-  { step, estimate }: EstimatedStep,
-  edges: SyncEdges,
-  context: { readonly options: SyncOptions; readonly watcher: SyncWatcher },
+/**
+ * The streams of a run. While the last parts of one are under way to the store, the next one is begun: on a large tree
+ * `btrfs send` looks for differences for a while before it says anything. It waits with what fits its pipe.
+ */
+function sendAhead(
+  source: SnapshotSource,
   signal: AbortSignal,
-): Promise<Receipt> {
-  const { options, watcher } = context;
-  const layout = chooseLayout(step, estimate, edges.container, options.policy);
-  const started = options.now();
-  const progress = { read: 0, stored: 0 };
-  const stream = edges.source.send(step, signal);
-  observeBytes(stream, (bytes) => {
-    progress.read += bytes;
-    watcher.onProgress(progress);
-  });
-  if (options.dryRun) {
-    await discard(stream, signal);
-    return { step, bytes: progress.read, stored: null, elapsedMs: options.now() - started };
-  }
-  const body = options.spoolDirectory === null ? stream : await spool(stream, options.spoolDirectory);
-  const stored = await edges.container.put(
-    step.key,
-    body,
-    {
-      ...layout,
-      metadata: formatMetadata(step, {
-        encoding: "identity",
-        sendProto: edges.source.sendProto,
-        partBytes: layout.partBytes,
-        tool: options.tool,
-      }),
-      onProgress: (bytes) => {
-        progress.stored = bytes;
-        watcher.onProgress(progress);
-      },
+): { take(step: UploadStep, next: UploadStep | null): Readable; drop(): void } {
+  let ahead: { readonly step: UploadStep; readonly stream: Readable } | null = null;
+  const drop = (): void => {
+    ahead?.stream.destroy();
+    ahead = null;
+  };
+  return {
+    take(step, next) {
+      const begun = ahead?.step === step ? ahead.stream : null;
+      if (begun === null) drop();
+      ahead = null;
+      const stream = begun ?? source.send(step, signal);
+      stream.once("end", () => {
+        if (next === null || signal.aborted) return;
+        ahead = { step: next, stream: source.send(next, signal) };
+        // Should it fail before anybody reads it, its reader will be told.
+        ahead.stream.on("error", () => undefined);
+      });
+      return stream;
     },
-    signal,
-  );
-  return { step, bytes: progress.read, stored, elapsedMs: options.now() - started };
-}
-
-function chooseLayout(
-  step: UploadStep,
-  estimate: Estimate | null,
-  container: Container,
-  policy: TransferPolicy,
-): Layout {
-  const layout = planLayout(estimate, container.limits, policy);
-  if (layout !== null) return layout;
-  throw new BackupError(
-    "STEP_FAILED",
-    `${step.snapshot.path} does not fit one object: its stream has ${estimate?.bytes ?? 0} bytes, and with ` +
-      `${policy.memoryBytes} bytes of memory ${largestObject(container.limits, policy)} can be stored`,
-    { hint: "allow more memory with --memory", context: { key: step.key } },
-  );
-}
-
-async function discard(stream: Readable, signal: AbortSignal): Promise<void> {
-  const sink = new Writable({
-    write(_chunk, _encoding, done): void {
-      done();
-    },
-  });
-  await pipeline(stream, sink, { signal });
+    drop,
+  };
 }

@@ -60,6 +60,8 @@ export interface UploadFacts {
   readonly encoding: Encoding;
   readonly sendProto: SendProto;
   readonly partBytes: number;
+  /** Null = one object. */
+  readonly volumes: { readonly count: number; readonly bytes: number } | null;
   /** Name and version of the writer. */
   readonly tool: string;
 }
@@ -84,6 +86,9 @@ export function formatMetadata(difference: Difference, facts: UploadFacts): Reco
     "btrfs-encoding": facts.encoding,
     "btrfs-send-proto": String(facts.sendProto),
     "btrfs-part-size": String(facts.partBytes),
+    ...(facts.volumes === null
+      ? {}
+      : { "btrfs-volumes": String(facts.volumes.count), "btrfs-bytes": String(facts.volumes.bytes) }),
     "btrfs-tool": facts.tool,
   };
 }
@@ -99,7 +104,8 @@ export function parseArchive(object: ObjectFacts): Archive | null {
   const encoding = encodings.find((known) => known === metadata["btrfs-encoding"]);
   return {
     ...name,
-    bytes: object.bytes,
+    bytes: parseCount(metadata["btrfs-bytes"]) ?? object.bytes,
+    volumes: parseCount(metadata["btrfs-volumes"]),
     lineage: parseLineage(metadata),
     otime: parseTime(metadata["btrfs-otime"]),
     otransid: parseCount(metadata["btrfs-otransid"]),

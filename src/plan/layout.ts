@@ -1,5 +1,5 @@
-// How a stream is cut into the parts of one object: from its estimated size, what the store takes, and the memory that
-// may be spent on parts in flight.
+// How a stream is cut: into the parts of one object, or into volumes of several; from its estimated size, what the store
+// takes, and the memory that may be spent on parts in flight.
 
 import type { Estimate, StoreLimits } from "./model.ts";
 
@@ -16,39 +16,47 @@ export interface TransferPolicy {
   readonly memoryBytes: number;
   /** Parts in flight at the most. */
   readonly concurrency: number;
+  /** The longest object wanted; null = as long as the store takes. */
+  readonly volumeBytes: number | null;
 }
 
 export interface Layout {
   readonly partBytes: number;
   readonly concurrency: number;
+  /** Bytes of each object but the last where the stream needs several; null = one object. */
+  readonly volumeBytes: number | null;
 }
+
+/** What is planned with where nothing is known but that the stream is too long for one object. */
+export const TOO_LONG_FOR_ONE: Estimate = { bytes: Number.MAX_SAFE_INTEGER, exact: false };
 
 /**
- * The smallest usual part size with which the stream fits one object, and as many parts in flight as memory allows.
- * Null when it fits no single object. Without an estimate: the largest parts that memory allows.
+ * The smallest usual part size with which the stream fits one object, and as many parts in flight as memory allows; where
+ * it fits none, volumes of the largest parts that memory allows. Without an estimate: one object of such parts.
+ * Null when memory does not even hold the smallest parts that the store takes.
  */
 export function planLayout(estimate: Estimate | null, limits: StoreLimits, policy: TransferPolicy): Layout | null {
-  const largest = Math.min(
-    limits.maxPartBytes,
-    floorToMebibyte(policy.memoryBytes / (1 + PARTS_BESIDE_FLIGHT)),
-  );
   const affordable = floorToMebibyte(policy.memoryBytes / (policy.concurrency + PARTS_BESIDE_FLIGHT));
-  const needed =
-    estimate === null ? affordable : ceilToMebibyte(estimate.bytes / limits.partsPerUpload);
-  const partBytes = Math.min(
-    limits.maxPartBytes,
-    Math.max(limits.minPartBytes, needed, Math.min(USUAL_PART_BYTES, affordable)),
-  );
-  if (partBytes > largest) return null;
-  if (estimate !== null && Math.ceil(estimate.bytes / partBytes) > limits.partsPerUpload) return null;
-  const concurrency = Math.floor(policy.memoryBytes / partBytes) - PARTS_BESIDE_FLIGHT;
-  return { partBytes, concurrency: Math.max(1, Math.min(policy.concurrency, concurrency)) };
+  const largest = Math.min(limits.maxPartBytes, floorToMebibyte(policy.memoryBytes / (1 + PARTS_BESIDE_FLIGHT)));
+  if (largest < limits.minPartBytes) return null;
+  const wanted = policy.volumeBytes ?? Infinity;
+  const bytes = estimate?.bytes ?? affordable * limits.partsPerUpload;
+  const needed = ceilToMebibyte(bytes / limits.partsPerUpload);
+  if (bytes <= wanted && needed <= largest) {
+    const partBytes = clamp(Math.max(needed, Math.min(USUAL_PART_BYTES, affordable)), limits.minPartBytes, largest);
+    return { partBytes, concurrency: concurrencyFor(partBytes, policy), volumeBytes: null };
+  }
+  const partBytes = clamp(Math.min(affordable, ceilToMebibyte(wanted)), limits.minPartBytes, largest);
+  const volumeBytes = Math.min(partBytes * limits.partsPerUpload, Math.max(partBytes, wanted));
+  return { partBytes, concurrency: concurrencyFor(partBytes, policy), volumeBytes };
 }
 
-/** The longest stream that one object can hold under this policy, in bytes. */
-export function largestObject(limits: StoreLimits, policy: TransferPolicy): number {
-  const largest = Math.min(limits.maxPartBytes, floorToMebibyte(policy.memoryBytes / (1 + PARTS_BESIDE_FLIGHT)));
-  return largest * limits.partsPerUpload;
+function concurrencyFor(partBytes: number, { memoryBytes, concurrency }: TransferPolicy): number {
+  return clamp(Math.floor(memoryBytes / partBytes) - PARTS_BESIDE_FLIGHT, 1, concurrency);
+}
+
+function clamp(value: number, least: number, most: number): number {
+  return Math.max(least, Math.min(most, value));
 }
 
 function floorToMebibyte(bytes: number): number {

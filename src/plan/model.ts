@@ -92,15 +92,17 @@ export interface Archive {
   readonly source: Uuid;
   /** Path of the snapshot relative to the top of the filesystem it was taken on. */
   readonly path: string;
-  /** As stored. */
+  /** As stored; of all volumes together where it needs several. */
   readonly bytes: number;
+  /** How many objects hold its body beside the one under its key, which then lists them; null = that one holds it. */
+  readonly volumes: number | null;
   /** Null when it can be read neither from metadata nor from the stream: an encrypted archive of the Python tool. */
   readonly lineage: Lineage | null;
   /** Nanoseconds since the epoch; null when no metadata tells. */
   readonly otime: bigint | null;
   readonly otransid: number | null;
   readonly encoding: Encoding | null;
-  /** Where the parts of its multipart upload end; null when no metadata tells. */
+  /** Where the parts of its multipart uploads end; null when no metadata tells. */
   readonly partBytes: number | null;
 }
 
@@ -117,6 +119,8 @@ export interface Inventory {
   readonly snapshots: readonly Snapshot[];
   /** By key: the archive, or that there is one which nobody has examined. */
   readonly archived: ReadonlyMap<Key, Archive | Unexamined>;
+  /** Keys of objects that are named like volumes of its archives. */
+  readonly volumes: readonly string[];
 }
 
 /** Sends one snapshot under one key. */

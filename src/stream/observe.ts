@@ -1,12 +1,46 @@
+import { createHash } from "node:crypto";
 import type { Readable } from "node:stream";
 
 /**
- * Tells of every byte that somebody else reads from a stream. It starts nothing: the stream stays paused until its
- * reader comes, because a "data" listener resumes only a stream that was never paused.
+ * Shows every piece that somebody else reads from a stream. It starts nothing: the stream stays paused until its reader
+ * comes, because a "data" listener resumes only a stream that was never paused.
  */
-export function observeBytes(stream: Readable, onBytes: (bytes: number) => void): void {
+export function observe(stream: Readable, onPiece: (piece: Buffer) => void): void {
   stream.pause();
-  stream.on("data", (chunk: Buffer) => {
-    onBytes(chunk.length);
+  stream.on("data", onPiece);
+}
+
+/** What has passed through a stream. */
+export interface Digest {
+  readonly bytes: number;
+  /** In hexadecimal. */
+  readonly sha256: string;
+}
+
+/** Sums up what somebody else reads from a stream. Call the function that it gives once, when the stream has ended. */
+export function digestOf(stream: Readable): () => Digest {
+  const hash = createHash("sha256");
+  let bytes = 0;
+  observe(stream, (piece) => {
+    bytes += piece.length;
+    hash.update(piece);
   });
+  return () => ({ bytes, sha256: hash.digest("hex") });
+}
+
+/** The pieces of a stream, the last one only when all of them have this SHA-256. @throws what `damaged` makes */
+export async function* withDigest(
+  stream: AsyncIterable<Buffer>,
+  sha256: string,
+  damaged: () => Error,
+): AsyncGenerator<Buffer> {
+  const hash = createHash("sha256");
+  let withheld: Buffer | null = null;
+  for await (const piece of stream) {
+    hash.update(piece);
+    if (withheld !== null) yield withheld;
+    withheld = piece;
+  }
+  if (hash.digest("hex") !== sha256) throw damaged();
+  if (withheld !== null) yield withheld;
 }

@@ -13,6 +13,7 @@ import { BackupError } from "../errors.ts";
 import type { PutOptions } from "../operations/edges.ts";
 import { multipartEtag } from "./etag.ts";
 import { headObject } from "./objects.ts";
+import type { Resumable } from "./resume.ts";
 import type { Store } from "./store.ts";
 
 /** As much is hashed before other things get their turn: 4 MiB of MD5 are 6 ms. */
@@ -34,6 +35,10 @@ export interface Attempt extends Put {
   readonly stop: AbortController;
   /** By part number; the MD5 of an object in one piece is that of part 1. */
   readonly md5s: Map<number, Buffer>;
+  /** The upload that is gone on with; null when a new one is begun. */
+  resumable: Resumable | null;
+  /** How much of what was to be sent was there already. */
+  resumedBytes: number;
   /** Of the multipart upload; null when there is none, or not yet. */
   uploadId: string | null;
   sentBytes: number;
@@ -61,6 +66,8 @@ export function newAttempt(store: Store, put: Put, signal: AbortSignal): Attempt
     signal,
     stop,
     md5s: new Map(),
+    resumable: null,
+    resumedBytes: 0,
     uploadId: null,
     sentBytes: 0,
     confirmedBytes: 0,
@@ -87,10 +94,12 @@ export function expectedEtag({ md5s, uploadId }: Attempt): string {
 /** Puts the attempt between lib-storage and its client. */
 export function attend(client: S3Client, attempt: Attempt): void {
   client.middlewareStack.add(
-    (next) => async (args) => {
+    (next, { commandName }) => async (args) => {
       try {
         const input = await prepare(attempt, args.input);
-        const result = await next({ ...args, input });
+        const known = knownAnswer(attempt, commandName, input);
+        // What the store has told or kept before is not asked again.
+        const result = known === null ? await next({ ...args, input }) : { output: known, response: null };
         noteAnswer(attempt, input, result.output);
         return result;
       } catch (error) {
@@ -123,6 +132,7 @@ export function alreadyArchived(key: string): BackupError {
 /** The request as it is to be sent. */
 async function prepare(attempt: Attempt, input: ServiceInputTypes): Promise<ServiceInputTypes> {
   if ("MultipartUpload" in input) {
+    refuseLeftovers(attempt);
     attempt.committing = true;
     // Swift's only way to create an object only where there is none; a PutObject that asks for it is refused (501).
     return { ...input, IfNoneMatch: "*" };
@@ -151,6 +161,39 @@ async function notePart(attempt: Attempt, part: number, data: Uint8Array): Promi
   attempt.md5s.set(part, md5);
   attempt.sentBytes += data.length;
   return md5;
+}
+
+/** The answer that needs no request: the upload that is gone on with, and parts of it that are those of this body. */
+function knownAnswer(
+  attempt: Attempt,
+  commandName: string | undefined,
+  input: ServiceInputTypes,
+): ServiceOutputTypes | null {
+  const { resumable, md5s } = attempt;
+  if (resumable === null) return null;
+  if (commandName === "CreateMultipartUploadCommand") return { UploadId: resumable.upload.uploadId, $metadata: {} };
+  if (!("PartNumber" in input && "Body" in input && input.Body instanceof Uint8Array)) return null;
+  const number = input.PartNumber ?? 1;
+  const stored = resumable.parts.get(number);
+  const etag = md5s.get(number)?.toString("hex");
+  if (stored === undefined || stored.etag !== etag || stored.bytes !== input.Body.length) {
+    // The first part says whose stream it is, and so which metadata the upload was begun with.
+    if (number === 1) throw resumeRefused(attempt.key);
+    return null;
+  }
+  attempt.resumedBytes += stored.bytes;
+  return { ETag: `"${etag}"`, $metadata: {} };
+}
+
+/** Parts behind the end of this body would stay in the store for ever, and nobody would see them. */
+function refuseLeftovers({ resumable, md5s, key }: Attempt): void {
+  if (resumable !== null && Math.max(...resumable.parts.keys()) > md5s.size) throw resumeRefused(key);
+}
+
+function resumeRefused(key: string): BackupError {
+  return new BackupError("RESUME_REFUSED", `what was stored of '${key}' before is not the beginning of what it is now`, {
+    context: { key },
+  });
 }
 
 function noteAnswer(attempt: Attempt, input: ServiceInputTypes, output: ServiceOutputTypes): void {
@@ -191,7 +234,7 @@ function empty(key: string): BackupError {
 }
 
 function tooLong(key: string, partBytes: number, parts: number): BackupError {
-  return new BackupError("STEP_FAILED", `'${key}' is longer than ${String(parts)} parts of ${String(partBytes)} bytes`, {
+  return new BackupError("STREAM_TOO_LONG", `'${key}' is longer than ${String(parts)} parts of ${String(partBytes)} bytes`, {
     hint: "allow more memory, so that parts can be larger",
     context: { key, partBytes, parts },
   });

@@ -4,7 +4,9 @@ import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { env } from "node:process";
 import { S3Client, type S3ClientConfig } from "@aws-sdk/client-s3";
+import { HttpRequest } from "@smithy/core/protocols";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
+import { openPace, pacedBody, type Pace } from "./pace.ts";
 import { retryFor } from "./retry.ts";
 
 /** As much of a logger as is used here. */
@@ -32,6 +34,8 @@ export interface ClientOptions {
   /** `name/version` */
   readonly userAgent: string;
   readonly log: Log | undefined;
+  /** Of all uploads together; null = as fast as it goes. */
+  readonly uploadBytesPerSecond: number | null;
 }
 
 /** Clients that share their connections. */
@@ -58,11 +62,16 @@ export function openClients(options: ClientOptions): Clients {
   const retry = { forMs: options.retryForMs, log: options.log };
   const client = new S3Client({ ...settings, requestHandler: handler, retryStrategy: retryFor({ ...retry, signal: closing.signal }) });
 
+  const pace = openPace(options.uploadBytesPerSecond);
+
   function bind(signal: AbortSignal, lateSignal: AbortSignal): S3Client {
     const bound: Handler = {
       metadata: handler.metadata,
       handle: async (request, handlerOptions) =>
-        handler.handle(request, { ...handlerOptions, abortSignal: request.method === "POST" ? lateSignal : signal }),
+        handler.handle(withPace(request, pace), {
+          ...handlerOptions,
+          abortSignal: request.method === "POST" ? lateSignal : signal,
+        }),
       updateHttpClientConfig: () => undefined,
       httpHandlerConfigs: () => handler.httpHandlerConfigs(),
     };
@@ -82,6 +91,17 @@ export function openClients(options: ClientOptions): Clients {
       client.destroy();
     },
   };
+}
+
+type HandledRequest = Parameters<NodeHttpHandler["handle"]>[0];
+
+/** The request with its body in slices. It is left as it is itself: it may have to be sent again. */
+function withPace(request: HandledRequest, pace: Pace): HandledRequest {
+  const body: unknown = request.body;
+  if (!(body instanceof Uint8Array) || body.length <= pace.sliceBytes) return request;
+  const paced = HttpRequest.clone(request);
+  paced.body = pacedBody(body, pace);
+  return paced;
 }
 
 type Handler = Pick<NodeHttpHandler, "metadata" | "handle" | "updateHttpClientConfig" | "httpHandlerConfigs">;

@@ -6,8 +6,10 @@ import { openClients, type Credentials, type Log } from "./client.ts";
 import { makeContact } from "./contact.ts";
 import { peekObject, readObject } from "./download.ts";
 import { translate } from "./errors.ts";
+import { bodyMatches } from "./etag.ts";
 import { readLimits } from "./limits.ts";
 import { deleteObject, headObject, listObjects } from "./objects.ts";
+import { abortUpload, listUploads } from "./resume.ts";
 import type { Store } from "./store.ts";
 import { putObject } from "./upload.ts";
 
@@ -23,6 +25,8 @@ export interface ContainerOptions {
   readonly userAgent: string;
   /** How long a request that fails is tried again; by default 15 minutes. */
   readonly retryForMs?: number;
+  /** Of all uploads together; absent or null = as fast as it goes. */
+  readonly uploadBytesPerSecond?: number | null;
   /** After how long without a byte a connection is given up; by default one minute. */
   readonly stallMs?: number;
 }
@@ -42,7 +46,8 @@ export async function openContainer(
   // Each request under way listens to it; Node takes more than ten for a leak, and says so on stderr.
   setMaxListeners(0, signal);
   const { containerName: container, retryForMs = RETRY_FOR_MS, stallMs = STALL_MS } = options;
-  const settings = { ...options, retryForMs, stallMs, log };
+  const { uploadBytesPerSecond = null } = options;
+  const settings = { ...options, retryForMs, stallMs, uploadBytesPerSecond, log };
   const { endpoint, region } = await makeContact(settings, signal);
   const limits = await readLimits(endpoint, signal);
   const { client, bind, close } = openClients({ ...settings, endpoint, region });
@@ -57,7 +62,10 @@ export async function openContainer(
     peek: async (key, length, requestSignal) => peekObject(store, key, length, requestSignal),
     get: (object, partBytes, requestSignal) => readObject(store, object, partBytes, requestSignal),
     put: async (key, body, putOptions, requestSignal) => putObject(store, { key, body, options: putOptions }, requestSignal),
+    matches: async (object, partBytes, body) => bodyMatches(object, partBytes, body),
     delete: async (key, requestSignal) => deleteObject(store, key, requestSignal),
+    openUploads: async (prefix, requestSignal) => listUploads(store, prefix, requestSignal),
+    abort: async (upload, requestSignal) => abortUpload(store, upload, requestSignal),
     close,
   };
 }

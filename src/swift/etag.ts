@@ -39,6 +39,21 @@ export function hashParts(partBytes: number): EtagHasher {
   return { update, etag: () => multipartEtag([...md5s, hash.digest()]) };
 }
 
+/** Reads a body to its end; true when it has the size and the ETag of an object whose parts have `partBytes`. */
+export async function bodyMatches(
+  { etag, bytes }: { readonly etag: string; readonly bytes: number },
+  partBytes: number,
+  body: AsyncIterable<Buffer>,
+): Promise<boolean> {
+  const hasher = hasherFor(etag, bytes, partBytes);
+  let read = 0;
+  for await (const chunk of body) {
+    read += chunk.length;
+    hasher?.update(chunk);
+  }
+  return hasher !== null && read === bytes && hasher.etag() === etag;
+}
+
 /** S3's ETag of a multipart object, which Swift's s3api computes in the same way: MD5 of the parts' MD5s, `-`, their number. */
 export function multipartEtag(md5s: readonly Buffer[]): string {
   return `${createHash("md5").update(Buffer.concat(md5s)).digest("hex")}-${String(md5s.length)}`;

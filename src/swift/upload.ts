@@ -3,14 +3,14 @@
 // go on when the upload is given up, what becomes of it then, and whether the store has what was sent.
 
 import { finished } from "node:stream";
-import { AbortMultipartUploadCommand } from "@aws-sdk/client-s3";
 import { Upload } from "@aws-sdk/lib-storage";
-import { abortedError, BackupError } from "../errors.ts";
+import { abortedError, BackupError, type FailureCode } from "../errors.ts";
 import type { ObjectDetails, Stored } from "../operations/edges.ts";
 import { alreadyArchived, attend, expectedEtag, fail, newAttempt, refuseExisting, type Attempt, type Put } from "./attempt.ts";
-import { describeError, isMissing, isRefusal } from "./errors.ts";
+import { describeError, isRefusal } from "./errors.ts";
 import { checkKey, checkMetadata } from "./names.ts";
 import { deleteObject, headObject } from "./objects.ts";
+import { abortUpload, chooseResumable } from "./resume.ts";
 import type { Store } from "./store.ts";
 
 /** How long the answer to an upload's creation or completion is still waited for when everything else was stopped. */
@@ -18,6 +18,9 @@ const LAST_ANSWER_MS = 1_000;
 /** How long it is tried to abort an upload that came to nothing; and how long when the run is to stop. */
 const CLEAN_UP_MS = 60_000;
 const HURRIED_CLEAN_UP_MS = 700;
+
+/** Failures that say nothing against what is stored of an upload: it can be gone on with. */
+const passing: ReadonlySet<FailureCode> = new Set(["ABORTED", "STORE_UNAVAILABLE"]);
 
 /** See {@link import("../operations/edges.ts").Container.put}. */
 export async function putObject(store: Store, put: Put, signal: AbortSignal): Promise<Stored> {
@@ -27,6 +30,7 @@ export async function putObject(store: Store, put: Put, signal: AbortSignal): Pr
     checkKey(put.key);
     checkMetadata(put.options.metadata);
     await refuseExisting(attempt);
+    attempt.resumable = await chooseResumable(store, put.options.resume ?? [], put.options.partBytes, signal);
     await send(attempt);
     return await checkStored(attempt);
   } catch (error) {
@@ -100,15 +104,15 @@ async function checkStored(attempt: Attempt): Promise<Stored> {
 }
 
 /**
- * What has become of an upload that failed. It may have worked nevertheless, when only the answer was lost; otherwise
- * nothing of it is left, or it is said what is.
+ * What has become of an upload that failed. It may have worked nevertheless, when only the answer was lost; otherwise its
+ * parts stay, to be gone on with, unless the failure is about them.
  */
 async function settle(attempt: Attempt): Promise<Stored> {
   const { failure, store, key, signal, uploadId } = attempt;
   const error = failure?.ofBody === true ? failure.error : store.translate(failure?.error, signal, key);
   if (attempt.committedEtag !== null) throw error;
   if (!attempt.committing) {
-    await abandon(attempt);
+    if (failure?.ofBody !== true && !(error instanceof BackupError && passing.has(error.code))) await abandon(attempt);
     throw error;
   }
   const found = signal.aborted ? null : await headObject(store, key, signal).catch(() => null);
@@ -130,11 +134,9 @@ async function abandon({ store, key, uploadId, signal }: Attempt): Promise<void>
   if (signal.aborted) onAbort();
   signal.addEventListener("abort", onAbort, { once: true });
   try {
-    await store.client.send(new AbortMultipartUploadCommand({ Bucket: store.container, Key: key, UploadId: uploadId }), {
-      abortSignal: AbortSignal.any([hurry.signal, AbortSignal.timeout(CLEAN_UP_MS)]),
-    });
+    const patience = AbortSignal.any([hurry.signal, AbortSignal.timeout(CLEAN_UP_MS)]);
+    await abortUpload(store, { key, uploadId }, patience);
   } catch (error) {
-    if (isMissing(error)) return;
     store.log?.warn({ key, uploadId, error: describeError(error) }, "an unfinished upload could not be aborted; its parts stay");
   } finally {
     signal.removeEventListener("abort", onAbort);
@@ -146,5 +148,6 @@ function isWhatWasSent(attempt: Attempt, found: ObjectDetails | null): boolean {
 }
 
 function receipt(attempt: Attempt): Stored {
-  return { bytes: attempt.sentBytes, etag: expectedEtag(attempt), parts: attempt.md5s.size };
+  const { sentBytes: bytes, md5s, resumedBytes } = attempt;
+  return { bytes, etag: expectedEtag(attempt), parts: md5s.size, resumedBytes };
 }

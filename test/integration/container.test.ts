@@ -54,7 +54,7 @@ function contract(open: () => Inhabitant): void {
     const body = randomBytes(100_000);
     const metadata = { "btrfs-format": "1", "btrfs-path": "a b%20c", "btrfs-uuid": "x".repeat(256) };
     const stored = await put("round", body, { metadata });
-    assert.deepEqual(stored, { bytes: 100_000, etag: md5(body), parts: 1 });
+    assert.deepEqual(stored, { bytes: 100_000, etag: md5(body), parts: 1, resumedBytes: 0 });
     const found = await container.head("round", signal);
     assert.ok(found !== null);
     assert.deepEqual({ ...found, modified: null }, { key: "round", bytes: 100_000, etag: md5(body), modified: null, metadata });
@@ -104,7 +104,7 @@ function contract(open: () => Inhabitant): void {
     const metadata = { "btrfs-part-size": String(5 * MIB) };
     const stored = await put("parts\\x2f3", body, { metadata, onProgress: (bytes) => progress.push(bytes) });
     const etag = `${md5(...[0, 5, 10].map((at) => Buffer.from(md5(body.subarray(at * MIB, (at + 5) * MIB)), "hex")))}-3`;
-    assert.deepEqual(stored, { bytes: body.length, etag, parts: 3 });
+    assert.deepEqual(stored, { bytes: body.length, etag, parts: 3, resumedBytes: 0 });
     assert.equal(progress.at(-1), body.length);
     assert.deepEqual(progress, progress.toSorted((a, b) => a - b));
     const found = await container.head("parts\\x2f3", signal);
@@ -122,6 +122,18 @@ function contract(open: () => Inhabitant): void {
     assert.equal((await container.head("exceeding", signal))?.etag, stored.etag);
   });
 
+  test("tells whether a body is what is stored", async () => {
+    for (const [key, bytes] of [["same small", 100], ["same large", 12 * MIB]] as const) {
+      const body = randomBytes(bytes);
+      await put(key, body);
+      const found = await container.head(key, signal);
+      assert.ok(found !== null);
+      const others = [body, body.subarray(1), Buffer.concat([body, body.subarray(0, 1)]), randomBytes(bytes)];
+      const answers = others.map((other) => container.matches(found, options.partBytes, Readable.from(slices(other))));
+      assert.deepEqual(await Promise.all(answers), [true, false, false, false]);
+    }
+  });
+
   for (const bytes of [100, 12 * MIB]) {
     test(`never stores ${String(bytes)} bytes over an existing key`, async () => {
       const first = randomBytes(50);
@@ -134,21 +146,21 @@ function contract(open: () => Inhabitant): void {
   }
 
   for (const bytes of [0, 1000, 7 * MIB, 17 * MIB]) {
-    test(`leaves nothing of a body that fails after ${String(bytes)} bytes`, async () => {
+    test(`leaves no object of a body that fails after ${String(bytes)} bytes`, async () => {
       const failure = new Error("the body has failed");
       const key = `failing ${String(bytes)}`;
       const thrown = await caught(container.put(key, failing(bytes, failure), options, signal));
       assert.equal(thrown, failure);
-      await nothingLeft(open(), key);
+      await nothingStaysOf(open(), key);
     });
 
-    test(`leaves nothing of a body that is cut off after ${String(bytes)} bytes`, async () => {
+    test(`leaves no object of a body that is cut off after ${String(bytes)} bytes`, async () => {
       const key = `cut ${String(bytes)}`;
       await caught(container.put(key, failing(bytes, null), options, signal));
-      await nothingLeft(open(), key);
+      await nothingStaysOf(open(), key);
     });
 
-    test(`leaves nothing when it is stopped after ${String(bytes)} bytes`, async () => {
+    test(`leaves no object when it is stopped after ${String(bytes)} bytes`, async () => {
       const key = `stopped ${String(bytes)}`;
       const stop = new AbortController();
       const body = idling(bytes);
@@ -159,7 +171,7 @@ function contract(open: () => Inhabitant): void {
       await done;
       assert.ok(performance.now() - before < 2_000);
       assert.ok(body.destroyed);
-      await nothingLeft(open(), key);
+      await nothingStaysOf(open(), key);
     });
   }
 
@@ -283,6 +295,17 @@ describe("container in Swift", { skip: noSwift() }, () => {
     assert.ok((await container.peek("slo", 10, signal)).equals((halves[0] ?? Buffer.alloc(0)).subarray(0, 10)));
   });
 });
+
+/** No object; and when what can be gone on with is given up, nothing at all. */
+async function nothingStaysOf(inhabitant: Inhabitant, key: string): Promise<void> {
+  const { container } = inhabitant;
+  assert.equal(await container.head(key, signal), null);
+  for (const upload of await container.openUploads(key, signal)) {
+    await container.abort(upload, signal);
+    await container.abort(upload, signal);
+  }
+  await nothingLeft(inhabitant, key);
+}
 
 async function nothingLeft({ container, leftovers }: Inhabitant, key: string): Promise<void> {
   assert.equal(await container.head(key, signal), null);

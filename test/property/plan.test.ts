@@ -32,7 +32,7 @@ const worlds = fc
 /** Carries out the first `limit` steps of a plan. */
 function carryOut(world: { snapshots: Snapshot[]; archived: ReadonlyMap<Key, Archive> }, limit: number): Map<Key, Archive> {
   const archived = new Map(world.archived);
-  const { steps } = planSync({ source, ...world });
+  const { steps } = planSync({ source, volumes: [], ...world });
   for (const step of steps.slice(0, limit)) archived.set(step.key, archiveOf(step.snapshot, step.sendParent));
   return archived;
 }
@@ -86,7 +86,7 @@ describe("keys and metadata", () => {
 });
 
 function metadataOf(of: Snapshot): Record<string, string> {
-  const facts = { encoding: "identity", sendProto: 2, partBytes: 1, tool: "t/1" } as const;
+  const facts = { encoding: "identity", sendProto: 2, partBytes: 1, volumes: null, tool: "t/1" } as const;
   return formatMetadata({ snapshot: of, sendParent: null }, facts);
 }
 
@@ -95,7 +95,7 @@ describe("a sync plan", () => {
     fc.assert(
       fc.property(worlds, (world) => {
         const done = new Set<string>(world.archived.keys());
-        for (const { key, snapshot: { otransid }, sendParent } of planSync({ source, ...world }).steps) {
+        for (const { key, snapshot: { otransid }, sendParent } of planSync({ source, volumes: [], ...world }).steps) {
           assert.equal(done.has(key), false);
           if (sendParent !== null) assert.ok(done.has(keyOf(sendParent.path)) && sendParent.otransid < otransid);
           done.add(key);
@@ -108,7 +108,7 @@ describe("a sync plan", () => {
       fc.property(worlds, fc.nat(12), (world, stopped) => {
         const whole = carryOut(world, Infinity);
         const resumed = carryOut({ ...world, archived: carryOut(world, stopped) }, Infinity);
-        assert.deepEqual(planSync({ source, ...world, archived: whole }).steps, []);
+        assert.deepEqual(planSync({ source, volumes: [], ...world, archived: whole }).steps, []);
         assert.deepEqual([...resumed].sort(), [...whole].sort());
       }),
     );
@@ -130,16 +130,20 @@ test("a layout fits the store, the stream and the memory", () => {
     bytes: fc.maxSafeNat(),
     memoryBytes: fc.integer({ min: 1, max: 4096 * MiB }),
     concurrency: fc.integer({ min: 1, max: 64 }),
+    volumeBytes: fc.option(fc.maxSafeNat()),
     partsPerUpload: fc.integer({ min: 1, max: 10_000 }),
     minPartBytes: fc.integer({ min: 1, max: 64 * MiB }),
     maxPartBytes: fc.integer({ min: 64 * MiB, max: 5 * 1024 * MiB }),
   });
   fc.assert(
-    fc.property(sizes, ({ bytes, memoryBytes, concurrency, ...limits }) => {
-      const layout = planLayout({ bytes, exact: true }, limits, { memoryBytes, concurrency });
+    fc.property(sizes, ({ bytes, memoryBytes, concurrency, volumeBytes, ...limits }) => {
+      const layout = planLayout({ bytes, exact: true }, limits, { memoryBytes, concurrency, volumeBytes });
       if (layout === null) return;
       assert.ok(layout.partBytes >= limits.minPartBytes && layout.partBytes <= limits.maxPartBytes);
-      assert.ok(Math.ceil(bytes / layout.partBytes) <= limits.partsPerUpload);
+      const longest = layout.volumeBytes ?? bytes;
+      assert.ok(Math.ceil(longest / layout.partBytes) <= limits.partsPerUpload);
+      assert.ok(layout.volumeBytes === null || layout.volumeBytes >= layout.partBytes);
+      assert.ok(volumeBytes === null || longest <= Math.max(volumeBytes, layout.partBytes));
       assert.ok(layout.concurrency >= 1 && layout.concurrency <= concurrency);
       assert.ok(layout.partBytes * (layout.concurrency + 3) <= memoryBytes);
     }),

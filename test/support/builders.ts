@@ -45,7 +45,7 @@ export function keyOf(path: string, of: Uuid = source.uuid): Key {
 /** The archive of a snapshot, made by the writer and read by the reader. */
 export function archiveOf(snapshot: Snapshot, sendParent: Snapshot | null, bytes = 1000): Archive {
   const key = keyOf(snapshot.path, snapshot.source ?? source.uuid);
-  const metadata = formatMetadata({ snapshot, sendParent }, { encoding: "identity", sendProto: 2, partBytes: 5242880, tool: "test/1" });
+  const metadata = formatMetadata({ snapshot, sendParent }, { encoding: "identity", sendProto: 2, partBytes: 5242880, volumes: null, tool: "test/1" });
   const archive = parseArchive({ key, bytes, metadata });
   if (archive === null) throw new TypeError(`${key} is no archive`);
   return archive;
@@ -64,5 +64,6 @@ export function inventory(
     source,
     snapshots,
     archived: new Map(archived.map(([snapshot, archive]) => [keyOf(snapshot.path), archive])),
+    volumes: [],
   };
 }

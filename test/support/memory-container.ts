@@ -2,9 +2,9 @@
 
 import { addAbortSignal, type Readable } from "node:stream";
 import { abortedError, BackupError } from "../../src/errors.ts";
-import type { Container, ObjectDetails, PutOptions, StoredObject } from "../../src/operations/edges.ts";
+import type { Container, ObjectDetails, PutOptions, Stored, StoredObject } from "../../src/operations/edges.ts";
 import { toReadable, verified } from "../../src/swift/download.ts";
-import { hashParts, hashWhole } from "../../src/swift/etag.ts";
+import { bodyMatches, hashParts, hashWhole } from "../../src/swift/etag.ts";
 import { s3Limits } from "../../src/swift/limits.ts";
 import { checkKey, checkMetadata } from "../../src/swift/names.ts";
 
@@ -66,6 +66,9 @@ export function memoryContainer({ name = "memory", limits = s3Limits }: MemoryOp
     peek: async (key, length, signal) => answer(signal, () => find(key).body.subarray(0, length)),
     get: (object, partBytes, signal) => toReadable(() => verified(read(object), object, partBytes), signal),
     put,
+    matches: async (object, partBytes, body) => bodyMatches(object, partBytes, body),
+    openUploads: async () => Promise.resolve([]),
+    abort: async () => Promise.resolve(),
     delete: async (key, signal) => answer(signal, () => void objects.delete(key)),
     close: () => undefined,
   };
@@ -106,7 +109,7 @@ async function readBody(
       if (!Buffer.isBuffer(chunk)) throw new BackupError("INTERNAL", "a body is not made of bytes");
       chunks.push(chunk);
       bytes += chunk.length;
-      if (bytes > partBytes * limits.partsPerUpload) throw new BackupError("STEP_FAILED", "a body is too long");
+      if (bytes > partBytes * limits.partsPerUpload) throw new BackupError("STREAM_TOO_LONG", "a body is too long");
     }
   } catch (error) {
     throw signal.aborted ? abortedError(signal) : error;
@@ -117,9 +120,9 @@ async function readBody(
 }
 
 /** lib-storage sends what fits one part in one piece, without a multipart upload. */
-function describe(body: Buffer, partBytes: number): { bytes: number; etag: string; parts: number } {
+function describe(body: Buffer, partBytes: number): Stored {
   const parts = Math.max(1, Math.ceil(body.length / partBytes));
   const hasher = parts === 1 ? hashWhole() : hashParts(partBytes);
   hasher.update(body);
-  return { bytes: body.length, etag: hasher.etag(), parts };
+  return { bytes: body.length, etag: hasher.etag(), parts, resumedBytes: 0 };
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { parseBoolean, parseChoice, parseCount, parseSize, readStoreConfig } from "../../src/config.ts";
+import { parseBoolean, parseChoice, parseCount, parseDuration, parseSize, readStoreConfig } from "../../src/config.ts";
 import { joinLegacyFlags } from "../../src/commands/legacy.ts";
 import { BackupError } from "../../src/errors.ts";
 
@@ -61,6 +61,13 @@ describe("words", () => {
     }
     for (const text of ["", "0", "-1", "1X", "Mi", "1e9", "9999999T"]) {
       assert.throws(() => parseSize(text, "--memory"), failsWith("USAGE"), text);
+    }
+  });
+  test("durations are in seconds, minutes or hours", () => {
+    const durations = ["90", "90s", "1.5m", "2h", "0"].map((text) => parseDuration(text, "--retry-for"));
+    assert.deepEqual(durations, [90_000, 90_000, 90_000, 7_200_000, 0]);
+    for (const text of ["", "x", "-1", "5d", "1h30m"]) {
+      assert.throws(() => parseDuration(text, "--retry-for"), failsWith("USAGE"), text);
     }
   });
   test("counts, choices and booleans refuse what they are not", () => {

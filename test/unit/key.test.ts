@@ -60,7 +60,7 @@ describe("metadata", () => {
 
   test("values are printable ASCII of at most 256 bytes, whatever the path", () => {
     for (const path of ["schöne photos/100%", "tab\there", " spaces ", "日本".repeat(150)]) {
-      const facts = { encoding: "identity", sendProto: 2, partBytes: 1, tool: "t/1" } as const;
+      const facts = { encoding: "identity", sendProto: 2, partBytes: 1, volumes: null, tool: "t/1" } as const;
       const metadata = formatMetadata({ snapshot: snapshot(1, { path }), sendParent: null }, facts);
       for (const [name, value] of Object.entries(metadata)) {
         assert.match(name, /^[a-z-]+$/);

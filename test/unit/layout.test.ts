@@ -1,44 +1,52 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { largestObject, planLayout } from "../../src/plan/layout.ts";
+import { planLayout, TOO_LONG_FOR_ONE } from "../../src/plan/layout.ts";
 
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
 const swift = { partsPerUpload: 1000, minPartBytes: 5 * MiB, maxPartBytes: 5 * GiB };
-const usual = { memoryBytes: 512 * MiB, concurrency: 4 };
+const usual = { memoryBytes: 512 * MiB, concurrency: 4, volumeBytes: null };
 const exactly = (bytes: number): { bytes: number; exact: boolean } => ({ bytes, exact: true });
 
 test("a small stream takes the usual parts and all the concurrency", () => {
-  assert.deepEqual(planLayout(exactly(1), swift, usual), { partBytes: 16 * MiB, concurrency: 4 });
+  assert.deepEqual(planLayout(exactly(1), swift, usual), { partBytes: 16 * MiB, concurrency: 4, volumeBytes: null });
 });
 
 test("parts grow so that the stream fits the parts that the store takes", () => {
-  assert.deepEqual(planLayout(exactly(50 * GiB), swift, usual), { partBytes: 52 * MiB, concurrency: 4 });
+  assert.deepEqual(planLayout(exactly(50 * GiB), swift, usual), { partBytes: 52 * MiB, concurrency: 4, volumeBytes: null });
 });
 
 test("where parts are large, fewer of them are in flight: memory is kept", () => {
   const layout = planLayout(exactly(100 * GiB), swift, usual);
-  assert.deepEqual(layout, { partBytes: 103 * MiB, concurrency: 1 });
+  assert.deepEqual(layout, { partBytes: 103 * MiB, concurrency: 1, volumeBytes: null });
 });
 
-test("a stream that fits no object within the memory has no layout; the largest that does has one", () => {
-  const largest = largestObject(swift, usual);
-  assert.equal(largest, 128 * MiB * 1000);
-  assert.notEqual(planLayout(exactly(largest), swift, usual), null);
-  assert.equal(planLayout(exactly(largest + 1), swift, usual), null);
-  assert.notEqual(planLayout(exactly(largest + 1), swift, { ...usual, memoryBytes: GiB }), null);
+test("a stream that fits no object within the memory is cut into volumes of the largest parts at full concurrency", () => {
+  const largest = 128 * MiB * 1000;
+  assert.equal(planLayout(exactly(largest), swift, usual)?.volumeBytes, null);
+  const volumes = { partBytes: 73 * MiB, concurrency: 4, volumeBytes: 73 * MiB * 1000 };
+  assert.deepEqual(planLayout(exactly(largest + 1), swift, usual), volumes);
+  assert.deepEqual(planLayout(TOO_LONG_FOR_ONE, swift, usual), volumes);
+  assert.equal(planLayout(exactly(largest + 1), swift, { ...usual, memoryBytes: GiB })?.volumeBytes, null);
+});
+
+test("volumes are as long as wanted, and what is shorter stays one object", () => {
+  const wanted = { ...usual, volumeBytes: 100 * MiB };
+  assert.equal(planLayout(exactly(100 * MiB), swift, wanted)?.volumeBytes, null);
+  assert.deepEqual(planLayout(exactly(101 * MiB), swift, wanted), { partBytes: 73 * MiB, concurrency: 4, volumeBytes: 100 * MiB });
+  assert.equal(planLayout(exactly(101 * MiB), swift, { ...usual, volumeBytes: 1 })?.volumeBytes, 5 * MiB);
 });
 
 test("without an estimate the parts are as large as memory allows at full concurrency", () => {
-  assert.deepEqual(planLayout(null, swift, usual), { partBytes: 73 * MiB, concurrency: 4 });
+  assert.deepEqual(planLayout(null, swift, usual), { partBytes: 73 * MiB, concurrency: 4, volumeBytes: null });
 });
 
 test("the store's own limits on parts hold", () => {
   assert.equal(planLayout(exactly(1), { ...swift, minPartBytes: 32 * MiB }, usual)?.partBytes, 32 * MiB);
   assert.equal(planLayout(null, { ...swift, maxPartBytes: 8 * MiB }, usual)?.partBytes, 8 * MiB);
-  assert.equal(planLayout(exactly(9 * GiB), { ...swift, maxPartBytes: 8 * MiB }, usual), null);
+  assert.equal(planLayout(exactly(9 * GiB), { ...swift, maxPartBytes: 8 * MiB }, usual)?.volumeBytes, 8000 * MiB);
 });
 
 test("too little memory for the smallest part has no layout", () => {
-  assert.equal(planLayout(exactly(1), swift, { memoryBytes: 19 * MiB, concurrency: 4 }), null);
+  assert.equal(planLayout(exactly(1), swift, { ...usual, memoryBytes: 19 * MiB }), null);
 });

@@ -36,6 +36,7 @@ interface Changes {
   readonly dryRun?: boolean;
   readonly spoolDirectory?: string;
   readonly memoryBytes?: number;
+  readonly volumeBytes?: number;
   readonly watcher?: SyncWatcher;
   readonly signal?: AbortSignal;
 }
@@ -44,10 +45,11 @@ async function sync({ local, container }: World, changes: Changes = {}): Promise
   const { plan } = await prepareSync(await local.list(signal), container, signal);
   const steps = await estimateSteps(plan.steps, local, signal);
   const options = {
-    policy: { memoryBytes: changes.memoryBytes ?? 512 * MiB, concurrency: 4 },
+    policy: { memoryBytes: changes.memoryBytes ?? 512 * MiB, concurrency: 4, volumeBytes: changes.volumeBytes ?? null },
     tool: "test/1",
     dryRun: changes.dryRun ?? false,
     spoolDirectory: changes.spoolDirectory ?? null,
+    resume: [],
     now: () => 0,
   };
   const context = { options, watcher: changes.watcher ?? quiet };

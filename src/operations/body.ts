@@ -1,0 +1,61 @@
+// The body of an archive: one object, or the volumes that its manifest lists. Everything that reads an archive reads it
+// through here, so that nothing is believed before it has been compared with what was stored.
+
+import { Readable } from "node:stream";
+import { BackupError } from "../errors.ts";
+import { MAX_MANIFEST_BYTES, parseManifest, type Manifest, type Volume } from "../plan/manifest.ts";
+import type { Archive } from "../plan/model.ts";
+import { withDigest } from "../stream/observe.ts";
+import type { Container, ObjectDetails } from "./edges.ts";
+
+/**
+ * The bytes of an archive as they were sent. The last ones are withheld until sizes, ETags and, for volumes, SHA-256
+ * have been found right; otherwise the stream is destroyed with ARCHIVE_DAMAGED.
+ * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED, STORE_UNAVAILABLE
+ */
+export async function openBody(archive: Archive, container: Container, signal: AbortSignal): Promise<Readable> {
+  const object = await container.head(archive.key, signal);
+  if (object === null) {
+    throw new BackupError("ARCHIVE_MISSING", `the archive ${archive.key} is gone`, { context: { key: archive.key } });
+  }
+  if (archive.volumes === null) return container.get(object, archive.partBytes, signal);
+  const manifest = await readManifest(archive, object, container, signal);
+  return Readable.from(readVolumes(archive, manifest, container, signal), { objectMode: false });
+}
+
+/** What volumes an archive has that needs several. @throws ARCHIVE_DAMAGED */
+export async function readManifest(
+  { key, volumes }: Archive,
+  object: ObjectDetails,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Manifest> {
+  if (object.bytes > MAX_MANIFEST_BYTES) throw damaged(`the list of volumes of ${key}`, key);
+  const chunks: Buffer[] = [];
+  for await (const chunk of container.get(object, null, signal) as AsyncIterable<Buffer>) chunks.push(chunk);
+  const manifest = parseManifest(Buffer.concat(chunks).toString(), key);
+  if (manifest.length !== volumes) throw damaged(`the list of volumes of ${key}`, key);
+  return manifest;
+}
+
+async function* readVolumes(
+  { key }: Archive,
+  manifest: Manifest,
+  container: Container,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  for (const volume of manifest) {
+    const object = await container.head(volume.key, signal);
+    if (!isVolume(object, volume)) throw damaged(`the volume ${volume.key}`, key);
+    const stored = container.get(object, volume.partBytes, signal) as AsyncIterable<Buffer>;
+    yield* withDigest(stored, volume.sha256, () => damaged(`the volume ${volume.key}`, key));
+  }
+}
+
+function isVolume(object: ObjectDetails | null, { bytes, etag }: Volume): object is ObjectDetails {
+  return object !== null && object.bytes === bytes && object.etag === etag;
+}
+
+function damaged(what: string, key: string): BackupError {
+  return new BackupError("ARCHIVE_DAMAGED", `${what} is missing or not what was stored`, { context: { key } });
+}

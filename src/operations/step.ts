@@ -1,0 +1,151 @@
+// Sends one snapshot: makes its stream, and stores it in the way that turns out to be possible.
+
+import { Writable, type Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { BackupError } from "../errors.ts";
+import { planLayout, TOO_LONG_FOR_ONE, type Layout, type TransferPolicy } from "../plan/layout.ts";
+import type { Estimate, UploadStep } from "../plan/model.ts";
+import { observe } from "../stream/observe.ts";
+import { spool } from "../stream/spool.ts";
+import type { Container, OpenUpload, SnapshotSource, Stored } from "./edges.ts";
+import { storeArchive } from "./store.ts";
+
+/** What steps are carried out between. */
+export interface SyncEdges {
+  readonly source: SnapshotSource;
+  readonly container: Container;
+}
+
+export interface SyncOptions {
+  readonly policy: TransferPolicy;
+  /** Name and version of this program, for the archives' metadata. */
+  readonly tool: string;
+  /** Produce, check and count every stream, and store nothing. */
+  readonly dryRun: boolean;
+  /** Where to keep each stream on disk before it is sent; null = nowhere. */
+  readonly spoolDirectory: string | null;
+  /** Uploads of earlier runs that can be gone on with; null = none is wanted. */
+  readonly resume: readonly OpenUpload[] | null;
+  /** Milliseconds of a clock that never steps back. */
+  readonly now: () => number;
+}
+
+/** A step with what is known of its stream before it is made. */
+export interface EstimatedStep {
+  readonly step: UploadStep;
+  /** Null when it was not asked for, or could not be told. */
+  readonly estimate: Estimate | null;
+}
+
+/** Bytes of a stream that have been read, and those the store has confirmed. */
+export interface StepProgress {
+  readonly read: number;
+  readonly stored: number;
+}
+
+export interface Receipt {
+  readonly step: UploadStep;
+  /** Of the stream; in a dry run nothing of it was stored. */
+  readonly bytes: number;
+  /** Null in a dry run. */
+  readonly stored: Stored | null;
+  readonly elapsedMs: number;
+}
+
+/** How a step is gone about; a round that fails may tell how to go about the next. */
+interface Round {
+  readonly estimate: Estimate | null;
+  readonly resume: readonly OpenUpload[] | null;
+}
+
+/** What a step is given. */
+export interface StepContext {
+  readonly edges: SyncEdges;
+  readonly options: SyncOptions;
+  /** Makes the stream of the step; called once for every round. */
+  readonly send: () => Readable;
+  readonly onProgress: (progress: StepProgress) => void;
+}
+
+/** Sends one snapshot. @throws whatever keeps it from being stored */
+export async function runStep(
+  { step, estimate }: EstimatedStep,
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<Receipt> {
+  const started = context.options.now();
+  let round: Round = { estimate, resume: context.options.resume };
+  for (;;) {
+    try {
+      const sent = await tryRound(step, round, context, signal);
+      return { step, ...sent, elapsedMs: context.options.now() - started };
+    } catch (error) {
+      round = nextRound(round, error);
+    }
+  }
+}
+
+/** What an earlier run has left, and an estimate that was too small, are no reasons to fail. @throws any other */
+function nextRound(round: Round, error: unknown): Round {
+  const code = error instanceof BackupError ? error.code : null;
+  if (code === "RESUME_REFUSED" && round.resume !== null) return { ...round, resume: null };
+  if (code === "STREAM_TOO_LONG" && round.estimate !== TOO_LONG_FOR_ONE) return { resume: null, estimate: TOO_LONG_FOR_ONE };
+  throw error;
+}
+
+async function tryRound(
+  step: UploadStep,
+  { estimate, resume }: Round,
+  { edges, options, send, onProgress }: StepContext,
+  signal: AbortSignal,
+): Promise<Pick<Receipt, "bytes" | "stored">> {
+  const layout = chooseLayout(step, estimate, edges.container, options.policy);
+  const progress = { read: 0, stored: 0 };
+  const stream = send();
+  observe(stream, ({ length }) => {
+    progress.read += length;
+    onProgress(progress);
+  });
+  if (options.dryRun) {
+    await discard(stream, signal);
+    return { bytes: progress.read, stored: null };
+  }
+  const body = options.spoolDirectory === null ? stream : await spool(stream, options.spoolDirectory);
+  const storing = {
+    step,
+    layout,
+    facts: { encoding: "identity", sendProto: edges.source.sendProto, tool: options.tool },
+    resume,
+    onProgress: (bytes: number) => {
+      progress.stored = bytes;
+      onProgress(progress);
+    },
+  } as const;
+  const stored = await storeArchive(body, storing, edges.container, signal);
+  return { bytes: progress.read, stored };
+}
+
+function chooseLayout(
+  { snapshot, key }: UploadStep,
+  estimate: Estimate | null,
+  { limits }: Container,
+  policy: TransferPolicy,
+): Layout {
+  const layout = planLayout(estimate, limits, policy);
+  if (layout !== null) return layout;
+  throw new BackupError(
+    "CONFIG",
+    `${snapshot.path} cannot be sent: parts of ${limits.minPartBytes} bytes, the smallest that the store takes, do not fit ` +
+      `${policy.memoryBytes} bytes of memory`,
+    { hint: "allow more with --memory", context: { key } },
+  );
+}
+
+async function discard(stream: Readable, signal: AbortSignal): Promise<void> {
+  const sink = new Writable({
+    write(_chunk, _encoding, done): void {
+      done();
+    },
+  });
+  await pipeline(stream, sink, { signal });
+}

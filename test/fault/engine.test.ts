@@ -1,0 +1,206 @@
+// The transfer engine with the program as users start it: streams that no object can hold, runs that are killed, and what
+// they leave behind.
+
+import assert from "node:assert/strict";
+import type { ChildProcess } from "node:child_process";
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { cli, type Ran } from "../support/cli.ts";
+import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
+import { noBtrfsOrSwift } from "../support/requirements.ts";
+import { openSwift, type Swift } from "../support/swift.ts";
+import { compareTrees } from "../support/tree.ts";
+
+const MiB = 2 ** 20;
+const SNAPSHOT_BYTES = 72 * MiB;
+
+describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
+  let disk: Loopback;
+  let home: string;
+
+  before(async () => {
+    disk = await openLoopback({ sizeBytes: 1024 * MiB });
+    home = join(disk.mountPoint, "home");
+    await btrfs("subvolume", "create", home);
+    await run("sh", "-c", `head -c ${SNAPSHOT_BYTES} /dev/urandom > ${home}/file`);
+    await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, "snapshot"));
+  });
+  after(() => disk.close());
+
+  interface Listed {
+    readonly key: string;
+    readonly bytes: number;
+  }
+
+  async function listed(swift: Swift, container: string): Promise<Listed[]> {
+    const { stdout } = await cli(["list", "--container-name", container, "--json"], { env: swift.environment });
+    return (JSON.parse(stdout) as { archives: Listed[] }).archives;
+  }
+
+  async function namesIn(swift: Swift, container: string): Promise<string[]> {
+    const answer = await swift.native.request("GET", `/${encodeURIComponent(container)}`);
+    return answer.ok ? (await answer.text()).split("\n").filter((name) => name !== "") : [];
+  }
+
+  async function assertRestorable(swift: Swift, container: string): Promise<void> {
+    const target = await openLoopback({ sizeBytes: 512 * MiB });
+    try {
+      const key = (await listed(swift, container))[0]?.key ?? "";
+      const args = ["restore", "--container-name", container, key, "--target", target.mountPoint];
+      const { code, stderr } = await cli(args, { env: swift.environment });
+      assert.equal(code, 0, stderr);
+      const { differences } = await compareTrees(join(disk.mountPoint, "snapshot"), join(target.mountPoint, "snapshot"));
+      assert.deepEqual(differences, []);
+    } finally {
+      await target.close();
+    }
+  }
+
+  async function streamDigest(): Promise<string> {
+    const command = `btrfs send -q --proto 2 --compressed-data ${join(disk.mountPoint, "snapshot")} | sha256sum`;
+    return (await run("sh", "-c", command)).slice(0, 64);
+  }
+
+  describe("on a store that takes three parts an upload", () => {
+    let swift: Swift;
+    before(async () => {
+      swift = await openSwift({ limits: { maxUploadPartNum: 3, maxManifestSegments: 3 } });
+    });
+    after(() => swift.close());
+    // Parts of 7 MiB, so objects of 21 MiB: four volumes.
+    const args = (container: string): string[] => [home, "--container-name", container, "--memory", "28Mi", "--concurrency", "1"];
+
+    for (const [name, flags] of [["known beforehand", []], ["not known", ["--no-estimate"]]] as const) {
+      test(`stores a stream whose length is ${name} in volumes, and brings it back`, async () => {
+        const container = `volumes-${flags.length}`;
+        await swift.createContainer(container);
+        const { code, stdout, stderr } = await cli([...args(container), ...flags], { env: swift.environment });
+        assert.equal(code, 0, stderr);
+        assert.match(stdout, /archived snapshot/);
+        const names = await namesIn(swift, container);
+        assert.equal(names.length, 5);
+        const archives = await listed(swift, container);
+        assert.equal(archives.length, 1);
+        assert.ok((archives[0]?.bytes ?? 0) > SNAPSHOT_BYTES);
+        const bodies = await Promise.all(names.slice(1).map((key) => swift.native.getObject(container, key)));
+        assert.equal(createHash("sha256").update(Buffer.concat(bodies)).digest("hex"), await streamDigest());
+        await assertRestorable(swift, container);
+        const again = await cli(args(container), { env: swift.environment });
+        assert.match(again.stdout, /up to date/);
+      });
+    }
+
+    test("goes on with finished volumes, and clears away those that nobody will go on with", async () => {
+      await swift.createContainer("leftovers");
+      const env = swift.environment;
+      const killed = await cli([...args("leftovers"), "--limit-upload", "16Mi"], { env, during: killAfter(() => namesIn(swift, "leftovers"), 2) });
+      assert.equal(killed.code, "SIGKILL");
+      assert.deepEqual(await listed(swift, "leftovers"), []);
+      assert.equal((await namesIn(swift, "leftovers")).length, 2);
+      const resumed = await cli([...args("leftovers"), "--json"], { env });
+      const receipt = parseLines(resumed).find(({ type }) => type === "receipt") as { stored: { resumedBytes: number } } | undefined;
+      assert.ok((receipt?.stored.resumedBytes ?? 0) >= 42 * MiB);
+      await assertRestorable(swift, "leftovers");
+
+      // The manifest is lost and the snapshot is not sent any more: its volumes are of no use to anybody.
+      const key = (await listed(swift, "leftovers"))[0]?.key ?? "";
+      await swift.native.request("DELETE", `/leftovers/${encodeURIComponent(key)}`);
+      const other = join(disk.mountPoint, "other");
+      await btrfs("subvolume", "snapshot", "-r", home, other);
+      await btrfs("subvolume", "delete", join(disk.mountPoint, "snapshot"));
+      await btrfs("subvolume", "snapshot", "-r", other, join(disk.mountPoint, "kept"));
+      try {
+        assert.equal((await cli(args("leftovers"), { env })).code, 0);
+        assert.deepEqual((await namesIn(swift, "leftovers")).filter((name) => name.startsWith(key)), []);
+      } finally {
+        await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, "snapshot"));
+        await btrfs("subvolume", "delete", other, join(disk.mountPoint, "kept"));
+      }
+    });
+  });
+
+  describe("on a Swift as it is installed", () => {
+    let swift: Swift;
+    before(async () => {
+      swift = await openSwift();
+    });
+    after(() => swift.close());
+    const args = (container: string, ...more: string[]): string[] => [home, "--container-name", container, "--memory", "25Mi", ...more];
+    const segments = (container: string): Promise<string[]> => namesIn(swift, `${container}+segments`);
+    const openUploads = async (container: string): Promise<number> =>
+      (await segments(container)).filter((name) => !/\/\d+$/.test(name)).length;
+
+    test("a run that is killed again and again goes on where it was, and the archive is the stream", async () => {
+      await swift.createContainer("killed");
+      const env = swift.environment;
+      for (let part = 2; part <= 8; part += 3) {
+        const during = killAfter(() => segments("killed"), part + 1);
+        const { code } = await cli(args("killed", "--limit-upload", "24Mi"), { env, during });
+        assert.equal(code, "SIGKILL");
+        assert.deepEqual(await listed(swift, "killed"), []);
+      }
+      assert.equal(await openUploads("killed"), 1);
+      const { stdout } = await cli(args("killed", "--json"), { env });
+      const receipt = parseLines({ stdout }).find(({ type }) => type === "receipt") as { stored: { resumedBytes: number } };
+      assert.ok(receipt.stored.resumedBytes >= 8 * 5 * MiB);
+      const key = (await listed(swift, "killed"))[0]?.key ?? "";
+      const body = await swift.native.getObject("killed", key);
+      assert.equal(createHash("sha256").update(body).digest("hex"), await streamDigest());
+      assert.equal(await openUploads("killed"), 0);
+      assert.equal((await segments("killed")).length, Math.ceil(body.length / (5 * MiB)));
+    });
+
+    test("a run that is told to stop keeps its parts, and --no-resume starts afresh without them", async () => {
+      await swift.createContainer("stopped");
+      const env = swift.environment;
+      const stop = killAfter(() => segments("stopped"), 4, "SIGTERM");
+      const { code, stderr } = await cli(args("stopped", "--limit-upload", "24Mi"), { env, during: stop });
+      assert.equal(code, 143, stderr);
+      assert.equal(await openUploads("stopped"), 1);
+      const { stdout } = await cli(args("stopped", "--no-resume", "--json"), { env });
+      const receipt = parseLines({ stdout }).find(({ type }) => type === "receipt") as { stored: { resumedBytes: number } };
+      assert.equal(receipt.stored.resumedBytes, 0);
+      assert.equal(await openUploads("stopped"), 0);
+    });
+
+    test("uploads that nobody will go on with are removed, and other people's are not touched", async () => {
+      await swift.createContainer("swept");
+      const env = swift.environment;
+      await cli(args("swept", "--limit-upload", "24Mi"), { env, during: killAfter(() => segments("swept"), 3) });
+      const foreign = await swift.native.request("PUT", `/swept%2Bsegments/theirs%2Fan-upload-of-theirs`, { body: Buffer.alloc(0) });
+      assert.equal(foreign.status, 201);
+      await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, "later"));
+      await run("mv", join(disk.mountPoint, "snapshot"), join(disk.mountPoint, "renamed"));
+      try {
+        const { code, stderr } = await cli(args("swept"), { env });
+        assert.equal(code, 0, stderr);
+        assert.match(stderr, /unfinished upload removed/);
+        assert.deepEqual((await segments("swept")).filter((name) => !/\/\d+$/.test(name)), ["theirs/an-upload-of-theirs"]);
+      } finally {
+        await run("mv", join(disk.mountPoint, "renamed"), join(disk.mountPoint, "snapshot"));
+        await btrfs("subvolume", "delete", join(disk.mountPoint, "later"));
+      }
+    });
+
+    test("a limit on the pace is kept", async () => {
+      await swift.createContainer("paced");
+      const { stdout } = await cli(args("paced", "--limit-upload", "16Mi", "--json"), { env: swift.environment });
+      const { elapsedMs, bytes } = parseLines({ stdout }).find(({ type }) => type === "receipt") as { elapsedMs: number; bytes: number };
+      assert.ok((bytes / elapsedMs) * 1000 < 17 * MiB, `${bytes} bytes in ${elapsedMs} ms`);
+    });
+  });
+});
+
+/** Ends the program as soon as so many objects are there. */
+function killAfter(names: () => Promise<string[]>, many: number, signal: "SIGKILL" | "SIGTERM" = "SIGKILL") {
+  return async (child: ChildProcess): Promise<void> => {
+    while (child.exitCode === null && (await names()).length < many) await sleep(50);
+    child.kill(signal);
+  };
+}
+
+function parseLines({ stdout }: Pick<Ran, "stdout">): Record<string, unknown>[] {
+  return stdout.trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
+}

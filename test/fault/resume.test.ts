@@ -1,0 +1,143 @@
+// Uploads that were interrupted, and gone on with, in a real Swift.
+
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { Readable } from "node:stream";
+import { after, before, describe, test } from "node:test";
+import { BackupError } from "../../src/errors.ts";
+import type { Container, PutOptions, Stored } from "../../src/operations/edges.ts";
+import { openContainer } from "../../src/swift/container.ts";
+import { noSwift } from "../support/requirements.ts";
+import { openSwift, type Swift } from "../support/swift.ts";
+
+const MIB = 1024 ** 2;
+const { signal } = new AbortController();
+const options: PutOptions = { partBytes: 5 * MIB, concurrency: 2, metadata: { "btrfs-format": "1" } };
+
+describe("an interrupted upload", { skip: noSwift() }, () => {
+  let swift: Swift;
+  let container: Container;
+  before(async () => {
+    swift = await openSwift();
+    await swift.createContainer("resumed");
+    const credentials = { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey };
+    const where = { containerName: "resumed", endpoint: swift.endpoint, region: null, credentials };
+    container = await openContainer({ ...where, userAgent: "test/1", retryForMs: 5_000 }, undefined, signal);
+  });
+  after(async () => {
+    container.close();
+    await swift.close();
+  });
+
+  /** Stores the whole parts that so many bytes of a body have; then it fails. */
+  async function interrupt(key: string, body: Buffer, bytes: number, more: Partial<PutOptions> = {}): Promise<void> {
+    const failure = new BackupError("SEND_FAILED", "interrupted");
+    const partBytes = more.partBytes ?? options.partBytes;
+    const whole = Math.ceil(bytes / partBytes - 1) * partBytes;
+    let confirm = (): void => undefined;
+    const confirmed = new Promise<void>((resolve) => (confirm = resolve));
+    const onProgress = (stored: number): void => {
+      if (stored === whole) confirm();
+    };
+    async function* broken(): AsyncGenerator<Buffer> {
+      yield* pieces(body.subarray(0, bytes));
+      await confirmed;
+      throw failure;
+    }
+    const stream = Readable.from(broken(), { objectMode: false });
+    await assert.rejects(container.put(key, stream, { ...options, ...more, onProgress }, signal), failure);
+    assert.equal(await container.head(key, signal), null);
+  }
+
+  async function goOn(key: string, body: Buffer, more: Partial<PutOptions> = {}): Promise<Stored> {
+    const resume = await container.openUploads(key, signal);
+    return await container.put(key, streamed(body), { ...options, resume, ...more }, signal);
+  }
+
+  async function assertStored(key: string, body: Buffer): Promise<void> {
+    assert.ok((await swift.native.getObject("resumed", key)).equals(body));
+    assert.deepEqual(await container.openUploads(key, signal), []);
+    const segments = (await (await swift.native.request("GET", "/resumed%2Bsegments")).text()).split("\n");
+    const ours = segments.filter((name) => name.startsWith(`${key}/`));
+    assert.equal(ours.length, Math.ceil(body.length / options.partBytes));
+  }
+
+  test("is gone on with: what is there is not sent again, and the object is the same", async () => {
+    const body = randomBytes(28 * MIB);
+    await interrupt("plain", body, 17 * MIB);
+    const { resumedBytes, parts } = await goOn("plain", body);
+    assert.deepEqual([resumedBytes, parts], [15 * MIB, 6]);
+    await assertStored("plain", body);
+    assert.equal((await container.head("plain", signal))?.metadata["btrfs-format"], "1");
+  });
+
+  test("that changed behind its beginning is sent again from the first difference on", async () => {
+    const [before, body] = [randomBytes(28 * MIB), randomBytes(28 * MIB)];
+    before.copy(body, 0, 0, 11 * MIB);
+    await interrupt("changed", before, 22 * MIB);
+    const { resumedBytes } = await goOn("changed", body);
+    assert.equal(resumedBytes, 10 * MIB);
+    await assertStored("changed", body);
+  });
+
+  test("that begins otherwise is refused and gone, and the next attempt begins anew", async () => {
+    const body = randomBytes(17 * MIB);
+    await interrupt("otherwise", randomBytes(17 * MIB), 12 * MIB);
+    await assert.rejects(goOn("otherwise", body), (error) => error instanceof BackupError && error.code === "RESUME_REFUSED");
+    assert.deepEqual(await container.openUploads("otherwise", signal), []);
+    await goOn("otherwise", body);
+    await assertStored("otherwise", body);
+  });
+
+  test("that was longer is refused: its last parts would stay in the store for ever", async () => {
+    const body = randomBytes(28 * MIB);
+    await interrupt("longer", body, 27 * MIB);
+    const shorter = body.subarray(0, 12 * MIB);
+    await assert.rejects(goOn("longer", shorter), (error) => error instanceof BackupError && error.code === "RESUME_REFUSED");
+    await goOn("longer", shorter);
+    await assertStored("longer", shorter);
+  });
+
+  test("in parts of another size is given up", async () => {
+    const body = randomBytes(17 * MIB);
+    await interrupt("sizes", body, 15 * MIB, { partBytes: 6 * MIB });
+    const { resumedBytes } = await goOn("sizes", body);
+    assert.equal(resumedBytes, 0);
+    await assertStored("sizes", body);
+  });
+
+  test("of which there are several: the one that got furthest is gone on with, the others are given up", async () => {
+    const body = randomBytes(22 * MIB);
+    for (const bytes of [11, 17, 6]) await interrupt("several", body, bytes * MIB);
+    assert.equal((await container.openUploads("several", signal)).length, 3);
+    const { resumedBytes } = await goOn("several", body);
+    assert.equal(resumedBytes, 15 * MIB);
+    await assertStored("several", body);
+  });
+
+  test("whose key is a beginning of another's is told apart from it", async () => {
+    const body = randomBytes(12 * MIB);
+    await interrupt("key", body, 11 * MIB);
+    await interrupt("key-2", body, 11 * MIB);
+    const uploads = await container.openUploads("key", signal);
+    assert.deepEqual(uploads.map(({ key }) => key).toSorted(), ["key", "key-2"]);
+    for (const upload of uploads) await container.abort(upload, signal);
+  });
+
+  test("is found among more than one page of them", async () => {
+    const keys = Array.from({ length: 7 }, (_, at) => `page\\x2f${String(at)} ü`);
+    for (const key of keys) await interrupt(key, randomBytes(6 * MIB), 6 * MIB);
+    const found = await container.openUploads("page", signal);
+    assert.deepEqual(found.map(({ key }) => key).toSorted(), keys);
+    for (const upload of found) await container.abort(upload, signal);
+    assert.deepEqual(await container.openUploads("page", signal), []);
+  });
+});
+
+function streamed(body: Buffer): Readable {
+  return Readable.from(pieces(body), { objectMode: false });
+}
+
+async function* pieces(body: Buffer): AsyncGenerator<Buffer> {
+  for (let at = 0; at < body.length; at += 65_536) yield await Promise.resolve(body.subarray(at, at + 65_536));
+}

@@ -1,0 +1,167 @@
+import assert from "node:assert/strict";
+import { Readable } from "node:stream";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { BackupError } from "../../src/errors.ts";
+import { openBody } from "../../src/operations/body.ts";
+import { readArchive } from "../../src/operations/inventory.ts";
+import { storeArchive } from "../../src/operations/store.ts";
+import { archiveKeyOf, formatManifest, formatVolumeKey, parseManifest } from "../../src/plan/manifest.ts";
+import type { UploadStep } from "../../src/plan/model.ts";
+import { planSweep } from "../../src/plan/sweep.ts";
+import { slices } from "../../src/stream/slices.ts";
+import { inventory, keyOf, snapshot, source, uuid } from "../support/builders.ts";
+import { memoryContainer, type MemoryContainer } from "../support/memory-container.ts";
+
+const { signal } = new AbortController();
+const key = keyOf("snapshots/1");
+const step: UploadStep = { do: "upload", key, snapshot: snapshot(1), sendParent: null };
+
+function streamOf(body: Buffer, pieceBytes = 7): Readable {
+  const pieces = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, index) =>
+    body.subarray(index * pieceBytes, (index + 1) * pieceBytes),
+  );
+  return Readable.from(pieces, { objectMode: false });
+}
+
+function bodyOf(bytes: number): Buffer {
+  return Buffer.from(Array.from({ length: bytes }, (_, index) => index % 251));
+}
+
+async function store(
+  container: MemoryContainer,
+  body: Readable,
+  changes: { volumeBytes?: number; fresh?: boolean } = {},
+): ReturnType<typeof storeArchive> {
+  const layout = { partBytes: 10, concurrency: 2, volumeBytes: changes.volumeBytes ?? 40 };
+  const facts = { encoding: "identity", sendProto: 2, tool: "t/1" } as const;
+  const storing = { step, layout, facts, resume: changes.fresh === true ? null : [], onProgress: () => undefined };
+  return await storeArchive(body, storing, container, signal);
+}
+
+async function read(container: MemoryContainer): Promise<Buffer> {
+  const archive = (await readArchive(key, container, signal)) ?? assert.fail();
+  const chunks: Buffer[] = [];
+  for await (const chunk of (await openBody(archive, container, signal)) as AsyncIterable<Buffer>) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+const refused = (error: unknown): boolean => error instanceof BackupError && error.code === "RESUME_REFUSED";
+const damaged = (error: unknown): boolean => error instanceof BackupError && error.code === "ARCHIVE_DAMAGED";
+
+describe("slices of a stream", () => {
+  test("together are the stream, whatever its pieces, and all but the last have the size", async () => {
+    const sizes = fc.record({ bytes: fc.nat(200), slice: fc.integer({ min: 1, max: 90 }), piece: fc.integer({ min: 1, max: 90 }) });
+    await fc.assert(
+      fc.asyncProperty(sizes, async ({ bytes, slice, piece }) => {
+        const found: Buffer[] = [];
+        for await (const part of slices(streamOf(bodyOf(bytes), piece), slice)) found.push(Buffer.concat(await part.toArray() as Buffer[]));
+        assert.deepEqual(Buffer.concat(found), bodyOf(bytes));
+        assert.ok(found.every(({ length }, index) => length === slice || (index === found.length - 1 && length > 0 && length < slice)));
+      }),
+    );
+  });
+  test("fail with what the stream fails with", async () => {
+    const failure = new BackupError("SEND_FAILED", "dead");
+    const source = Readable.from((async function* () { yield await Promise.resolve(Buffer.alloc(15)); throw failure; })(), { objectMode: false });
+    await assert.rejects(async () => {
+      for await (const slice of slices(source, 10)) await slice.toArray();
+    }, failure);
+    assert.equal(source.destroyed, true);
+  });
+});
+
+describe("an archive in volumes", () => {
+  test("is read back as it was, its manifest stored last", async () => {
+    const container = memoryContainer();
+    const stored = await store(container, streamOf(bodyOf(101)));
+    assert.deepEqual([...container.objects.keys()], [1, 2, 3].map((n) => formatVolumeKey(key, n)).concat(key));
+    assert.deepEqual(await read(container), bodyOf(101));
+    assert.deepEqual([stored.bytes, stored.resumedBytes], [101, 0]);
+    const archive = await readArchive(key, container, signal);
+    assert.deepEqual([archive?.bytes, archive?.volumes], [101, 3]);
+  });
+
+  test("whose stream fails has no manifest, and the next run goes on with what there is", async () => {
+    const container = memoryContainer();
+    const broken = Readable.from((async function* () { yield await Promise.resolve(bodyOf(90)); throw new BackupError("SEND_FAILED", "dead"); })(), { objectMode: false });
+    await assert.rejects(store(container, broken), (error) => error instanceof BackupError && error.code === "SEND_FAILED");
+    assert.deepEqual([...container.objects.keys()], [1, 2].map((n) => formatVolumeKey(key, n)));
+    const { resumedBytes } = await store(container, streamOf(bodyOf(101)));
+    assert.equal(resumedBytes, 80);
+    assert.deepEqual(await read(container), bodyOf(101));
+  });
+
+  test("is begun anew when what there is, is something else", async () => {
+    const container = memoryContainer();
+    await store(container, streamOf(Buffer.alloc(200, 1)));
+    container.objects.delete(key);
+    await assert.rejects(store(container, streamOf(bodyOf(101))), refused);
+    assert.equal(container.objects.has(key), false);
+    await store(container, streamOf(bodyOf(101)), { fresh: true });
+    assert.deepEqual(await read(container), bodyOf(101));
+    assert.equal(container.objects.size, 4);
+  });
+
+  test("leaves no volume of a longer one before it", async () => {
+    const container = memoryContainer();
+    await store(container, streamOf(bodyOf(200)));
+    container.objects.delete(key);
+    await assert.rejects(store(container, streamOf(bodyOf(90))), refused);
+    await store(container, streamOf(bodyOf(80)));
+    assert.equal(container.objects.size, 3);
+    assert.deepEqual(await read(container), bodyOf(80));
+  });
+
+  for (const [name, harm] of [
+    ["a missing volume", (objects) => objects.delete(formatVolumeKey(key, 2))],
+    ["a changed volume", (objects) => { objects.get(formatVolumeKey(key, 2))?.body.fill(9, 3, 4); }],
+    ["swapped volumes", (objects) => {
+      const [first, second] = [1, 2].map((n) => objects.get(formatVolumeKey(key, n)) ?? assert.fail());
+      if (first === undefined || second === undefined) return;
+      objects.set(first.key, { ...second, key: first.key });
+      objects.set(second.key, { ...first, key: second.key });
+    }],
+    ["a changed manifest", (objects) => { objects.get(key)?.body.write("2", 20); }],
+  ] as [string, (objects: MemoryContainer["objects"]) => unknown][]) {
+    test(`with ${name} is damaged`, async () => {
+      const container = memoryContainer();
+      await store(container, streamOf(bodyOf(101)));
+      harm(container.objects);
+      await assert.rejects(read(container), damaged);
+    });
+  }
+});
+
+describe("a manifest", () => {
+  const volume = (n: number): Parameters<typeof formatManifest>[0][0] => ({
+    key: formatVolumeKey(key, n), bytes: 10 * n, etag: "e", sha256: "0".repeat(64), partBytes: 5,
+  });
+  test("is read back as it was written", () => {
+    assert.deepEqual(parseManifest(formatManifest([volume(1), volume(2)]), key), [volume(1), volume(2)]);
+  });
+  test("that is anything else is damaged", () => {
+    const good = formatManifest([volume(1), volume(2)]);
+    const others = ["", "{}", "[]", "null", good.slice(0, -9), good.replace('"format": 1', '"format": 2'), good.replace('"bytes": 30', '"bytes": 31'),
+      formatManifest([volume(2), volume(1)]), good.replace("0000", "000g"), JSON.stringify({ format: 1, bytes: 0, volumes: [] })];
+    for (const other of others) assert.throws(() => parseManifest(other, key), damaged, other);
+  });
+  test("volume keys tell their archive, and no archive's key is taken for one", () => {
+    assert.equal(archiveKeyOf(formatVolumeKey(key, 12)), key);
+    for (const other of [key, `${key}/12`, `${key}/0000012`, `${key}/x`]) assert.equal(archiveKeyOf(other), null);
+  });
+});
+
+test("what is left over is what no run goes on with; what others have in the container is not touched", () => {
+  const [sent, whole, gone] = [1, 2, 3].map((n) => snapshot(n));
+  if (sent === undefined || whole === undefined || gone === undefined) return assert.fail();
+  const keys = [sent, whole, gone].map(({ path }) => keyOf(path));
+  const volumes = keys.map((each) => formatVolumeKey(each, 1));
+  const foreign = ["photo.jpg", keyOf("snapshots/1", uuid(5)), source.uuid, `${source.uuid}/000001`];
+  const uploads = [...keys, ...volumes, ...foreign].map((each) => ({ key: each }));
+  const world = { ...inventory([sent], [[whole, { bytes: 1, modified: 0n }]]), volumes: [...volumes, ...foreign] };
+  const { keep, remove } = planSweep(world, uploads, [{ ...step, snapshot: sent, key: keyOf(sent.path) }]);
+  assert.deepEqual(keep.uploads.map((upload) => upload.key), [keys[0], volumes[0]]);
+  assert.deepEqual(remove.uploads.map((upload) => upload.key), [keys[1], keys[2], volumes[1], volumes[2]]);
+  assert.deepEqual([keep.volumes, remove.volumes], [[volumes[0]], [volumes[2]]]);
+});
