@@ -1,0 +1,124 @@
+// `btrfs send` that comes to harm while its stream is on its way into the store: nothing may stand there afterwards that
+// looks like an archive.
+
+import assert from "node:assert/strict";
+import type { ChildProcess } from "node:child_process";
+import { chmod, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { cli, type Ran } from "../support/cli.ts";
+import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
+import { noBtrfsOrSwift } from "../support/requirements.ts";
+import { openSwift, type Swift } from "../support/swift.ts";
+
+const MiB = 2 ** 20;
+
+describe("a sender that comes to harm", { skip: noBtrfsOrSwift() }, () => {
+  let swift: Swift;
+  let disk: Loopback;
+  let home: string;
+
+  before(async () => {
+    [swift, disk] = await Promise.all([openSwift(), openLoopback({ sizeBytes: 512 * MiB })]);
+    home = join(disk.mountPoint, "home");
+    await btrfs("subvolume", "create", home);
+    await run("sh", "-c", `head -c ${40 * MiB} /dev/urandom > ${home}/file`);
+    await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, "first"));
+    await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, "second"));
+  });
+  after(async () => {
+    await Promise.all([swift.close(), disk.close()]);
+  });
+
+  async function sync(container: string, env: Record<string, string> = {}, during?: (child: ChildProcess) => unknown): Promise<Ran> {
+    await swift.createContainer(container);
+    const args = [home, "--container-name", container, "--memory", "25Mi", "--limit-upload", "20Mi", "--no-estimate"];
+    return await cli(args, { env: { ...swift.environment, ...env }, ...(during === undefined ? {} : { during }) });
+  }
+
+  async function objects(container: string): Promise<string[]> {
+    const answer = await swift.native.request("GET", `/${container}`);
+    return (await answer.text()).split("\n").filter((name) => name !== "");
+  }
+
+  /** Nothing is stored, the snapshot that builds on the failed one was not tried, and a good run then stores both. */
+  async function assertNothingStored(container: string, { code, stderr }: Ran, reason: RegExp): Promise<void> {
+    assert.equal(code, 3, stderr);
+    assert.match(stderr, reason);
+    assert.match(stderr, /second is not archived: .*first, which it builds on, failed/);
+    assert.deepEqual(await objects(container), []);
+    assert.equal((await sync(container)).code, 0);
+    assert.equal((await objects(container)).length, 2);
+  }
+
+  test("killed", async () => {
+    const ran = await sync("killed", {}, async (child) => {
+      process.kill(await senderOf(child, 800), "SIGKILL");
+    });
+    await assertNothingStored("killed", ran, /was killed by SIGKILL/);
+  });
+
+  test("stopped and continued, after which it may write what is no stream and exit with 0", async () => {
+    const ran = await sync("paused", {}, async (child) => {
+      for (let pid = await senderOf(child, 500), times = 0; times < 5; times += 1) {
+        if (!signal(pid, "SIGSTOP")) return; // Found out, and ended, already.
+        await sleep(50);
+        signal(pid, "SIGCONT");
+        await sleep(50);
+      }
+    });
+    await assertNothingStored("paused", ran, /the send stream is damaged/);
+  });
+
+  test("exits with 1 after some of its data", async () => {
+    const env = await standIn("exits", 'head -c 15000000 "$stream"; echo "ERROR: planned" >&2; exit 1');
+    await assertNothingStored("exits", await sync("exits", env), /exited with status 1: planned/);
+  });
+
+  test("exits with 0 after some of its data", async () => {
+    const env = await standIn("lies", 'head -c 15000000 "$stream"; exit 0');
+    await assertNothingStored("lies", await sync("lies", env), /the send stream is damaged/);
+  });
+
+  test("writes nothing and exits with 0", async () => {
+    const env = await standIn("silent", "exit 0");
+    await assertNothingStored("silent", await sync("silent", env), /does not begin like one/);
+  });
+
+  /** A `btrfs` that is first in PATH and does this instead of sending; everything else it leaves to the real one. */
+  async function standIn(name: string, instead: string): Promise<Record<string, string>> {
+    const folder = join(disk.directory, name);
+    const stream = join(folder, "stream");
+    await mkdir(folder);
+    await btrfs("send", "-q", "--proto", "2", "--compressed-data", "-f", stream, join(disk.mountPoint, "first"));
+    const real = (await run("sh", "-c", "command -v btrfs")).trim();
+    const script = `#!/bin/sh\nstream=${stream}\ncase "$*" in *help*) exec ${real} "$@";; send*) ${instead};; esac\nexec ${real} "$@"\n`;
+    await writeFile(join(folder, "btrfs"), script);
+    await chmod(join(folder, "btrfs"), 0o755);
+    return { PATH: `${folder}:/usr/bin:/bin` };
+  }
+});
+
+/** False when there is no such process any more. */
+function signal(pid: number, name: "SIGSTOP" | "SIGCONT"): boolean {
+  try {
+    return process.kill(pid, name);
+  } catch {
+    return false;
+  }
+}
+
+/** The process id of `btrfs send`, so long after it was started. */
+async function senderOf({ pid }: ChildProcess, delayMs: number): Promise<number> {
+  for (;;) {
+    for (const name of (await readdir("/proc")).filter((entry) => /^\d+$/.test(entry))) {
+      const read = async (file: string): Promise<string> => await readFile(join("/proc", name, file), "utf8").catch(() => "");
+      const isOurs = new RegExp(`^PPid:\\s*${pid ?? 0}$`, "m").test(await read("status"));
+      if (!isOurs || !(await read("cmdline")).includes("\0send\0-q")) continue;
+      await sleep(delayMs);
+      return Number(name);
+    }
+    await sleep(20);
+  }
+}
