@@ -108,6 +108,22 @@ export function parseCount(text: string, flag: string, most: number): number {
   throw new BackupError("USAGE", `${flag} takes a whole number from 1 to ${most}, not "${text}"`);
 }
 
+/**
+ * The end of what a date says, in nanoseconds since the epoch: of a day (`2026-11-23`), a minute (`2026-11-23 03:00`) or
+ * a second. Local time, unless a zone is said (`2026-11-23T03:00:00Z`). @throws USAGE
+ */
+export function parseDate(text: string, flag: string): bigint {
+  const match = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d)?\s*(Z|[+-]\d\d:\d\d)?)?$/i.exec(text.trim());
+  const [, day = "", minute = "23:59", second = ":59", zone = ""] = match ?? [];
+  const milliseconds = Date.parse(`${day}T${minute}${second}${zone.toUpperCase()}`);
+  // JavaScript takes the 31st of a month of 30 days for the first of the next.
+  const exists = !Number.isNaN(milliseconds) && new Date(`${day}T00:00:00Z`).toISOString().startsWith(day);
+  if (exists) return BigInt(milliseconds) * 1_000_000n + 999_999_999n;
+  throw new BackupError("USAGE", `${flag} takes a date, not "${text}"`, {
+    hint: `for example ${flag} 2026-11-23, or ${flag} "2026-11-23 03:00"`,
+  });
+}
+
 const yes = new Set(["true", "yes", "on", "1"]);
 const no = new Set(["false", "no", "off", "0", ""]);
 

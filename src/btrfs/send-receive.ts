@@ -35,6 +35,13 @@ export function receiveCommand(directory: string): Command {
   return { program: "btrfs", args: ["receive", "-q", "-C", directory], failure };
 }
 
+/** A writable snapshot of the place reached. */
+export function snapshotCommand({ paths, enter }: Reach, place: string): Command {
+  const [program = "", ...args] = enter.concat("btrfs", "subvolume", "snapshot", paths, place);
+  const failure = (ending: Ending): BackupError => toFailure("RECEIVE_FAILED", `btrfs subvolume snapshot ${place}`, ending);
+  return { program, args, failure };
+}
+
 /** What `btrfs send` prints of its options. @throws CONFIG when there is no such program, ABORTED */
 export function readSendOptions(signal: AbortSignal): Promise<string> {
   const failure = (ending: Ending): BackupError => toFailure("SEND_FAILED", "btrfs send --help", ending);

@@ -41,6 +41,12 @@ export async function listSnapshots(path: string, filter: Omit<ListOptions, "rea
   return found.flatMap(toSnapshots).sort(byCreation);
 }
 
+/** As {@link listSnapshots}, and the writable subvolumes too. */
+export async function listPresent(path: string): Promise<{ readonly snapshot: Snapshot; readonly readOnly: boolean }[]> {
+  const found = await translated(path, () => listSubvolumes(path));
+  return found.flatMap((raw) => toSnapshots(raw).map((snapshot) => ({ snapshot, readOnly: raw.readOnly })));
+}
+
 /** Passes on what `read` gives; what btrfs refuses it for leaves as an error of ours. */
 export async function translated<T>(path: string, read: () => Promise<T>): Promise<T> {
   try {

@@ -1,14 +1,15 @@
-import { lstat, mkdir, rename } from "node:fs/promises";
+import { lstat, mkdir, readdir, rename, rmdir } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { pipeline, type Readable } from "node:stream";
 import { abortedError, BackupError } from "../errors.ts";
 import type { RestoreTarget } from "../operations/edges.ts";
-import { parseUuid, sameIdentity, type Identity, type Snapshot } from "../plan/model.ts";
-import { writeTo } from "../stream/process.ts";
+import { OWN_PREFIX, parseUuid, sameIdentity, type Identity, type Present, type Snapshot } from "../plan/model.ts";
+import { runToEnd, writeTo } from "../stream/process.ts";
 import { deleteSubvolume, isSubvolume, syncFilesystem } from "./binding.ts";
 import { renamedStage } from "./head.ts";
-import { receiveCommand } from "./send-receive.ts";
-import { listSnapshots, readSnapshot, translated } from "./subvolumes.ts";
+import { openMounts } from "./mounts.ts";
+import { receiveCommand, snapshotCommand } from "./send-receive.ts";
+import { listPresent, readSnapshot, translated } from "./subvolumes.ts";
 
 /**
  * The directory that snapshots are restored under.
@@ -19,15 +20,41 @@ export async function openTarget(directory: string, signal: AbortSignal): Promis
   if (signal.aborted) throw abortedError(signal);
   await translated(target, () => syncFilesystem(target));
   if (!(await lstat(`${target}/.`).catch(() => null))) throw new BackupError("USAGE", `${target} is not a directory`);
+  const mounts = openMounts(target);
   return {
     list: async () => {
       await translated(target, () => syncFilesystem(target));
-      const snapshots = await listSnapshots(target);
-      return snapshots.filter(({ path }) => !isStaged(basename(path)));
+      return (await listPresent(target)).map(toPresent);
     },
+    refuseTaken: async (path) => refuseExisting(join(target, ...splitPath(path))),
     receive: (stream, path, expected, stop) => receive(stream, { target, path, expected }, stop),
-    close: async () => undefined,
+    removeDirectory: (name) => removeDirectory(join(target, ...splitPath(name))),
+    makeWritable: async (snapshot, path, stop) => {
+      const names = splitPath(path);
+      const place = join(await makeDirectories(target, names.slice(0, -1)), names.at(-1) ?? "");
+      await refuseExisting(place);
+      const { paths, enter } = await mounts.reach([snapshot], stop);
+      await runToEnd(snapshotCommand({ paths, enter }, place), stop);
+      await translated(place, () => syncFilesystem(place));
+    },
+    close: () => mounts.close(),
   };
+}
+
+function toPresent({ snapshot, readOnly }: { readonly snapshot: Snapshot; readonly readOnly: boolean }): Present {
+  return { ...snapshot, whole: readOnly && !isStaged(basename(snapshot.path)) };
+}
+
+/** With the snapshots in it, which must be all there is. Nothing happens when it does not exist. */
+async function removeDirectory(directory: string): Promise<void> {
+  const names = await readdir(directory).catch(() => null);
+  if (names === null) return;
+  for (const name of names) {
+    const place = join(directory, name);
+    await translated(place, () => deleteSubvolume(place));
+  }
+  await rmdir(directory);
+  await translated(dirname(directory), () => syncFilesystem(dirname(directory)));
 }
 
 /**
@@ -36,10 +63,8 @@ export async function openTarget(directory: string, signal: AbortSignal): Promis
  * even after a loss of power: `btrfs receive` seals before the data is written out. And nothing that has another name
  * is ever deleted, for a half of ours looks just like somebody's writable subvolume.
  */
-const STAGED_PREFIX = ".btrfs-snapshots-to-swift-";
-
 function isStaged(name: string): boolean {
-  return name.startsWith(STAGED_PREFIX) && parseUuid(name.slice(STAGED_PREFIX.length)) !== null;
+  return name.startsWith(OWN_PREFIX) && parseUuid(name.slice(OWN_PREFIX.length)) !== null;
 }
 
 interface Wanted {
@@ -57,7 +82,7 @@ async function receive(stream: Readable, { target, path, expected }: Wanted, sig
     const directory = await makeDirectories(target, names.slice(0, -1));
     const place = join(directory, names.at(-1) ?? "");
     await refuseExisting(place);
-    const staged = join(directory, STAGED_PREFIX + expected.uuid);
+    const staged = join(directory, OWN_PREFIX + expected.uuid);
     await removeStaged(staged);
     try {
       await receiveAs(staged, stream, expected, signal);

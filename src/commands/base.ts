@@ -2,11 +2,13 @@
 // base.ts alone opens the edges, always closes them, and turns what is thrown into an exit code.
 
 import { randomUUID } from "node:crypto";
+import { resolve } from "node:path";
 import { Command, Option, type BaseContext } from "clipanion";
 import { parseBoolean, parseChoice, readStoreConfig } from "../config.ts";
 import { toBackupError, type BackupError } from "../errors.ts";
 import type { Container, RestoreTarget, SnapshotSource } from "../operations/edges.ts";
 import type { Finding, SendProto } from "../plan/model.ts";
+import type { SourceName } from "../plan/select.ts";
 import type { Logger } from "../terminal/log.ts";
 import { openOutput, type Output } from "../terminal/output.ts";
 import { openProgress, type Progress } from "../terminal/progress.ts";
@@ -144,6 +146,26 @@ export abstract class StoreCommand extends BaseCommand {
   protected override storeFlags(): Parameters<typeof readStoreConfig>[0] {
     return { containerName: this.containerName, endpoint: this.endpoint, region: this.region };
   }
+}
+
+/** A command that reads archives. */
+export abstract class ReadCommand extends StoreCommand {
+  identity = Option.Array("--identity", [], {
+    description: "File with an age identity, for archives that are encrypted. Can be said several times.",
+  });
+
+  protected identities(): readonly string[] {
+    return this.identity.map((file) => resolve(file));
+  }
+}
+
+/** What words mean that name a subvolume: on this machine, if they are a path here, and in the container. */
+export async function findSourceName(text: string, house: House): Promise<SourceName> {
+  const local = await house.openSource(text, null).then(
+    async (source) => (await source.list(house.signal)).source.uuid,
+    () => null,
+  );
+  return { text, local };
 }
 
 /** Tells findings: in the log, or as part of a JSON result. True when one of them leaves something undone. */

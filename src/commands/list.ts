@@ -1,16 +1,18 @@
 import { Command, Option } from "clipanion";
 import { listContainer, listSource, type ListedSnapshot } from "../operations/list.ts";
 import { formatTime } from "../plan/key.ts";
-import type { Identity } from "../plan/model.ts";
+import type { Archive, Identity } from "../plan/model.ts";
+import { arrangeTree } from "../plan/tree.ts";
 import { count, formatBytes, formatDate, printable } from "../terminal/format.ts";
-import { StoreCommand, type House } from "./base.ts";
+import { ReadCommand, type House } from "./base.ts";
 
-export class ListCommand extends StoreCommand {
+export class ListCommand extends ReadCommand {
   static override paths = [["list"]];
   static override usage = Command.Usage({
     description: "Show which snapshots are in the container, and with PATH which are on this machine too.",
     details: `
-      The last column is the archive's key, by which \`restore\` takes it.
+      For each snapshot: when it was taken, its path, what it builds on, size and encoding of its archive, how many
+      archives have to be read to restore it, and the archive's key. \`restore\` takes the path or the key.
 
       Exit codes: 0 done, 2 usage or configuration, 10 no such container, 13 credentials refused, 15 btrfs refuses,
       75 the store cannot be reached (try again).
@@ -21,29 +23,54 @@ export class ListCommand extends StoreCommand {
     ],
   });
 
+  flat = Option.Boolean("--flat", false, { description: "One after the other by age, instead of a tree." });
   subvolume = Option.String({ name: "PATH", required: false });
 
   protected override async run(house: House): Promise<number> {
     const { output, signal } = house;
     const source = this.subvolume === undefined ? null : await house.openSource(this.subvolume, null);
-    const container = await house.openContainer();
+    const reading = { container: await house.openContainer(), identities: this.identities() };
     const listed =
       source === null
-        ? await listContainer(container, signal)
-        : await listSource(await source.list(signal), container, signal);
-    output.record({ container: container.name, archives: listed.map(toRecord) });
+        ? await listContainer(reading, signal)
+        : await listSource(await source.list(signal), reading, signal);
+    output.record({ container: reading.container.name, archives: listed.map((each) => toRecord(each, source !== null)) });
     if (listed.length === 0) output.line("there is nothing");
-    const names = nameSnapshots(listed);
+    const columns = { names: nameSnapshots(listed), withLocal: source !== null };
     for (const uuid of new Set(listed.map((snapshot) => snapshot.source))) {
       const snapshots = listed.filter((snapshot) => snapshot.source === uuid);
-      output.line(`subvolume ${uuid}: ${count(snapshots.length, "snapshot")}`);
-      output.table(snapshots.map((snapshot) => toRow(snapshot, names, source !== null)), [3]);
+      output.line(`subvolume ${uuid}: ${describeAmount(snapshots)}`);
+      const rows = this.flat ? snapshots.map((each) => toRow(each, "", columns)) : toTree(snapshots, columns);
+      output.table(rows, [3, 5]);
     }
     return 0;
   }
 }
 
-/** What a difference's send parent is called, by its identity. */
+interface Columns {
+  /** What snapshots are called, by their identity. */
+  readonly names: ReadonlyMap<string, string>;
+  readonly withLocal: boolean;
+}
+
+function describeAmount(snapshots: readonly ListedSnapshot[]): string {
+  const archives = snapshots.flatMap(({ archive }) => archive ?? []);
+  const bytes = archives.reduce((sum, archive) => sum + archive.bytes, 0);
+  return `${count(snapshots.length, "snapshot")}, ${archives.length} archived, ${formatBytes(bytes)}`;
+}
+
+/** What builds on another stands below it; what is not archived builds on nothing and comes last. */
+function toTree(snapshots: readonly ListedSnapshot[], columns: Columns): string[][] {
+  const byArchive = new Map(snapshots.map((snapshot) => [snapshot.archive, snapshot]));
+  const archived = arrangeTree(snapshots.flatMap(({ archive }) => archive ?? [])).flatMap(({ archive, depth }) => {
+    const snapshot = byArchive.get(archive);
+    const mark = depth === 0 ? "" : `${"  ".repeat(depth - 1)}└ `;
+    return snapshot === undefined ? [] : [toRow(snapshot, mark, columns)];
+  });
+  const others = snapshots.filter(({ archive }) => archive === null);
+  return [...archived, ...others.map((snapshot) => toRow(snapshot, "", columns))];
+}
+
 function nameSnapshots(listed: readonly ListedSnapshot[]): ReadonlyMap<string, string> {
   return new Map(
     listed.flatMap(({ path, archive }) =>
@@ -56,17 +83,29 @@ function identityText({ uuid, ctransid }: Identity): string {
   return `${uuid} ${ctransid}`;
 }
 
-function toRow(snapshot: ListedSnapshot, names: ReadonlyMap<string, string>, withLocal: boolean): string[] {
-  const { archive, local, path } = snapshot;
+function toRow(snapshot: ListedSnapshot, mark: string, { names, withLocal }: Columns): string[] {
+  const { archive, local, path, chainLength } = snapshot;
   const time = local?.otime ?? archive?.otime ?? null;
   return [
     `  ${time === null ? "-" : formatDate(time)}`,
-    printable(path),
+    mark + printable(path),
     describeKind(snapshot, names),
     archive === null ? "" : formatBytes(archive.bytes),
-    ...(withLocal ? [local === null ? "archive only" : archive === null ? "local only" : "both"] : []),
+    archive?.encoding ?? "",
+    archive === null ? "" : describeChain(archive, chainLength),
+    ...(withLocal ? [whereIs(snapshot)] : []),
     archive === null ? "" : printable(archive.key),
   ];
+}
+
+function describeChain({ lineage }: Archive, length: number | null): string {
+  if (lineage === null) return "chain unknown";
+  return length === null ? "chain broken" : `chain of ${length}`;
+}
+
+function whereIs({ archive, local }: ListedSnapshot): "archive only" | "local only" | "both" {
+  if (local === null) return "archive only";
+  return archive === null ? "local only" : "both";
 }
 
 function describeKind({ archive }: ListedSnapshot, names: ReadonlyMap<string, string>): string {
@@ -75,10 +114,11 @@ function describeKind({ archive }: ListedSnapshot, names: ReadonlyMap<string, st
   const { sendParent } = archive.lineage;
   if (sendParent === null) return "whole";
   const name = names.get(identityText(sendParent));
-  return name === undefined ? `since ${sendParent.uuid}, which is not archived` : `since ${printable(name)}`;
+  return name === undefined ? `since ${sendParent.uuid}` : `since ${printable(name)}`;
 }
 
-function toRecord({ source, path, archive, local }: ListedSnapshot): Record<string, unknown> {
+function toRecord(snapshot: ListedSnapshot, withLocal: boolean): Record<string, unknown> {
+  const { source, path, archive, local, chainLength } = snapshot;
   const otime = local?.otime ?? archive?.otime ?? null;
   return {
     key: archive?.key ?? null,
@@ -86,10 +126,13 @@ function toRecord({ source, path, archive, local }: ListedSnapshot): Record<stri
     source,
     otime: otime === null ? null : formatTime(otime),
     archived: archive !== null,
-    local: local !== null,
+    // Without a PATH nobody looked.
+    local: withLocal ? local !== null : null,
     bytes: archive?.bytes ?? null,
     encoding: archive?.encoding ?? null,
     uuid: archive?.lineage?.snapshot.uuid ?? local?.uuid ?? null,
+    ctransid: archive?.lineage?.snapshot.ctransid ?? local?.ctransid ?? null,
     sendParent: archive?.lineage?.sendParent ?? null,
+    chainLength,
   };
 }

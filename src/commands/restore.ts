@@ -1,60 +1,170 @@
 import { Command, Option } from "clipanion";
-import { prepareRestore, runRestore, type RestoreWatcher } from "../operations/restore.ts";
-import { count, formatBytes, formatDuration, printable } from "../terminal/format.ts";
+import { parseDate } from "../config.ts";
 import { BackupError } from "../errors.ts";
-import { StoreCommand, type House } from "./base.ts";
+import type { Reading } from "../operations/reading.ts";
+import { findSelected, prepareRestore, runRestore, writeStreams, type RestoreWatcher } from "../operations/restore.ts";
+import { formatTime } from "../plan/key.ts";
+import type { Archive, Chain } from "../plan/model.ts";
+import type { RestorePlan } from "../plan/restore.ts";
+import type { Selection } from "../plan/select.ts";
+import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
+import { findSourceName, ReadCommand, type House } from "./base.ts";
 
-export class RestoreCommand extends StoreCommand {
+export class RestoreCommand extends ReadCommand {
   static override paths = [["restore"]];
   static override usage = Command.Usage({
     description: "Bring an archived snapshot back, with all that it builds on.",
     details: `
-      ARCHIVE is a key as \`list\` shows it. Every snapshot of its chain that DIR's filesystem does not hold yet is
-      received under DIR, at its own path. Needs root.
+      WHAT is an archive: its key, the path of its snapshot, or the beginning of the snapshot's UUID, as \`list\` shows
+      them. With --latest or --at it is a subvolume: its path, the beginning of its UUID, or where its snapshots were;
+      it can be left out when the container has the archives of one only.
 
-      Exit codes: 0 done, 2 usage or configuration, 10 no such container, 13 credentials refused, 14 an archive is
-      missing or damaged, 15 btrfs refuses, 75 the store cannot be reached (try again), 130 interrupted.
+      Every snapshot of the chain that DIR's filesystem does not hold yet is received under DIR, at its own path. A
+      restore that was interrupted goes on where it stopped when it is started again. Needs root.
+
+      Exit codes: 0 done, 2 usage or configuration, 10 no such container, 12 encrypted for somebody else, 13 credentials
+      refused, 14 an archive is missing or damaged, 15 btrfs refuses, 75 the store cannot be reached (try again), 130
+      interrupted.
     `,
     examples: [
-      ["Restore a snapshot", "$0 restore --container-name backup '6f1e…\\x2fsnapshots\\x2fhome-1' --target /mnt/restored"],
+      ["The newest snapshot of the only subvolume in the container", "$0 restore --container-name backup --latest --target /mnt/restored"],
+      ["/home as it was on a day", "$0 restore --container-name backup /home --at 2026-11-23 --target /mnt/restored"],
+      ["A certain snapshot, and nothing else in the end", "$0 restore --container-name backup snapshots/home-1 --only --target /mnt/restored"],
+      ["Onto another machine", "$0 restore --container-name backup --latest --stdout | ssh host btrfs receive -C /mnt/restored"],
     ],
   });
 
   target = Option.String("--target", { description: "Directory on btrfs to restore into." });
-  archive = Option.String({ name: "ARCHIVE" });
+  latest = Option.Boolean("--latest", false, { description: "The newest snapshot of the subvolume WHAT." });
+  at = Option.String("--at", {
+    description: "The newest snapshot of the subvolume WHAT that is not younger than DATE; a day means its end.",
+  });
+  only = Option.Boolean("--only", false, {
+    description: "Keep only the snapshot asked for; those it builds on are removed in the end. With --stdout: its stream alone.",
+  });
+  writable = Option.String("--writable", { description: "Make a writable snapshot of the result, as DIR/NAME." });
+  toStdout = Option.Boolean("--stdout", false, {
+    description: "Write the send streams of the chain to stdout, for `btrfs receive` elsewhere.",
+  });
+  dryRun = Option.Boolean("--dry-run", false, { description: "Show the chain, sizes and what is there already, and end." });
+  what = Option.String({ name: "WHAT", required: false });
 
   protected override async run(house: House): Promise<number> {
-    const { output, signal, progress } = house;
-    if (this.target === undefined) {
-      throw new BackupError("USAGE", "no target is named", { hint: "say --target DIR, a directory on btrfs" });
-    }
-    const target = await house.openTarget(this.target);
+    this.refuseContradictions();
+    const target = this.target === undefined ? null : await house.openTarget(this.target);
+    if (this.writable !== undefined) await target?.refuseTaken(this.writable);
     const container = await house.openContainer();
-    const edges = { container, target };
-    const plan = await prepareRestore(this.archive, edges, signal);
-    const bytes = plan.steps.reduce((sum, step) => sum + step.archive.bytes, 0);
-    if (plan.steps.length === 0) output.line(`${this.target} holds it already, as ${plan.held?.path ?? ""}`);
-    else output.line(`${plan.steps.length} of ${count(plan.chain.length, "archive")} to receive, ${formatBytes(bytes)}`);
-    const receipts = await runRestore(plan, edges, { watcher: watch(house), now: this.context.now }, signal);
-    progress.stop();
-    output.record({ type: "summary", received: receipts.length, bytes });
+    const reading = { container, identities: this.identities() };
+    const selection = await this.readSelection(house);
+    if (target === null) return await this.runWithoutTarget(selection, reading, house);
+    const edges = { ...reading, target };
+    const plan = await prepareRestore(selection, edges, this.only ? "last" : "chain", house.signal);
+    showPlan(plan, this.dryRun, house);
+    if (this.dryRun) return 0;
+    const context = { watcher: watch(plan.steps.length, house), now: this.context.now };
+    const snapshot = await runRestore(plan, edges, context, house.signal);
+    house.progress.stop();
+    if (this.writable !== undefined) {
+      await target.makeWritable(snapshot, this.writable, house.signal);
+      house.output.line(`writable: ${printable(this.writable)}`);
+    }
+    house.output.record({ type: "summary", received: plan.steps.length, bytes: sumBytes(plan.steps), path: snapshot.path });
+    return 0;
+  }
+
+  private refuseContradictions(): void {
+    const refuse = (problem: string, hint: string): never => {
+      throw new BackupError("USAGE", problem, { hint });
+    };
+    const byAge = this.latest || this.at !== undefined;
+    if (this.what === undefined && !byAge) refuse("nothing is named to restore", "name an archive, or say --latest");
+    if (this.latest && this.at !== undefined) refuse("--latest and --at exclude each other", "say one of them");
+    if (this.toStdout) {
+      const contradiction = this.target !== undefined || this.writable !== undefined || this.json;
+      if (contradiction) refuse("--stdout goes with no --target, --writable or --json", "say one of them");
+      const { stdout } = this.context;
+      if (!this.dryRun && stdout.isTTY === true) refuse("a send stream is nothing for a terminal", "pipe it to `btrfs receive`");
+      return;
+    }
+    if (this.target === undefined && !this.dryRun) refuse("no target is named", "say --target DIR, a directory on btrfs");
+  }
+
+  private async readSelection(house: House): Promise<Selection> {
+    if (!this.latest && this.at === undefined) return { by: "name", name: this.what ?? "" };
+    const notAfter = this.at === undefined ? null : parseDate(this.at, "--at");
+    const source = this.what === undefined ? null : await findSourceName(this.what, house);
+    return { by: "age", source, notAfter };
+  }
+
+  private async runWithoutTarget(selection: Selection, reading: Reading, house: House): Promise<number> {
+    const chain = await findSelected(selection, reading, house.signal);
+    const archives = this.only ? chain.slice(-1) : chain;
+    if (this.dryRun) {
+      showChain(chain, () => "", house);
+      return 0;
+    }
+    const context = { watcher: watch(archives.length, house, true), now: this.context.now };
+    await writeStreams(archives, { reading, sink: this.context.stdout }, context, house.signal);
     return 0;
   }
 }
 
-function watch({ output, progress }: House): RestoreWatcher {
+function sumBytes(steps: RestorePlan["steps"]): number {
+  return steps.reduce((sum, step) => sum + step.archive.bytes, 0);
+}
+
+function showPlan(plan: RestorePlan, inFull: boolean, house: House): void {
+  const { output } = house;
+  const { chain, steps, held } = plan;
+  const received = new Set(steps.map(({ archive }) => archive));
+  if (inFull) showChain(chain, (archive) => (received.has(archive) ? "to receive" : "not needed"), house);
+  if (steps.length === 0) output.line(`it is there already, as ${printable(held?.path ?? "")}`);
+  else output.line(`${steps.length} of ${count(chain.length, "archive")} to receive, ${formatBytes(sumBytes(steps))}`);
+  if (held !== null && steps.length > 0) output.line(`the first of them builds on ${printable(held.path)}, which is there`);
+}
+
+/** What has to be read for a snapshot, oldest first. */
+function showChain(chain: Chain, state: (archive: Archive) => string, { output }: House): void {
+  const rows = chain.map((archive, position) => [
+    `  ${archive.otime === null ? "-" : formatDate(archive.otime)}`,
+    printable(archive.path),
+    position === 0 ? "whole" : "difference",
+    formatBytes(archive.bytes),
+    state(archive),
+    printable(archive.key),
+  ]);
+  output.table(rows, [3]);
+  output.record({
+    type: "plan",
+    chain: chain.map((archive) => ({
+      key: archive.key,
+      path: archive.path,
+      uuid: archive.lineage?.snapshot.uuid ?? null,
+      otime: archive.otime === null ? null : formatTime(archive.otime),
+      bytes: archive.bytes,
+      toReceive: state(archive) !== "not needed",
+    })),
+  });
+}
+
+/** @param quiet - stdout has another use: what there is to say goes to the log */
+function watch(steps: number, { log, output, progress }: House, quiet = false): RestoreWatcher {
+  let step = 0;
   return {
-    onStart: ({ archive }) => {
-      progress.start(printable(archive.path), archive.bytes);
+    onStart: ({ path, bytes }) => {
+      step += 1;
+      progress.start(`${steps === 1 ? "" : `${step} of ${steps}: `}${printable(path)}`, bytes);
     },
     onProgress: (bytes) => {
       progress.update(bytes);
     },
-    onReceipt: ({ step, snapshot, bytes, elapsedMs }) => {
-      const { key, path } = step.archive;
+    onReceipt: ({ archive, snapshot, elapsedMs }) => {
+      const { key, path, bytes } = archive;
       progress.stop();
-      output.line(`restored ${printable(path)}  ${formatBytes(bytes)} in ${formatDuration(elapsedMs)}`);
-      output.record({ type: "receipt", key, path, uuid: snapshot.uuid, bytes, elapsedMs: Math.round(elapsedMs) });
+      const size = `${formatBytes(bytes)} in ${formatDuration(elapsedMs)}`;
+      if (quiet) log.info(`written ${printable(path)}  ${size}`);
+      else output.line(`restored ${printable(path)}  ${size}`);
+      output.record({ type: "receipt", key, path, uuid: snapshot?.uuid ?? null, bytes, elapsedMs: Math.round(elapsedMs) });
     },
   };
 }

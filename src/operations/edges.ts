@@ -3,7 +3,7 @@
 // btrfs/, swift/, terminal/ or an SDK; base.ts hands it the real ones, tests the ones in memory.
 
 import type { Readable } from "node:stream";
-import type { Difference, Estimate, Identity, SendProto, Snapshot, StoreLimits, Subvolume } from "../plan/model.ts";
+import type { Difference, Estimate, Identity, Present, SendProto, Snapshot, StoreLimits, Subvolume } from "../plan/model.ts";
 
 /** A subvolume and its read-only snapshots, in creation order. */
 export interface LocalSnapshots {
@@ -32,14 +32,20 @@ export interface SnapshotSource {
 
 /** The directory on btrfs that snapshots are restored under. */
 export interface RestoreTarget {
-  /** Every read-only subvolume on the target's filesystem. */
-  list(signal: AbortSignal): Promise<readonly Snapshot[]>;
+  /** Every subvolume on the target's filesystem, wherever it lies. */
+  list(signal: AbortSignal): Promise<readonly Present[]>;
+  /** @throws RECEIVE_FAILED when there is something at `<target>/<path>`, USAGE when that is no path below it */
+  refuseTaken(path: string): Promise<void>;
   /**
    * Receives one send stream as `<target>/<path>`; resolves when it is sealed, is the expected snapshot, and is on disk.
    * A half-received subvolume is removed, whether this call or one before left it.
    * @throws RECEIVE_FAILED, and whatever `stream` is destroyed with
    */
   receive(stream: Readable, path: string, expected: Identity, signal: AbortSignal): Promise<Snapshot>;
+  /** Removes `<target>/<name>` and the snapshots in it, if it exists. */
+  removeDirectory(name: string): Promise<void>;
+  /** Makes a writable snapshot of one on this filesystem as `<target>/<path>`. @throws RECEIVE_FAILED, USAGE */
+  makeWritable(snapshot: Snapshot, path: string, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -2,7 +2,7 @@
 // decision rests on is asked of the object itself.
 
 import { parseArchive, keyPrefix, parseKey } from "../plan/key.ts";
-import { archiveKeyOf } from "../plan/manifest.ts";
+import { archiveKeyOf, formatVolumeKey } from "../plan/manifest.ts";
 import {
   parseUuid,
   type Archive,
@@ -13,8 +13,10 @@ import {
   type Lineage,
   type Unexamined,
 } from "../plan/model.ts";
-import { peekLineage } from "../stream/check.ts";
-import type { Container, LocalSnapshots, StoredObject } from "./edges.ts";
+import { AGE_PEEK_BYTES } from "../stream/age.ts";
+import { peekLineage, type StreamLineage } from "../stream/check.ts";
+import { decodeHead, type Reading } from "./reading.ts";
+import type { Container, LocalSnapshots, ObjectDetails, StoredObject } from "./edges.ts";
 
 /** A name of 255 bytes is the longest that stands before the identities in a send stream; they end within this. */
 const PEEK_BYTES = 512;
@@ -56,12 +58,20 @@ export async function examine(
   return { ...inventory, archived };
 }
 
-/** Every archive under a prefix, examined, in the order of their keys. */
-export async function readArchives(prefix: string, container: Container, signal: AbortSignal): Promise<Archive[]> {
+/**
+ * Every archive under a prefix, examined, in the order of their keys.
+ * @param identities - files with age identities, for archives that say nothing unless they are decrypted
+ */
+export async function readArchives(
+  prefix: string,
+  container: Container,
+  signal: AbortSignal,
+  identities: readonly string[] = [],
+): Promise<Archive[]> {
   const objects = await container.list(prefix, signal);
   const found = new Map<string, Archive>();
   await forEachConcurrently(objects, EXAMINERS, async ({ key }) => {
-    const archive = parseKey(key) === null ? null : await readArchive(key, container, signal);
+    const archive = parseKey(key) === null ? null : await readArchive(key, container, signal, identities);
     if (archive !== null) found.set(key, archive);
   });
   return objects.flatMap(({ key }) => found.get(key) ?? []);
@@ -71,12 +81,43 @@ export async function readArchives(prefix: string, container: Container, signal:
  * The archive under a key, by its metadata, or where that says nothing by the first bytes of its stream. Null when
  * there is no object or the key is no archive's.
  */
-export async function readArchive(key: string, container: Container, signal: AbortSignal): Promise<Archive | null> {
+export async function readArchive(
+  key: string,
+  container: Container,
+  signal: AbortSignal,
+  identities: readonly string[] = [],
+): Promise<Archive | null> {
   const object = await container.head(key, signal);
-  const archive = object === null ? null : parseArchive(object);
+  return object === null ? null : await examineObject(object, container, signal, identities);
+}
+
+/** As {@link readArchive}, of an object that was looked up already. */
+export async function examineObject(
+  object: ObjectDetails,
+  container: Container,
+  signal: AbortSignal,
+  identities: readonly string[],
+): Promise<Archive | null> {
+  const { key } = object;
+  const archive = parseArchive(object);
   if (archive === null || archive.lineage !== null || archive.bytes === 0) return archive;
   const head = await container.peek(key, PEEK_BYTES, signal);
-  return { ...archive, encoding: archive.encoding ?? recogniseEncoding(head), lineage: recogniseLineage(head) };
+  const recognised = { ...archive, encoding: archive.encoding ?? recogniseEncoding(head) };
+  const lineage = recogniseLineage(head);
+  if (lineage !== null || recognised.encoding !== "age" || identities.length === 0) return { ...recognised, lineage };
+  return { ...recognised, lineage: await peekArchive(recognised, { container, identities }, signal) };
+}
+
+/** Whose stream an archive holds, by the first bytes of that stream; null when they do not tell. */
+export async function peekArchive(
+  archive: Archive,
+  { container, identities }: Reading,
+  signal: AbortSignal,
+): Promise<Lineage | null> {
+  const key = archive.volumes === null ? archive.key : formatVolumeKey(archive.key, 1);
+  if (archive.encoding !== "age") return recogniseLineage(await container.peek(key, PEEK_BYTES, signal));
+  const encrypted = await container.peek(key, AGE_PEEK_BYTES, signal);
+  return recogniseLineage(await decodeHead(encrypted, archive, identities, signal));
 }
 
 function recogniseEncoding(head: Buffer): Encoding | null {
@@ -88,7 +129,11 @@ function recogniseEncoding(head: Buffer): Encoding | null {
 }
 
 function recogniseLineage(head: Buffer): Lineage | null {
-  const first = peekLineage(head);
+  return toLineage(peekLineage(head));
+}
+
+/** What a stream says of itself; null when that cannot be. */
+export function toLineage(first: StreamLineage | null): Lineage | null {
   if (first === null) return null;
   const snapshot = toIdentity(first);
   if (snapshot === null) return null;
@@ -100,7 +145,8 @@ function toIdentity(raw: { readonly uuid: string; readonly ctransid: number }): 
   return uuid === null ? null : { uuid, ctransid: raw.ctransid };
 }
 
-async function forEachConcurrently<Item>(
+/** Runs `work` for every item, so many at a time; the first failure is the outcome. */
+export async function forEachConcurrently<Item>(
   items: readonly Item[],
   concurrency: number,
   work: (item: Item) => Promise<void>,

@@ -1,93 +1,159 @@
 // Carries a restore plan out: each archive of the chain, oldest first, through the stream check into `btrfs receive`.
 // The last bytes of a stream reach `btrfs receive` only when every check agreed, so damage never becomes a sealed snapshot.
 
-import { BackupError } from "../errors.ts";
-import { indexArchives } from "../plan/chain.ts";
-import { keyPrefix } from "../plan/key.ts";
-import type { Archive, ReceiveStep, Snapshot } from "../plan/model.ts";
-import { planRestore, type RestorePlan } from "../plan/restore.ts";
+import type { Readable, Writable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { abortedError, BackupError, toBackupError } from "../errors.ts";
+import { findChain, indexArchives, isSilent } from "../plan/chain.ts";
+import { keyPrefix, parseKey } from "../plan/key.ts";
+import type { Archive, Chain, ReceiveStep, Snapshot } from "../plan/model.ts";
+import { planRestore, refuseImpostor, type RestorePlan, type Wanted } from "../plan/restore.ts";
+import { selectArchive, type Selection } from "../plan/select.ts";
 import { checkedStream } from "../stream/check.ts";
-import { observe } from "../stream/observe.ts";
-import { openBody } from "./body.ts";
-import type { Container, RestoreTarget } from "./edges.ts";
-import { readArchive, readArchives } from "./inventory.ts";
+import { openStream, refuseUndecodable, subjectOf, type Reading } from "./reading.ts";
+import type { RestoreTarget } from "./edges.ts";
+import { readArchives } from "./inventory.ts";
 
-export interface RestoreEdges {
-  readonly container: Container;
+export interface RestoreEdges extends Reading {
   readonly target: RestoreTarget;
 }
 
 export interface RestoreReceipt {
-  readonly step: ReceiveStep;
-  readonly snapshot: Snapshot;
-  /** Of the archive, as stored. */
-  readonly bytes: number;
+  readonly archive: Archive;
+  /** As it is on the target now; null when the stream went elsewhere. */
+  readonly snapshot: Snapshot | null;
   readonly elapsedMs: number;
 }
 
 export interface RestoreWatcher {
-  onStart(step: ReceiveStep): void;
-  /** Bytes of the current archive that have been read. */
+  onStart(archive: Archive): void;
+  /** Stored bytes of the current archive that have been read. */
   onProgress(bytes: number): void;
   onReceipt(receipt: RestoreReceipt): void;
 }
 
-/** What has to be received. @throws ARCHIVE_MISSING, CHAIN_BROKEN */
-export async function prepareRestore(
-  key: string,
-  { container, target }: RestoreEdges,
-  signal: AbortSignal,
-): Promise<RestorePlan> {
-  const archive = await readArchive(key, container, signal);
-  if (archive === null) {
-    throw new BackupError("ARCHIVE_MISSING", `there is no archive ${key} in the container ${container.name}`, {
-      hint: "`list` shows the archives there are",
-    });
-  }
-  const archives = await readArchives(keyPrefix(archive.source), container, signal);
-  return planRestore(archive, indexArchives([...archives, archive]), await target.list(signal));
+export interface RestoreContext {
+  readonly watcher: RestoreWatcher;
+  /** Milliseconds of a clock that never steps back. */
+  readonly now: () => number;
 }
 
-/** Receives one archive after the other; the first failure ends it, for all that follow build on it. */
+/**
+ * What has to be read for the archive that is meant.
+ * @throws ARCHIVE_MISSING, CHAIN_BROKEN, IDENTITY_REFUSED, USAGE when it could be several
+ */
+export async function findSelected(selection: Selection, reading: Reading, signal: AbortSignal): Promise<Chain> {
+  const key = selection.by === "name" ? parseKey(selection.name) : null;
+  if (key !== null) {
+    // The archives of one source are enough, unless its first snapshots build on those of another: restored ones.
+    const archives = await readArchives(keyPrefix(key.source), reading.container, signal, reading.identities);
+    const chain = tryFindChain(archives, selection);
+    if (chain !== null) return chain;
+  }
+  const archives = await readArchives("", reading.container, signal, reading.identities);
+  const archive = selectArchive(archives, selection);
+  try {
+    return findChain(archive, indexArchives(archives));
+  } catch (error) {
+    // What is encrypted and says nothing may be the missing link.
+    const silent = archives.find(isSilent);
+    if (silent !== undefined) refuseUndecodable(silent, reading.identities);
+    throw error;
+  }
+}
+
+function tryFindChain(archives: readonly Archive[], selection: Selection): Chain | null {
+  try {
+    return findChain(selectArchive(archives, selection), indexArchives(archives));
+  } catch {
+    return null;
+  }
+}
+
+/** What has to be received. @throws as {@link findSelected}, RECEIVE_FAILED */
+export async function prepareRestore(
+  selection: Selection,
+  edges: RestoreEdges,
+  wanted: Wanted,
+  signal: AbortSignal,
+): Promise<RestorePlan> {
+  const chain = await findSelected(selection, edges, signal);
+  const plan = planRestore(chain, await edges.target.list(signal), wanted);
+  for (const { archive } of plan.steps) refuseUndecodable(archive, edges.identities);
+  return plan;
+}
+
+/**
+ * Receives one archive after the other; the first failure ends it, for all that follow build on it. What was received
+ * until then stays, and is not received again.
+ */
 export async function runRestore(
   plan: RestorePlan,
   edges: RestoreEdges,
-  context: { readonly watcher: RestoreWatcher; readonly now: () => number },
+  { watcher, now }: RestoreContext,
   signal: AbortSignal,
-): Promise<RestoreReceipt[]> {
-  const { watcher, now } = context;
-  const receipts: RestoreReceipt[] = [];
+): Promise<Snapshot> {
+  let newest = plan.held;
   for (const step of plan.steps) {
-    watcher.onStart(step);
+    watcher.onStart(step.archive);
     const started = now();
-    const snapshot = await receive(step, edges, watcher, signal);
-    const receipt = { step, snapshot, bytes: step.archive.bytes, elapsedMs: now() - started };
-    receipts.push(receipt);
-    watcher.onReceipt(receipt);
+    newest = await receive(step, edges, watcher, signal);
+    watcher.onReceipt({ archive: step.archive, snapshot: newest, elapsedMs: now() - started });
   }
-  return receipts;
+  if (plan.scaffold !== null) await edges.target.removeDirectory(plan.scaffold);
+  if (newest === null) throw new TypeError("a plan without steps that holds nothing");
+  return newest;
+}
+
+/**
+ * Writes the send streams of archives one after the other, as `btrfs receive` takes them in one go.
+ * @throws RECEIVE_FAILED when the reader goes away
+ */
+export async function writeStreams(
+  archives: readonly Archive[],
+  { reading, sink }: { readonly reading: Reading; readonly sink: Writable },
+  { watcher, now }: RestoreContext,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const archive of archives) refuseUndecodable(archive, reading.identities);
+  for (const archive of archives) {
+    watcher.onStart(archive);
+    const started = now();
+    const stream = await openChecked(archive, reading, watcher, signal);
+    await pipeline(stream, sink, { signal, end: false }).catch((error: unknown) => {
+      if (signal.aborted) throw abortedError(signal);
+      throw isBrokenPipe(error) ? readerGone(error) : toBackupError(error);
+    });
+    watcher.onReceipt({ archive, snapshot: null, elapsedMs: now() - started });
+  }
 }
 
 async function receive(
-  { archive, expected }: ReceiveStep,
-  { container, target }: RestoreEdges,
+  step: ReceiveStep,
+  edges: RestoreEdges,
   watcher: RestoreWatcher,
   signal: AbortSignal,
 ): Promise<Snapshot> {
-  refuseEncoded(archive);
-  const stored = await openBody(archive, container, signal);
-  let read = 0;
-  observe(stored, (piece) => {
-    read += piece.length;
-    watcher.onProgress(read);
-  });
-  const checked = checkedStream(stored, { code: "ARCHIVE_DAMAGED", subject: `the archive of ${archive.path}` });
-  return await target.receive(checked, archive.path, expected, signal);
+  // Looked at anew each time: a restore may take days.
+  refuseImpostor(step, await edges.target.list(signal));
+  const stream = await openChecked(step.archive, edges, watcher, signal);
+  return await edges.target.receive(stream, step.place, step.expected, signal);
 }
 
-function refuseEncoded({ encoding, key }: Archive): void {
-  if (encoding === null || encoding === "identity") return;
-  throw new BackupError("CONFIG", `the archive ${key} is encoded with ${encoding}, which this version cannot decode`, {
-    hint: "download it and pipe it through `age -d` or `zstd -d` into `btrfs receive -C`",
-  });
+async function openChecked(
+  archive: Archive,
+  reading: Reading,
+  watcher: RestoreWatcher,
+  signal: AbortSignal,
+): Promise<Readable> {
+  const stream = await openStream(reading, archive, (bytes) => watcher.onProgress(bytes), signal);
+  return checkedStream(stream, { code: "ARCHIVE_DAMAGED", subject: subjectOf(archive) });
+}
+
+function isBrokenPipe(error: unknown): boolean {
+  return error instanceof Error && "code" in error && (error.code === "EPIPE" || error.code === "ERR_STREAM_PREMATURE_CLOSE");
+}
+
+function readerGone(cause: unknown): BackupError {
+  return new BackupError("RECEIVE_FAILED", "whoever read the stream went away before its end", { cause });
 }

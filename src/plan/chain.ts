@@ -49,6 +49,43 @@ export function findChain(target: Archive, index: ArchiveIndex): Chain {
   return full === undefined ? [target] : [full, ...rest, target];
 }
 
+/** How many archives have to be read for each one; null when its chain is broken. */
+export function measureChains(archives: readonly Archive[], index: ArchiveIndex): ReadonlyMap<Key, number | null> {
+  const lengths = new Map<Key, number | null>();
+  for (const archive of archives) {
+    // Back to one whose length is known, then forth again: a chain can be longer than a call stack.
+    const pending: Archive[] = [];
+    let known: number | null | undefined;
+    for (let link: Archive | null = archive; known === undefined; ) {
+      if (link === null) known = 0;
+      else if (lengths.has(link.key)) known = lengths.get(link.key) ?? null;
+      else if (pending.includes(link)) known = null;
+      else {
+        pending.push(link);
+        const parent: Archive | null | undefined = parentIn(link, index);
+        if (parent === undefined) known = null;
+        else link = parent;
+      }
+    }
+    for (const link of pending.toReversed()) {
+      if (known !== null) known += 1;
+      lengths.set(link.key, known);
+    }
+  }
+  return lengths;
+}
+
+/** True when only its key can tell whose stream an archive holds. */
+export function isSilent({ lineage, encoding }: Archive): boolean {
+  return lineage === null && encoding === "age";
+}
+
+/** Null for a full archive, undefined when it is not in the container or nothing tells. */
+export function parentIn({ lineage }: Archive, index: ArchiveIndex): Archive | null | undefined {
+  if (lineage === null) return undefined;
+  return lineage.sendParent === null ? null : index.get(identityText(lineage.sendParent));
+}
+
 function identityText(identity: Identity): string {
   return `${identity.uuid} ${identity.ctransid}`;
 }

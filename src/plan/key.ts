@@ -109,6 +109,7 @@ export function parseArchive(object: ObjectFacts): Archive | null {
     lineage: parseLineage(metadata),
     otime: parseTime(metadata["btrfs-otime"]),
     otransid: parseCount(metadata["btrfs-otransid"]),
+    stored: object.modified === undefined ? null : BigInt(object.modified.getTime()) * 1_000_000n,
     encoding: encoding ?? null,
     partBytes: parseCount(metadata["btrfs-part-size"]),
   };

@@ -57,6 +57,20 @@ export interface Snapshot {
   readonly otime: bigint;
 }
 
+/** Every name begins with it that this program gives to what will not stay. */
+export const OWN_PREFIX = ".btrfs-snapshots-to-swift-";
+
+/** A subvolume on a filesystem that is restored to. */
+export interface Present extends Snapshot {
+  /** False when it is writable, or is what an interrupted restore left: nothing may build on it. */
+  readonly whole: boolean;
+}
+
+/** What a snapshot is a copy of: a received one goes by what its stream called it, any other by what it is. */
+export function originOf(snapshot: Snapshot): Identity {
+  return snapshot.received ?? { uuid: snapshot.uuid, ctransid: snapshot.ctransid };
+}
+
 /** How a send stream names this snapshot: a received one goes by the UUID it was received under. */
 export function streamIdentity(snapshot: Snapshot): Identity {
   return { uuid: snapshot.received?.uuid ?? snapshot.uuid, ctransid: snapshot.ctransid };
@@ -101,6 +115,8 @@ export interface Archive {
   /** Nanoseconds since the epoch; null when no metadata tells. */
   readonly otime: bigint | null;
   readonly otransid: number | null;
+  /** When it was stored, in nanoseconds since the epoch; null when nobody said. */
+  readonly stored: bigint | null;
   readonly encoding: Encoding | null;
   /** Where the parts of its multipart uploads end; null when no metadata tells. */
   readonly partBytes: number | null;
@@ -134,6 +150,8 @@ export interface ReceiveStep {
   readonly do: "receive";
   readonly archive: Archive;
   readonly expected: Identity;
+  /** Where the snapshot is put, relative to the target directory. */
+  readonly place: string;
 }
 
 /** What plan/ needs to know of an object to see which archive it is. Metadata names are lower case, without prefix. */
@@ -141,6 +159,7 @@ export interface ObjectFacts {
   readonly key: string;
   readonly bytes: number;
   readonly metadata: Readonly<Record<string, string>>;
+  readonly modified?: Date;
 }
 
 /** The archives that lead to a snapshot, the full one first, each one's send parent before it. */

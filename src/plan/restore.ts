@@ -1,7 +1,19 @@
-// Which archives are received, and in which order, so that a snapshot is on the target.
+// Which archives are received, in which order and where to, so that a snapshot is on the target; and what on the target
+// `btrfs receive` would take for the parent although it is not.
 
-import { findChain, type ArchiveIndex } from "./chain.ts";
-import { sameIdentity, type Archive, type Chain, type Identity, type ReceiveStep, type Snapshot } from "./model.ts";
+import { BackupError } from "../errors.ts";
+import {
+  originOf,
+  OWN_PREFIX,
+  sameIdentity,
+  type Archive,
+  type Chain,
+  type Identity,
+  type Lineage,
+  type Present,
+  type ReceiveStep,
+  type Snapshot,
+} from "./model.ts";
 
 export interface RestorePlan {
   readonly chain: Chain;
@@ -9,35 +21,78 @@ export interface RestorePlan {
   readonly steps: readonly ReceiveStep[];
   /** The newest snapshot of the chain that is there already; null when there is none. */
   readonly held: Snapshot | null;
+  /** Directory below the target that is removed in the end, with the snapshots in it; null = all of them are wanted. */
+  readonly scaffold: string | null;
 }
 
-/** Receives what lies between the newest snapshot of the chain that the target holds and the one asked for. */
-export function planRestore(target: Archive, index: ArchiveIndex, present: readonly Snapshot[]): RestorePlan {
-  const chain = findChain(target, index);
+/** What is wanted of a chain: all of its snapshots, or the last one only. */
+export type Wanted = "chain" | "last";
+
+/**
+ * Receives what lies between the newest snapshot of the chain that the target holds and the one asked for. Where only
+ * the last is wanted, the others go into a directory of a name that is ours alone, where the next attempt finds them
+ * when this one is interrupted.
+ * @throws RECEIVE_FAILED
+ */
+export function planRestore(chain: Chain, present: readonly Present[], wanted: Wanted): RestorePlan {
+  const target = chain.at(-1) ?? chain[0];
+  const scaffold = wanted === "last" && chain.length > 1 ? scaffoldOf(lineageOf(target).snapshot) : null;
+  const usable = present.filter((snapshot) => snapshot.whole && isOutsideOfScaffolds(snapshot, scaffold));
   const links = chain.map((archive) => ({
     archive,
-    held: present.find((snapshot) => holds(snapshot, archive)) ?? null,
+    held: usable.find((snapshot) => holds(snapshot, archive)) ?? null,
   }));
   const newest = links.findLastIndex((link) => link.held !== null);
-  return {
-    chain,
-    steps: links.slice(newest + 1).map(({ archive }) => toStep(archive)),
-    held: links[newest]?.held ?? null,
-  };
+  const steps = links.slice(newest + 1).map(({ archive }) => toStep(archive, archive === target ? null : scaffold));
+  for (const step of steps) refuseImpostor(step, present.filter(({ path }) => !isOurs(path)));
+  return { chain, steps, held: links[newest]?.held ?? null, scaffold };
 }
 
-function toStep(archive: Archive): ReceiveStep {
+/**
+ * Makes sure that `btrfs receive` will build on the right snapshot: it takes the first subvolume that was received under
+ * the UUID of the parent, and looks at nothing else.
+ * @throws RECEIVE_FAILED
+ */
+export function refuseImpostor({ archive }: ReceiveStep, present: readonly Present[]): void {
+  const { sendParent } = lineageOf(archive);
+  if (sendParent === null) return;
+  for (const { received, whole, path } of present) {
+    if (received?.uuid !== sendParent.uuid || (whole && received.ctransid === sendParent.ctransid)) continue;
+    const reason = whole ? `was received in another state (transaction ${received.ctransid})` : "is writable or unfinished";
+    throw new BackupError(
+      "RECEIVE_FAILED",
+      `${archive.path} would be built on ${path}, which carries the UUID of its parent (${sendParent.uuid}, transaction ` +
+        `${sendParent.ctransid}) but ${reason}`,
+      { hint: "delete that subvolume, or restore to another filesystem", context: { key: archive.key } },
+    );
+  }
+}
+
+function scaffoldOf({ uuid }: Identity): string {
+  return `${OWN_PREFIX}only-${uuid}`;
+}
+
+function isOurs(path: string): boolean {
+  return path.split("/").some((name) => name.startsWith(OWN_PREFIX));
+}
+
+/** What stands in the scaffold of another restore will be removed by it. */
+function isOutsideOfScaffolds({ path }: Snapshot, own: string | null): boolean {
+  const folders = path.split("/").slice(0, -1);
+  return folders.every((name) => name === own || !name.startsWith(OWN_PREFIX));
+}
+
+function toStep(archive: Archive, scaffold: string | null): ReceiveStep {
+  const expected = lineageOf(archive).snapshot;
+  return { do: "receive", archive, expected, place: scaffold === null ? archive.path : `${scaffold}/${expected.uuid}` };
+}
+
+function lineageOf({ key, lineage }: Archive): Lineage {
   // A chain has only archives of known lineage: without it there is no telling what they build on.
-  if (archive.lineage === null) throw new TypeError(`${archive.key} stands in a chain without lineage`);
-  return { do: "receive", archive, expected: archive.lineage.snapshot };
+  if (lineage === null) throw new TypeError(`${key} stands in a chain without lineage`);
+  return lineage;
 }
 
 function holds(snapshot: Snapshot, archive: Archive): boolean {
-  const { lineage } = archive;
-  return lineage !== null && sameIdentity(originOf(snapshot), lineage.snapshot);
-}
-
-/** What a snapshot is a copy of: a received one goes by what the stream called it, any other by what it is. */
-function originOf(snapshot: Snapshot): Identity {
-  return snapshot.received ?? { uuid: snapshot.uuid, ctransid: snapshot.ctransid };
+  return sameIdentity(originOf(snapshot), lineageOf(archive).snapshot);
 }

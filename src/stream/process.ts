@@ -72,8 +72,36 @@ const packages: Readonly<Record<string, string>> = {
  */
 export function readFrom(command: Command, signal: AbortSignal): Readable {
   const child = spawn(command.program, command.args, { ...surroundings(), stdio: ["ignore", "pipe", "pipe"] });
-  const { stdout } = child;
+  return outputOf(child.stdout, { command, life: watch(child, command), fed: Promise.resolve() }, signal);
+}
+
+/**
+ * What a program makes of a stream. It ends only after the source ended well, the program read all of it and exited with
+ * status 0; otherwise it is destroyed with the source's own error or the command's failure. Destroying it ends the
+ * program and destroys the source.
+ * @throws (as the stream's error) as {@link readFrom}, and what `source` is destroyed with
+ */
+export function passThrough(command: Command, source: Readable, signal: AbortSignal): Readable {
+  const child = spawn(command.program, command.args, { ...surroundings(), stdio: ["pipe", "pipe", "pipe"] });
   const life = watch(child, command);
+  const fed = pipeline(source, child.stdin).catch(async (error: unknown) => {
+    // A broken pipe is the program's doing and its exit status says more.
+    if (!isBrokenPipe(error)) throw error;
+    if (await settlesWithin(life.success, GRACE_MS)) await life.success;
+    throw command.failure({ how: "did not read all of its input", stderr: life.stderr() });
+  });
+  return outputOf(child.stdout, { command, life, fed }, signal);
+}
+
+/** A child at work. */
+interface Work {
+  readonly command: Command;
+  readonly life: Life;
+  /** Resolves when the child has been given all of its input. */
+  readonly fed: Promise<void>;
+}
+
+function outputOf(stdout: Readable, { command, life, fed }: Work, signal: AbortSignal): Readable {
   const output = new Readable({
     highWaterMark: READ_AHEAD_BYTES,
     read: () => void stdout.resume(),
@@ -91,7 +119,7 @@ export function readFrom(command: Command, signal: AbortSignal): Readable {
   const fail = (error: unknown): void => void output.destroy(toError(error));
   stdout.on("error", fail);
   life.success.then(() => failWhenHeldOpen(output, stdout, command), fail);
-  void Promise.all([ended, life.success]).then(() => output.push(null), fail);
+  void Promise.all([ended, life.success, fed]).then(() => output.push(null), fail);
   onAbort(signal, life.success, () => output.destroy(abortedError(signal)));
   return output;
 }

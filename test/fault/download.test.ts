@@ -2,9 +2,6 @@
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { readdirSync } from "node:fs";
-import { open as openFile, stat } from "node:fs/promises";
-import { join } from "node:path";
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
@@ -14,7 +11,7 @@ import type { Container, ObjectDetails } from "../../src/operations/edges.ts";
 import { openContainer } from "../../src/swift/container.ts";
 import { openFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
 import { noSwift } from "../support/requirements.ts";
-import { openSwift, type Swift } from "../support/swift.ts";
+import { openSwift, rot, type Swift } from "../support/swift.ts";
 
 const MIB = 1024 ** 2;
 const PART_BYTES = 5 * MIB;
@@ -151,19 +148,6 @@ async function assertDamaged(download: Readable, bytes: number): Promise<void> {
   })();
   await rejects(done, "ARCHIVE_DAMAGED");
   assert.ok(read > 0 && read <= bytes - 64 * 1024, `${String(read)} of ${String(bytes)} bytes were given out`);
-}
-
-/** Changes bytes in the middle of the newest stored file of this size. */
-async function rot(swift: Swift, bytes: number): Promise<void> {
-  const objects = join(swift.dir, "srv");
-  const files = readdirSync(objects, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".data"));
-  const looked = files.map(async (name) => ({ path: join(objects, name), stats: await stat(join(objects, name)) }));
-  const sized = (await Promise.all(looked)).filter(({ stats }) => stats.size === bytes);
-  const [victim] = sized.toSorted((a, b) => b.stats.mtimeMs - a.stats.mtimeMs);
-  assert.ok(victim !== undefined, `no file of ${String(bytes)} bytes`);
-  const file = await openFile(victim.path, "r+");
-  await file.write(Buffer.from("rot!"), 0, 4, Math.floor(bytes / 2));
-  await file.close();
 }
 
 async function rejects(promise: Promise<unknown>, code: FailureCode): Promise<void> {

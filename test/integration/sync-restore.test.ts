@@ -92,7 +92,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
           assert.ok(entries > 60);
         }
         const again = await program(...args, "--json");
-        assert.deepEqual(JSON.parse(again.stdout), { type: "summary", received: 0, bytes: 0 });
+        assert.deepEqual(JSON.parse(again.stdout), { type: "summary", received: 0, bytes: 0, path: "snapshots/4" });
       } finally {
         await target.close();
       }

@@ -4,7 +4,7 @@
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { tmpdir, userInfo } from "node:os";
@@ -135,6 +135,19 @@ function control(servers: Servers): Pick<Swift, "stop" | "start" | "freeze" | "t
     thaw: (server) => void servers.processes.get(server)?.kill("SIGCONT"),
     logs: (lines = 20) => readLogs(servers.directory, lines),
   };
+}
+
+/** Changes bytes in the middle of the newest stored file of this size. */
+export async function rot(swift: Swift, bytes: number): Promise<void> {
+  const objects = join(swift.dir, "srv");
+  const files = (await readdir(objects, { recursive: true })).filter((name) => name.endsWith(".data"));
+  const looked = files.map(async (name) => ({ path: join(objects, name), stats: await stat(join(objects, name)) }));
+  const sized = (await Promise.all(looked)).filter(({ stats }) => stats.size === bytes);
+  const [victim] = sized.toSorted((a, b) => b.stats.mtimeMs - a.stats.mtimeMs);
+  if (victim === undefined) throw new Error(`no file of ${bytes} bytes`);
+  const file = await open(victim.path, "r+");
+  await file.write(Buffer.from("rot!"), 0, 4, Math.floor(bytes / 2));
+  await file.close();
 }
 
 async function writeConfiguration(directory: string, ports: SwiftPorts, options: SwiftOptions): Promise<void> {

@@ -69,7 +69,7 @@ describe("a run", () => {
   test("leaves archives from which the chain can be told", async () => {
     const there = world();
     await sync(there);
-    const listed = await listSource(await there.local.list(signal), there.container, signal);
+    const listed = await listSource(await there.local.list(signal), { container: there.container, identities: [] }, signal);
     const archives = listed.flatMap(({ archive }) => archive ?? []);
     assert.deepEqual(findChain(archives.at(-1) ?? assert.fail(), indexArchives(archives)), archives);
     assert.ok(listed.every(({ archive, local }) => archive !== null && local !== null));

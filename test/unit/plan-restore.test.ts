@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
 import { findChain, indexArchives } from "../../src/plan/chain.ts";
-import { planRestore } from "../../src/plan/restore.ts";
+import { OWN_PREFIX, type Present, type Snapshot } from "../../src/plan/model.ts";
+import { planRestore, refuseImpostor, type Wanted } from "../../src/plan/restore.ts";
 import { archiveOf, snapshot, uuid } from "../support/builders.ts";
 
 const snapshots = [1, 2, 3, 4].map((number) => snapshot(number));
@@ -36,10 +37,18 @@ describe("a chain", () => {
 });
 
 describe("what is received", () => {
-  const keys = (present: Parameters<typeof planRestore>[2]): string[] =>
-    planRestore(last, index, present).steps.map(({ archive }) => archive.path.replace("snapshots/", ""));
-  const received = (number: number, ctransid = 10 * number - 1): ReturnType<typeof snapshot> =>
-    snapshot(number + 100, { received: { uuid: uuid(number), ctransid } });
+  const chain = findChain(last, index);
+  const present = (each: Snapshot, whole = true): Present => ({ ...each, whole });
+  const received = (number: number, ctransid = 10 * number - 1, changes: Partial<Present> = {}): Present =>
+    present({ ...snapshot(number + 100, { received: { uuid: uuid(number), ctransid } }), ...changes }, changes.whole);
+  const keys = (there: readonly Present[], wanted: Wanted = "chain"): string[] =>
+    planRestore(chain, there, wanted).steps.map(({ archive }) => archive.path.replace("snapshots/", ""));
+  const refused = (there: readonly Present[], reason: RegExp): void => {
+    assert.throws(
+      () => keys(there),
+      (error) => error instanceof BackupError && error.code === "RECEIVE_FAILED" && reason.test(error.message),
+    );
+  };
 
   test("everything, on an empty target", () => {
     assert.deepEqual(keys([]), ["1", "2", "3", "4"]);
@@ -50,9 +59,37 @@ describe("what is received", () => {
   });
   test("nothing, when the snapshot is there, received or where it was taken", () => {
     assert.deepEqual(keys([received(4)]), []);
-    assert.deepEqual(keys(snapshots), []);
+    assert.deepEqual(keys(snapshots.map((each) => present(each))), []);
   });
   test("a copy of another state of the same snapshot does not count", () => {
     assert.deepEqual(keys([received(4, 1)]), ["1", "2", "3", "4"]);
+  });
+  test("what was made writable where it was taken does not count, and is not in the way", () => {
+    assert.deepEqual(keys([present(snapshot(3), false)]), ["1", "2", "3", "4"]);
+  });
+
+  test("a subvolume that btrfs would take for a parent although it is none is refused, with the reason", () => {
+    refused([received(2, 999)], /snapshots\/3 would be built on snapshots\/102,.* transaction 19\) but was received in another/);
+    refused([received(1), received(2, 19, { whole: false })], /snapshots\/3 would be built on .* but is writable or unfinished/);
+    refused([received(2), received(2, 999, { id: 999 })], /in another state \(transaction 999\)/);
+    assert.deepEqual(keys([received(4, 999), received(3)]), ["4"], "nothing builds on it");
+  });
+  test("what an interrupted restore left is no reason to refuse before it is removed", () => {
+    const half = received(2, 19, { whole: false, path: `restored/${OWN_PREFIX}${uuid(2)}` });
+    assert.deepEqual(keys([received(1), half]), ["2", "3", "4"]);
+    const [, third] = planRestore(chain, [received(1)], "chain").steps;
+    assert.ok(third);
+    assert.throws(() => refuseImpostor(third, [half]), /unfinished/);
+  });
+
+  test("where only the last is wanted, the others go where they are found again, and nobody else looks", () => {
+    const plan = planRestore(chain, [], "last");
+    const scaffold = `${OWN_PREFIX}only-${uuid(4)}`;
+    assert.equal(plan.scaffold, scaffold);
+    assert.deepEqual(plan.steps.map(({ place }) => place), [...[1, 2, 3].map((n) => `${scaffold}/${uuid(n)}`), "snapshots/4"]);
+    const interrupted = received(2, 19, { path: `restored/${scaffold}/${uuid(2)}` });
+    assert.deepEqual(keys([interrupted], "last"), ["3", "4"]);
+    assert.deepEqual(keys([interrupted], "chain"), ["1", "2", "3", "4"]);
+    assert.equal(planRestore(findChain(archives[0] ?? assert.fail(), index), [], "last").scaffold, null);
   });
 });

@@ -1,0 +1,102 @@
+// Which archive people mean: by key, path or UUID, or the newest of a subvolume.
+
+import { BackupError } from "../errors.ts";
+import type { Archive, Uuid } from "./model.ts";
+
+/** What was asked for. */
+export type Selection =
+  /** A key, the path of a snapshot, or the beginning of its UUID. */
+  | { readonly by: "name"; readonly name: string }
+  /** The newest archive of a source that is not younger than `notAfter` (nanoseconds since the epoch; null: the newest). */
+  | { readonly by: "age"; readonly source: SourceName | null; readonly notAfter: bigint | null };
+
+/** How a source subvolume is named: in words, and by the subvolume that these words name on this machine. */
+export interface SourceName {
+  readonly text: string;
+  readonly local: Uuid | null;
+}
+
+/** As much of a UUID must be said as hardly two begin with. */
+const UUID_BEGINNING = /^[0-9a-f]{4}[0-9a-f-]*$/;
+
+/** @throws ARCHIVE_MISSING when there is none, USAGE when it could be several */
+export function selectArchive(archives: readonly Archive[], selection: Selection): Archive {
+  if (selection.by === "name") return selectByName(archives, selection.name);
+  const { source, notAfter } = selection;
+  const chosen = selectSource(archives, source);
+  const candidates = archives.filter((archive) => archive.source === chosen);
+  const old = notAfter === null ? candidates : candidates.filter((archive) => takenBy(archive, notAfter));
+  const newest = sortByAge(old).at(-1);
+  if (newest !== undefined) return newest;
+  throw new BackupError("ARCHIVE_MISSING", "no archive is that old", { hint: "`list` shows the archives there are" });
+}
+
+/** Creation order. What has no metadata has a send stream at least, in which only its last change is told. */
+export function sortByAge(archives: readonly Archive[]): Archive[] {
+  return archives.toSorted((a, b) => ageOf(a) - ageOf(b) || compareText(a.path, b.path));
+}
+
+/** The source that is meant; the only one there is when nobody said. @throws ARCHIVE_MISSING, USAGE */
+export function selectSource(archives: readonly Archive[], name: SourceName | null): Uuid {
+  const sources = [...new Set(archives.map(({ source }) => source))];
+  const fitting = name === null ? sources : sources.filter((source) => isCalled(source, name, archives));
+  const [only, ...others] = fitting;
+  if (only !== undefined && others.length === 0) return only;
+  if (only === undefined) {
+    throw new BackupError("ARCHIVE_MISSING", `no archive is of ${name === null ? "anything" : name.text}`, {
+      hint: "`list` shows the archives there are",
+    });
+  }
+  throw new BackupError("USAGE", name === null ? "there are archives of several subvolumes" : `${name.text} could be several`, {
+    hint: `say which: ${fitting.join(", ")}`,
+  });
+}
+
+/** By its UUID or the beginning of it, by its path on this machine, or by where its snapshots were. */
+function isCalled(source: Uuid, { text, local }: SourceName, archives: readonly Archive[]): boolean {
+  if (local !== null && archives.some((archive) => archive.source === local)) return source === local;
+  const lower = text.toLowerCase();
+  if (UUID_BEGINNING.test(lower) && source.startsWith(lower)) return true;
+  const folder = `${withoutEdges(text)}/`;
+  return archives.some((archive) => archive.source === source && archive.path.startsWith(folder));
+}
+
+function selectByName(archives: readonly Archive[], name: string): Archive {
+  const lower = name.toLowerCase();
+  const path = withoutEdges(name);
+  const ways: readonly ((archive: Archive) => boolean)[] = [
+    ({ key }) => key === name,
+    (archive) => `${archive.source}/${archive.path}` === name,
+    (archive) => archive.path === path,
+    ({ lineage }) => UUID_BEGINNING.test(lower) && lineage?.snapshot.uuid.startsWith(lower) === true,
+  ];
+  for (const fits of ways) {
+    const [only, ...others] = archives.filter(fits);
+    if (only !== undefined && others.length === 0) return only;
+    if (only !== undefined) throw ambiguous(name, [only, ...others]);
+  }
+  throw new BackupError("ARCHIVE_MISSING", `there is no archive ${name}`, { hint: "`list` shows the archives there are" });
+}
+
+function ambiguous(name: string, archives: readonly Archive[]): BackupError {
+  const keys = archives.map(({ key }) => `'${key}'`).join(", ");
+  return new BackupError("USAGE", `${name} could be several archives`, { hint: `name one by its key: ${keys}` });
+}
+
+/** An archive whose metadata does not tell was taken before it was stored. */
+function takenBy({ otime, stored }: Archive, notAfter: bigint): boolean {
+  const time = otime ?? stored;
+  return time !== null && time <= notAfter;
+}
+
+function ageOf({ otransid, lineage }: Archive): number {
+  return otransid ?? lineage?.snapshot.ctransid ?? 0;
+}
+
+function withoutEdges(path: string): string {
+  return path.replace(/^\/+|\/+$/g, "");
+}
+
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

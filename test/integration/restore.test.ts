@@ -1,0 +1,301 @@
+// What backups are for, with the program as users start it: from a container that a real Swift holds to a filesystem
+// that has never seen it.
+
+import assert from "node:assert/strict";
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { appendFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { cli, MAIN, type Ran } from "../support/cli.ts";
+import { btrfs, openLoopback, run, withLoopback, type Loopback } from "../support/loopback.ts";
+import { noBtrfsOrSwift } from "../support/requirements.ts";
+import { openSwift, rot, type Swift } from "../support/swift.ts";
+import { changeTree, compareTrees, makeTree } from "../support/tree.ts";
+
+const MiB = 2 ** 20;
+
+interface Listed {
+  readonly key: string;
+  readonly path: string;
+  readonly uuid: string;
+  readonly otime: string;
+  readonly source: string;
+  readonly bytes: number;
+  readonly chainLength: number | null;
+}
+
+describe("restore", { skip: noBtrfsOrSwift() }, () => {
+  let swift: Swift;
+  let disk: Loopback;
+  let top: string;
+  let archives: readonly Listed[];
+
+  const program = (...args: string[]): Promise<Ran> => cli(args, { env: swift.environment });
+  const restore = (...args: string[]): Promise<Ran> => program("restore", "--container-name", "main", ...args);
+  const ok = async (running: Promise<Ran>): Promise<Ran> => {
+    const ran = await running;
+    assert.equal(ran.code, 0, ran.stderr);
+    return ran;
+  };
+
+  async function takeSnapshot(name: string): Promise<void> {
+    await btrfs("subvolume", "snapshot", "-r", join(top, "home"), join(top, "snapshots", name));
+  }
+
+  async function listed(container: string): Promise<readonly Listed[]> {
+    const { stdout } = await ok(program("list", "--container-name", container, "--json"));
+    return (JSON.parse(stdout) as { archives: Listed[] }).archives;
+  }
+
+  async function assertEqualTo(snapshot: string, restored: string): Promise<void> {
+    const { differences, entries } = await compareTrees(join(top, "snapshots", snapshot), restored);
+    assert.deepEqual(differences, []);
+    assert.ok(entries > 40);
+  }
+
+  const withTarget = (use: (directory: string, target: Loopback) => Promise<void>): Promise<void> =>
+    withLoopback({ sizeBytes: 512 * MiB }, (target) => use(target.mountPoint, target));
+
+  before(async () => {
+    // A reader that pauses is cut off after 3 seconds, instead of the minute of a stock Swift.
+    [swift, disk] = await Promise.all([openSwift({ proxy: { client_timeout: 3 } }), openLoopback({ sizeBytes: 1024 * MiB })]);
+    top = disk.mountPoint;
+    await btrfs("subvolume", "create", join(top, "home"));
+    await mkdir(join(top, "snapshots"));
+    await makeTree(join(top, "home"), { seed: 1, files: 40, bytes: 4 * MiB, zoo: true });
+    for (const number of [1, 2, 3, 4]) {
+      if (number > 1) await changeTree(join(top, "home"), number);
+      // Two of a second would not be told apart by --at.
+      if (number === 3) await sleep(1100);
+      await takeSnapshot(String(number));
+    }
+    await swift.createContainer("main");
+    await ok(program("sync", join(top, "home"), "--container-name", "main"));
+    archives = await listed("main");
+  });
+  after(async () => {
+    await Promise.all([swift.close(), disk.close()]);
+  });
+
+  test("the worst day: a container, a new machine, and nothing else", async () => {
+    await withTarget(async (directory) => {
+      await ok(restore("--latest", "--target", directory));
+      for (const name of ["1", "2", "3", "4"]) await assertEqualTo(name, join(directory, "snapshots", name));
+    });
+  });
+
+  test("an archive is named by its path, its UUID, its key, its age or the subvolume it is of", async () => {
+    const [, second, third] = archives;
+    assert.ok(second && third);
+    const home = join(top, "home");
+    const names: [string[], string][] = [
+      [["/snapshots/2"], "2"],
+      [[third.uuid.slice(0, 8)], "3"],
+      [[second.key], "2"],
+      [["--latest"], "4"],
+      [[home, "--latest"], "4"],
+      [["snapshots", "--latest"], "4"],
+      [[third.source.slice(0, 8), "--at", `${second.otime.slice(0, 19)}Z`], "2"],
+    ];
+    for (const [words, expected] of names) {
+      const { stdout } = await ok(restore(...words, "--dry-run", "--json"));
+      const { chain } = JSON.parse(stdout) as { chain: Listed[] };
+      assert.equal(chain.at(-1)?.path, `snapshots/${expected}`, words.join(" "));
+      assert.equal(chain.length, Number(expected));
+    }
+  });
+
+  test("a dry run shows the chain, its sizes and what is there already, and receives nothing", async () => {
+    await withTarget(async (directory) => {
+      await ok(restore("snapshots/2", "--target", directory));
+      const { stdout } = await ok(restore("snapshots/4", "--target", directory, "--dry-run"));
+      assert.match(stdout, /snapshots\/2 +difference .* not needed/);
+      assert.match(stdout, /snapshots\/3 +difference .*[kM]iB +to receive/i);
+      assert.match(stdout, /2 of 4 archives to receive/);
+      assert.deepEqual(await readdir(join(directory, "snapshots")), ["1", "2"]);
+      const { stdout: json } = await ok(restore("snapshots/4", "--target", directory, "--json"));
+      const receipts = json.trim().split("\n").map((line) => JSON.parse(line) as { type: string; path: string });
+      assert.deepEqual(receipts.map(({ type, path }) => [type, path]), [
+        ["receipt", "snapshots/3"],
+        ["receipt", "snapshots/4"],
+        ["summary", "snapshots/4"],
+      ]);
+    });
+  });
+
+  test("--only leaves nothing but the snapshot, and --writable makes one to work with", async () => {
+    await withTarget(async (directory, target) => {
+      await ok(restore("snapshots/3", "--only", "--writable", "home", "--target", directory));
+      assert.deepEqual((await readdir(directory)).toSorted(), ["home", "snapshots"]);
+      assert.deepEqual(await readdir(join(directory, "snapshots")), ["3"]);
+      await assertEqualTo("3", join(directory, "home"));
+      await writeFile(join(directory, "home/new"), "new");
+      await assertEqualTo("3", join(directory, "snapshots/3"));
+      // The next one goes on from it, without what it was built from.
+      await ok(restore("snapshots/4", "--only", "--target", directory));
+      await assertEqualTo("4", join(directory, "snapshots/4"));
+      assert.equal((await btrfs("subvolume", "list", target.mountPoint)).trim().split("\n").length, 3);
+      const taken = await restore("snapshots/4", "--writable", "home", "--target", directory);
+      assert.deepEqual([taken.code, /home exists already/.test(taken.stderr)], [15, true], taken.stderr);
+    });
+  });
+
+  test("--stdout writes what `btrfs receive` takes in one go", async () => {
+    await withTarget(async (directory) => {
+      await pipeInto(["--latest", "--stdout"], ["receive", "-q", "-C", directory]);
+      for (const name of ["1", "4"]) await assertEqualTo(name, join(directory, name));
+    });
+    await withTarget(async (directory) => {
+      await pipeInto(["snapshots/1", "--stdout", "--only"], ["receive", "-q", "-C", directory]);
+      await pipeInto(["snapshots/2", "--stdout", "--only"], ["receive", "-q", "-C", directory]);
+      await assertEqualTo("2", join(directory, "2"));
+    });
+    const gone = spawn(process.execPath, [MAIN, "restore", "--container-name", "main", "--latest", "--stdout"], {
+      env: { PATH: process.env["PATH"], ...swift.environment },
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    gone.stdout.once("data", () => gone.stdout.destroy());
+    await once(gone, "close");
+    assert.notEqual(gone.exitCode, 0);
+  });
+
+  async function pipeInto(words: readonly string[], receive: readonly string[]): Promise<void> {
+    const ours = spawn(process.execPath, [MAIN, "restore", "--container-name", "main", ...words], {
+      env: { PATH: process.env["PATH"], ...swift.environment },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const theirs = spawn("btrfs", receive, { stdio: ["pipe", "ignore", "inherit"] });
+    ours.stdout.pipe(theirs.stdin);
+    await Promise.all([once(ours, "exit"), once(theirs, "exit")]);
+    assert.deepEqual([ours.exitCode, theirs.exitCode], [0, 0]);
+  }
+
+  test("killed at any time, it goes on where it stopped, and leaves nothing of its own", async () => {
+    for (const only of [[], ["--only"]]) {
+      await withTarget(async (directory, target) => {
+        const args = ["snapshots/4", "--target", directory, ...only];
+        const command = ["restore", "--container-name", "main", ...args];
+        for (const wanted of [1, 2]) {
+          const during = (child: ChildProcess): void => void killWhen(child, () => countSealed(target, wanted));
+          await cli(command, { env: swift.environment, during });
+        }
+        const { stdout } = await ok(restore(...args, "--dry-run"));
+        assert.match(stdout, /snapshots\/1 .* not needed/);
+        await ok(restore(...args));
+        await assertEqualTo("4", join(directory, "snapshots/4"));
+        assert.deepEqual(await readdir(directory), ["snapshots"]);
+        assert.deepEqual(await readdir(join(directory, "snapshots")), only.length > 0 ? ["4"] : ["1", "2", "3", "4"]);
+      });
+    }
+  });
+
+  async function killWhen(child: ChildProcess, reached: () => Promise<boolean>): Promise<void> {
+    while (child.exitCode === null && child.signalCode === null) {
+      if (await reached()) child.kill("SIGKILL");
+      await sleep(10);
+    }
+  }
+
+  async function countSealed({ mountPoint }: Loopback, wanted: number): Promise<boolean> {
+    const list = await btrfs("subvolume", "list", "-r", mountPoint);
+    return list.split("\n").filter((line) => line !== "" && !/\.btrfs-snapshots-to-swift-[0-9a-f-]{36}$/.test(line)).length >= wanted;
+  }
+
+  test("what btrfs would build on by mistake is refused, with the reason", async () => {
+    await withTarget(async (directory) => {
+      await ok(restore("snapshots/2", "--target", directory));
+      const impostor = join(directory, "snapshots/2");
+      // The ioctl itself, unlike `btrfs property set -f`, leaves it its received UUID.
+      await run("python3", "-c", SET_WRITABLE, impostor);
+      await writeFile(join(impostor, "changed"), "changed");
+      const { code, stderr } = await restore("snapshots/3", "--target", directory);
+      assert.equal(code, 15, stderr);
+      assert.match(stderr, /snapshots\/3 would be built on snapshots\/2, .* is writable/);
+      assert.deepEqual(await readdir(join(directory, "snapshots")), ["1", "2"]);
+    });
+  });
+
+  test("a receiver that pauses for longer than the store waits gets everything", async () => {
+    await btrfs("subvolume", "create", join(top, "large"));
+    await run("sh", "-c", `head -c ${32 * MiB} /dev/urandom > ${top}/large/file`);
+    await btrfs("subvolume", "snapshot", "-r", join(top, "large"), join(top, "snapshots/large"));
+    await swift.createContainer("slow");
+    await ok(program("sync", join(top, "large"), "--container-name", "slow"));
+    await withTarget(async (directory) => {
+      let paused = 0;
+      const during = (child: ChildProcess): void => {
+        void pauseReceive(child, 5_000).then((times) => (paused = times));
+      };
+      const args = ["restore", "--container-name", "slow", "--latest", "--target", directory, "-vv"];
+      const { code, stderr } = await cli(args, { env: swift.environment, during });
+      assert.equal(code, 0, stderr);
+      assert.equal(paused, 1);
+      assert.match(stderr, /connection was cut while reading, going on/, "the store never gave up");
+      const [there, back] = await Promise.all([readFile(join(top, "large/file")), readFile(join(directory, "snapshots/large/file"))]);
+      assert.ok(there.equals(back));
+    });
+  });
+
+  /** Stops the `btrfs receive` of a restore once, as soon as it has begun. */
+  async function pauseReceive(child: ChildProcess, milliseconds: number): Promise<number> {
+    while (child.exitCode === null) {
+      const pids = (await readFile(`/proc/${child.pid ?? 0}/task/${child.pid ?? 0}/children`, "utf8").catch(() => "")).split(" ");
+      for (const pid of pids.filter((text) => text !== "").map(Number)) {
+        const words = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+        if (!words.startsWith("btrfs\0receive")) continue;
+        process.kill(pid, "SIGSTOP");
+        await sleep(milliseconds);
+        process.kill(pid, "SIGCONT");
+        return 1;
+      }
+      await sleep(2);
+    }
+    return 0;
+  }
+
+  test("an archive that rotted on the store's disk is told, and leaves no snapshot", async () => {
+    await swift.createContainer("rotten");
+    await ok(program("sync", join(top, "home"), "--container-name", "rotten"));
+    const [first] = await listed("rotten");
+    await rot(swift, first?.bytes ?? 0);
+    await withTarget(async (directory) => {
+      const args = ["--container-name", "rotten", "--target", directory];
+      const { code, stderr } = await program("restore", "snapshots/2", ...args);
+      assert.equal(code, 14, stderr);
+      assert.match(stderr, /damaged/);
+      assert.deepEqual(await readdir(join(directory, "snapshots")), []);
+    });
+  });
+
+  test("a chain of 200", async () => {
+    const disk = await openLoopback({ sizeBytes: 512 * MiB });
+    try {
+      const home = join(disk.mountPoint, "home");
+      await btrfs("subvolume", "create", home);
+      await mkdir(join(disk.mountPoint, "s"));
+      for (let number = 0; number < 200; number++) {
+        await appendFile(join(home, `file-${number % 7}`), `${number}\n`);
+        await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, `s/${number}`));
+      }
+      await swift.createContainer("long");
+      await ok(program("sync", home, "--container-name", "long", "--no-estimate"));
+      await withTarget(async (directory) => {
+        await ok(program("restore", "--container-name", "long", "--latest", "--only", "--target", directory));
+        const { differences } = await compareTrees(join(disk.mountPoint, "s/199"), join(directory, "s/199"));
+        assert.deepEqual(differences, []);
+        assert.deepEqual(await readdir(join(directory, "s")), ["199"]);
+      });
+      assert.equal((await listed("long")).at(-1)?.chainLength, 200);
+    } finally {
+      await disk.close();
+    }
+  });
+});
+
+/** BTRFS_IOC_SUBVOL_SETFLAGS with no flag. */
+const SET_WRITABLE = `
+import fcntl, os, struct, sys
+fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x4008941a, struct.pack("<Q", 0))
+`;
