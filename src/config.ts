@@ -2,6 +2,7 @@
 // word that people type is parsed here, so that nothing behind this file meets unchecked text.
 
 import { BackupError } from "./errors.ts";
+import type { Subset } from "./plan/verify.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -106,6 +107,16 @@ export function parseCount(text: string, flag: string, most: number): number {
   const value = /^\d+$/.test(text) ? Number(text) : NaN;
   if (value >= 1 && value <= most) return value;
   throw new BackupError("USAGE", `${flag} takes a whole number from 1 to ${most}, not "${text}"`);
+}
+
+/** `10%`, `3/7` or `latest`. @throws USAGE */
+export function parseSubset(text: string, flag: string): Subset {
+  if (text === "latest") return { of: "latest" };
+  const share = Number(/^(\d+(?:\.\d+)?)%$/.exec(text)?.[1]);
+  if (share > 0 && share <= 100) return { of: "share", share: share / 100 };
+  const [group, groups] = (/^(\d+)\/(\d+)$/.exec(text) ?? []).slice(1).map(Number);
+  if (group !== undefined && groups !== undefined && group >= 1 && group <= groups) return { of: "group", group, groups };
+  throw new BackupError("USAGE", `${flag} takes a share (10%), a group of several (3/7) or latest, not "${text}"`);
 }
 
 /**

@@ -8,6 +8,7 @@ import { joinLegacyFlags } from "./commands/legacy.ts";
 import { ListCommand } from "./commands/list.ts";
 import { RestoreCommand } from "./commands/restore.ts";
 import { SyncCommand } from "./commands/sync.ts";
+import { VerifyCommand } from "./commands/verify.ts";
 import { VersionCommand } from "./commands/version.ts";
 import { BackupError } from "./errors.ts";
 
@@ -53,7 +54,7 @@ async function main(argv: string[]): Promise<number> {
   const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
   const stopped = listenForSignals();
   const colours = isatty(process.stdout.fd) && (process.env["NO_COLOR"] ?? "") === "" && process.env["TERM"] !== "dumb";
-  const cli = Cli.from([SyncCommand, ListCommand, RestoreCommand, VersionCommand], {
+  const cli = Cli.from([SyncCommand, ListCommand, RestoreCommand, VerifyCommand, VersionCommand], {
     binaryName: NAME,
     binaryLabel: NAME,
     binaryVersion: version,

@@ -6,7 +6,7 @@ import { resolve } from "node:path";
 import { Command, Option, type BaseContext } from "clipanion";
 import { parseBoolean, parseChoice, readStoreConfig } from "../config.ts";
 import { toBackupError, type BackupError } from "../errors.ts";
-import type { Container, RestoreTarget, SnapshotSource } from "../operations/edges.ts";
+import type { Container, RestoreTarget, Scratch, SnapshotSource } from "../operations/edges.ts";
 import type { Finding, SendProto } from "../plan/model.ts";
 import type { SourceName } from "../plan/select.ts";
 import type { Logger } from "../terminal/log.ts";
@@ -34,6 +34,7 @@ export interface House {
   readonly signal: AbortSignal;
   openSource(path: string, sendProto: SendProto | null): Promise<SnapshotSource>;
   openTarget(directory: string): Promise<RestoreTarget>;
+  openScratch(options: { readonly directory: string | null; readonly bytes: number; readonly path: string }): Promise<Scratch>;
   openContainer(tuning?: Tuning): Promise<Container>;
 }
 
@@ -111,7 +112,7 @@ export abstract class BaseCommand extends Command<Context> {
   private edges(
     log: Logger,
     closers: (() => unknown)[],
-  ): Pick<House, "openSource" | "openTarget" | "openContainer"> {
+  ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer"> {
     const { signal, env, tool } = this.context;
     const keep = <Edge extends { close(): unknown }>(edge: Edge): Edge => {
       closers.push(() => edge.close());
@@ -125,6 +126,10 @@ export abstract class BaseCommand extends Command<Context> {
       openTarget: async (directory) => {
         const { openTarget } = await import("../btrfs/target.ts");
         return keep(await openTarget(directory, signal));
+      },
+      openScratch: async (options) => {
+        const { openScratch } = await import("../btrfs/scratch.ts");
+        return keep(await openScratch(options, signal));
       },
       openContainer: async (tuning) => {
         const config = readStoreConfig(this.storeFlags(), env);

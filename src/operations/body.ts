@@ -15,12 +15,22 @@ import type { Container, ObjectDetails } from "./edges.ts";
  */
 export async function openBody(archive: Archive, container: Container, signal: AbortSignal): Promise<Readable> {
   const object = await container.head(archive.key, signal);
-  if (object === null) {
-    throw new BackupError("ARCHIVE_MISSING", `the archive ${archive.key} is gone`, { context: { key: archive.key } });
-  }
+  if (object === null) throw missing(archive);
   if (archive.volumes === null) return container.get(object, archive.partBytes, signal);
   const manifest = await readManifest(archive, object, container, signal);
   return Readable.from(readVolumes(archive, manifest, container, signal), { objectMode: false });
+}
+
+/** Looks whether everything is there that an archive consists of, without reading it. @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED */
+export async function refuseIncomplete(archive: Archive, container: Container, signal: AbortSignal): Promise<void> {
+  if (archive.volumes === null) return;
+  const object = await container.head(archive.key, signal);
+  if (object === null) throw missing(archive);
+  const manifest = await readManifest(archive, object, container, signal);
+  for (const volume of manifest) {
+    const stored = await container.head(volume.key, signal);
+    if (!isVolume(stored, volume)) throw damaged(`the volume ${volume.key}`, archive.key);
+  }
 }
 
 /** What volumes an archive has that needs several. @throws ARCHIVE_DAMAGED */
@@ -54,6 +64,10 @@ async function* readVolumes(
 
 function isVolume(object: ObjectDetails | null, { bytes, etag }: Volume): object is ObjectDetails {
   return object !== null && object.bytes === bytes && object.etag === etag;
+}
+
+function missing({ key }: Archive): BackupError {
+  return new BackupError("ARCHIVE_MISSING", `the archive ${key} is gone`, { context: { key } });
 }
 
 function damaged(what: string, key: string): BackupError {

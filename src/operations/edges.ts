@@ -49,6 +49,14 @@ export interface RestoreTarget {
   close(): Promise<void>;
 }
 
+/** An empty filesystem to restore to for a test, which is gone when it is closed. */
+export interface Scratch {
+  readonly target: RestoreTarget;
+  /** Lines that tell what differs between a snapshot on this machine and one that was restored to the target. */
+  compare(local: Snapshot, restored: Snapshot, signal: AbortSignal): Promise<readonly string[]>;
+  close(): Promise<void>;
+}
+
 /** What a listing tells of an object. */
 export interface StoredObject {
   readonly key: string;

@@ -15,8 +15,8 @@ import {
 } from "../plan/model.ts";
 import { AGE_PEEK_BYTES } from "../stream/age.ts";
 import { peekLineage, type StreamLineage } from "../stream/check.ts";
-import { decodeHead, type Reading } from "./reading.ts";
 import type { Container, LocalSnapshots, ObjectDetails, StoredObject } from "./edges.ts";
+import { decodeHead, type Reading } from "./reading.ts";
 
 /** A name of 255 bytes is the longest that stands before the identities in a send stream; they end within this. */
 const PEEK_BYTES = 512;

@@ -4,9 +4,9 @@ import { indexArchives, measureChains } from "../plan/chain.ts";
 import { formatKey, keyPrefix } from "../plan/key.ts";
 import type { Archive, Snapshot, Uuid } from "../plan/model.ts";
 import { sortByAge } from "../plan/select.ts";
-import type { Reading } from "./reading.ts";
 import type { LocalSnapshots } from "./edges.ts";
 import { readArchives } from "./inventory.ts";
+import type { Reading } from "./reading.ts";
 
 /** A snapshot that is archived, or here, or both. */
 export interface ListedSnapshot {

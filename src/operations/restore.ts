@@ -10,9 +10,9 @@ import type { Archive, Chain, ReceiveStep, Snapshot } from "../plan/model.ts";
 import { planRestore, refuseImpostor, type RestorePlan, type Wanted } from "../plan/restore.ts";
 import { selectArchive, type Selection } from "../plan/select.ts";
 import { checkedStream } from "../stream/check.ts";
-import { openStream, refuseUndecodable, subjectOf, type Reading } from "./reading.ts";
 import type { RestoreTarget } from "./edges.ts";
 import { readArchives } from "./inventory.ts";
+import { openStream, refuseUndecodable, subjectOf, type Reading } from "./reading.ts";
 
 export interface RestoreEdges extends Reading {
   readonly target: RestoreTarget;

@@ -186,7 +186,13 @@ export type FindingCode =
   | "IDENTITY_SHARED"
   | "TOO_LARGE"
   | "CHAIN_BROKEN"
-  | "NOT_AN_ARCHIVE";
+  | "NOT_AN_ARCHIVE"
+  | "ARCHIVE_DAMAGED"
+  | "ARCHIVE_DUPLICATE"
+  | "IDENTITY_MISMATCH"
+  | "NOT_READABLE"
+  | "NOT_COMPARABLE"
+  | "LEFTOVER";
 
 /** Damage or doubt, as a value. */
 export interface Finding {

@@ -99,6 +99,16 @@ export function peekLineage(bytes: Buffer): StreamLineage | null {
   return identity === null ? null : toLineage(identity);
 }
 
+/** Version of the protocol, from the first bytes of a send stream; null when these are no send stream. */
+export function peekProto(bytes: Buffer): number | null {
+  return peekIdentity(bytes)?.version ?? null;
+}
+
+/** Whose stream a summary is of. */
+export function lineageOf({ identity }: StreamSummary): StreamLineage | null {
+  return identity === null ? null : toLineage(identity);
+}
+
 function toLineage(identity: RawIdentity): StreamLineage {
   const { uuid, ctransid, cloneUuid, cloneCtransid } = identity;
   const sendParent = cloneUuid === null || cloneCtransid === null ? null : { uuid: cloneUuid, ctransid: cloneCtransid };

@@ -60,7 +60,11 @@ const packages: Readonly<Record<string, string>> = {
   age: "age",
   btrfs: "btrfs-progs",
   logger: "bsdutils",
+  "mkfs.btrfs": "btrfs-progs",
+  mount: "mount",
   nsenter: "util-linux",
+  rsync: "rsync",
+  umount: "mount",
   unshare: "util-linux",
   zstd: "zstd",
 };

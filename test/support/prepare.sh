@@ -8,7 +8,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 
 build_packages="python3 make g++ libbtrfsutil-dev"
-run_packages="btrfs-progs age zstd"
+run_packages="btrfs-progs age zstd rsync"
 test_packages="python3-swift memcached python3-swiftclient util-linux mount"
 
 log=$(mktemp)

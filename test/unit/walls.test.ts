@@ -44,7 +44,7 @@ const walls: Readonly<Record<string, Wall>> = {
   "terminal/log": { may: ["pino"] },
   "commands/": { may: ["commands/", "operations/", "plan/", "terminal/", "config", "errors", "clipanion", "node:"] },
   "commands/base": { may: ["btrfs/", "swift/", "stream/syslog", "lock"] },
-  config: { may: ["errors"], types: ["plan/model"] },
+  config: { may: ["errors"], types: ["plan/"] },
   errors: { may: [] },
   lock: { may: ["errors", "node:"] },
   main: { may: ["commands/", "config", "errors", "terminal/log", "clipanion", "node:"] },

@@ -1,0 +1,189 @@
+import { randomInt } from "node:crypto";
+import { Command, Option } from "clipanion";
+import { parseSubset } from "../config.ts";
+import { BackupError } from "../errors.ts";
+import type { Reading } from "../operations/reading.ts";
+import { compareWithLocal, drill, findDrill } from "../operations/compare.ts";
+import type { LocalSnapshots, SnapshotSource } from "../operations/edges.ts";
+import { readArchivesThrough, survey, type Survey, type VerifyContext } from "../operations/verify.ts";
+import { findChain, indexArchives } from "../plan/chain.ts";
+import { keyPrefix } from "../plan/key.ts";
+import type { Archive, Uuid } from "../plan/model.ts";
+import { chooseSubset, type Damage } from "../plan/verify.ts";
+import { count, formatBytes, printable } from "../terminal/format.ts";
+import { ReadCommand, type House } from "./base.ts";
+
+export class VerifyCommand extends ReadCommand {
+  static override paths = [["verify"]];
+  static override usage = Command.Usage({
+    description: "Find out whether what is archived can be restored.",
+    details: `
+      Without options it is cheap: each archive's chain, sizes, metadata and first bytes, and what else lies in the
+      container. --read-data reads archives to their end and checks the store's checksum, the decryption, every command
+      of the stream and its end. PATH, a subvolume on this machine, narrows it down to the archives of that one.
+
+      Exit codes: 0 nothing is wrong, 2 usage or configuration, 10 no such container, 13 credentials refused, 14 an
+      archive is missing or damaged, 15 btrfs refuses, 75 the store cannot be reached (try again), 130 interrupted.
+    `,
+    examples: [
+      ["Look at everything, read nothing", "$0 verify --container-name backup"],
+      ["Each day of the week another part of the data", "$0 verify --container-name backup --read-data-subset 3/7"],
+      ["Restore the newest archive of /home for a test", "$0 verify --container-name backup /home --drill"],
+    ],
+  });
+
+  readData = Option.Boolean("--read-data", false, { description: "Read every archive to its end." });
+  subset = Option.String("--read-data-subset", {
+    description: "Read some of them: 10% of all bytes by chance, 3/7 the third of seven groups, or latest with its chain.",
+  });
+  againstLocal = Option.Boolean("--against-local", false, {
+    description: "Compare archives with what btrfs send makes now of the snapshots of PATH.",
+  });
+  drill = Option.Boolean("--drill", false, {
+    description: "Restore the newest archive whose snapshot is here into a scratch filesystem, and compare the trees.",
+  });
+  workDir = Option.String("--work-dir", { description: "Where the scratch filesystem's file is kept (else the temporary directory)." });
+  subvolume = Option.String({ name: "PATH", required: false });
+
+  protected override async run(house: House): Promise<number> {
+    const subset = this.subset === undefined ? null : parseSubset(this.subset, "--read-data-subset");
+    const local = await this.openLocal(house);
+    const reading = { container: await house.openContainer(), identities: this.identities() };
+    const surveyed = narrow(await survey(reading, house.signal), local?.source.uuid ?? null);
+    tellAll(surveyed.findings, house);
+    const { mine } = surveyed;
+    const chosen = subset === null ? (this.readData ? mine : []) : chooseSubset(mine, subset, randomInt(2 ** 32));
+    const scene = { ...surveyed, reading, house };
+    const findings = [
+      ...surveyed.findings,
+      ...(await readChosen(chosen, scene)),
+      ...(local !== null && this.againstLocal ? await this.compare(local, scene) : []),
+      ...(local !== null && this.drill ? await this.restoreForTest(local, scene) : []),
+    ];
+    showSummary({ surveyed, chosen, findings }, house);
+    return findings.some(({ severity }) => severity === "error") ? 14 : 0;
+  }
+
+  private async openLocal(house: House): Promise<LocalSnapshots | null> {
+    if (this.subvolume !== undefined) return await (await house.openSource(this.subvolume, null)).list(house.signal);
+    if (!this.againstLocal && !this.drill) return null;
+    throw new BackupError("USAGE", "nothing says which snapshots to compare with", {
+      hint: "name the subvolume that they are of",
+    });
+  }
+
+  private async compare(local: LocalSnapshots, scene: Scene): Promise<readonly Damage[]> {
+    const { mine, house } = scene;
+    const sources = new Map<number, Promise<SnapshotSource>>();
+    const openSource = (proto: number): Promise<SnapshotSource> => {
+      const opened = sources.get(proto) ?? house.openSource(this.subvolume ?? "", proto === 1 ? 1 : 2);
+      sources.set(proto, opened);
+      return opened;
+    };
+    const context = openContext("compared with what is here", mine, scene);
+    const side = { snapshots: local.snapshots, openSource };
+    const { compared, findings } = await compareWithLocal(mine, side, context, house.signal);
+    house.progress.stop();
+    tellAll(findings, house);
+    house.output.line(`${compared} of ${count(mine.length, "archive")} compared with what is here`);
+    return findings;
+  }
+
+  private async restoreForTest(local: LocalSnapshots, { archives, mine, reading, house }: Scene): Promise<Damage[]> {
+    const chosen = findDrill(mine, local.snapshots);
+    if (chosen === null) throw new BackupError("ARCHIVE_MISSING", "no archive is of a snapshot that is still here");
+    const chain = findChain(chosen.archive, indexArchives(archives));
+    const bytes = chain.reduce((sum, archive) => sum + archive.bytes, 0);
+    const scratch = await house.openScratch({ directory: this.workDir ?? null, bytes, path: this.subvolume ?? "" });
+    const { progress, output } = house;
+    const watcher = {
+      onStart: ({ path, bytes: size }: Archive) => progress.start(`drill: ${printable(path)}`, size),
+      onProgress: (read: number) => progress.update(read),
+      onReceipt: () => undefined,
+    };
+    const context = { archives, reading, onBytes: () => undefined };
+    const findings = await drill(chosen, scratch, { context, run: { watcher, now: this.context.now } }, house.signal);
+    progress.stop();
+    tellAll(findings, house);
+    if (findings.length === 0) {
+      output.line(`drill: ${printable(chosen.archive.path)} restored (${count(chain.length, "archive")}), equal to what is here`);
+    }
+    return findings;
+  }
+}
+
+/** What was seen, and of it what was asked about. */
+interface Narrowed extends Survey {
+  readonly mine: readonly Archive[];
+}
+
+/** Chains may cross from one source to another, so all archives stay known. */
+function narrow(surveyed: Survey, source: Uuid | null): Narrowed {
+  if (source === null) return { ...surveyed, mine: surveyed.archives };
+  return {
+    ...surveyed,
+    mine: surveyed.archives.filter((archive) => archive.source === source),
+    findings: surveyed.findings.filter(({ subject }) => subject.startsWith(keyPrefix(source))),
+  };
+}
+
+interface Scene extends Narrowed {
+  readonly reading: Reading;
+  readonly house: House;
+}
+
+/** One progress over all archives that are read. */
+function openContext(label: string, chosen: readonly Archive[], { archives, reading, house }: Scene): VerifyContext {
+  let read = 0;
+  house.progress.start(`${count(chosen.length, "archive")} ${label}`, sumBytes(chosen));
+  const onBytes = (bytes: number): void => {
+    read += bytes;
+    house.progress.update(read);
+  };
+  return { archives, reading, onBytes };
+}
+
+async function readChosen(chosen: readonly Archive[], scene: Scene): Promise<Damage[]> {
+  if (chosen.length === 0) return [];
+  const { house } = scene;
+  const context = openContext("read", chosen, scene);
+  const findings = await readArchivesThrough(chosen, context, house.signal);
+  house.progress.stop();
+  tellAll(findings, house);
+  return findings;
+}
+
+/** What is damaged, what that breaks, and what to do. */
+function tellAll(findings: readonly Damage[], { log }: House): void {
+  for (const { code, severity, message, breaks, remedy } of findings) {
+    const lost = breaks.length === 0 ? "" : `; cannot be restored: ${breaks.join(", ")}`;
+    log[severity === "error" ? "error" : "warn"]({ code }, `${message}${lost}; to do: ${remedy}`);
+  }
+}
+
+interface Result {
+  readonly surveyed: Narrowed;
+  readonly chosen: readonly Archive[];
+  readonly findings: readonly Damage[];
+}
+
+function showSummary({ surveyed, chosen, findings }: Result, { output }: House): void {
+  const { mine, withoutChecksum } = surveyed;
+  const errors = findings.filter(({ severity }) => severity === "error").length;
+  const unchecked = chosen.filter(({ key }) => withoutChecksum.has(key)).length;
+  output.line(`${count(mine.length, "archive")}, ${formatBytes(sumBytes(mine))}, looked at`);
+  if (chosen.length > 0) output.line(`${count(chosen.length, "archive")}, ${formatBytes(sumBytes(chosen))}, read to the end`);
+  if (unchecked > 0) output.line(`of ${unchecked} of them the store's checksum cannot be recomputed: their streams alone were checked`);
+  output.line(errors === 0 ? "nothing is wrong" : `${count(errors, "archive")} damaged or incomplete`);
+  output.record({
+    archives: mine.length,
+    bytes: sumBytes(mine),
+    read: chosen.map(({ key }) => key),
+    withoutChecksum: mine.map(({ key }) => key).filter((key) => withoutChecksum.has(key)),
+    findings,
+  });
+}
+
+function sumBytes(archives: readonly Archive[]): number {
+  return archives.reduce((sum, { bytes }) => sum + bytes, 0);
+}

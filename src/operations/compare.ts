@@ -1,0 +1,168 @@
+// Compares archives with the snapshots that are still on this machine: stream with stream, or, restored, tree with tree.
+
+import type { Readable } from "node:stream";
+import { findChain, indexArchives } from "../plan/chain.ts";
+import { sameIdentity, streamIdentity, type Archive, type Difference, type Identity, type Snapshot } from "../plan/model.ts";
+import { planRestore } from "../plan/restore.ts";
+import { sortByAge } from "../plan/select.ts";
+import { damaged, warn, type Damage } from "../plan/verify.ts";
+import { checkedStream, peekProto } from "../stream/check.ts";
+import type { Scratch, SnapshotSource } from "./edges.ts";
+import { openStream, subjectOf } from "./reading.ts";
+import { runRestore, type RestoreContext } from "./restore.ts";
+import { inOrder, toDamage, type VerifyContext } from "./verify.ts";
+
+/** Where the snapshots are that archives are compared with. */
+export interface LocalSide {
+  readonly snapshots: readonly Snapshot[];
+  /** The source that sends by a version of the protocol. */
+  openSource(proto: number): Promise<SnapshotSource>;
+}
+
+export interface Comparison {
+  /** How many archives could be compared: their snapshot and the one it builds on are both here. */
+  readonly compared: number;
+  readonly findings: readonly Damage[];
+}
+
+/** Compares every archive whose snapshot is here with what `btrfs send` makes of it now. */
+export async function compareWithLocal(
+  archives: readonly Archive[],
+  local: LocalSide,
+  context: VerifyContext,
+  signal: AbortSignal,
+): Promise<Comparison> {
+  const findings: Damage[] = [];
+  let compared = 0;
+  for (const archive of archives) {
+    const difference = findDifference(archive, local.snapshots);
+    if (difference === null) continue;
+    compared += 1;
+    const finding = await compareStream(archive, { difference, local, context }, signal).catch((error: unknown) =>
+      toDamage(error, archive, context.archives),
+    );
+    if (finding !== null) findings.push(finding);
+  }
+  return { compared, findings: inOrder(findings) };
+}
+
+/** The newest archive whose snapshot is here; null when there is none. */
+export function findDrill(archives: readonly Archive[], snapshots: readonly Snapshot[]): { archive: Archive; snapshot: Snapshot } | null {
+  for (const archive of sortByAge(archives).toReversed()) {
+    const snapshot = archive.lineage === null ? null : findSnapshot(archive.lineage.snapshot, snapshots);
+    if (snapshot !== null) return { archive, snapshot };
+  }
+  return null;
+}
+
+/** Restores an archive with its chain, and compares the tree with that of the snapshot it was made of. */
+export async function drill(
+  { archive, snapshot }: { readonly archive: Archive; readonly snapshot: Snapshot },
+  scratch: Scratch,
+  { context, run }: { readonly context: VerifyContext; readonly run: RestoreContext },
+  signal: AbortSignal,
+): Promise<Damage[]> {
+  const { archives, reading } = context;
+  try {
+    const plan = planRestore(findChain(archive, indexArchives(archives)), [], "chain");
+    const restored = await runRestore(plan, { ...reading, target: scratch.target }, run, signal);
+    const differences = await scratch.compare(snapshot, restored, signal);
+    if (differences.length === 0) return [];
+    const examples = differences.slice(0, 5).join(", ");
+    const message = `${archive.path} restores to something else than what is here: ${differences.length} differences (${examples})`;
+    return [damaged("ARCHIVE_DAMAGED", archive, message, archives)];
+  } catch (error) {
+    return [toDamage(error, archive, archives)];
+  }
+}
+
+function findDifference({ lineage }: Archive, snapshots: readonly Snapshot[]): Difference | null {
+  if (lineage === null) return null;
+  const snapshot = findSnapshot(lineage.snapshot, snapshots);
+  const sendParent = lineage.sendParent === null ? null : findSnapshot(lineage.sendParent, snapshots);
+  if (snapshot === null || (sendParent === null && lineage.sendParent !== null)) return null;
+  return { snapshot, sendParent };
+}
+
+function findSnapshot(identity: Identity, snapshots: readonly Snapshot[]): Snapshot | null {
+  return snapshots.find((snapshot) => sameIdentity(streamIdentity(snapshot), identity)) ?? null;
+}
+
+async function compareStream(
+  archive: Archive,
+  { difference, local, context }: { readonly difference: Difference; readonly local: LocalSide; readonly context: VerifyContext },
+  signal: AbortSignal,
+): Promise<Damage | null> {
+  let read = 0;
+  const stream = await openStream(
+    context.reading,
+    archive,
+    (total) => {
+      context.onBytes(total - read);
+      read = total;
+    },
+    signal,
+  );
+  const stored = checkedStream(stream, { code: "ARCHIVE_DAMAGED", subject: subjectOf(archive) });
+  const offset = await firstDifference(stored, async (head) => {
+    const source = await local.openSource(peekProto(head) ?? 1);
+    return source.send(difference, signal);
+  });
+  if (offset === null) return null;
+  const message = `the archive of ${archive.path} is whole, but from byte ${offset} on not what btrfs send gives now`;
+  return warn("NOT_COMPARABLE", archive.key, message, {
+    remedy: "a balance, new reflinks or another kernel can do that; --drill tells whether it restores to the same tree",
+  });
+}
+
+/**
+ * Where two streams part, in bytes; null when they are equal. The first is read to its end in any case, so that damage
+ * shows; the second is opened when the first has begun.
+ */
+async function firstDifference(
+  first: Readable,
+  openSecond: (head: Buffer) => Promise<Readable>,
+): Promise<number | null> {
+  let second: AsyncIterator<unknown> | null = null;
+  let stream: Readable | null = null;
+  let rest: Buffer = Buffer.alloc(0);
+  let offset = 0;
+  let parted: number | null = null;
+  try {
+    for await (const chunk of first) {
+      if (!Buffer.isBuffer(chunk) || parted !== null) continue;
+      stream ??= await openSecond(chunk);
+      second ??= stream[Symbol.asyncIterator]();
+      for (let at = 0; at < chunk.length && parted === null; ) {
+        if (rest.length === 0) rest = await nextChunk(second);
+        const length = Math.min(rest.length, chunk.length - at);
+        const equal = commonLength(chunk.subarray(at, at + length), rest.subarray(0, length));
+        if (equal < length || length === 0) parted = offset + equal;
+        at += length;
+        offset += length;
+        rest = rest.subarray(length);
+      }
+    }
+    if (parted !== null || second === null) return parted;
+    const more = rest.length > 0 ? rest : await nextChunk(second);
+    return more.length > 0 ? offset : null;
+  } finally {
+    stream?.destroy();
+  }
+}
+
+/** Empty at the end. */
+async function nextChunk(chunks: AsyncIterator<unknown>): Promise<Buffer> {
+  for (;;) {
+    const next = await chunks.next();
+    if (next.done === true) return Buffer.alloc(0);
+    if (Buffer.isBuffer(next.value) && next.value.length > 0) return next.value;
+  }
+}
+
+function commonLength(a: Buffer, b: Buffer): number {
+  if (a.equals(b)) return a.length;
+  let equal = 0;
+  while (a[equal] === b[equal]) equal += 1;
+  return equal;
+}

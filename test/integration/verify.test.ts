@@ -1,0 +1,165 @@
+// Damage in a real Swift, found and told by the program as users start it.
+
+import assert from "node:assert/strict";
+import { mkdir, rename } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { cli, type Ran } from "../support/cli.ts";
+import { btrfs, openLoopback, type Loopback } from "../support/loopback.ts";
+import { noBtrfsOrSwift } from "../support/requirements.ts";
+import { openSwift, rot, type Swift } from "../support/swift.ts";
+import { changeTree, makeTree } from "../support/tree.ts";
+
+const MiB = 2 ** 20;
+
+interface Report {
+  readonly archives: number;
+  readonly read: readonly string[];
+  readonly withoutChecksum: readonly string[];
+  readonly findings: readonly { code: string; severity: string; subject: string; message: string; breaks: string[]; remedy: string }[];
+}
+
+describe("verify", { skip: noBtrfsOrSwift() }, () => {
+  let swift: Swift;
+  let disk: Loopback;
+  let home: string;
+  let container: string;
+  let keys: readonly string[];
+  let number = 0;
+
+  before(async () => {
+    [swift, disk] = await Promise.all([openSwift(), openLoopback({ sizeBytes: 512 * MiB })]);
+    home = join(disk.mountPoint, "home");
+    await btrfs("subvolume", "create", home);
+    await mkdir(join(disk.mountPoint, "s"));
+    await makeTree(home, { seed: 1, files: 20, bytes: 6 * MiB, zoo: true });
+    for (const name of ["1", "2", "3"]) {
+      if (name !== "1") await changeTree(home, Number(name));
+      await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, "s", name));
+    }
+    await fillContainer();
+  });
+  after(async () => {
+    await Promise.all([swift.close(), disk.close()]);
+  });
+
+  /** A container to be damaged: the next test that needs a whole one fills another. */
+  async function fillContainer(...options: string[]): Promise<void> {
+    number += 1;
+    container = `verify-${number}`;
+    await swift.createContainer(container);
+    const synced = await program("sync", home, "--container-name", container, "--no-estimate", "--json", ...options);
+    assert.equal(synced.code, 0, synced.stderr);
+    const lines = synced.stdout.trim().split("\n").map((line) => JSON.parse(line) as { type: string; key: string });
+    keys = lines.filter(({ type }) => type === "receipt").map(({ key }) => key);
+    assert.equal(keys.length, 3);
+  }
+
+  const program = (...args: string[]): Promise<Ran> => cli(args, { env: swift.environment });
+  const verify = (...args: string[]): Promise<Ran> => program("verify", "--container-name", container, ...args);
+
+  async function report(code: number, ...args: string[]): Promise<Report> {
+    const ran = await verify("--json", ...args);
+    assert.equal(ran.code, code, ran.stderr);
+    return JSON.parse(ran.stdout) as Report;
+  }
+
+  const objectPath = (key: string): string => `/${container}/${encodeURIComponent(key)}`;
+
+  test("of what is whole, nothing is wrong: looked at, read, compared and restored", async () => {
+    const plain = await verify();
+    assert.deepEqual([plain.code, plain.stderr], [0, ""]);
+    assert.match(plain.stdout, /^3 archives, .* looked at\nnothing is wrong$/m);
+    assert.deepEqual((await report(0)).read, []);
+    assert.deepEqual((await report(0, "--read-data")).read.toSorted(), [...keys].toSorted());
+    assert.deepEqual((await report(0, "--read-data-subset", "latest")).read.length, 3);
+    assert.equal((await report(0, "--read-data-subset", "1%")).read.length, 1);
+    const local = await verify(home, "--against-local", "--drill", "--work-dir", disk.directory);
+    assert.equal(local.code, 0, local.stderr);
+    assert.match(local.stdout, /3 of 3 archives compared with what is here/);
+    assert.match(local.stdout, /drill: s\/3 restored \(3 archives\), equal to what is here/);
+  });
+
+  test("a stream that btrfs send would make otherwise now is a doubt, and the drill settles it", async () => {
+    const [place, other] = [join(disk.mountPoint, "s/2"), join(disk.mountPoint, "s/renamed")];
+    await rename(place, other);
+    try {
+      const { findings } = await report(0, home, "--against-local");
+      assert.deepEqual(findings.map(({ code, severity }) => [code, severity]), [["NOT_COMPARABLE", "warning"]]);
+      assert.match(findings[0]?.message ?? "", /s\/2 is whole, but from byte \d+ on/);
+      assert.match(findings[0]?.remedy ?? "", /--drill/);
+    } finally {
+      await rename(other, place);
+    }
+  });
+
+  test("what it is asked to compare with must be named", async () => {
+    const { code, stderr } = await verify("--drill");
+    assert.deepEqual([code, /which snapshots to compare with/.test(stderr)], [2, true], stderr);
+  });
+
+  test("what is left over and what is not ours is told, and is no damage", async () => {
+    const base = `${(keys[0] ?? "").slice(0, 36)}\\x2fs\\x2fgone`;
+    await swift.native.putObject(container, `${base}/000001`, Buffer.from("volume"));
+    await swift.native.putObject(container, "readme.txt", Buffer.from("text"));
+    const { findings } = await report(0);
+    assert.deepEqual(findings.map(({ code, subject }) => [code, subject]), [
+      ["LEFTOVER", base],
+      ["NOT_AN_ARCHIVE", "readme.txt"],
+    ]);
+    assert.deepEqual((await report(0, home)).findings.map(({ code }) => code), ["LEFTOVER"]);
+  });
+
+  test("an upload that was interrupted is told as left over", async () => {
+    const key = `${(keys[0] ?? "").slice(0, 36)}\\x2fs\\x2fbegun`;
+    await swift.native.putContainer(`${container}+segments`);
+    await swift.native.putObject(`${container}+segments`, `${key}/${"A".repeat(48)}`, Buffer.alloc(0));
+    const { findings } = await report(0);
+    assert.ok(findings.some(({ code, subject }) => code === "LEFTOVER" && subject === key));
+  });
+
+  test("a missing link is found without reading, with what it breaks and what to do", async () => {
+    await fillContainer();
+    await swift.native.request("DELETE", objectPath(keys[1] ?? ""));
+    const { findings } = await report(14);
+    const [finding] = findings;
+    assert.deepEqual([findings.length, finding?.code, finding?.subject, finding?.breaks], [1, "CHAIN_BROKEN", keys[2], ["s/3"]]);
+    const told = await verify();
+    assert.match(told.stderr, /s\/3 builds on a snapshot that is not archived.*cannot be restored: s\/3; to do: .*sync/);
+    // What it says to do helps.
+    assert.equal((await program("sync", home, "--container-name", container)).code, 0);
+    assert.deepEqual((await report(0)).findings, []);
+  });
+
+  test("bit rot is found by reading", async () => {
+    await fillContainer();
+    const size = Number((await swift.native.request("HEAD", objectPath(keys[0] ?? ""))).headers.get("content-length"));
+    await rot(swift, size);
+    assert.deepEqual((await report(0)).findings, []);
+    const { findings } = await report(14, "--read-data");
+    assert.deepEqual(findings.map(({ code, breaks }) => [code, breaks]), [["ARCHIVE_DAMAGED", ["s/1", "s/2", "s/3"]]]);
+    // Swift has seen it too by now, and has put it away.
+    const again = await report(14);
+    assert.ok(again.findings.length > 0);
+  });
+
+  test("metadata that tells of another stream", async () => {
+    await fillContainer();
+    const head = await swift.native.request("HEAD", objectPath(keys[2] ?? ""));
+    const headers = Object.fromEntries([...head.headers].filter(([name]) => name.startsWith("x-object-meta-")));
+    await swift.native.request("POST", objectPath(keys[2] ?? ""), {
+      headers: { ...headers, "x-object-meta-btrfs-ctransid": "424242" },
+    });
+    const { findings } = await report(14);
+    assert.deepEqual(findings.map(({ code, subject }) => [code, subject]), [["IDENTITY_MISMATCH", keys[2]]]);
+  });
+
+  test("an archive in volumes: read, compared and restored; one that is missing is found without reading", async () => {
+    await fillContainer("--volume-size", "5Mi");
+    assert.deepEqual((await report(0, home, "--read-data", "--against-local", "--drill")).findings, []);
+    await swift.native.request("DELETE", objectPath(`${keys[0] ?? ""}/000002`));
+    const { findings } = await report(14);
+    assert.deepEqual(findings.map(({ code, breaks }) => [code, breaks]), [["ARCHIVE_DAMAGED", ["s/1", "s/2", "s/3"]]]);
+    assert.match(findings[0]?.message ?? "", /000002 is missing/);
+  });
+});

@@ -1,0 +1,97 @@
+// The filesystem of a drill, and how trees are compared on it.
+
+import assert from "node:assert/strict";
+import { appendFile, chmod, mkdir, readdir, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { openScratch } from "../../src/btrfs/scratch.ts";
+import { openSource } from "../../src/btrfs/source.ts";
+import { BackupError } from "../../src/errors.ts";
+import type { Scratch, SnapshotSource } from "../../src/operations/edges.ts";
+import { streamIdentity, type Snapshot } from "../../src/plan/model.ts";
+import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
+import { noBtrfs } from "../support/requirements.ts";
+
+const { signal } = new AbortController();
+
+describe("a drill's filesystem", { skip: noBtrfs() }, () => {
+  let disk: Loopback;
+  let home: string;
+  let work: string;
+  let source: SnapshotSource;
+  let scratch: Scratch;
+
+  before(async () => {
+    disk = await openLoopback({ sizeBytes: 256 * 2 ** 20 });
+    home = join(disk.mountPoint, "home");
+    work = join(disk.directory, "work");
+    await mkdir(work);
+    await btrfs("subvolume", "create", home);
+    await btrfs("subvolume", "create", join(home, "nested ü"));
+    await mkdir(join(home, "folder"));
+    await writeFile(join(home, "folder/file"), "content");
+    source = await openSource(home, { sendProto: null }, signal);
+    scratch = await openScratch({ directory: work, bytes: 1000, path: home }, signal);
+  });
+  after(async () => {
+    await source.close();
+    await scratch.close();
+    await disk.close();
+  });
+
+  async function take(name: string): Promise<Snapshot> {
+    await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, name));
+    return (await source.list(signal)).snapshots.at(-1) ?? assert.fail();
+  }
+
+  async function restore(snapshot: Snapshot): Promise<Snapshot> {
+    const stream = source.send({ snapshot, sendParent: null }, signal);
+    return scratch.target.receive(stream, snapshot.path, streamIdentity(snapshot), signal);
+  }
+
+  test("what was restored is equal, though the place of another subvolume is not in it", async () => {
+    const snapshot = await take("equal");
+    assert.deepEqual(await scratch.compare(snapshot, await restore(snapshot), signal), []);
+  });
+
+  const changes: readonly (readonly [what: string, change: (file: string) => Promise<void>, told: RegExp])[] = [
+    ["content of the same size and time", async (file) => keepTime(file, () => writeFile(file, "CONTENT")), /c.* folder\/file$/],
+    ["a time, by nanoseconds", (file) => run("touch", "-d", "2020-01-01 00:00:00.000000001", file).then(() => undefined), /t.* folder\/file$/],
+    ["a mode", (file) => chmod(file, 0o600), /p.* folder\/file$/],
+    ["a file more", (file) => appendFile(`${file}-new\n`, "x"), /file-new/],
+    ["an empty directory more", (file) => mkdir(`${file}-directory`).then(() => undefined), /file-directory/],
+  ];
+  for (const [index, [what, change, told]] of changes.entries()) {
+    test(`tells ${what}`, async () => {
+      const file = join(home, "folder/file");
+      await utimes(file, 1_577_836_800, 1_577_836_800);
+      const restored = await restore(await take(`before-${index}`));
+      await change(file);
+      const differences = await scratch.compare(await take(`after-${index}`), restored, signal);
+      assert.ok(differences.some((line) => told.test(line)), differences.join("\n"));
+    });
+  }
+
+  async function keepTime(file: string, change: () => Promise<void>): Promise<void> {
+    const { atime, mtime } = await stat(file);
+    await change();
+    await utimes(file, atime, mtime);
+  }
+
+  test("its file has no name, and nothing of it stays", async () => {
+    const directory = join(disk.directory, "other");
+    await mkdir(directory);
+    const other = await openScratch({ directory, bytes: 1000, path: home }, signal);
+    const [name = ""] = await readdir(directory);
+    assert.deepEqual(await readdir(join(directory, name)), ["mount"]);
+    await other.close();
+    assert.deepEqual(await readdir(directory), []);
+    await rm(directory, { recursive: true });
+  });
+
+  test("is not made where there is no room", async () => {
+    const tooMuch = openScratch({ directory: work, bytes: 2 ** 50, path: home }, signal);
+    await assert.rejects(tooMuch, (error) => error instanceof BackupError && error.code === "CONFIG" && /no room/.test(error.message));
+    await assert.rejects(openScratch({ directory: "/nowhere", bytes: 1, path: home }, signal), /no directory/);
+  });
+});

@@ -1,0 +1,149 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { parseSubset } from "../../src/config.ts";
+import { BackupError } from "../../src/errors.ts";
+import { indexArchives, measureChains } from "../../src/plan/chain.ts";
+import type { Archive } from "../../src/plan/model.ts";
+import { arrangeTree } from "../../src/plan/tree.ts";
+import {
+  checkArchives,
+  checkIdentity,
+  checkOthers,
+  chooseSubset,
+  dependentsOf,
+  hasChecksum,
+  type Damage,
+} from "../../src/plan/verify.ts";
+import { archiveOf, keyOf, snapshot } from "../support/builders.ts";
+
+/** 1 ← 2 ← 3 ← 5, and 4 on 2 as well. */
+const [one, two, three, four, five] = [
+  archiveOf(snapshot(1), null, 100),
+  archiveOf(snapshot(2), snapshot(1), 200),
+  archiveOf(snapshot(3), snapshot(2), 300),
+  archiveOf(snapshot(4), snapshot(2), 400),
+  archiveOf(snapshot(5), snapshot(3), 500),
+] as const;
+const all: readonly Archive[] = [one, two, three, four, five];
+const named = (archives: readonly Archive[]): string => archives.map(({ path }) => path.replace("snapshots/", "")).join(" ");
+const silent = (archive: Archive): Archive => ({ ...archive, lineage: null, encoding: "age" });
+
+const check = (archives: readonly Archive[], changes: { etag?: string; listedBytes?: number } = {}): Damage[] =>
+  checkArchives(archives.map((archive) => ({ archive, etag: "0".repeat(32), listedBytes: archive.bytes, ...changes })));
+
+describe("archives at first sight", () => {
+  test("nothing is wrong with a whole chain", () => {
+    assert.deepEqual(check(all), []);
+  });
+  test("a missing link breaks everything after it, and is told once", () => {
+    const [finding, ...others] = check([one, three, four, five]);
+    assert.deepEqual(others.map(({ subject }) => subject), [four.key]);
+    assert.deepEqual([finding?.code, finding?.severity, finding?.breaks], ["CHAIN_BROKEN", "error", [three.path, five.path]]);
+    assert.match(finding?.remedy ?? "", /sync/);
+  });
+  test("a link that may be one of those that tell nothing is a doubt, not a damage", () => {
+    const findings = check([one, silent(two), three]);
+    assert.deepEqual(findings.map(({ code, severity }) => [code, severity]), [
+      ["NOT_READABLE", "warning"],
+      ["NOT_READABLE", "warning"],
+    ]);
+  });
+  test("an empty one, one of the wrong size, and what is no archive", () => {
+    const codes = (archive: Archive, etag?: string): string[] => check([archive], etag === undefined ? {} : { etag }).map(({ code }) => code);
+    assert.deepEqual(codes({ ...one, bytes: 0 }), ["ARCHIVE_DAMAGED"]);
+    const etag = `${"0".repeat(32)}-2`;
+    assert.deepEqual(codes({ ...one, partBytes: 50 }, etag), []);
+    assert.deepEqual(codes({ ...one, partBytes: 50, bytes: 101 }, etag), ["ARCHIVE_DAMAGED"]);
+    assert.deepEqual(codes({ ...one, lineage: null }), ["NOT_AN_ARCHIVE"]);
+    assert.deepEqual(check([one], { listedBytes: 7 }).map(({ severity }) => severity), ["warning"]);
+  });
+  test("two of the same snapshot", () => {
+    const copy = { ...one, key: keyOf("elsewhere"), path: "elsewhere" };
+    assert.deepEqual(check([one, copy]).map(({ code }) => code), ["ARCHIVE_DUPLICATE"]);
+  });
+  test("metadata that says something else than the stream", () => {
+    assert.ok(two.lineage && one.lineage);
+    assert.equal(checkIdentity(two, two.lineage, all), null);
+    const restored = { snapshot: two.lineage.snapshot, sendParent: { ...one.lineage.snapshot, ctransid: 99 } };
+    assert.equal(checkIdentity(two, restored, all), null, "a restored parent has another transaction");
+    assert.equal(checkIdentity(two, one.lineage, all)?.code, "IDENTITY_MISMATCH");
+    assert.equal(checkIdentity(two, { ...two.lineage, sendParent: null }, all)?.breaks.length, 4);
+  });
+  test("what lies beside them", () => {
+    const keys = [one.key, `${one.key}/000001`, `${two.key}/000001`, `${two.key}/000002`, "readme", "a/b"];
+    const uploads = [three.key, `${four.key}/000001`, one.key, "somebody's"];
+    const findings = checkOthers({ keys, uploads }, new Set([one.key]));
+    assert.deepEqual(findings.map(({ code, severity, subject }) => [code, severity, subject]), [
+      ...[two, three, four, one].map(({ key }) => ["LEFTOVER", "warning", key]),
+      ["NOT_AN_ARCHIVE", "warning", "readme"],
+    ]);
+    assert.match(findings[4]?.message ?? "", /readme and 1 more/);
+  });
+  test("what it takes with it", () => {
+    assert.equal(named(dependentsOf(two, all)), "2 3 4 5");
+    assert.equal(named(dependentsOf(five, all)), "5");
+  });
+  test("whether the store's checksum can be recomputed", () => {
+    const md5 = "0123456789abcdef".repeat(2);
+    const checksum = (etag: string, partBytes: number | null): boolean => hasChecksum({ etag, archive: { ...one, partBytes } });
+    assert.ok(checksum(md5, null) && checksum(`${md5}-3`, 5));
+    assert.ok(!checksum(`${md5}-3`, null) && !checksum(`${md5}-N`, 5));
+  });
+});
+
+describe("a part of the archives", () => {
+  const many = Array.from({ length: 300 }, (_, number) => archiveOf(snapshot(number + 1), null, 100));
+  test("groups share all of them out, each to one, and about evenly", () => {
+    const groups = [1, 2, 3, 4, 5, 6, 7].map((group) => chooseSubset(many, { of: "group", group, groups: 7 }, 0));
+    assert.deepEqual(new Set(groups.flat()), new Set(many));
+    assert.equal(groups.flat().length, many.length);
+    for (const group of groups) assert.ok(group.length > 20 && group.length < 70, String(group.length));
+  });
+  test("a share is one of bytes, and another each time", () => {
+    const chosen = [1, 2].map((seed) => chooseSubset(many, { of: "share", share: 0.1 }, seed));
+    for (const share of chosen) assert.equal(share.length, 30);
+    assert.notDeepEqual(chosen[0], chosen[1]);
+    assert.equal(chooseSubset(many, { of: "share", share: 1 }, 1).length, 300);
+    assert.equal(chooseSubset(many, { of: "share", share: 0.0001 }, 1).length, 1);
+  });
+  test("the latest comes with its chain", () => {
+    assert.equal(named(chooseSubset(all, { of: "latest" }, 0)), "1 2 3 5");
+  });
+  test("is said in three ways", () => {
+    assert.deepEqual(parseSubset("10%", "--x"), { of: "share", share: 0.1 });
+    assert.deepEqual(parseSubset("3/7", "--x"), { of: "group", group: 3, groups: 7 });
+    assert.deepEqual(parseSubset("latest", "--x"), { of: "latest" });
+    for (const text of ["0%", "101%", "0/7", "8/7", "7", "", "x/y"]) {
+      assert.throws(() => parseSubset(text, "--x"), (error) => error instanceof BackupError && error.code === "USAGE", text);
+    }
+  });
+});
+
+describe("chains to look at", () => {
+  test("their lengths, whatever the order, and none for what is broken or tells nothing", () => {
+    const lengths = (archives: readonly Archive[]): unknown[] => {
+      const measured = measureChains(archives, indexArchives(archives));
+      return archives.map(({ key }) => measured.get(key));
+    };
+    assert.deepEqual(lengths(all), [1, 2, 3, 3, 4]);
+    assert.deepEqual(lengths(all.toReversed()), [4, 3, 3, 2, 1]);
+    assert.deepEqual(lengths([one, three, four, five]), [1, null, null, null]);
+    assert.deepEqual(lengths([silent(one), two]), [null, null]);
+    const ring = [archiveOf(snapshot(1), snapshot(2)), archiveOf(snapshot(2), snapshot(1))];
+    assert.deepEqual(lengths(ring), [null, null]);
+  });
+  test("of any length", () => {
+    const long = Array.from({ length: 3000 }, (_, n) => archiveOf(snapshot(n + 1), n === 0 ? null : snapshot(n)));
+    const last = long.at(-1) ?? assert.fail();
+    assert.equal(measureChains(long.toReversed(), indexArchives(long)).get(last.key), 3000);
+    assert.equal(arrangeTree(long).length, 3000);
+  });
+  test("as a tree: forks go deeper, the newest line last, and nothing is left out", () => {
+    const tree = (archives: readonly Archive[]): string =>
+      arrangeTree(archives).map(({ archive, depth }) => "-".repeat(depth) + archive.path.replace("snapshots/", "")).join(" ");
+    assert.equal(tree(all.toReversed()), "1 -2 --3 --5 -4");
+    assert.equal(tree([three, five, silent(one)]), "1 3 -5");
+    const ring = [archiveOf(snapshot(1), snapshot(2)), archiveOf(snapshot(2), snapshot(1), 7)];
+    assert.equal(tree(ring), "1 2");
+  });
+});
