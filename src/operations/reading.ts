@@ -67,8 +67,13 @@ export function refuseUndecodable(archive: Archive, identities: readonly string[
       context: { key },
     });
   }
-  if (!isEncrypted(archive) || identities.length > 0) return;
-  throw new BackupError("IDENTITY_REFUSED", `the archive of ${path} is encrypted`, {
+  if (isEncrypted(archive) && identities.length === 0) throw identityMissing(archive, identities);
+}
+
+/** What to say when none of the identities that were given opens an archive. */
+export function identityMissing({ key, path }: Archive, identities: readonly string[]): BackupError {
+  const reason = identities.length === 0 ? "is encrypted" : "is encrypted for somebody else: no identity opens it";
+  return new BackupError("IDENTITY_REFUSED", `the archive of ${path} ${reason}`, {
     hint: "say --identity FILE with the key it was encrypted for",
     context: { key },
   });

@@ -12,7 +12,7 @@ import { selectArchive, type Selection } from "../plan/select.ts";
 import { checkedStream } from "../stream/check.ts";
 import type { RestoreTarget } from "./edges.ts";
 import { readArchives } from "./inventory.ts";
-import { openStream, refuseUndecodable, subjectOf, type Reading } from "./reading.ts";
+import { identityMissing, openStream, refuseUndecodable, subjectOf, type Reading } from "./reading.ts";
 
 export interface RestoreEdges extends Reading {
   readonly target: RestoreTarget;
@@ -56,9 +56,8 @@ export async function findSelected(selection: Selection, reading: Reading, signa
     return findChain(archive, indexArchives(archives));
   } catch (error) {
     // What is encrypted and says nothing may be the missing link.
-    const silent = archives.find(isSilent);
-    if (silent !== undefined) refuseUndecodable(silent, reading.identities);
-    throw error;
+    const silent = isSilent(archive) ? archive : archives.find(isSilent);
+    throw silent === undefined ? error : identityMissing(silent, reading.identities);
   }
 }
 
