@@ -8,7 +8,7 @@ import { syncFilesystem } from "./binding.ts";
 import { sentStage } from "./head.ts";
 import { openMounts, type Mounts, type Reach } from "./mounts.ts";
 import { readSendOptions, sendCommand, type SendMode } from "./send-receive.ts";
-import { listSnapshots, readSubvolume, translated } from "./subvolumes.ts";
+import { listSnapshots, readOrigin, readSubvolume, translated } from "./subvolumes.ts";
 
 export interface SourceOptions {
   /** Null: the newest that the kernel and btrfs-progs both know. */
@@ -32,7 +32,8 @@ export async function openSource(path: string, options: SourceOptions, signal: A
       // A subvolume that was made read-only a moment ago shows its final ctransid only once it is written out.
       await translated(path, () => syncFilesystem(path));
       const source = await readSubvolume(path);
-      return { source, snapshots: await listSnapshots(path, { parentUuid: source.uuid }) };
+      const snapshots = await listSnapshots(path, { parentUuid: source.uuid });
+      return { source, snapshots, origin: await readOrigin(path) };
     },
     estimate: (difference, stop) => estimate(difference, mounts, mode, stop),
     send: (difference, stop) => send(difference, mounts, mode, stop),

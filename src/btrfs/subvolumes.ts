@@ -23,6 +23,13 @@ export async function readSubvolume(path: string): Promise<Subvolume> {
   });
 }
 
+/** The read-only snapshot that the subvolume whose root a path is was made from; null when there is none. */
+export async function readOrigin(path: string): Promise<Snapshot | null> {
+  const { parentUuid } = await translated(path, () => subvolumeInfo(path));
+  if (parentUuid === null) return null;
+  return (await listSnapshots(path)).find(({ uuid }) => uuid === parentUuid) ?? null;
+}
+
 /** The read-only subvolume whose root a path is; null when it is writable. @throws as {@link readSubvolume} */
 export async function readSnapshot(path: string): Promise<Snapshot | null> {
   return await translated(path, async () => {

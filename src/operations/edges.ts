@@ -9,6 +9,8 @@ import type { Difference, Estimate, Identity, Present, SendProto, Snapshot, Stor
 export interface LocalSnapshots {
   readonly source: Subvolume;
   readonly snapshots: readonly Snapshot[];
+  /** The read-only snapshot that the subvolume is a writable copy of; null when there is none. */
+  readonly origin: Snapshot | null;
 }
 
 /** The filesystem that snapshots are read from. */

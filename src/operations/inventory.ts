@@ -4,7 +4,9 @@
 import { parseArchive, keyPrefix, parseKey } from "../plan/key.ts";
 import { archiveKeyOf, formatVolumeKey } from "../plan/manifest.ts";
 import {
+  originOf,
   parseUuid,
+  sameIdentity,
   type Archive,
   type Encoding,
   type Identity,
@@ -32,7 +34,8 @@ export async function takeInventory(
 ): Promise<Inventory> {
   const objects = await container.list(keyPrefix(local.source.uuid), signal);
   const volumes = objects.flatMap(({ key }) => (archiveKeyOf(key) === null ? [] : key));
-  return { ...local, archived: new Map(objects.flatMap(toUnexamined)), volumes };
+  const origin = local.origin === null ? null : { snapshot: local.origin, archive: null };
+  return { ...local, archived: new Map(objects.flatMap(toUnexamined)), volumes, origin };
 }
 
 function toUnexamined(object: StoredObject): [Key, Unexamined][] {
@@ -56,6 +59,19 @@ export async function examine(
     else archived.set(key, archive);
   });
   return { ...inventory, archived };
+}
+
+/**
+ * The inventory with the archive of its origin, which can be anywhere in the container: after a restore, it is of another
+ * subvolume. When there is none, neither is the origin.
+ */
+export async function findOrigin(inventory: Inventory, container: Container, signal: AbortSignal): Promise<Inventory> {
+  const { origin } = inventory;
+  if (origin === null) return inventory;
+  const identity = originOf(origin.snapshot);
+  const archives = await readArchives("", container, signal);
+  const archive = archives.find(({ lineage }) => lineage !== null && sameIdentity(lineage.snapshot, identity));
+  return { ...inventory, origin: archive === undefined ? null : { ...origin, archive } };
 }
 
 /**

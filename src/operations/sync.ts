@@ -8,7 +8,7 @@ import type { Inventory, UploadStep } from "../plan/model.ts";
 import { planSweep, type Remains } from "../plan/sweep.ts";
 import { planSync, type SyncPlan } from "../plan/sync.ts";
 import type { Container, LocalSnapshots, OpenUpload, SnapshotSource } from "./edges.ts";
-import { examine, takeInventory } from "./inventory.ts";
+import { examine, findOrigin, takeInventory } from "./inventory.ts";
 import {
   runStep,
   type EstimatedStep,
@@ -47,8 +47,9 @@ export async function prepareSync(
   let inventory = await takeInventory(local, container, signal);
   for (;;) {
     const plan = planSync(inventory);
-    if (plan.unexamined.length === 0) return { inventory, plan };
-    inventory = await examine(inventory, plan.unexamined, container, signal);
+    if (plan.wantsOrigin) inventory = await findOrigin(inventory, container, signal);
+    else if (plan.unexamined.length > 0) inventory = await examine(inventory, plan.unexamined, container, signal);
+    else return { inventory, plan };
   }
 }
 

@@ -70,7 +70,7 @@ export interface UploadFacts {
 export function formatMetadata(difference: Difference, facts: UploadFacts): Record<string, string> {
   const { snapshot, sendParent } = difference;
   const identity = streamIdentity(snapshot);
-  const parent = sendParent === null ? null : streamIdentity(sendParent);
+  const parent = sendParent === null ? null : (difference.sendParentIdentity ?? streamIdentity(sendParent));
   const path = percentEncode(snapshot.path);
   return {
     "btrfs-format": "1",

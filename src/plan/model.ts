@@ -85,6 +85,11 @@ export function byCreation(a: Snapshot, b: Snapshot): number {
 export interface Difference {
   readonly snapshot: Snapshot;
   readonly sendParent: Snapshot | null;
+  /**
+   * What the archive of the send parent holds, where that is not what its stream would be called now: a restored
+   * snapshot has another ctransid than the one that it is a copy of.
+   */
+  readonly sendParentIdentity?: Identity;
 }
 
 /** Version of the btrfs send protocol. */
@@ -137,6 +142,15 @@ export interface Inventory {
   readonly archived: ReadonlyMap<Key, Archive | Unexamined>;
   /** Keys of objects that are named like volumes of its archives. */
   readonly volumes: readonly string[];
+  /** What the source began as; null when it began empty, or that is gone or not archived. */
+  readonly origin: Origin | null;
+}
+
+/** The read-only snapshot that a subvolume is a writable copy of: after a restore, what was restored. */
+export interface Origin {
+  readonly snapshot: Snapshot;
+  /** Of whatever subvolume. Null when nobody has looked for it. */
+  readonly archive: Archive | null;
 }
 
 /** Sends one snapshot under one key. */

@@ -8,8 +8,10 @@ import {
   streamIdentity,
   type Archive,
   type Finding,
+  type Identity,
   type Inventory,
   type Key,
+  type Origin,
   type Snapshot,
   type Unexamined,
   type UploadStep,
@@ -24,12 +26,21 @@ export interface SyncPlan {
   readonly findings: readonly Finding[];
   /** Archives that must be examined before this plan can be trusted; empty when it can. */
   readonly unexamined: readonly Key[];
+  /** True when a snapshot is sent whole that could build on the origin, if an archive of that were found. */
+  readonly wantsOrigin: boolean;
 }
 
 /** A snapshot with the key it is archived under. */
 interface Named {
   readonly snapshot: Snapshot;
   readonly key: Key;
+}
+
+/** What may serve as a send parent, and how it is archived; `archive` null = it is sent earlier in the same run. */
+interface Candidate extends Named {
+  readonly archive: Archive | Unexamined | null;
+  /** See {@link UploadStep.sendParentIdentity}. */
+  readonly identity?: Identity | undefined;
 }
 
 /**
@@ -43,7 +54,7 @@ export function planSync(inventory: Inventory): SyncPlan {
   const kept: Snapshot[] = [];
   const unexamined = new Set<Key>();
   /** What a later snapshot may be sent as the difference to; the nearest last. */
-  const candidates: (Named & { readonly archive: Archive | Unexamined | null })[] = [];
+  const candidates: Candidate[] = originCandidates(inventory.origin);
 
   for (const named of nameSnapshots(inventory, findings)) {
     const { snapshot, key } = named;
@@ -63,10 +74,25 @@ export function planSync(inventory: Inventory): SyncPlan {
       else if (parent.archive.lineage === null) findings.push(trustedByName(parent));
     }
     if (!mayServe) findings.push(identityShared(named));
-    steps.push({ do: "upload", key, snapshot, sendParent: parent?.snapshot ?? null });
+    steps.push({ do: "upload", key, snapshot, ...toSendParent(parent) });
     if (mayServe) candidates.push({ ...named, archive: null });
   }
-  return { steps, kept, findings: uniqueFindings(findings), unexamined: [...unexamined] };
+  const whole = steps.some(({ snapshot, sendParent }) => sendParent === null && !shared.has(streamIdentity(snapshot).uuid));
+  const wantsOrigin = whole && inventory.origin?.archive === null;
+  return { steps, kept, findings: uniqueFindings(findings), unexamined: [...unexamined], wantsOrigin };
+}
+
+/** Older than every snapshot of the source, so that it serves only where none of them does. */
+function originCandidates(origin: Origin | null): Candidate[] {
+  if (origin?.archive == null) return [];
+  const { snapshot, archive } = origin;
+  return [{ snapshot, archive, key: archive.key, identity: archive.lineage?.snapshot }];
+}
+
+function toSendParent(parent: Candidate | null): Pick<UploadStep, "sendParent" | "sendParentIdentity"> {
+  if (parent === null) return { sendParent: null };
+  const { snapshot, identity } = parent;
+  return { sendParent: snapshot, ...(identity === undefined ? {} : { sendParentIdentity: identity }) };
 }
 
 export function isUnexamined(archive: Archive | Unexamined): archive is Unexamined {

@@ -145,6 +145,17 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
       assert.match((await program("list", "--container-name", "secret")).stdout, /encrypted .* chain unknown/);
     });
     await t.test("are restored with the key", () => restores("secret", ["1", "2", "3"], ...key));
+    await t.test("are restored with common tools alone", async () => {
+      await withLoopback({ sizeBytes: 256 * MiB }, async ({ mountPoint }) => {
+        const keys = ["1", "2"].map((name) => `${source}\\x2fsnapshots\\x2f${name}`);
+        const { accessKey, secretKey, endpoint } = swift;
+        const download = `swift -A ${endpoint}/auth/v1.0 -U '${accessKey}' -K '${secretKey}' download secret`;
+        for (const key of keys) {
+          await run("bash", "-o", "pipefail", "-c", `${download} '${key}' --output - | age -d -i ${identity} | btrfs receive -q -C ${mountPoint}`);
+        }
+        assert.deepEqual((await compareTrees(join(top, "snapshots/2"), join(mountPoint, "2"))).differences, []);
+      });
+    });
     await t.test("are refused without it, or with another", async () => {
       for (const args of [[], ["--identity", stranger]]) {
         const { code, stderr } = await program("restore", "--container-name", "secret", "snapshots/3", "--target", top, ...args);

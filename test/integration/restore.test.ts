@@ -203,6 +203,34 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     return list.split("\n").filter((line) => line !== "" && !/\.btrfs-snapshots-to-swift-[0-9a-f-]{36}$/.test(line)).length >= wanted;
   }
 
+  test("after a restore, or going back to a snapshot, sync goes on with the difference to it", async () => {
+    await withTarget(async (directory) => {
+      await ok(restore("--latest", "--writable", "home", "--target", directory));
+      await mkdir(join(directory, "new"));
+      const goesOn = async (home: string, place: string, since: RegExp): Promise<void> => {
+        await changeTree(home, 99);
+        await btrfs("subvolume", "snapshot", "-r", home, place);
+        const { stdout } = await ok(program("sync", home, "--container-name", "main"));
+        assert.match(stdout, since);
+      };
+      await goesOn(join(directory, "home"), join(directory, "new/5"), /new\/5 +since snapshots\/4 /);
+      await goesOn(join(directory, "home"), join(directory, "new/6"), /new\/6 +since new\/5 /);
+      await btrfs("subvolume", "snapshot", join(top, "snapshots/3"), join(top, "back"));
+      await goesOn(join(top, "back"), join(top, "snapshots/back"), /snapshots\/back +since snapshots\/3 /);
+      await withTarget(async (other) => {
+        await ok(restore("new/6", "--target", other));
+        await ok(restore("snapshots/back", "--target", other));
+        const { differences } = await compareTrees(join(directory, "new/6"), join(other, "new/6"));
+        assert.deepEqual(differences, []);
+        await assertEqualTo("back", join(other, "snapshots/back"));
+      });
+      const { stdout } = await ok(program("list", "--container-name", "main", join(directory, "home")));
+      assert.match(stdout, /new\/6 .* chain of 6 +both/);
+      const verified = await ok(program("verify", "--container-name", "main", "--read-data"));
+      assert.match(verified.stdout, /nothing is wrong/);
+    });
+  });
+
   test("what btrfs would build on by mistake is refused, with the reason", async () => {
     await withTarget(async (directory) => {
       await ok(restore("snapshots/2", "--target", directory));

@@ -32,7 +32,7 @@ const worlds = fc
 /** Carries out the first `limit` steps of a plan. */
 function carryOut(world: { snapshots: Snapshot[]; archived: ReadonlyMap<Key, Archive> }, limit: number): Map<Key, Archive> {
   const archived = new Map(world.archived);
-  const { steps } = planSync({ source, volumes: [], ...world });
+  const { steps } = planSync({ source, volumes: [], origin: null, ...world });
   for (const step of steps.slice(0, limit)) archived.set(step.key, archiveOf(step.snapshot, step.sendParent));
   return archived;
 }
@@ -95,7 +95,7 @@ describe("a sync plan", () => {
     fc.assert(
       fc.property(worlds, (world) => {
         const done = new Set<string>(world.archived.keys());
-        for (const { key, snapshot: { otransid }, sendParent } of planSync({ source, volumes: [], ...world }).steps) {
+        for (const { key, snapshot: { otransid }, sendParent } of planSync({ source, volumes: [], origin: null, ...world }).steps) {
           assert.equal(done.has(key), false);
           if (sendParent !== null) assert.ok(done.has(keyOf(sendParent.path)) && sendParent.otransid < otransid);
           done.add(key);
@@ -108,7 +108,7 @@ describe("a sync plan", () => {
       fc.property(worlds, fc.nat(12), (world, stopped) => {
         const whole = carryOut(world, Infinity);
         const resumed = carryOut({ ...world, archived: carryOut(world, stopped) }, Infinity);
-        assert.deepEqual(planSync({ source, volumes: [], ...world, archived: whole }).steps, []);
+        assert.deepEqual(planSync({ source, volumes: [], origin: null, ...world, archived: whole }).steps, []);
         assert.deepEqual([...resumed].sort(), [...whole].sort());
       }),
     );

@@ -65,5 +65,6 @@ export function inventory(
     snapshots,
     archived: new Map(archived.map(([snapshot, archive]) => [keyOf(snapshot.path), archive])),
     volumes: [],
+    origin: null,
   };
 }

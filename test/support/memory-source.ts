@@ -22,7 +22,7 @@ export function memorySource(snapshots: readonly Snapshot[], bytesOf: (snapshot:
     sent,
     sendProto: 2,
     compressedData: false,
-    list: () => Promise.resolve({ source, snapshots }),
+    list: () => Promise.resolve({ source, snapshots, origin: null }),
     estimate: ({ snapshot }) => Promise.resolve({ bytes: bytesOf(snapshot), exact: true }),
     send: (difference, signal) => {
       sent.push([difference.snapshot.path, difference.sendParent?.path].flatMap((path) => path ?? []).join("<"));

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { formatMetadata, parseArchive } from "../../src/plan/key.ts";
 import type { Archive, Inventory, Snapshot, Unexamined } from "../../src/plan/model.ts";
 import { planSync } from "../../src/plan/sync.ts";
 import { archiveOf, inventory, keyOf, snapshot, unexamined, uuid } from "../support/builders.ts";
@@ -107,3 +108,27 @@ test("a path that no key can say is refused, alone", () => {
     `NAME_UNUSABLE ${lossy.path}`,
   ]);
 });
+
+describe("a subvolume that began as a snapshot", () => {
+  const origin = snapshot(50, { source: null, received: { uuid: uuid(1), ctransid: 9 }, ctransid: 777 });
+  const archive = archiveOf(snapshot(1), null);
+  const local = [snapshot(60), snapshot(61)];
+
+  test("asks for the archive of that, where a snapshot would be sent whole", () => {
+    assert.equal(planSync({ ...inventory(local), origin: { snapshot: origin, archive: null } }).wantsOrigin, true);
+    assert.equal(planSync(inventory(local)).wantsOrigin, false);
+    const archived = archiveOf(snapshot(60), null);
+    const goesOn = inventory(local, [[snapshot(60), archived]]);
+    assert.equal(planSync({ ...goesOn, origin: { snapshot: origin, archive: null } }).wantsOrigin, false);
+  });
+  test("goes on from it, and calls it what its archive is called", () => {
+    const { steps, wantsOrigin } = planSync({ ...inventory(local), origin: { snapshot: origin, archive } });
+    assert.equal(wantsOrigin, false);
+    assert.deepEqual(steps.map(({ sendParent }) => sendParent?.path), [origin.path, "snapshots/60"]);
+    const lineages = steps.map((step) => parseArchive({ key: step.key, bytes: 1, metadata: formatMetadata(step, facts) })?.lineage);
+    assert.deepEqual(lineages[0]?.sendParent, { uuid: uuid(1), ctransid: 9 });
+    assert.deepEqual(lineages[1]?.sendParent, lineages[0].snapshot);
+  });
+});
+
+const facts = { encoding: "identity", sendProto: 2, partBytes: 5242880, volumes: null, tool: "test/1" } as const;

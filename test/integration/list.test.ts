@@ -1,0 +1,81 @@
+// What a container holds, as people and programs see it.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { formatMetadata } from "../../src/plan/key.ts";
+import type { Snapshot } from "../../src/plan/model.ts";
+import { keyOf, snapshot, source, uuid } from "../support/builders.ts";
+import { cli, type Ran } from "../support/cli.ts";
+import { noSwift } from "../support/requirements.ts";
+import { openSwift, type Swift } from "../support/swift.ts";
+
+const facts = { encoding: "identity", sendProto: 2, partBytes: 5242880, volumes: null, tool: "test/1" } as const;
+
+describe("list", { skip: noSwift() }, () => {
+  let swift: Swift;
+  before(async () => {
+    swift = await openSwift();
+  });
+  after(() => swift.close());
+
+  const list = async (container: string, ...args: string[]): Promise<Ran> => {
+    const ran = await cli(["list", "--container-name", container, ...args], { env: { ...swift.environment, TZ: "UTC" } });
+    assert.equal(ran.code, 0, ran.stderr);
+    return ran;
+  };
+
+  /** An object with the metadata of an archive; the content does not matter here. */
+  async function put(container: string, of: Snapshot, sendParent: Snapshot | null): Promise<void> {
+    const metadata = formatMetadata({ snapshot: of, sendParent }, facts);
+    const headers = Object.fromEntries(Object.entries(metadata).map(([name, value]) => [`x-object-meta-${name}`, value]));
+    const path = `/${container}/${encodeURIComponent(keyOf(of.path, of.source ?? source.uuid))}`;
+    const { status } = await swift.native.request("PUT", path, { headers, body: Buffer.from("x") });
+    assert.equal(status, 201);
+  }
+
+  test("shows every subvolume with the tree of its archives, and what is broken", async () => {
+    await swift.createContainer("tree");
+    const [one, two, three, four] = [1, 2, 3, 4].map((number) => snapshot(number));
+    assert.ok(one && two && three && four);
+    await put("tree", one, null);
+    await put("tree", two, one);
+    await put("tree", three, one);
+    await put("tree", snapshot(6), snapshot(5));
+    await put("tree", snapshot(7, { source: uuid(0xdef), path: "other/7" }), null);
+    const rows = (stdout: string): string[][] => stdout.trimEnd().split("\n").map((line) => line.trim().split(/ {2,}/).slice(0, 6));
+    const { stdout } = await list("tree");
+    assert.deepEqual(rows(stdout), [
+      [`subvolume ${source.uuid}: 4 snapshots, 4 archived, 4 B`],
+      ["1970-01-01 00:00:01", "snapshots/1", "whole", "1 B", "identity", "chain of 1"],
+      ["1970-01-01 00:00:02", "└ snapshots/2", "since snapshots/1", "1 B", "identity", "chain of 2"],
+      ["1970-01-01 00:00:03", "└ snapshots/3", "since snapshots/1", "1 B", "identity", "chain of 2"],
+      ["1970-01-01 00:00:06", "snapshots/6", `since ${uuid(5)}`, "1 B", "identity", "chain broken"],
+      [`subvolume ${uuid(0xdef)}: 1 snapshot, 1 archived, 1 B`],
+      ["1970-01-01 00:00:07", "other/7", "whole", "1 B", "identity", "chain of 1"],
+    ]);
+    const flat = rows((await list("tree", "--flat")).stdout);
+    assert.deepEqual(flat.map(([, path]) => path), [undefined, "snapshots/1", "snapshots/2", "snapshots/3", "snapshots/6", undefined, "other/7"]);
+    const { archives } = JSON.parse((await list("tree", "--json")).stdout) as { archives: Record<string, unknown>[] };
+    assert.deepEqual(archives.map(({ path, chainLength, local }) => [path, chainLength, local]), [
+      ["snapshots/1", 1, null],
+      ["snapshots/2", 2, null],
+      ["snapshots/3", 2, null],
+      ["snapshots/6", null, null],
+      ["other/7", 1, null],
+    ]);
+  });
+
+  test("of a thousand takes seconds", async () => {
+    await swift.createContainer("many");
+    const numbers = Array.from({ length: 1000 }, (_, index) => index + 1).values();
+    const worker = async (): Promise<void> => {
+      for (const number of numbers) await put("many", snapshot(number), number === 1 ? null : snapshot(number - 1));
+    };
+    await Promise.all(Array.from({ length: 16 }, worker));
+    const started = performance.now();
+    const { stdout } = await list("many");
+    const seconds = (performance.now() - started) / 1000;
+    assert.match(stdout, /snapshots\/1000 .*chain of 1000/);
+    assert.ok(seconds < 30, `${seconds} s`);
+  });
+});
