@@ -13,6 +13,9 @@ import { chooseSubset, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
 import { ReadCommand, type House } from "./base.ts";
 
+/** Of the snapshots that one finding breaks. */
+const NAMED_AT_MOST = 10;
+
 export class VerifyCommand extends ReadCommand {
   static override paths = [["verify"]];
   static override usage = Command.Usage({
@@ -156,9 +159,15 @@ async function readChosen(chosen: readonly Archive[], scene: Scene): Promise<Dam
 /** What is damaged, what that breaks, and what to do. */
 function tellAll(findings: readonly Damage[], { log }: House): void {
   for (const { code, severity, message, breaks, remedy } of findings) {
-    const lost = breaks.length === 0 ? "" : `; cannot be restored: ${breaks.join(", ")}`;
+    const lost = breaks.length === 0 ? "" : `; cannot be restored: ${enumerate(breaks)}`;
     log[severity === "error" ? "error" : "warn"]({ code }, `${message}${lost}; to do: ${remedy}`);
   }
+}
+
+/** A damaged full archive may take a thousand with it; `--json` names them all. */
+function enumerate(paths: readonly string[]): string {
+  const more = paths.length - NAMED_AT_MOST;
+  return `${paths.slice(0, NAMED_AT_MOST).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
 }
 
 interface Result {

@@ -69,16 +69,15 @@ export function checkOthers({ keys, uploads }: Others, archives: ReadonlySet<str
 /** The archives that cannot be restored without one: itself, and what builds on it. In creation order. */
 export function dependentsOf(archive: Archive, archives: readonly Archive[]): Archive[] {
   const index = indexArchives(archives);
-  const lost = new Set([archive.key]);
-  let found: number;
-  do {
-    found = lost.size;
-    for (const each of archives) {
-      const parent = parentIn(each, index);
-      if (parent != null && lost.has(parent.key)) lost.add(each.key);
-    }
-  } while (lost.size > found);
-  return sortByAge(archives.filter(({ key }) => lost.has(key)));
+  const children = new Map<Archive, Archive[]>();
+  for (const each of archives) {
+    const parent = parentIn(each, index);
+    if (parent != null) children.set(parent, [...(children.get(parent) ?? []), each]);
+  }
+  const lost = new Set([archive]);
+  // A set gives out what is added to it on the way, each once.
+  for (const each of lost) for (const child of children.get(each) ?? []) lost.add(child);
+  return sortByAge([...lost]);
 }
 
 /** An archive that cannot be restored as it is. */
