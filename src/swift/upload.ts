@@ -10,6 +10,7 @@ import { alreadyArchived, attend, expectedEtag, fail, newAttempt, refuseExisting
 import { describeError, isRefusal } from "./errors.ts";
 import { checkKey, checkMetadata } from "./names.ts";
 import { deleteObject, headObject } from "./objects.ts";
+import { withPatience } from "./patience.ts";
 import { abortUpload, chooseResumable } from "./resume.ts";
 import type { Store } from "./store.ts";
 
@@ -134,8 +135,7 @@ async function abandon({ store, key, uploadId, signal }: Attempt): Promise<void>
   if (signal.aborted) onAbort();
   signal.addEventListener("abort", onAbort, { once: true });
   try {
-    const patience = AbortSignal.any([hurry.signal, AbortSignal.timeout(CLEAN_UP_MS)]);
-    await abortUpload(store, { key, uploadId }, patience);
+    await withPatience(CLEAN_UP_MS, hurry.signal, (patience) => abortUpload(store, { key, uploadId }, patience));
   } catch (error) {
     store.log?.warn({ key, uploadId, error: describeError(error) }, "an unfinished upload could not be aborted; its parts stay");
   } finally {
