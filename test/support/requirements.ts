@@ -21,6 +21,15 @@ export function noSwift(): string | false {
   return findProgram("setpriv") === null ? "needs the program setpriv" : false;
 }
 
+/** Why no Keystone can be started here, with a Swift that asks it; false when it can. */
+export function noKeystone(): string | false {
+  const swift = noSwift();
+  if (swift !== false) return swift;
+  if (!existsSync("/usr/lib/python3/dist-packages/keystonemiddleware")) return "needs the package python3-keystonemiddleware";
+  const missing = ["keystone-manage", "keystone-wsgi-public", "uwsgi_python3"].find((program) => findProgram(program) === null);
+  return missing === undefined ? false : `needs the program ${missing} (packages keystone and uwsgi-plugin-python3)`;
+}
+
 /** Why the whole way from btrfs to Swift and back cannot be gone here; false when it can. */
 export function noBtrfsOrSwift(): string | false {
   return noBtrfs() || noSwift();

@@ -32,6 +32,18 @@ export interface SwiftConfiguration {
   readonly proxy: Readonly<Record<string, string | number>>;
   /** The account the servers run under; Swift insists on changing to it. */
   readonly user: string;
+  /** Whom the proxy asks who somebody is; null: tempauth. */
+  readonly keystone: KeystoneFilters | null;
+  /** Left out of the proxy's pipeline. */
+  readonly without: readonly string[];
+}
+
+/** What the proxy needs to know of a Keystone. */
+export interface KeystoneFilters {
+  readonly authUrl: string;
+  /** Of the service user, in project `service`. */
+  readonly username: string;
+  readonly password: string;
 }
 
 /** Who may do what: the access key of S3 is `<account>:<user>`. */
@@ -160,8 +172,7 @@ log_name = swift-proxy
 ${settings.map(([name, value]) => setting(name, value)).join("\n")}
 
 [pipeline:main]
-pipeline = catch_errors gatekeeper healthcheck proxy-logging cache listing_formats bulk tempurl ratelimit s3api \
-tempauth staticweb copy container-quotas account-quotas slo dlo versioned_writes symlink proxy-logging proxy-server
+pipeline = ${pipeline(configuration)}
 
 [app:proxy-server]
 use = egg:swift#proxy
@@ -169,12 +180,7 @@ account_autocreate = true
 allow_account_management = true
 error_suppression_interval = 0.5
 
-[filter:tempauth]
-use = egg:swift#tempauth
-user_test_tester = ${accounts.tester.secretKey} .admin
-user_test_reader = ${accounts.reader.secretKey}
-user_test2_tester2 = ${accounts.stranger.secretKey} .admin
-user_admin_admin = ${accounts.admin.secretKey} .admin .reseller_admin
+${configuration.keystone === null ? TEMPAUTH : keystoneFilters(configuration.keystone)}
 
 [filter:s3api]
 use = egg:swift#s3api
@@ -195,6 +201,59 @@ use = egg:swift#versioned_writes
 allow_versioned_writes = true
 allow_object_versioning = true
 ${PLAIN_FILTERS.map(plainFilter).join("")}`;
+}
+
+/** With Keystone authtoken stands before s3api: that has its tokens checked, and leaves other requests alone. */
+function pipeline({ keystone, without }: SwiftConfiguration): string {
+  const auth = keystone === null ? "s3api tempauth" : "authtoken s3api s3token keystoneauth";
+  return `\
+catch_errors gatekeeper healthcheck proxy-logging cache listing_formats bulk tempurl ratelimit ${auth} staticweb copy \
+container-quotas account-quotas slo dlo versioned_writes symlink proxy-logging proxy-server`
+    .split(" ")
+    .filter((filter) => !without.includes(filter))
+    .join(" ");
+}
+
+const TEMPAUTH = `\
+[filter:tempauth]
+use = egg:swift#tempauth
+user_test_tester = ${accounts.tester.secretKey} .admin
+user_test_reader = ${accounts.reader.secretKey}
+user_test2_tester2 = ${accounts.stranger.secretKey} .admin
+user_admin_admin = ${accounts.admin.secretKey} .admin .reseller_admin`;
+
+/** Keystone tells secrets to those only who say who they are (OSSA-2025-002), hence credentials for s3token too. */
+function keystoneFilters({ authUrl, username, password }: KeystoneFilters): string {
+  const service = `\
+auth_url = ${authUrl}
+auth_type = password
+project_domain_id = default
+user_domain_id = default
+project_name = service
+username = ${username}
+password = ${password}`;
+  return `\
+[filter:authtoken]
+paste.filter_factory = keystonemiddleware.auth_token:filter_factory
+www_authenticate_uri = ${authUrl}
+${service}
+delay_auth_decision = true
+include_service_catalog = false
+cache = swift.cache
+service_token_roles_required = false
+
+[filter:s3token]
+use = egg:swift#s3token
+reseller_prefix = AUTH_
+auth_uri = ${authUrl}
+${service}
+secret_cache_duration = 60
+
+[filter:keystoneauth]
+use = egg:swift#keystoneauth
+reseller_prefix = AUTH
+operator_roles = admin, member
+reseller_admin_role = ResellerAdmin`;
 }
 
 /** Filters that need no setting. */

@@ -28,7 +28,11 @@ export async function openNative(endpoint: string, keys: Keys): Promise<NativeAp
   const storageUrl = answer.headers.get("x-storage-url");
   const token = answer.headers.get("x-auth-token");
   if (storageUrl === null || token === null) throw new Error(`no token for ${keys.accessKey}: ${answer.status}`);
+  return nativeApi(storageUrl, token);
+}
 
+/** The API of one account, with a token for it. */
+export function nativeApi(storageUrl: string, token: string): NativeApi {
   const request: NativeApi["request"] = async (method, path, init = {}) => {
     const headers = { ...init.headers, "x-auth-token": token };
     return fetch(storageUrl + path, { method, headers, body: init.body ?? null });

@@ -10,7 +10,7 @@ import { createServer } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { accounts, swiftFiles, type SwiftLimits, type SwiftPorts } from "./swift-config.ts";
+import { accounts, swiftFiles, type KeystoneFilters, type SwiftLimits, type SwiftPorts } from "./swift-config.ts";
 import { openNative, type NativeApi } from "./swift-native.ts";
 
 /** Debian's Python: the one Swift is installed for, whichever other comes first in PATH. */
@@ -23,6 +23,12 @@ export interface SwiftOptions {
   readonly limits?: SwiftLimits;
   /** Further settings of the proxy's [DEFAULT], such as `client_timeout`, `expose_info`. */
   readonly proxy?: Readonly<Record<string, string | number>>;
+  /** Its own region; by default us-east-1. */
+  readonly region?: string;
+  /** Who its users are; by default tempauth's accounts. `open` gives the native API to whoever made the Swift. */
+  readonly keystone?: KeystoneFilters & { open(endpoint: string): Promise<NativeApi> };
+  /** Filters left out of the proxy's pipeline, such as s3api. */
+  readonly without?: readonly string[];
   /** Where to make the directory; by default on tmpfs, where that keeps extended attributes. */
   readonly storageDir?: string;
 }
@@ -99,9 +105,9 @@ async function tryOpenSwift(options: SwiftOptions): Promise<Swift> {
       ...SERVERS.filter((server) => server !== "proxy").map((server) => startServer(servers, server)),
     ]);
     const endpoint = `http://127.0.0.1:${ports.proxy}`;
-    const native = await openNative(endpoint, accounts.tester);
+    const native = await (options.keystone?.open(endpoint) ?? openNative(endpoint, accounts.tester));
     const { putContainer: createContainer } = native;
-    return { ...describe(endpoint), ...control(servers), dir: directory, native, createContainer, close };
+    return { ...describe(endpoint, options.region ?? REGION), ...control(servers), dir: directory, native, createContainer, close };
   } catch (error) {
     const logs = await readLogs(directory, 15);
     await close();
@@ -111,10 +117,10 @@ async function tryOpenSwift(options: SwiftOptions): Promise<Swift> {
 
 type Description = Pick<Swift, "endpoint" | "region" | "reader" | "stranger" | "environment" | keyof Keys>;
 
-function describe(endpoint: string): Description {
+function describe(endpoint: string, region: string): Description {
   return {
     endpoint,
-    region: REGION,
+    region,
     ...accounts.tester,
     reader: accounts.reader,
     stranger: accounts.stranger,
@@ -122,7 +128,7 @@ function describe(endpoint: string): Description {
       AWS_ACCESS_KEY_ID: accounts.tester.accessKey,
       AWS_SECRET_ACCESS_KEY: accounts.tester.secretKey,
       AWS_ENDPOINT_URL_S3: endpoint,
-      AWS_REGION: REGION,
+      AWS_REGION: region,
     },
   };
 }
@@ -154,10 +160,12 @@ async function writeConfiguration(directory: string, ports: SwiftPorts, options:
   const files = swiftFiles({
     directory,
     ports,
-    region: REGION,
+    region: options.region ?? REGION,
     limits: options.limits ?? {},
     proxy: options.proxy ?? {},
     user: userInfo().username,
+    keystone: options.keystone ?? null,
+    without: options.without ?? [],
   });
   for (const name of ["etc", "srv/d1", "cache", "log"]) await mkdir(join(directory, name), { recursive: true });
   for (const [name, text] of Object.entries(files)) await writeFile(join(directory, "etc", name), text);
@@ -181,7 +189,12 @@ interface Servers {
 }
 
 /** The kernel ends each server when the test process dies, whatever it dies of. */
-function launch(command: readonly string[], directory: string, name: string): ChildProcess {
+export function launch(
+  command: readonly string[],
+  directory: string,
+  name: string,
+  env: Readonly<Record<string, string>> = {},
+): ChildProcess {
   const log = openSync(join(directory, "log", `${name}.log`), "a");
   try {
     return spawn("setpriv", ["--pdeathsig", "KILL", "--", ...command], {
@@ -189,7 +202,7 @@ function launch(command: readonly string[], directory: string, name: string): Ch
       detached: true,
       stdio: ["ignore", log, log],
       // All addresses here are numeric; loading eventlet's own resolver takes each server a sixth of its start.
-      env: { ...process.env, EVENTLET_NO_GREENDNS: "yes" },
+      env: { ...process.env, EVENTLET_NO_GREENDNS: "yes", ...env },
     });
   } finally {
     closeSync(log);
@@ -259,7 +272,7 @@ with tempfile.TemporaryFile(dir="/dev/shm") as file:
 `;
 
 /** tmpfs where it keeps extended attributes as large as Swift's (Linux 6.6 and newer), else the usual place. */
-async function roomForStorage(): Promise<string> {
+export async function roomForStorage(): Promise<string> {
   const child = spawn(SYSTEM_PYTHON, ["-c", PROBE], { stdio: "ignore" });
   await once(child, "exit");
   return child.exitCode === 0 ? "/dev/shm" : tmpdir();
@@ -269,7 +282,7 @@ async function roomForStorage(): Promise<string> {
  * A process that outlives ours: it waits for the end of its stdin, which also our death brings, and removes the
  * directory. So a killed test run leaves no storage behind in memory.
  */
-function openSweeper(directory: string): { sweep(): Promise<void> } {
+export function openSweeper(directory: string): { sweep(): Promise<void> } {
   const child = spawn("sh", ["-c", 'cat; rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }', "sh", directory], {
     detached: true,
     stdio: ["pipe", "ignore", "ignore"],
@@ -295,7 +308,7 @@ async function freePorts(): Promise<SwiftPorts> {
  * A port nobody listens on, from below the range that the kernel gives to outgoing connections (32768 and up): from
  * there, a client that keeps asking for a stopped server could be handed that server's own port.
  */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (;;) {
     const port = 10_000 + Math.floor(Math.random() * 22_000);
     const server = createServer();
