@@ -2,29 +2,45 @@
 // word that people type is parsed here, so that nothing behind this file meets unchecked text.
 
 import { BackupError } from "./errors.ts";
+import { namesKeystone, readKeystoneLogin, said, type Environment, type KeystoneLogin } from "./openstack.ts";
 import type { Subset } from "./plan/verify.ts";
-
-export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface StoreFlags {
   readonly containerName: string | undefined;
   readonly endpoint: string | undefined;
   readonly region: string | undefined;
+  /** Whether S3 keys may be made where a project has none. */
+  readonly createCredentials: boolean;
 }
+
+export interface S3Keys {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken?: string;
+}
+
+/** Where the S3 keys come from. */
+export type KeySource =
+  /** Said in so many words; `variables` names which. */
+  | { readonly kind: "keys"; readonly keys: S3Keys; readonly variables: string }
+  /** The AWS files; null = the profile that is in force there. */
+  | { readonly kind: "profile"; readonly profile: string | null }
+  /** Those that Keystone keeps for the project. */
+  | { readonly kind: "keystone" };
 
 /** Where the container is and who asks for it. */
 export interface StoreConfig {
   readonly containerName: string;
-  /** URL of the S3 API. */
-  readonly endpoint: string;
+  /** URL of the S3 API; null when the AWS files or Keystone's catalog are to tell. */
+  readonly endpoint: string | null;
   /** Null when nobody said one: the store tells. */
   readonly region: string | null;
-  /** Null when they are left to the AWS files and profiles. */
-  readonly credentials: {
-    readonly accessKeyId: string;
-    readonly secretAccessKey: string;
-    readonly sessionToken?: string;
-  } | null;
+  readonly source: KeySource;
+  /** Whom to ask for the keys, the endpoint or both; null when nothing is to be asked. */
+  readonly keystone: KeystoneLogin | null;
+  readonly createCredentials: boolean;
+  /** PEM files of authorities to trust beside the usual ones. */
+  readonly authorities: readonly string[];
 }
 
 /** @throws USAGE, CONFIG */
@@ -33,30 +49,67 @@ export function readStoreConfig(flags: StoreFlags, env: Environment): StoreConfi
   if (containerName === "") {
     throw new BackupError("USAGE", "no container is named", { hint: "say --container-name NAME" });
   }
-  const endpoint = flags.endpoint ?? said(env, "AWS_ENDPOINT_URL_S3") ?? said(env, "AWS_ENDPOINT_URL");
-  if (endpoint === undefined) throw missingEndpoint(env);
+  const source = chooseSource(env);
+  const endpoint = flags.endpoint ?? namedEndpoint(source, env);
+  const lacksEndpoint = source.kind === "keys" && endpoint === undefined;
+  const asksKeystone = source.kind === "keystone" || (lacksEndpoint && namesKeystone(env));
   return Object.freeze({
     containerName,
-    endpoint: parseEndpoint(endpoint),
+    endpoint: endpoint === undefined ? null : parseEndpoint(endpoint),
     region: flags.region ?? said(env, "AWS_REGION") ?? said(env, "AWS_DEFAULT_REGION") ?? null,
-    credentials: readCredentials(env),
+    source,
+    keystone: asksKeystone ? readKeystoneLogin(env) : null,
+    createCredentials: flags.createCredentials,
+    authorities: ["OS_CACERT", "AWS_CA_BUNDLE"].flatMap((name) => said(env, name) ?? []),
   });
 }
 
-/** An empty variable says nothing. */
-function said(env: Environment, name: string): string | undefined {
-  const value = env[name];
-  return value === "" ? undefined : value;
+/** True when the variables that the AWS tools read name keys or a profile. */
+export function namesAws(env: Environment): boolean {
+  const telling = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"];
+  return telling.some((name) => said(env, name) !== undefined);
 }
 
-function missingEndpoint(env: Environment): BackupError {
-  const openStack = said(env, "OS_AUTH_URL") !== undefined || said(env, "ST_AUTH") !== undefined;
-  return new BackupError("CONFIG", "nothing says where the store's S3 API is", {
-    hint: openStack
-      ? "OS_* and ST_* variables alone are not understood yet: make S3 keys with `openstack ec2 credentials create`, set " +
-        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and say --endpoint URL"
-      : "say --endpoint URL or set AWS_ENDPOINT_URL_S3",
+/** The first of them that is named at all, so that a half of one is told and not passed over. */
+function chooseSource(env: Environment): KeySource {
+  if (namesAws(env)) return readAwsKeys(env) ?? { kind: "profile", profile: said(env, "AWS_PROFILE") ?? null };
+  if (namesKeystone(env)) return { kind: "keystone" };
+  const namesTempAuth = ["ST_AUTH", "ST_USER", "ST_KEY"].some((name) => said(env, name) !== undefined);
+  return namesTempAuth ? readTempAuth(env) : { kind: "profile", profile: null };
+}
+
+function readAwsKeys(env: Environment): KeySource | null {
+  const accessKeyId = said(env, "AWS_ACCESS_KEY_ID");
+  const secretAccessKey = said(env, "AWS_SECRET_ACCESS_KEY");
+  if (accessKeyId === undefined && secretAccessKey === undefined) return null;
+  if (accessKeyId === undefined || secretAccessKey === undefined) {
+    throw new BackupError("CONFIG", "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", {
+      hint: "set both",
+    });
+  }
+  const sessionToken = said(env, "AWS_SESSION_TOKEN");
+  const keys = { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) };
+  return { kind: "keys", keys, variables: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" };
+}
+
+const TEMPAUTH_VARIABLES = "ST_USER and ST_KEY";
+
+/** s3api takes TempAuth's user and key for S3 keys as they are. */
+function readTempAuth(env: Environment): KeySource {
+  const [url, accessKeyId, secretAccessKey] = ["ST_AUTH", "ST_USER", "ST_KEY"].map((name) => said(env, name));
+  if (url !== undefined && accessKeyId !== undefined && secretAccessKey !== undefined) {
+    return { kind: "keys", keys: { accessKeyId, secretAccessKey }, variables: TEMPAUTH_VARIABLES };
+  }
+  throw new BackupError("CONFIG", "only some of ST_AUTH, ST_USER and ST_KEY are set", {
+    hint: "set all three, or for Keystone ST_AUTH_VERSION=3 and OS_*",
   });
+}
+
+function namedEndpoint(source: KeySource, env: Environment): string | undefined {
+  const isTempAuth = source.kind === "keys" && source.variables === TEMPAUTH_VARIABLES;
+  // TempAuth, and Swift's own API where swiftclient is told its URL, are served by the proxy that answers S3 too.
+  const ofProxy = said(env, "OS_STORAGE_URL") ?? (isTempAuth ? said(env, "ST_AUTH") : undefined);
+  return said(env, "AWS_ENDPOINT_URL_S3") ?? said(env, "AWS_ENDPOINT_URL") ?? ofProxy;
 }
 
 function parseEndpoint(text: string): string {
@@ -68,17 +121,27 @@ function parseEndpoint(text: string): string {
   });
 }
 
-function readCredentials(env: Environment): StoreConfig["credentials"] {
-  const accessKeyId = said(env, "AWS_ACCESS_KEY_ID");
-  const secretAccessKey = said(env, "AWS_SECRET_ACCESS_KEY");
-  if (accessKeyId === undefined && secretAccessKey === undefined) return null;
-  if (accessKeyId === undefined || secretAccessKey === undefined) {
-    throw new BackupError("CONFIG", "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", {
-      hint: "set both",
-    });
+/** Its value may stand in quotes; elsewhere what follows ` #` is a comment. */
+const VALUE = /'(?<single>[^']*)'|"(?<double>(?:[^"\\]|\\.)*)"|(?<bare>[^'"\s]\S*(?:\s+[^#\s]\S*)*)/;
+const ASSIGNMENT = new RegExp(`^\\s*(?:export\\s+)?(?<name>[A-Za-z_]\\w*)\\s*=\\s*(?:${VALUE.source})?\\s*(?:#.*)?$`);
+
+/**
+ * The variables of an env file: `NAME=VALUE` lines, as shells, systemd and Docker have them, without what only a shell
+ * can do. @throws CONFIG with the number of the line, never with what stands there
+ */
+export function parseEnvFile(text: string, file: string): Environment {
+  const env: Record<string, string> = {};
+  for (const [index, line] of text.split(/\r?\n/).entries()) {
+    if (/^\s*(#|$)/.test(line)) continue;
+    const { name, single, double, bare } = ASSIGNMENT.exec(line)?.groups ?? {};
+    if (name === undefined) {
+      throw new BackupError("CONFIG", `line ${index + 1} of ${file} is not of the form NAME=VALUE`, {
+        hint: "a script for the shell is not read as one: source it instead",
+      });
+    }
+    env[name] = single ?? double?.replace(/\\(.)/g, "$1") ?? bare ?? "";
   }
-  const sessionToken = said(env, "AWS_SESSION_TOKEN");
-  return { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) };
+  return env;
 }
 
 const sizeUnits: Readonly<Record<string, number>> = { "": 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };

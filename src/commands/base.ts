@@ -4,11 +4,13 @@
 import { randomUUID } from "node:crypto";
 import { resolve } from "node:path";
 import { Command, Option, type BaseContext } from "clipanion";
-import { parseBoolean, parseChoice, readStoreConfig } from "../config.ts";
+import { parseBoolean, parseChoice, readStoreConfig, type StoreFlags } from "../config.ts";
+import { readEnvironment, type EnvironmentFlags } from "../environment.ts";
 import { toBackupError, type BackupError } from "../errors.ts";
 import type { Container, RestoreTarget, Scratch, SnapshotSource } from "../operations/edges.ts";
 import type { Finding, SendProto } from "../plan/model.ts";
 import type { SourceName } from "../plan/select.ts";
+import type { Access } from "../swift/credentials.ts";
 import type { Logger } from "../terminal/log.ts";
 import { openOutput, type Output } from "../terminal/output.ts";
 import { openProgress, type Progress } from "../terminal/progress.ts";
@@ -24,6 +26,9 @@ export interface Context extends BaseContext {
   /** Name and version of this program. */
   readonly tool: string;
 }
+
+/** What was typed about the store and about who asks for it. */
+type TypedStoreFlags = StoreFlags & EnvironmentFlags;
 
 /** What a command works with. Whatever is opened through it is closed when the command ends. */
 export interface House {
@@ -55,6 +60,8 @@ export abstract class BaseCommand extends Command<Context> {
     description: "Log to the local syslog instead of stderr (`--syslog=false`: do not).",
   });
 
+  private access: Promise<Access> | null = null;
+
   protected abstract run(house: House): Promise<number>;
 
   override async execute(): Promise<number> {
@@ -83,8 +90,9 @@ export abstract class BaseCommand extends Command<Context> {
   }
 
   /** Where the container is; commands that have none keep this. */
-  protected storeFlags(): Parameters<typeof readStoreConfig>[0] {
-    return { containerName: undefined, endpoint: undefined, region: undefined };
+  protected storeFlags(): TypedStoreFlags {
+    const flags = { containerName: undefined, endpoint: undefined, region: undefined, createCredentials: false };
+    return { ...flags, envFile: undefined, osCloud: undefined };
   }
 
   /** Logs a failure and returns its exit code. */
@@ -113,12 +121,20 @@ export abstract class BaseCommand extends Command<Context> {
     log: Logger,
     closers: (() => unknown)[],
   ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer"> {
-    const { signal, env, tool } = this.context;
+    const { signal, tool } = this.context;
     const keep = <Edge extends { close(): unknown }>(edge: Edge): Edge => {
       closers.push(() => edge.close());
       return edge;
     };
+    const findAccess = (): Promise<Access> => this.findAccess(log);
+    const openContainer = async (tuning?: Tuning): Promise<Container> => {
+      const { containerName = "" } = this.storeFlags();
+      const access = await findAccess();
+      const { openContainer } = await import("../swift/container.ts");
+      return keep(await openContainer({ ...access, ...tuning, containerName, userAgent: tool }, log, signal));
+    };
     return {
+      openContainer,
       openSource: async (path, sendProto) => {
         const { openSource } = await import("../btrfs/source.ts");
         return keep(await openSource(path, { sendProto }, signal));
@@ -131,12 +147,22 @@ export abstract class BaseCommand extends Command<Context> {
         const { openScratch } = await import("../btrfs/scratch.ts");
         return keep(await openScratch(options, signal));
       },
-      openContainer: async (tuning) => {
-        const config = readStoreConfig(this.storeFlags(), env);
-        const { openContainer } = await import("../swift/container.ts");
-        return keep(await openContainer({ ...config, ...tuning, userAgent: tool }, log, signal));
-      },
     };
+  }
+
+  /** Asked once: what was found holds for the run. */
+  private findAccess(log: Logger): Promise<Access> {
+    return (this.access ??= this.askForAccess(log));
+  }
+
+  private async askForAccess(log: Logger): Promise<Access> {
+    const { env, signal } = this.context;
+    const flags = this.storeFlags();
+    const config = readStoreConfig(flags, await readEnvironment(env, flags));
+    const { openAccess } = await import("../swift/credentials.ts");
+    const access = await openAccess(config, log, signal);
+    log.debug({ source: access.source, endpoint: access.endpoint }, "credentials");
+    return access;
   }
 }
 
@@ -144,12 +170,18 @@ export abstract class BaseCommand extends Command<Context> {
 export abstract class StoreCommand extends BaseCommand {
   containerName = Option.String("--container-name", { description: "The container; it must exist." });
   endpoint = Option.String("--endpoint", {
-    description: "URL of the store's S3 API (else AWS_ENDPOINT_URL_S3).",
+    description: "URL of the store's S3 API (else AWS_ENDPOINT_URL_S3, else Keystone's catalog).",
   });
   region = Option.String("--region", { description: "Region of the store (else AWS_REGION, else the store tells)." });
+  envFile = Option.String("--env-file", { description: "Read AWS_*, OS_* and ST_* from this file, not the environment." });
+  osCloud = Option.String("--os-cloud", { description: "The cloud of clouds.yaml to use (else OS_CLOUD)." });
+  createCredentials = Option.Boolean("--create-credentials", true, {
+    description: "Make S3 keys with Keystone where the project has none (default).",
+  });
 
-  protected override storeFlags(): Parameters<typeof readStoreConfig>[0] {
-    return { containerName: this.containerName, endpoint: this.endpoint, region: this.region };
+  protected override storeFlags(): TypedStoreFlags {
+    const { containerName, endpoint, region, createCredentials, envFile, osCloud } = this;
+    return { containerName, endpoint, region, createCredentials, envFile, osCloud };
   }
 }
 

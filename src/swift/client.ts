@@ -27,6 +27,10 @@ export interface ClientOptions {
   readonly region: string;
   /** Null: the SDK's own chain. */
   readonly credentials: Credentials | null;
+  /** In the AWS files, for the SDK's chain; null or absent: the one in force there. */
+  readonly profile?: string | null;
+  /** Certificates to trust, all of them; null or absent: those that Node trusts by itself. */
+  readonly authorities?: readonly string[] | null;
   /** How long after its first failure a request may still be tried again. */
   readonly retryForMs: number;
   /** A connection on which no byte has moved for so long is given up; the request is tried again. */
@@ -106,12 +110,12 @@ function withPace(request: HandledRequest, pace: Pace): HandledRequest {
 
 type Handler = Pick<NodeHttpHandler, "metadata" | "handle" | "updateHttpClientConfig" | "httpHandlerConfigs">;
 
-function openHandler({ stallMs, log }: ClientOptions): NodeHttpHandler {
+function openHandler({ stallMs, log, authorities }: ClientOptions): NodeHttpHandler {
   // How many requests run at once is decided above; a limit on sockets too could only make them wait for each other.
   const agent = { keepAlive: true, maxSockets: Infinity };
   return new NodeHttpHandler({
     httpAgent: new HttpAgent(agent),
-    httpsAgent: new HttpsAgent(agent),
+    httpsAgent: new HttpsAgent(authorities == null ? agent : { ...agent, ca: [...authorities] }),
     connectionTimeout: CONNECT_TIMEOUT_MS,
     // Not requestTimeout: a part on a slow line may take an hour, as long as its bytes move.
     socketTimeout: stallMs,
@@ -125,6 +129,7 @@ function clientSettings(options: ClientOptions): S3ClientConfig {
     endpoint: options.endpoint.href,
     region: options.region,
     ...(options.credentials === null ? {} : { credentials: keyPair(options.credentials) }),
+    ...(options.profile == null ? {} : { profile: options.profile }),
     customUserAgent: options.userAgent,
     // Swift answers under its own name only: <bucket>.<host> does not resolve.
     forcePathStyle: true,

@@ -6,6 +6,7 @@ import { BackupError } from "../errors.ts";
 import { openClients, type ClientOptions } from "./client.ts";
 import { expectedRegion, translate } from "./errors.ts";
 import { checkContainerName } from "./names.ts";
+import { withPatience } from "./patience.ts";
 
 /** Where to begin when nobody said a region: the one that an s3api has unless it is configured otherwise. */
 const DEFAULT_REGION = "us-east-1";
@@ -17,6 +18,10 @@ export interface ContactOptions extends Omit<ClientOptions, "region" | "endpoint
   readonly containerName: string;
   readonly endpoint: string;
   readonly region: string | null;
+  /** To begin with, when nobody said one. */
+  readonly likelyRegion?: string | null;
+  /** What to do when the store refuses the keys. */
+  readonly refusalHint?: string | undefined;
 }
 
 /** What was learnt. */
@@ -32,13 +37,16 @@ export interface Contact {
 export async function makeContact(options: ContactOptions, signal: AbortSignal): Promise<Contact> {
   checkContainerName(options.containerName);
   const endpoint = parseEndpoint(options.endpoint);
-  const contact = { endpoint, region: options.region ?? DEFAULT_REGION };
+  const contact = { endpoint, region: options.region ?? options.likelyRegion ?? DEFAULT_REGION };
   try {
     await probe(options, contact, signal);
     return contact;
   } catch (error) {
     const region = options.region === null ? expectedRegion(error) : null;
-    if (region === null) throw translate(error, { endpoint, container: options.containerName, signal });
+    if (region === null) {
+      const { containerName: container, refusalHint } = options;
+      throw translate(error, { endpoint, container, refusalHint, signal });
+    }
     return makeContact({ ...options, region }, signal);
   }
 }
@@ -47,10 +55,8 @@ async function probe(options: ContactOptions, contact: Contact, signal: AbortSig
   const clients = openClients({ ...options, ...contact, retryForMs: Math.min(RETRY_FOR_MS, options.retryForMs) });
   try {
     // Not a HEAD: its answer has no body, so a missing container, a wrong region and wrong keys look alike.
-    const page = await clients.client.send(
-      new ListObjectsV2Command({ Bucket: options.containerName, MaxKeys: 1, EncodingType: "url" }),
-      { abortSignal: AbortSignal.any([signal, AbortSignal.timeout(CONTACT_MS)]) },
-    );
+    const question = new ListObjectsV2Command({ Bucket: options.containerName, MaxKeys: 1, EncodingType: "url" });
+    const page = await withPatience(CONTACT_MS, signal, (abortSignal) => clients.client.send(question, { abortSignal }));
     if (page.Name !== options.containerName) throw notS3(contact.endpoint);
   } finally {
     clients.close();

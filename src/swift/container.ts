@@ -19,8 +19,16 @@ export interface ContainerOptions {
   readonly endpoint: string;
   /** Null: whatever the store says it is. */
   readonly region: string | null;
+  /** To begin with, when nobody said a region. */
+  readonly likelyRegion?: string | null;
   /** Null: the SDK looks for them in its files and profiles. */
   readonly credentials: Credentials | null;
+  /** In those files; null or absent: the one in force there. */
+  readonly profile?: string | null;
+  /** Certificates to trust; null or absent: those that Node trusts by itself. */
+  readonly authorities?: readonly string[] | null;
+  /** What to do when the store refuses the keys. */
+  readonly refusalHint?: string | undefined;
   /** `name/version` */
   readonly userAgent: string;
   /** How long a request that fails is tried again; by default 15 minutes. */
@@ -45,14 +53,14 @@ export async function openContainer(
 ): Promise<Container> {
   // Each request under way listens to it; Node takes more than ten for a leak, and says so on stderr.
   setMaxListeners(0, signal);
-  const { containerName: container, retryForMs = RETRY_FOR_MS, stallMs = STALL_MS } = options;
+  const { containerName: container, retryForMs = RETRY_FOR_MS, stallMs = STALL_MS, refusalHint } = options;
   const { uploadBytesPerSecond = null } = options;
   const settings = { ...options, retryForMs, stallMs, uploadBytesPerSecond, log };
   const { endpoint, region } = await makeContact(settings, signal);
-  const limits = await readLimits(endpoint, signal);
+  const limits = await readLimits(endpoint, options.authorities ?? null, signal);
   const { client, bind, close } = openClients({ ...settings, endpoint, region });
   const translateHere: Store["translate"] = (error, requestSignal, key) =>
-    translate(error, { endpoint, container, key, signal: requestSignal });
+    translate(error, { endpoint, container, key, refusalHint, signal: requestSignal });
   const store: Store = { client, bind, container, limits, retryForMs, log, translate: translateHere };
   return {
     name: container,

@@ -9,6 +9,8 @@ export interface Request {
   readonly container: string;
   /** Absent when the container itself was asked for. */
   readonly key?: string | undefined;
+  /** What to do when the keys are refused; depends on where they come from. */
+  readonly refusalHint?: string | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -28,7 +30,7 @@ interface Trouble {
   readonly attempts: number;
 }
 
-interface Verdict {
+export interface Verdict {
   readonly code: FailureCode;
   readonly message: string;
   readonly hint?: string;
@@ -117,41 +119,46 @@ const verdicts: Readonly<Record<string, (trouble: Trouble, request: Request) => 
   CredentialsProviderError: () => ({
     code: "CONFIG",
     message: "there are no credentials for the store",
-    hint: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    hint: "set OS_* for a login at Keystone, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
   }),
 };
 
-function refusedCredentials(_: Trouble, { endpoint }: Request): Verdict {
+function refusedCredentials(_: Trouble, { endpoint, refusalHint }: Request): Verdict {
   return {
     code: "ACCESS_DENIED",
     message: `${endpoint.host} refuses these credentials`,
-    hint: "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (`openstack ec2 credentials list` shows them)",
+    hint: refusalHint ?? "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
   };
 }
 
 function judge(trouble: Trouble, request: Request): Verdict {
-  return verdicts[trouble.name]?.(trouble, request) ?? judgeByNetwork(trouble, request) ?? judgeByStatus(trouble, request);
+  return verdicts[trouble.name]?.(trouble, request) ?? judgeByNetwork(trouble, request.endpoint) ?? judgeByStatus(trouble, request);
 }
 
-function judgeByNetwork({ code, message, name }: Trouble, { endpoint }: Request): Verdict | null {
+/** What is wrong with the way to a server; null when the error is of another kind. */
+export function networkVerdict(error: unknown, endpoint: URL): Verdict | null {
+  return judgeByNetwork(readTrouble(error), endpoint);
+}
+
+function judgeByNetwork({ code, message, name }: Trouble, endpoint: URL): Verdict | null {
   const where = hostAndPort(endpoint);
   if (code === "EPROTO" && /wrong version number|packet length/.test(message)) {
-    return { code: "CONFIG", message: `${where} does not speak TLS`, hint: "the endpoint may have to begin with http://" };
+    return { code: "CONFIG", message: `${where} does not speak TLS`, hint: "its URL may have to begin with http://" };
   }
   if (code !== null && tlsCodes.test(code)) {
     return {
       code: "CONFIG",
       message: `the certificate of ${where} cannot be trusted (${code})`,
-      hint: "if it is signed by an authority of your own, name that with NODE_EXTRA_CA_CERTS=FILE",
+      hint: "if it is signed by an authority of your own, name that with OS_CACERT=FILE",
     };
   }
-  if (code?.startsWith("HPE_")) return { code: "CONFIG", message: `${where} does not speak HTTP`, hint: "check the endpoint" };
+  if (code?.startsWith("HPE_")) return { code: "CONFIG", message: `${where} does not speak HTTP`, hint: "check the URL" };
   if (code === "ENOTFOUND") {
     return { code: "STORE_UNAVAILABLE", message: `the name ${endpoint.hostname} cannot be resolved (${where})` };
   }
   if (code === "ECONNREFUSED") return { code: "STORE_UNAVAILABLE", message: `nothing answers at ${where}` };
   // The SDK calls a reset connection a TimeoutError as well.
-  if (code !== null) return { code: "STORE_UNAVAILABLE", message: `the connection to ${where} failed (${code})` };
+  if (code !== null && code !== "ABORT_ERR") return { code: "STORE_UNAVAILABLE", message: `the connection to ${where} failed (${code})` };
   const isLate = name === "TimeoutError" || name === "AbortError";
   return isLate ? { code: "STORE_UNAVAILABLE", message: `${where} did not answer in time` } : null;
 }

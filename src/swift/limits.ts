@@ -1,12 +1,12 @@
 // What the store can hold in one object, by what it says of itself.
 
 import type { Container } from "../operations/edges.ts";
+import { askHttp, parseJson } from "./http.ts";
 
 type StoreLimits = Container["limits"];
 
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
-const TIMEOUT_MS = 5_000;
 
 /** S3's own limits, which hold where a store does not tell its own. */
 export const s3Limits: StoreLimits = { partsPerUpload: 10_000, minPartBytes: 5 * MIB, maxPartBytes: 5 * GIB };
@@ -31,23 +31,16 @@ export function parseLimits(text: string): StoreLimits {
 }
 
 /** Asks the store. Never fails: without an answer, the limits of a Swift as it is installed hold. */
-export async function readLimits(endpoint: URL, signal: AbortSignal): Promise<StoreLimits> {
+export async function readLimits(
+  endpoint: URL,
+  authorities: readonly string[] | null,
+  signal: AbortSignal,
+): Promise<StoreLimits> {
   try {
-    const response = await fetch(new URL("/info", endpoint), {
-      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
-    });
-    if (response.status >= 500) return stockSwiftLimits;
-    return parseLimits(await response.text());
+    const { status, text } = await askHttp(new URL("/info", endpoint), { authorities }, signal);
+    return status >= 500 ? stockSwiftLimits : parseLimits(text);
   } catch {
     return stockSwiftLimits;
-  }
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
   }
 }
 

@@ -4,7 +4,7 @@ import { parseBoolean, parseChoice, parseCount, parseDuration, parseSize, readSt
 import { joinLegacyFlags } from "../../src/commands/legacy.ts";
 import { BackupError } from "../../src/errors.ts";
 
-const none = { containerName: undefined, endpoint: undefined, region: undefined };
+const none = { containerName: undefined, endpoint: undefined, region: undefined, createCredentials: true };
 const keys = { AWS_ACCESS_KEY_ID: "id", AWS_SECRET_ACCESS_KEY: "secret" };
 
 function failsWith(code: string, message?: RegExp): (error: unknown) => boolean {
@@ -25,20 +25,25 @@ describe("the store", () => {
       containerName: "backup",
       endpoint: "https://flag:2",
       region: "here",
-      credentials: { accessKeyId: "id", secretAccessKey: "secret" },
+      source: {
+        kind: "keys",
+        keys: { accessKeyId: "id", secretAccessKey: "secret" },
+        variables: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+      },
+      keystone: null,
+      createCredentials: true,
+      authorities: [],
     });
     assert.equal(readStoreConfig({ ...named, region: "there" }, env).region, "there");
     assert.equal(readStoreConfig(named, env).endpoint, "http://env:1");
   });
 
   test("without keys they are left to the AWS files", () => {
-    assert.equal(readStoreConfig(named, { AWS_ENDPOINT_URL: "http://h" }).credentials, null);
+    assert.deepEqual(readStoreConfig(named, { AWS_ENDPOINT_URL: "http://h" }).source, { kind: "profile", profile: null });
   });
 
   test("what is missing is said with what to do", () => {
     assert.throws(() => readStoreConfig(none, {}), failsWith("USAGE", /--container-name/));
-    assert.throws(() => readStoreConfig(named, {}), failsWith("CONFIG", /--endpoint/));
-    assert.throws(() => readStoreConfig(named, { OS_AUTH_URL: "http://k" }), failsWith("CONFIG", /ec2 credentials/));
     const half = { AWS_ENDPOINT_URL_S3: "http://h", AWS_ACCESS_KEY_ID: "id" };
     assert.throws(() => readStoreConfig(named, half), failsWith("CONFIG", /only one/));
   });

@@ -36,15 +36,21 @@ const walls: Readonly<Record<string, Wall>> = {
   "stream/process": { may: ["node:child_process", "node:process"] },
   "swift/": {
     may: ["swift/", "errors", "@aws-sdk/", "@smithy/", "node:"],
-    types: ["operations/edges", "terminal/log"],
+    types: ["operations/edges", "terminal/log", "config", "openstack"],
   },
+  // Node tells by the environment only which authorities it trusts beside its own.
+  "swift/http": { may: ["node:process"] },
   // The SDK's warning about old Node versions is silenced by the environment only.
   "swift/client": { may: ["node:process"] },
   "terminal/": { may: ["terminal/", "plan/model", "errors", "node:"] },
   "terminal/log": { may: ["pino"] },
   "commands/": { may: ["commands/", "operations/", "plan/", "terminal/", "config", "errors", "clipanion", "node:"] },
-  "commands/base": { may: ["btrfs/", "swift/", "stream/syslog", "lock"] },
-  config: { may: ["errors"], types: ["plan/"] },
+  "commands/base": { may: ["btrfs/", "swift/", "stream/syslog", "lock", "environment"] },
+  // Words into values; what lies in files is read by environment and clouds, and is words again.
+  config: { may: ["errors", "openstack"], types: ["plan/"] },
+  openstack: { may: ["errors"] },
+  environment: { may: ["config", "openstack", "clouds", "errors", "node:"] },
+  clouds: { may: ["openstack", "errors", "node:", "yaml"] },
   errors: { may: [] },
   lock: { may: ["errors", "node:"] },
   main: { may: ["commands/", "config", "errors", "terminal/log", "clipanion", "node:"] },

@@ -1,0 +1,91 @@
+// What the environment says once everything it refers to has been read: an env file, secrets kept in files, a cloud of
+// clouds.yaml. What comes out is a plain environment again, which config.ts can read without touching the world.
+
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { readCloud } from "./clouds.ts";
+import { namesAws, parseEnvFile } from "./config.ts";
+import { BackupError } from "./errors.ts";
+import { said, type Environment } from "./openstack.ts";
+
+export interface EnvironmentFlags {
+  readonly envFile: string | undefined;
+  readonly osCloud: string | undefined;
+}
+
+/** What may be kept in a file: named by the variable with `_FILE`, or by its own name in $CREDENTIALS_DIRECTORY. */
+const secrets = [
+  "AWS_ACCESS_KEY_ID",
+  "AWS_SECRET_ACCESS_KEY",
+  "AWS_SESSION_TOKEN",
+  "OS_PASSWORD",
+  "OS_TOKEN",
+  "OS_APPLICATION_CREDENTIAL_ID",
+  "OS_APPLICATION_CREDENTIAL_SECRET",
+  "ST_KEY",
+];
+
+/** What goes with any cloud: choices and secrets, but nothing that would tell who or which project. */
+const besideCloud = [
+  "OS_REGION_NAME",
+  "OS_INTERFACE",
+  "OS_CACERT",
+  "OS_PASSWORD",
+  "OS_TOKEN",
+  "OS_APPLICATION_CREDENTIAL_SECRET",
+];
+
+/** What is chosen anew for a run, where a cloud may have said something else. */
+const overCloud = ["OS_REGION_NAME", "OS_INTERFACE", "OS_CACERT"];
+
+/**
+ * What a flag names stands alone: beside an env file or a cloud named by a flag, the credentials that happen to be in
+ * the environment are not looked at.
+ * @throws CONFIG for what cannot be read
+ */
+export async function readEnvironment(env: Environment, { envFile, osCloud }: EnvironmentFlags): Promise<Environment> {
+  const chosen =
+    envFile === undefined
+      ? env
+      : { ...without(env, /^(AWS|OS|ST)_/), ...parseEnvFile(await readText(envFile, "the env file"), envFile) };
+  const complete = { ...chosen, ...(await readSecrets(chosen)) };
+  if (osCloud !== undefined) return withCloud(without(complete, /^(AWS|ST)_/), osCloud);
+  const cloud = said(complete, "OS_CLOUD");
+  return cloud === undefined || namesAws(complete) ? complete : withCloud(complete, cloud);
+}
+
+function without(env: Environment, names: RegExp): Environment {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !names.test(name)));
+}
+
+async function readSecrets(env: Environment): Promise<Environment> {
+  const read: Record<string, string> = {};
+  const directory = said(env, "CREDENTIALS_DIRECTORY");
+  for (const name of secrets) {
+    const file = said(env, `${name}_FILE`);
+    if (said(env, name) !== undefined) continue;
+    if (file !== undefined) read[name] = (await readText(file, `${name}_FILE`)).trimEnd();
+    else if (directory !== undefined) {
+      const text = await readFile(join(directory, name), "utf8").catch(() => null);
+      if (text !== null) read[name] = text.trimEnd();
+    }
+  }
+  return read;
+}
+
+async function withCloud(env: Environment, name: string): Promise<Environment> {
+  const cloud = await readCloud(name, env);
+  const pick = (names: readonly string[]): Environment =>
+    Object.fromEntries(names.flatMap((variable) => (said(env, variable) === undefined ? [] : [[variable, env[variable]]])));
+  return { ...without(env, /^(OS|ST)_/), ...pick(besideCloud), ...cloud, ...pick(overCloud) };
+}
+
+/** @throws CONFIG */
+export async function readText(file: string, what: string): Promise<string> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
+    throw new BackupError("CONFIG", `${what} cannot be read: ${file} (${code})`, { cause });
+  }
+}

@@ -1,0 +1,111 @@
+// From what the configuration says to S3 keys and an endpoint. Keys are kept in memory only.
+
+import { loadSharedConfigFiles } from "@smithy/core/config";
+import type { StoreConfig } from "../config.ts";
+import { BackupError } from "../errors.ts";
+import type { Credentials } from "./client.ts";
+import { readAuthorities } from "./http.ts";
+import { createKeys, findAccount, findKeys, findS3, logIn, subject, type Session } from "./keystone.ts";
+
+/** All that a request to the store takes, and whom to blame when it is refused. */
+export interface Access {
+  readonly endpoint: string;
+  /** As somebody said it; the store must agree. Null when nobody did. */
+  readonly region: string | null;
+  /** Likely to be the store's: to begin with, until it says what its region is. */
+  readonly likelyRegion: string | null;
+  /** Null: the SDK's own chain of files, for the profile. */
+  readonly credentials: Credentials | null;
+  readonly profile: string | null;
+  readonly authorities: readonly string[] | null;
+  /** Where the keys come from, for people. */
+  readonly source: string;
+  /** What to do when the store refuses the keys. */
+  readonly refusalHint: string;
+  /** Swift's own API, as far as a login gave it: the account's URL and a token. */
+  readonly native: { readonly accountUrl: string; readonly token: string } | null;
+}
+
+/** As much of a logger as is used here. */
+interface InfoLog {
+  info(fields: object, message: string): void;
+}
+
+/** @throws CONFIG, ACCESS_DENIED, STORE_UNAVAILABLE, ABORTED */
+export async function openAccess(config: StoreConfig, log: InfoLog, signal: AbortSignal): Promise<Access> {
+  const authorities = await readAuthorities(config.authorities);
+  const session = config.keystone === null ? null : await logIn(config.keystone, authorities, signal);
+  const files = config.source.kind === "profile" ? await readAwsFiles(config.source.profile) : null;
+  const catalog = session === null || config.endpoint !== null ? null : findS3(session);
+  const endpoint = config.endpoint ?? catalog?.endpoint ?? files?.endpoint;
+  if (endpoint === undefined) {
+    throw new BackupError("CONFIG", "nothing says where the store's S3 API is", {
+      hint: "say --endpoint URL, set AWS_ENDPOINT_URL_S3, or set OS_* for a login at Keystone",
+    });
+  }
+  return {
+    endpoint,
+    region: config.region,
+    likelyRegion: config.keystone?.region ?? catalog?.region ?? files?.region ?? null,
+    profile: config.source.kind === "profile" ? config.source.profile : null,
+    authorities,
+    native: session === null ? null : nativeApi(session),
+    ...(await chooseKeys(config, session, log, signal)),
+  };
+}
+
+async function chooseKeys(
+  { source, createCredentials }: StoreConfig,
+  session: Session | null,
+  log: InfoLog,
+  signal: AbortSignal,
+): Promise<Pick<Access, "credentials" | "source" | "refusalHint">> {
+  if (source.kind === "keys") {
+    const { keys, variables } = source;
+    return { credentials: keys, source: variables, refusalHint: `check ${variables}` };
+  }
+  if (source.kind === "profile" || session === null) {
+    const profile = source.kind === "profile" && source.profile !== null ? `the AWS profile '${source.profile}'` : "the AWS files";
+    return { credentials: null, source: profile, refusalHint: `check ${profile}` };
+  }
+  const credentials = (await findKeys(session, signal)) ?? (await makeKeys(session, createCredentials, log, signal));
+  const { project, login } = session;
+  return {
+    credentials,
+    source: `Keystone at ${new URL(login.authUrl).host}: the S3 keys of ${subject(login)} for project '${project.name}'`,
+    refusalHint: "they are those that Keystone keeps for the project; is the endpoint of the same cloud?",
+  };
+}
+
+async function makeKeys(
+  session: Session,
+  mayCreate: boolean,
+  log: InfoLog,
+  signal: AbortSignal,
+): Promise<Credentials> {
+  const { project, login } = session;
+  if (!mayCreate) {
+    throw new BackupError("CONFIG", `${subject(login)} has no S3 keys for project '${project.name}', and none may be made`, {
+      hint: "make them with `openstack ec2 credentials create`, or leave --no-create-credentials out",
+    });
+  }
+  const keys = await createKeys(session, signal);
+  log.info({ accessKeyId: keys.accessKeyId }, `made S3 keys for project '${project.name}' with Keystone, for this and later runs`);
+  return keys;
+}
+
+function nativeApi(session: Session): Access["native"] {
+  const accountUrl = findAccount(session, session.login.region);
+  return accountUrl === null ? null : { accountUrl, token: session.token };
+}
+
+/** What ~/.aws/config says of the store, beside keys. */
+async function readAwsFiles(
+  profile: string | null,
+): Promise<{ readonly endpoint: string | undefined; readonly region: string | undefined }> {
+  const { configFile, credentialsFile } = await loadSharedConfigFiles();
+  const name = profile ?? "default";
+  const settings = { ...credentialsFile[name], ...configFile[name] };
+  const services = settings["services"] === undefined ? undefined : configFile[`services.${settings["services"]}`];
+  return { endpoint: services?.["s3.endpoint_url"] ?? settings["endpoint_url"], region: settings["region"] };
+}

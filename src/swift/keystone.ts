@@ -1,0 +1,292 @@
+// Keystone, version 3: from a login to a token, a catalog, and the S3 keys that it keeps for a project (its "EC2
+// credentials"). A token lives as long as the few requests made with it; each run logs in anew, so none is ever renewed
+// and none is kept.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { abortedError, BackupError, toBackupError } from "../errors.ts";
+import type { InDomain, KeystoneLogin, Named } from "../openstack.ts";
+import type { Credentials } from "./client.ts";
+import { networkVerdict } from "./errors.ts";
+import { askHttp, parseJson, type HttpAnswer, type HttpOptions } from "./http.ts";
+import { backoffMs } from "./retry.ts";
+
+/** A Keystone that was never reached may be a typing mistake: no patience of many minutes for that. */
+const RETRY_FOR_MS = 3_000;
+
+export interface Session {
+  readonly login: KeystoneLogin;
+  readonly authorities: readonly string[] | null;
+  readonly token: string;
+  readonly user: { readonly id: string; readonly name: string };
+  readonly project: { readonly id: string; readonly name: string };
+  readonly catalog: readonly Endpoint[];
+}
+
+/** One entry of the catalog. */
+export interface Endpoint {
+  readonly service: string;
+  readonly interface: string;
+  readonly region: string;
+  readonly url: string;
+}
+
+/** @throws ACCESS_DENIED, CONFIG, STORE_UNAVAILABLE, ABORTED */
+export async function logIn(
+  login: KeystoneLogin,
+  authorities: readonly string[] | null,
+  signal: AbortSignal,
+): Promise<Session> {
+  const answer = await requestToken(login, authorities, signal);
+  if (answer.status === 401 || answer.status === 403) throw await explainRefusal(login, authorities, signal);
+  const session = readSession(login, authorities, answer);
+  if (session !== null) return session;
+  throw new BackupError("CONFIG", `${login.authUrl} does not answer as a Keystone does (status ${String(answer.status)})`, {
+    hint: "check OS_AUTH_URL; it mostly ends with /v3",
+  });
+}
+
+/**
+ * Where in the catalog the S3 API is: an `s3` service if there is one, else the proxy that serves the containers.
+ * @throws CONFIG
+ */
+export function findS3({ catalog, login }: Session): { readonly endpoint: string; readonly region: string } {
+  for (const service of ["s3", "object-store"]) {
+    const ofService = catalog.filter((entry) => entry.service === service && entry.interface === login.interface);
+    const here = ofService.filter(({ region }) => login.region === null || region === login.region);
+    const regions = [...new Set(here.map(({ region }) => region))];
+    if (regions.length > 1) {
+      throw new BackupError("CONFIG", "Keystone's catalog has several regions, and none is chosen", {
+        hint: `set OS_REGION_NAME to one of ${regions.join(", ")}`,
+      });
+    }
+    const [found] = here;
+    if (found !== undefined) return { endpoint: new URL(found.url).origin, region: found.region };
+  }
+  const stores = catalog.filter(({ service }) => service === "s3" || service === "object-store");
+  const where = login.region === null ? "" : ` in region '${login.region}'`;
+  const known = stores.map((entry) => `${entry.region} (${entry.interface})`).join(", ");
+  throw new BackupError("CONFIG", `Keystone's catalog has no ${login.interface} object store${where}`, {
+    hint: known === "" ? "say --endpoint URL" : `OS_REGION_NAME (and OS_INTERFACE) may be ${known}`,
+  });
+}
+
+/** Swift's own URL of the project's account; null when the catalog has none. */
+export function findAccount({ catalog, login }: Session, region: string | null): string | null {
+  const entry = catalog.find(
+    ({ service, interface: face, region: own }) =>
+      service === "object-store" && face === login.interface && (region === null || own === region),
+  );
+  return entry?.url ?? null;
+}
+
+/**
+ * The S3 keys of the project; null when there are none.
+ * @throws ACCESS_DENIED, STORE_UNAVAILABLE, ABORTED
+ */
+export async function findKeys(session: Session, signal: AbortSignal): Promise<Credentials | null> {
+  const answer = await askKeys(session, {}, signal);
+  const ours = list(parseJson(answer.text), "credentials")
+    // One that was made for a trust acts as somebody else.
+    .filter((pair) => text(pair, "tenant_id") === session.project.id && text(pair, "trust_id") === null)
+    .sort((a, b) => (String(text(a, "access")) < String(text(b, "access")) ? -1 : 1));
+  return ours[0] === undefined ? null : readPair(ours[0]);
+}
+
+/** Makes a pair of S3 keys for the project. @throws as {@link findKeys} */
+export async function createKeys(session: Session, signal: AbortSignal): Promise<Credentials> {
+  const answer = await askKeys(session, { method: "POST", body: { tenant_id: session.project.id } }, signal);
+  const pair = readPair(field(parseJson(answer.text), "credential"));
+  if (pair !== null) return pair;
+  throw new BackupError("STORE_UNAVAILABLE", `Keystone answers ${String(answer.status)} instead of new S3 keys`);
+}
+
+async function askKeys(
+  session: Session,
+  options: Pick<HttpOptions, "method" | "body">,
+  signal: AbortSignal,
+): Promise<HttpAnswer> {
+  const { login, token, user, authorities, project } = session;
+  const url = `${login.authUrl}/users/${encodeURIComponent(user.id)}/credentials/OS-EC2`;
+  // Asked again after an answer that was lost, it could make a second pair.
+  const patienceMs = options.method === "POST" ? 0 : RETRY_FOR_MS;
+  const answer = await ask(url, { ...options, headers: { "x-auth-token": token }, authorities }, signal, patienceMs);
+  if (answer.status < 300) return answer;
+  if (login.identity.kind === "application credential" || login.identity.kind === "token") {
+    const { endpoint } = findS3(session);
+    throw new BackupError("ACCESS_DENIED", `Keystone gives no S3 keys to ${subject(login)} (status ${String(answer.status)})`, {
+      hint:
+        "log in with OS_USERNAME and OS_PASSWORD; or make keys once with `openstack ec2 credentials create` as that user" +
+        ` and set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL_S3=${endpoint}`,
+    });
+  }
+  throw new BackupError(
+    "ACCESS_DENIED",
+    `Keystone gives user '${user.name}' no S3 keys for project '${project.name}' (status ${String(answer.status)})`,
+    { hint: "ask the operator for EC2 credentials, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" },
+  );
+}
+
+async function requestToken(
+  login: KeystoneLogin,
+  authorities: readonly string[] | null,
+  signal: AbortSignal,
+): Promise<HttpAnswer> {
+  const { identity, project, authUrl } = login;
+  const url = `${authUrl}/auth/tokens`;
+  if (identity.kind === "token" && project === null) {
+    const headers = { "x-auth-token": identity.token, "x-subject-token": identity.token };
+    return ask(url, { headers, authorities }, signal);
+  }
+  const scope = project === null ? {} : { scope: { project } };
+  return ask(url, { method: "POST", body: { auth: { identity: identityBody(login), ...scope } }, authorities }, signal);
+}
+
+function identityBody({ identity }: KeystoneLogin): object {
+  switch (identity.kind) {
+    case "password":
+      return { methods: ["password"], password: { user: { ...identity.user, password: identity.password } } };
+    case "token":
+      return { methods: ["token"], token: { id: identity.token } };
+    case "application credential": {
+      const credential = { ...identity.credential, secret: identity.secret };
+      return { methods: ["application_credential"], application_credential: credential };
+    }
+  }
+}
+
+/**
+ * Keystone answers a wrong password and a wrong project alike. Whether it is the project is found out by a login
+ * without one.
+ */
+async function explainRefusal(
+  login: KeystoneLogin,
+  authorities: readonly string[] | null,
+  signal: AbortSignal,
+): Promise<BackupError> {
+  const { identity, project, authUrl } = login;
+  const { host } = new URL(authUrl);
+  if (identity.kind === "password" && project !== null) {
+    const body = { auth: { identity: identityBody(login), scope: "unscoped" } };
+    const answer = await ask(`${authUrl}/auth/tokens`, { method: "POST", body, authorities }, signal);
+    if (answer.status === 201) {
+      const token = String(answer.headers["x-subject-token"]);
+      const projects = await ask(`${authUrl}/auth/projects`, { headers: { "x-auth-token": token }, authorities }, signal);
+      const names = list(parseJson(projects.text), "projects").flatMap((entry) => text(entry, "name") ?? []);
+      return new BackupError("ACCESS_DENIED", `Keystone at ${host} knows ${subject(login)}, but not as a member of ${describe("project", project)}`, {
+        hint: names.length === 0 ? "this user has no project" : `OS_PROJECT_NAME may be ${names.join(", ")}`,
+      });
+    }
+  }
+  const hints = {
+    password: "check OS_USERNAME, OS_PASSWORD and OS_USER_DOMAIN_NAME",
+    token: "tokens live for some hours only: get a new one, or set OS_USERNAME and OS_PASSWORD",
+    "application credential": "check OS_APPLICATION_CREDENTIAL_ID and OS_APPLICATION_CREDENTIAL_SECRET",
+  } as const;
+  return new BackupError("ACCESS_DENIED", `Keystone at ${host} refuses ${subject(login)}`, { hint: hints[identity.kind] });
+}
+
+/** Tries again for a while what may pass. */
+async function ask(
+  url: string,
+  options: HttpOptions,
+  signal: AbortSignal,
+  patienceMs = RETRY_FOR_MS,
+): Promise<HttpAnswer> {
+  const started = performance.now();
+  for (let failures = 1; ; failures += 1) {
+    const outcome = await askHttp(new URL(url), options, signal).catch((error: unknown) => explainNetwork(error, url, signal));
+    const passes = outcome instanceof BackupError ? outcome.retryable : outcome.status >= 500;
+    const delay = backoffMs(failures);
+    if (!passes) {
+      if (outcome instanceof BackupError) throw outcome;
+      return outcome;
+    }
+    if (performance.now() + delay > started + patienceMs) {
+      throw outcome instanceof BackupError ? outcome : unavailable(url, outcome.status);
+    }
+    await sleep(delay, undefined, { signal }).catch(() => undefined);
+    if (signal.aborted) throw abortedError(signal);
+  }
+}
+
+function explainNetwork(error: unknown, url: string, signal: AbortSignal): BackupError {
+  if (signal.aborted) throw abortedError(signal);
+  const verdict = networkVerdict(error, new URL(url));
+  if (verdict === null) return toBackupError(error);
+  return new BackupError(verdict.code, `Keystone cannot be reached: ${verdict.message}`, { hint: verdict.hint });
+}
+
+function unavailable(url: string, status: number): BackupError {
+  return new BackupError("STORE_UNAVAILABLE", `Keystone at ${new URL(url).host} answers ${String(status)}`);
+}
+
+function readSession(
+  login: KeystoneLogin,
+  authorities: readonly string[] | null,
+  { status, headers, text: body }: HttpAnswer,
+): Session | null {
+  const token = headers["x-subject-token"];
+  const described = field(parseJson(body), "token");
+  const [user, project] = [readNamed(field(described, "user")), readNamed(field(described, "project"))];
+  if (status >= 300 || typeof token !== "string" || user === null) return null;
+  if (project === null) {
+    throw new BackupError("CONFIG", "the token belongs to no project", { hint: "set OS_PROJECT_NAME or OS_PROJECT_ID" });
+  }
+  return { login, authorities, token, user, project, catalog: readCatalog(described) };
+}
+
+function readCatalog(described: unknown): Endpoint[] {
+  return list(described, "catalog").flatMap((service) =>
+    list(service, "endpoints").flatMap((entry) => {
+      const url = text(entry, "url") ?? "";
+      if (!URL.canParse(url)) return [];
+      const region = text(entry, "region_id") ?? text(entry, "region") ?? "";
+      return [{ service: text(service, "type") ?? "", interface: text(entry, "interface") ?? "", region, url }];
+    }),
+  );
+}
+
+function readNamed(value: unknown): { readonly id: string; readonly name: string } | null {
+  const id = text(value, "id");
+  return id === null ? null : { id, name: text(value, "name") ?? id };
+}
+
+function readPair(pair: unknown): Credentials | null {
+  const [accessKeyId, secretAccessKey] = [text(pair, "access"), text(pair, "secret")];
+  return accessKeyId === null || secretAccessKey === null ? null : { accessKeyId, secretAccessKey };
+}
+
+/** Who logs in, for people. */
+export function subject({ identity }: KeystoneLogin): string {
+  switch (identity.kind) {
+    case "password":
+      return describe("user", identity.user);
+    case "token":
+      return "this token";
+    case "application credential":
+      return "an application credential";
+  }
+}
+
+function describe(what: string, who: InDomain): string {
+  if ("id" in who) return `${what} ${who.id}`;
+  return `${what} '${who.name}' (domain ${nameOf(who.domain)})`;
+}
+
+function nameOf(named: Named): string {
+  return "id" in named ? named.id : `'${named.name}'`;
+}
+
+function list(value: unknown, name: string): readonly unknown[] {
+  const found = field(value, name);
+  return Array.isArray(found) ? (found as readonly unknown[]) : [];
+}
+
+function text(value: unknown, name: string): string | null {
+  const found = field(value, name);
+  return typeof found === "string" ? found : null;
+}
+
+function field(value: unknown, name: string): unknown {
+  return typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined;
+}
