@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { isatty } from "node:tty";
 import { Cli } from "clipanion";
 import { joinLegacyFlags } from "./commands/legacy.ts";
+import { DoctorCommand } from "./commands/doctor.ts";
 import { ListCommand } from "./commands/list.ts";
 import { RestoreCommand } from "./commands/restore.ts";
 import { SyncCommand } from "./commands/sync.ts";
@@ -54,7 +55,8 @@ async function main(argv: string[]): Promise<number> {
   const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
   const stopped = listenForSignals();
   const colours = isatty(process.stdout.fd) && (process.env["NO_COLOR"] ?? "") === "" && process.env["TERM"] !== "dumb";
-  const cli = Cli.from([SyncCommand, ListCommand, RestoreCommand, VerifyCommand, VersionCommand], {
+  const commands = [SyncCommand, ListCommand, RestoreCommand, VerifyCommand, DoctorCommand, VersionCommand];
+  const cli = Cli.from(commands, {
     binaryName: NAME,
     binaryLabel: NAME,
     binaryVersion: version,

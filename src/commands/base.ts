@@ -7,6 +7,7 @@ import { Command, Option, type BaseContext } from "clipanion";
 import { parseBoolean, parseChoice, readStoreConfig, type StoreFlags } from "../config.ts";
 import { readEnvironment, type EnvironmentFlags } from "../environment.ts";
 import { toBackupError, type BackupError } from "../errors.ts";
+import type { DoctorEdges } from "../operations/doctor.ts";
 import type { Container, RestoreTarget, Scratch, SnapshotSource } from "../operations/edges.ts";
 import type { Finding, SendProto } from "../plan/model.ts";
 import type { SourceName } from "../plan/select.ts";
@@ -41,6 +42,8 @@ export interface House {
   openTarget(directory: string): Promise<RestoreTarget>;
   openScratch(options: { readonly directory: string | null; readonly bytes: number; readonly path: string }): Promise<Scratch>;
   openContainer(tuning?: Tuning): Promise<Container>;
+  /** For the one command that looks at everything. */
+  openDoctor(): Promise<DoctorEdges>;
 }
 
 /** How requests are made, where a command lets people say. */
@@ -120,7 +123,7 @@ export abstract class BaseCommand extends Command<Context> {
   private edges(
     log: Logger,
     closers: (() => unknown)[],
-  ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer"> {
+  ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer" | "openDoctor"> {
     const { signal, tool } = this.context;
     const keep = <Edge extends { close(): unknown }>(edge: Edge): Edge => {
       closers.push(() => edge.close());
@@ -146,6 +149,14 @@ export abstract class BaseCommand extends Command<Context> {
       openScratch: async (options) => {
         const { openScratch } = await import("../btrfs/scratch.ts");
         return keep(await openScratch(options, signal));
+      },
+      openDoctor: async () => {
+        const { machine } = await import("../btrfs/survey.ts");
+        const { greetStore, readQuotas } = await import("../swift/probe.ts");
+        const { containerName = "" } = this.storeFlags();
+        const greet: DoctorEdges["greet"] = async () => greetStore(await findAccess(), signal);
+        const quotas: DoctorEdges["quotas"] = async () => readQuotas(await findAccess(), containerName, signal);
+        return { machine, findAccess, greet, openContainer, quotas };
       },
     };
   }

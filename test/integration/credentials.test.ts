@@ -229,6 +229,15 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
       await Promise.all([keystone.close(), swift.close()]);
     }
   });
+
+  test("doctor tells the login, and with it what only Swift's own API tells", async () => {
+    await cloud.setQuota("backup", 10 * MiB * 1024);
+    const { code, stdout, stderr } = await cli(["doctor", home, "--container-name", "backup"], { env: dotEnv });
+    assert.equal(code, 0, stdout + stderr);
+    assert.match(stdout, /^ok +credentials +Keystone at 127\.0\.0\.1:\d+: the S3 keys of user 'me' \(domain default\) for project 'demo'$/m);
+    assert.match(stdout, /^ok +quota +account: \d+ MiB used, no quota; container: \d+ MiB used, quota 10 GiB$/m);
+    assert.equal((stdout + stderr).includes(PASSWORD), false);
+  });
 });
 
 /** Arguments of the process and of its children, and the environments of these, as often as can be looked. */

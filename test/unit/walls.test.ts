@@ -23,12 +23,12 @@ interface Wall {
 const walls: Readonly<Record<string, Wall>> = {
   "plan/": { may: ["plan/", "errors"] },
   "operations/": {
-    may: ["operations/", "plan/", "stream/", "errors", "node:stream", "node:stream/promises"],
+    may: ["operations/", "plan/", "stream/", "errors", "node:crypto", "node:stream", "node:stream/promises"],
     types: ["terminal/log"],
   },
   "btrfs/": {
     may: ["btrfs/", "plan/model", "stream/process", "stream/check", "errors", "node:"],
-    types: ["operations/edges"],
+    types: ["operations/edges", "operations/doctor"],
   },
   "btrfs/binding": { may: ["node-gyp-build"] },
   "stream/": { may: ["stream/", "errors", "node:"] },
@@ -36,7 +36,7 @@ const walls: Readonly<Record<string, Wall>> = {
   "stream/process": { may: ["node:child_process", "node:process"] },
   "swift/": {
     may: ["swift/", "errors", "@aws-sdk/", "@smithy/", "node:"],
-    types: ["operations/edges", "terminal/log", "config", "openstack"],
+    types: ["operations/edges", "operations/doctor", "terminal/log", "config", "openstack"],
   },
   // Node tells by the environment only which authorities it trusts beside its own.
   "swift/http": { may: ["node:process"] },

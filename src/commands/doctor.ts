@@ -1,0 +1,44 @@
+import { Command, Option } from "clipanion";
+import { diagnose, type Check } from "../operations/doctor.ts";
+import { printable } from "../terminal/format.ts";
+import { StoreCommand, type House } from "./base.ts";
+
+export class DoctorCommand extends StoreCommand {
+  static override paths = [["doctor"]];
+  static override usage = Command.Usage({
+    description: "Find out whether a sync could succeed, and if not, why.",
+    details: `
+      Tries everything that \`sync PATH\` with the same options needs, one line each with what to do about it. A small
+      object is written into the container, read and deleted; nothing else is changed.
+
+      Exit codes: 0 a sync could succeed; else the one that the sync would have: 2 usage or configuration, 3 some
+      snapshots could not be sent, 10 no such container, 13 credentials refused, 15 btrfs refuses, 75 the store cannot
+      be reached.
+    `,
+    examples: [["Before the first sync of /home", "$0 doctor /home --container-name backup"]],
+  });
+
+  subvolume = Option.String({ name: "PATH" });
+
+  protected override async run(house: House): Promise<number> {
+    const { output, screen, signal } = house;
+    const checks: Check[] = [];
+    screen.status("looking…");
+    for await (const check of diagnose(this.subvolume, await house.openDoctor(), signal)) {
+      checks.push(check);
+      output.line(toLine(check));
+    }
+    screen.status(null);
+    const failed = checks.find(({ error }) => error !== null);
+    output.record({ ok: failed === undefined, checks: checks.map(toRecord) });
+    return failed?.error?.exitCode ?? 0;
+  }
+}
+
+function toLine({ name, status, message, fix }: Check): string {
+  return `${status.padEnd(8)} ${name.padEnd(12)} ${printable(message)}${fix === null ? "" : `: ${printable(fix)}`}`;
+}
+
+function toRecord({ name, status, message, fix, error }: Check): Record<string, unknown> {
+  return { name, status, message, fix, code: error?.code ?? null };
+}

@@ -1,0 +1,244 @@
+// Whether a sync could succeed: everything it takes is tried, in the order in which a sync would need it. A check that
+// fails leaves out those that build on it, so that one cause gives one failure.
+
+import { randomUUID } from "node:crypto";
+import { Readable } from "node:stream";
+import { BackupError, toBackupError } from "../errors.ts";
+import { formatKey } from "../plan/key.ts";
+import type { Snapshot, Subvolume } from "../plan/model.ts";
+import { runToEnd, type Ending } from "../stream/process.ts";
+import type { Container, OpenUpload } from "./edges.ts";
+
+/** This machine, as far as it is looked at. */
+export interface Machine {
+  /** True with CAP_SYS_ADMIN, which is what counts in a container, where root may lack it. */
+  mayAdministrate(): Promise<boolean>;
+  /** @throws CONFIG when the addon or btrfs-progs are missing */
+  versions(signal: AbortSignal): Promise<{ readonly progs: string; readonly libbtrfsutil: string }>;
+  /** @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, USAGE */
+  survey(path: string, signal: AbortSignal): Promise<Survey>;
+}
+
+/** What there is on a filesystem, from the point of view of one subvolume. */
+export interface Survey {
+  readonly source: Subvolume;
+  /** Its read-only snapshots. */
+  readonly snapshots: readonly Snapshot[];
+  /** Those of them that no path leads to. */
+  readonly unreachable: readonly { readonly path: string; readonly error: BackupError }[];
+  /** Its snapshots that can be written to. */
+  readonly writable: readonly string[];
+  /** How many read-only snapshots are of other subvolumes. */
+  readonly ofOthers: number;
+}
+
+/** What answers at the endpoint. `aheadMs`: of this machine's clock; null when the answer had no date. */
+export interface Greeting {
+  readonly aheadMs: number | null;
+}
+
+export interface Quota {
+  readonly of: "account" | "container";
+  readonly usedBytes: number;
+  /** Null: there is none. */
+  readonly quotaBytes: number | null;
+}
+
+export interface DoctorEdges {
+  readonly machine: Machine;
+  /** Logs in; tells the source of the keys and the endpoint. */
+  findAccess(): Promise<{ readonly source: string; readonly endpoint: string }>;
+  greet(): Promise<Greeting>;
+  openContainer(): Promise<Container>;
+  /** Null where only S3 can be asked. */
+  quotas(): Promise<readonly Quota[] | null>;
+}
+
+export type CheckStatus = "ok" | "warning" | "failed" | "skipped";
+
+export interface Check {
+  readonly name: string;
+  readonly status: CheckStatus;
+  readonly message: string;
+  /** What to do about it; null when there is nothing. */
+  readonly fix: string | null;
+  /** Of the failure; null when it did not fail. */
+  readonly error: BackupError | null;
+}
+
+interface Verdict {
+  readonly status: "ok" | "warning";
+  readonly message: string;
+  readonly fix?: string;
+}
+
+/** A check, and what it found; null when it failed. */
+interface Looked<Found> {
+  readonly check: Check;
+  readonly found: Found | null;
+}
+
+/** Clocks that differ by more are refused by S3. */
+const SKEW_LIMIT_MS = 15 * 60_000;
+const SKEW_WARNING_MS = 5 * 60_000;
+
+/** Every check as its outcome becomes known. @throws ABORTED */
+export async function* diagnose(path: string, edges: DoctorEdges, signal: AbortSignal): AsyncGenerator<Check, void> {
+  yield* diagnoseMachine(path, edges.machine, signal);
+  const access = await look("credentials", () => edges.findAccess(), ({ source }) => ok(source));
+  yield access.check;
+  const { found } = access;
+  if (found === null) return yield* skip(["endpoint", "clock", "container", "rights"], "credentials");
+  const greeting = await look("endpoint", () => edges.greet(), () => ok(found.endpoint));
+  yield greeting.check;
+  if (greeting.found === null) return yield* skip(["clock", "container", "rights"], "endpoint");
+  const { aheadMs } = greeting.found;
+  yield (await look("clock", async () => aheadMs, judgeClock)).check;
+  const container = await look("container", () => edges.openContainer(), ({ name }) => ok(name));
+  yield container.check;
+  if (container.found === null) return yield* skip(["rights"], "container");
+  yield* diagnoseContainer(container.found, edges, signal);
+}
+
+async function* diagnoseMachine(path: string, machine: Machine, signal: AbortSignal): AsyncGenerator<Check, void> {
+  yield (await look("privileges", () => machine.mayAdministrate(), judgePrivileges)).check;
+  const versions = await look("btrfs", () => machine.versions(signal), ({ progs, libbtrfsutil }) =>
+    ok(`${progs}, libbtrfsutil ${libbtrfsutil}`),
+  );
+  yield versions.check;
+  for (const [program, purpose] of [["age", "encryption"], ["zstd", "compression"]] as const) {
+    const { check } = await look(program, () => programVersion(program, signal), ok);
+    yield check.status === "ok" ? check : { ...check, status: "warning", message: `${check.message}; ${purpose} needs it`, error: null };
+  }
+  const survey = await look("path", () => machine.survey(path, signal), ({ source }) => ok(`${path} is the subvolume ${source.uuid}`));
+  yield survey.check;
+  const { found } = survey;
+  if (found === null) yield* skip(["snapshots"], "path");
+  else yield (await look("snapshots", async () => found, (all) => judgeSnapshots(path, all))).check;
+}
+
+async function* diagnoseContainer(container: Container, edges: DoctorEdges, signal: AbortSignal): AsyncGenerator<Check, void> {
+  yield (await look("rights", () => tryRights(container, signal), (rights) => ok(rights.join(", ")))).check;
+  const { partsPerUpload, minPartBytes, maxPartBytes } = container.limits;
+  const largest = formatSize(partsPerUpload * maxPartBytes);
+  const limits = `objects of up to ${largest}: ${partsPerUpload} parts of ${formatSize(minPartBytes)} to ${formatSize(maxPartBytes)}`;
+  yield (await look("limits", async () => limits, ok)).check;
+  yield (await look("quota", () => edges.quotas(), judgeQuotas)).check;
+  yield (await look("uploads", () => container.openUploads("", signal), judgeUploads)).check;
+}
+
+function judgePrivileges(mayAdministrate: boolean): Verdict {
+  if (mayAdministrate) return ok("CAP_SYS_ADMIN");
+  throw new BackupError("NO_PRIVILEGE", "CAP_SYS_ADMIN is missing", {
+    hint: "run it as root; in a container, root alone is not enough",
+  });
+}
+
+/** @throws CONFIG when it is not installed */
+async function programVersion(program: string, signal: AbortSignal): Promise<string> {
+  const failure = ({ how }: Ending): BackupError => new BackupError("CONFIG", `${program} --version ${how}`);
+  const text = await runToEnd({ program, args: ["--version"], failure }, signal);
+  return /\d+(\.\d+)+/.exec(text)?.[0] ?? text.trim();
+}
+
+function judgeSnapshots(path: string, survey: Survey): Verdict {
+  const { source, snapshots, unreachable, writable, ofOthers } = survey;
+  const [first] = unreachable;
+  if (first !== undefined) {
+    const { message, hint } = first.error;
+    throw new BackupError("STEP_FAILED", `${unreachable.length} cannot be reached, ${first.path} for one: ${message}`, {
+      hint: hint ?? undefined,
+    });
+  }
+  const [unusable] = snapshots.filter((snapshot) => !snapshot.pathIsExact || !("key" in formatKey(source.uuid, snapshot.path)));
+  if (unusable !== undefined) {
+    throw new BackupError("STEP_FAILED", `${unusable.path} has a name that no archive can have`, { hint: "rename it" });
+  }
+  const left = [
+    ...(writable.length === 0 ? [] : [`${writable.length} that can be written to (${writable.slice(0, 3).join(", ")})`]),
+    ...(ofOthers === 0 ? [] : [`${ofOthers} of other subvolumes`]),
+  ];
+  const message = `${snapshots.length} read-only${left.length === 0 ? "" : `; not counted: ${left.join(", ")}`}`;
+  if (snapshots.length > 0) return ok(message);
+  const fix = writable.length === 0 ? `btrfs subvolume snapshot -r ${path} …` : "btrfs property set SNAPSHOT ro true";
+  return { status: "warning", message: `${message}: there is nothing to archive`, fix };
+}
+
+function judgeClock(aheadMs: number | null): Verdict {
+  if (aheadMs === null) return { status: "warning", message: "the store does not tell its time" };
+  const off = Math.abs(aheadMs);
+  const message = `this machine is ${Math.round(off / 1000)} s ${aheadMs < 0 ? "behind" : "ahead of"} the store`;
+  if (off > SKEW_LIMIT_MS) throw new BackupError("CONFIG", message, { hint: "set the clock, by NTP for example" });
+  if (off > SKEW_WARNING_MS) return { status: "warning", message, fix: "set the clock, by NTP for example" };
+  return ok(message);
+}
+
+/** Does with one small object all that a sync does, and leaves nothing. */
+async function tryRights(container: Container, signal: AbortSignal): Promise<string[]> {
+  const key = `.btrfs-snapshots-to-swift-doctor-${randomUUID()}`;
+  const body = Buffer.from("written by the doctor command, to see whether it can be\n");
+  const options = { partBytes: container.limits.minPartBytes, concurrency: 1, metadata: {} };
+  const attempts: readonly (readonly [right: string, attempt: () => Promise<unknown>])[] = [
+    ["list", () => container.list(key, signal)],
+    ["write", () => container.put(key, Readable.from([body]), options, signal)],
+    ["read", () => container.peek(key, body.length, signal)],
+    ["delete", () => container.delete(key, signal)],
+  ];
+  for (const [right, attempt] of attempts) {
+    await attempt().catch(async (thrown: unknown) => {
+      if (right !== "list") await container.delete(key, signal).catch(() => undefined);
+      const { code, message, hint } = toBackupError(thrown);
+      throw new BackupError(code, `${right} failed: ${message}`, { hint: hint ?? undefined });
+    });
+  }
+  return attempts.map(([right]) => right);
+}
+
+function judgeQuotas(quotas: readonly Quota[] | null): Verdict {
+  if (quotas === null || quotas.length === 0) return ok("not visible with these credentials");
+  const message = quotas.map(describeQuota).join("; ");
+  const isFull = quotas.some(({ usedBytes, quotaBytes }) => quotaBytes !== null && usedBytes >= quotaBytes);
+  if (!isFull) return ok(message);
+  throw new BackupError("STORE_UNAVAILABLE", message, { hint: "have the quota raised, or delete archives" });
+}
+
+function judgeUploads(uploads: readonly OpenUpload[]): Verdict {
+  if (uploads.length === 0) return ok("none was begun and not ended");
+  const oldest = uploads.map(({ initiated }) => initiated.toISOString()).sort()[0] ?? "";
+  return ok(`${uploads.length} begun and not ended, the oldest on ${oldest.slice(0, 10)}; a sync goes on with its own`);
+}
+
+function describeQuota({ of, usedBytes, quotaBytes }: Quota): string {
+  const limit = quotaBytes === null ? "no quota" : `quota ${formatSize(quotaBytes)}`;
+  return `${of}: ${formatSize(usedBytes)} used, ${limit}`;
+}
+
+function formatSize(bytes: number): string {
+  return bytes < 2 ** 30 ? `${Math.ceil(bytes / 2 ** 20)} MiB` : `${Math.round(bytes / 2 ** 30)} GiB`;
+}
+
+function ok(message: string): Verdict {
+  return { status: "ok", message };
+}
+
+async function look<Found>(
+  name: string,
+  find: () => Promise<Found>,
+  judge: (found: Found) => Verdict,
+): Promise<Looked<Found>> {
+  try {
+    const found = await find();
+    const { status, message, fix } = judge(found);
+    return { check: { name, status, message, fix: fix ?? null, error: null }, found };
+  } catch (thrown) {
+    const error = toBackupError(thrown);
+    if (error.code === "ABORTED") throw error;
+    return { check: { name, status: "failed", message: error.message, fix: error.hint, error }, found: null };
+  }
+}
+
+function* skip(names: readonly string[], cause: string): Generator<Check, void> {
+  for (const name of names) {
+    yield { name, status: "skipped", message: `not looked at, because of ${cause}`, fix: null, error: null };
+  }
+}

@@ -1,0 +1,48 @@
+// What a store tells of itself beside S3: that it is there, what time it has, and what the operator allows.
+
+import { abortedError, BackupError } from "../errors.ts";
+import type { Greeting, Quota } from "../operations/doctor.ts";
+import type { Access } from "./credentials.ts";
+import { networkVerdict } from "./errors.ts";
+import { askHttp } from "./http.ts";
+
+/** Whether anybody answers, and by how much this machine's clock is ahead. @throws CONFIG, STORE_UNAVAILABLE */
+export async function greetStore({ endpoint, authorities }: Access, signal: AbortSignal): Promise<Greeting> {
+  const url = new URL(endpoint);
+  try {
+    const { headers } = await askHttp(new URL("/info", url), { authorities }, signal);
+    const date = Date.parse(headers.date ?? "");
+    return { aheadMs: Number.isNaN(date) ? null : Date.now() - date };
+  } catch (error) {
+    if (signal.aborted) throw abortedError(signal);
+    const verdict = networkVerdict(error, url);
+    if (verdict === null) throw error;
+    throw new BackupError(verdict.code, verdict.message, { hint: verdict.hint });
+  }
+}
+
+/**
+ * What is used and what may be, of the account and of the container. Null where a login gave no access to Swift's own
+ * API: S3 has no word for it.
+ */
+export async function readQuotas({ native, authorities }: Access, container: string, signal: AbortSignal): Promise<Quota[] | null> {
+  if (native === null) return null;
+  const quotas: Quota[] = [];
+  for (const [of, path] of [["account", ""], ["container", `/${encodeURIComponent(container)}`]] as const) {
+    const url = new URL(`${native.accountUrl}${path}`);
+    const asked = { method: "HEAD", headers: { "x-auth-token": native.token }, authorities };
+    const answer = await askHttp(url, asked, signal).catch(() => null);
+    if (answer === null || answer.status >= 300) continue;
+    const number = (name: string): number | null => readCount(answer.headers[name]);
+    quotas.push({
+      of,
+      usedBytes: number(`x-${of}-bytes-used`) ?? 0,
+      quotaBytes: number(`x-${of}-meta-quota-bytes`),
+    });
+  }
+  return quotas;
+}
+
+function readCount(header: string | string[] | undefined): number | null {
+  return typeof header === "string" && /^\d+$/.test(header) ? Number(header) : null;
+}
