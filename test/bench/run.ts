@@ -1,0 +1,147 @@
+// `npm run bench`: how fast the program is beside others that do the same, on this machine and in this hour. Only the
+// ratios of one run say something.
+//
+//   npm run bench -- [MEBIBYTES [ROUNDS]] [sink | swift | parts]...      as root
+//
+// Without names everything runs: uploads to a server that discards everything, uploads to a real Swift, and the parts
+// (the checker of send streams, the listing of 20,000 subvolumes).
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { openSource } from "../../src/btrfs/source.ts";
+import { sendCommand } from "../../src/btrfs/send-receive.ts";
+import { btrfs, run, withLoopback, type Loopback } from "../support/loopback.ts";
+import { MAIN } from "../support/cli.ts";
+import { noBtrfsOrSwift } from "../support/requirements.ts";
+import { contenders, type Contender, type ContenderName } from "./contenders.ts";
+import { openMeter, quote } from "./measure.ts";
+import { race, type Course } from "./race.ts";
+import { openRealSwift, openSink, type Store } from "./stores.ts";
+import { formatAims, formatTable, median } from "./table.ts";
+
+const MEBIBYTE = 2 ** 20;
+
+const grounds = ["sink", "swift", "parts"] as const;
+type Ground = (typeof grounds)[number];
+
+interface Wish {
+  readonly mebibytes: number;
+  readonly rounds: number;
+  readonly grounds: readonly Ground[];
+}
+
+function parseArguments(words: readonly string[]): Wish {
+  const [mebibytes = 1024, rounds = 3] = words.filter((word) => /^\d+$/.test(word)).map(Number);
+  const named = grounds.filter((ground) => words.includes(ground));
+  return { mebibytes, rounds, grounds: named.length === 0 ? grounds : named };
+}
+
+/** Those whose program is here, after trying to install what is missing. */
+async function findEntrants(): Promise<readonly ContenderName[]> {
+  const names = Object.keys(contenders) as ContenderName[];
+  const here = await Promise.all(names.map((name) => isHere(contenders[name])));
+  const missing = names.flatMap((name, i) => (here[i] === true ? [] : (contenders[name].needs?.package ?? [])));
+  if (missing.length === 0) return names;
+  say(`missing packages: ${missing.join(" ")}; installing them with apt-get`);
+  const install = ["apt-get", "-q", "-y", "install", "--no-install-recommends", ...missing];
+  await run("env", "DEBIAN_FRONTEND=noninteractive", ...install).catch((error: unknown) => say(String(error)));
+  const found: ContenderName[] = [];
+  for (const name of names) {
+    if (await isHere(contenders[name])) found.push(name);
+    else say(`left out, as there is no ${contenders[name].needs?.program ?? ""}: ${contenders[name].name}`);
+  }
+  return found;
+}
+
+async function isHere({ needs }: Contender): Promise<boolean> {
+  if (needs === null) return true;
+  return run("sh", "-c", 'PATH=/usr/local/bin:/usr/bin:/bin command -v "$1"', "sh", needs.program).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** A subvolume with a file of random bytes, and its snapshot. */
+async function layCourse(loopback: Loopback, { mebibytes, rounds }: Wish, signal: AbortSignal): Promise<Course> {
+  const { mountPoint, directory } = loopback;
+  const [home, snapshot] = [join(mountPoint, "home"), join(mountPoint, "snapshot")];
+  await btrfs("-q", "subvolume", "create", home);
+  await run("sh", "-ec", 'head -c "$2" /dev/urandom >"$1"', "sh", join(home, "file"), String(mebibytes * MEBIBYTE));
+  await btrfs("-q", "subvolume", "snapshot", "-r", home, snapshot);
+  await btrfs("filesystem", "sync", mountPoint);
+  const source = await openSource(home, { sendProto: null }, signal);
+  await source.close();
+  const { program, args } = sendCommand({ paths: [snapshot], enter: [] }, source, false);
+  const send = [program, ...args];
+  const counted = await run("sh", "-c", `${send.map(quote).join(" ")} | wc -c`);
+  return { source: home, send, streamBytes: Number(counted), directory, rounds };
+}
+
+async function compare(
+  store: Store,
+  course: Course,
+  entrants: readonly ContenderName[],
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    const able = entrants.filter((name) => contenders[name].stores !== "Swift" || store.isSwift);
+    const results = await race(store, course, able, signal);
+    const size = (course.streamBytes / 2 ** 30).toFixed(2);
+    say(`\n${size} GiB to ${store.name}, medians of ${course.rounds}:\n\n${formatTable(results, course)}\n`);
+    say(`${formatAims(results, { partBytes: 16 * MEBIBYTE })}\n`);
+  } finally {
+    await store.close();
+  }
+}
+
+async function compareUploads(wish: Wish, signal: AbortSignal): Promise<void> {
+  const entrants = await findEntrants();
+  await withLoopback({ sizeBytes: (3 * wish.mebibytes + 1024) * MEBIBYTE }, async (loopback) => {
+    const course = await layCourse(loopback, wish, signal);
+    if (wish.grounds.includes("sink")) await compare(await openSink(loopback.directory), course, entrants, signal);
+    if (wish.grounds.includes("swift")) await compare(await openRealSwift(), course, entrants, signal);
+    await measureStart(loopback.directory);
+  });
+}
+
+async function measureStart(directory: string): Promise<void> {
+  const meter = await openMeter(directory);
+  const times: number[] = [];
+  for (let round = 0; round < 9; round += 1) {
+    const line = meter.measured("start", [MAIN, "--version"]);
+    const { costs } = await meter.run(line, { PATH: process.env["PATH"] ?? "" });
+    times.push(costs["start"]?.cpu ?? NaN);
+  }
+  say(`start-up (--version): ${(median(times) * 1000).toFixed(0)} ms of CPU\n`);
+}
+
+/** The benches of single parts, which are programs of their own. */
+async function measureParts(): Promise<void> {
+  for (const part of ["send-stream", "subvolumes"]) {
+    say(`${part}:`);
+    const script = fileURLToPath(new URL(`${part}.js`, import.meta.url));
+    const child = spawn(process.execPath, [script], { stdio: ["ignore", "inherit", "inherit"] });
+    await once(child, "exit");
+    if (child.exitCode !== 0) throw new Error(`${part} ended with ${child.exitCode ?? child.signalCode}`);
+    say("");
+  }
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+async function main(): Promise<void> {
+  const wish = parseArguments(process.argv.slice(2));
+  const lack = noBtrfsOrSwift();
+  if (lack !== false) throw new Error(`nothing can be measured here: ${lack}`);
+  const stop = new AbortController();
+  // The terminal tells the programs under way itself; what was opened here is closed.
+  for (const name of ["SIGINT", "SIGTERM"]) process.on(name, () => stop.abort(new Error(`stopped by ${name}`)));
+  if (wish.grounds.some((ground) => ground !== "parts")) await compareUploads(wish, stop.signal);
+  if (wish.grounds.includes("parts")) await measureParts();
+}
+
+await main();
