@@ -27,6 +27,22 @@ const failures = {
   ABORTED: { exit: 130, retryable: true },
 } as const satisfies Record<string, { readonly exit: number; readonly retryable: boolean }>;
 
+/** What each exit code means to people; 129 and 143 come from signals. */
+export const exitMeanings: Readonly<Record<number, string>> = {
+  0: "done, nothing to do, or the question was answered with no",
+  1: "a bug",
+  2: "usage or configuration",
+  3: "finished, but some snapshots could not be archived",
+  10: "the container does not exist",
+  11: "another run is at work on the same subvolume and container",
+  12: "an archive is encrypted, and no identity opens it",
+  13: "credentials refused",
+  14: "an archive or its chain is missing or damaged",
+  15: "btrfs refuses: no btrfs, no subvolume, no privilege",
+  75: "the store cannot be reached; try again",
+  130: "stopped by Ctrl-C (143: by SIGTERM, 129: by SIGHUP)",
+};
+
 /** Every way in which a run can fail. */
 export type FailureCode = keyof typeof failures;
 

@@ -3,14 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import { isatty } from "node:tty";
-import { Cli } from "clipanion";
-import { joinLegacyFlags } from "./commands/legacy.ts";
-import { DoctorCommand } from "./commands/doctor.ts";
-import { ListCommand } from "./commands/list.ts";
-import { RestoreCommand } from "./commands/restore.ts";
-import { SyncCommand } from "./commands/sync.ts";
-import { VerifyCommand } from "./commands/verify.ts";
-import { VersionCommand } from "./commands/version.ts";
+import { runCommandLine } from "./commands/cli.ts";
 import { BackupError } from "./errors.ts";
 
 const NAME = "btrfs-snapshots-to-swift";
@@ -43,26 +36,12 @@ function ignoreBrokenPipes(): void {
   }
 }
 
-/** The first line of what the parser has to say; the rest is usage, which \`--help\` tells better. */
-function explainUsage(error: unknown): string {
-  const [line = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
-  const reason = line.startsWith("Command not found") ? "these words make no command" : line.replace(/\.$/, "");
-  return `${reason}: ${NAME} --help shows what there is`;
-}
-
-async function main(argv: string[]): Promise<number> {
+async function main(argv: readonly string[]): Promise<number> {
   ignoreBrokenPipes();
   const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
   const stopped = listenForSignals();
   const colours = isatty(process.stdout.fd) && (process.env["NO_COLOR"] ?? "") === "" && process.env["TERM"] !== "dumb";
-  const commands = [SyncCommand, ListCommand, RestoreCommand, VerifyCommand, DoctorCommand, VersionCommand];
-  const cli = Cli.from(commands, {
-    binaryName: NAME,
-    binaryLabel: NAME,
-    binaryVersion: version,
-    enableColors: colours,
-  });
-  const context = {
+  const code = await runCommandLine(argv, {
     env: process.env,
     stdin: process.stdin,
     stdout: process.stdout,
@@ -71,19 +50,8 @@ async function main(argv: string[]): Promise<number> {
     signal: stopped.signal,
     now: () => performance.now(),
     tool: `${NAME}/${version}`,
-  };
-  if (argv.length === 0 || (argv.length === 1 && /^(-h|--help)$/.test(argv[0] ?? ""))) {
-    process.stdout.write(cli.usage(null));
-    return argv.length === 0 ? 2 : 0;
-  }
-  let command;
-  try {
-    command = cli.process(joinLegacyFlags(argv), context);
-  } catch (error) {
-    process.stderr.write(`error: ${explainUsage(error)}\n`);
-    return 2;
-  }
-  const code = await cli.run(command, context);
+    node: process.versions.node,
+  });
   return code === 0 ? 0 : (stopped.exitCode() ?? code);
 }
 

@@ -26,6 +26,8 @@ export interface Context extends BaseContext {
   readonly now: () => number;
   /** Name and version of this program. */
   readonly tool: string;
+  /** Version of Node. */
+  readonly node: string;
 }
 
 /** What was typed about the store and about who asks for it. */

@@ -2,18 +2,16 @@ import { Command, Option } from "clipanion";
 import { diagnose, type Check } from "../operations/doctor.ts";
 import { printable } from "../terminal/format.ts";
 import { StoreCommand, type House } from "./base.ts";
+import { summaryOf } from "./registry.ts";
 
 export class DoctorCommand extends StoreCommand {
   static override paths = [["doctor"]];
+  static readonly exits = [0, 2, 3, 10, 13, 15, 75, 130];
   static override usage = Command.Usage({
-    description: "Find out whether a sync could succeed, and if not, why.",
+    description: summaryOf("doctor"),
     details: `
       Tries everything that \`sync PATH\` with the same options needs, one line each with what to do about it. A small
       object is written into the container, read and deleted; nothing else is changed.
-
-      Exit codes: 0 a sync could succeed; else the one that the sync would have: 2 usage or configuration, 3 some
-      snapshots could not be sent, 10 no such container, 13 credentials refused, 15 btrfs refuses, 75 the store cannot
-      be reached.
     `,
     examples: [["Before the first sync of /home", "$0 doctor /home --container-name backup"]],
   });

@@ -5,17 +5,16 @@ import type { Archive, Identity } from "../plan/model.ts";
 import { arrangeTree } from "../plan/tree.ts";
 import { count, formatBytes, formatDate, printable } from "../terminal/format.ts";
 import { ReadCommand, type House } from "./base.ts";
+import { summaryOf } from "./registry.ts";
 
 export class ListCommand extends ReadCommand {
   static override paths = [["list"]];
+  static readonly exits = [0, 2, 10, 13, 15, 75, 130];
   static override usage = Command.Usage({
-    description: "Show which snapshots are in the container, and with PATH which are on this machine too.",
+    description: summaryOf("list"),
     details: `
       For each snapshot: when it was taken, its path, what it builds on, size and encoding of its archive, how many
       archives have to be read to restore it, and the archive's key. \`restore\` takes the path or the key.
-
-      Exit codes: 0 done, 2 usage or configuration, 10 no such container, 13 credentials refused, 15 btrfs refuses,
-      75 the store cannot be reached (try again).
     `,
     examples: [
       ["Everything in a container", "$0 list --container-name backup"],

@@ -9,11 +9,13 @@ import type { RestorePlan } from "../plan/restore.ts";
 import type { Selection } from "../plan/select.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import { findSourceName, ReadCommand, type House } from "./base.ts";
+import { summaryOf } from "./registry.ts";
 
 export class RestoreCommand extends ReadCommand {
   static override paths = [["restore"]];
+  static readonly exits = [0, 2, 10, 12, 13, 14, 15, 75, 130];
   static override usage = Command.Usage({
-    description: "Bring an archived snapshot back, with all that it builds on.",
+    description: summaryOf("restore"),
     details: `
       WHAT is an archive: its key, the path of its snapshot, or the beginning of the snapshot's UUID, as \`list\` shows
       them. With --latest or --at it is a subvolume: its path, the beginning of its UUID, or where its snapshots were;
@@ -21,10 +23,6 @@ export class RestoreCommand extends ReadCommand {
 
       Every snapshot of the chain that DIR's filesystem does not hold yet is received under DIR, at its own path. A
       restore that was interrupted goes on where it stopped when it is started again. Needs root.
-
-      Exit codes: 0 done, 2 usage or configuration, 10 no such container, 12 encrypted for somebody else, 13 credentials
-      refused, 14 an archive is missing or damaged, 15 btrfs refuses, 75 the store cannot be reached (try again), 130
-      interrupted.
     `,
     examples: [
       ["The newest snapshot of the only subvolume in the container", "$0 restore --container-name backup --latest --target /mnt/restored"],

@@ -17,18 +17,17 @@ import type { Inventory, SendProto, UploadStep } from "../plan/model.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { StoreCommand, tellFindings, type House, type Tuning } from "./base.ts";
+import { summaryOf } from "./registry.ts";
 
 export class SyncCommand extends StoreCommand {
   static override paths = [["sync"], Command.Default];
+  static readonly exits = [0, 2, 3, 10, 13, 15, 75, 130];
   static override usage = Command.Usage({
-    description: "Archive the read-only snapshots of a subvolume that are not in the container yet.",
+    description: summaryOf("sync"),
     details: `
       Finds the read-only snapshots of PATH's subvolume wherever they lie on its filesystem, and sends each one that is
       not archived yet as the difference to the one before it; the first one whole. On a terminal the plan is shown and
       asked about once; elsewhere it is carried out.
-
-      Exit codes: 0 done, 2 usage or configuration, 3 some snapshots could not be sent, 10 no such container,
-      13 credentials refused, 15 btrfs refuses, 75 the store cannot be reached (try again), 130 interrupted.
     `,
     examples: [
       ["Archive what is new of /home", "$0 sync /home --container-name backup"],

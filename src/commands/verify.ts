@@ -12,21 +12,20 @@ import type { Archive, Uuid } from "../plan/model.ts";
 import { chooseSubset, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
 import { ReadCommand, type House } from "./base.ts";
+import { summaryOf } from "./registry.ts";
 
 /** Of the snapshots that one finding breaks. */
 const NAMED_AT_MOST = 10;
 
 export class VerifyCommand extends ReadCommand {
   static override paths = [["verify"]];
+  static readonly exits = [0, 2, 10, 12, 13, 14, 15, 75, 130];
   static override usage = Command.Usage({
-    description: "Find out whether what is archived can be restored.",
+    description: summaryOf("verify"),
     details: `
       Without options it is cheap: each archive's chain, sizes, metadata and first bytes, and what else lies in the
       container. --read-data reads archives to their end and checks the store's checksum, the decryption, every command
       of the stream and its end. PATH, a subvolume on this machine, narrows it down to the archives of that one.
-
-      Exit codes: 0 nothing is wrong, 2 usage or configuration, 10 no such container, 13 credentials refused, 14 an
-      archive is missing or damaged, 15 btrfs refuses, 75 the store cannot be reached (try again), 130 interrupted.
     `,
     examples: [
       ["Look at everything, read nothing", "$0 verify --container-name backup"],

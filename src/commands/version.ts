@@ -1,11 +1,38 @@
-import { Command } from "clipanion";
+import { addonVersions } from "../btrfs/binding.ts";
+import { BackupError, toBackupError } from "../errors.ts";
+import { runToEnd } from "../stream/process.ts";
 import type { Context } from "./base.ts";
 
-export class VersionCommand extends Command<Context> {
-  static override paths = [["--version"], ["-V"]];
+/** Tells the versions of this program and of what it rests on; what is missing is said in its place. */
+export async function printVersion({ stdout, tool, node, signal }: Context): Promise<number> {
+  const [name = "", version = ""] = tool.split("/");
+  const addon = readAddon();
+  const lines = [
+    `${name} ${version}`,
+    `addon ${addon.napi}`,
+    `libbtrfsutil ${addon.libbtrfsutil}`,
+    `Node ${node}`,
+    `btrfs-progs ${await readProgs(signal)}`,
+  ];
+  stdout.write(`${lines.join("\n")}\n`);
+  return 0;
+}
 
-  override execute(): Promise<number> {
-    this.context.stdout.write(`${this.context.tool.replace("/", " ")}\n`);
-    return Promise.resolve(0);
+function readAddon(): { readonly napi: string; readonly libbtrfsutil: string } {
+  try {
+    const { napi, libbtrfsutil } = addonVersions();
+    return { napi: `for Node-API ${napi}`, libbtrfsutil };
+  } catch (error) {
+    return { napi: `missing: ${toBackupError(error).message}`, libbtrfsutil: "unknown" };
+  }
+}
+
+async function readProgs(signal: AbortSignal): Promise<string> {
+  const failure = (): BackupError => new BackupError("CONFIG", "btrfs --version failed");
+  try {
+    const text = await runToEnd({ program: "btrfs", args: ["--version"], failure }, signal);
+    return /v(\S+)/.exec(text)?.[1] ?? text.trim();
+  } catch (error) {
+    return `missing: ${toBackupError(error).message}`;
   }
 }

@@ -1,0 +1,81 @@
+import { existsSync } from "node:fs";
+import { formatHelp, formatOverview, type HelpStyle } from "../terminal/help.ts";
+import type { Context } from "./base.ts";
+import { joinLegacyFlags } from "./legacy.ts";
+import { nearest } from "./nearest.ts";
+import { registry, type Registered } from "./registry.ts";
+
+/** Runs what was typed; gives the exit code. Loads only what that needs. */
+export async function runCommandLine(argv: readonly string[], context: Context): Promise<number> {
+  const [first = ""] = argv;
+  if (argv.length === 0 || /^(-h|--help)$/.test(first)) return showOverview(argv.length === 0 ? 2 : 0, context);
+  if (/^(-V|--version)$/.test(first)) return await (await import("./version.ts")).printVersion(context);
+  const registered = registry.find(({ name }) => name.split(" ")[0] === first) ?? meantBySync(first);
+  if (typeof registered === "string") return refuse(registered, "--help", context);
+  return await runCommand(registered, joinLegacyFlags(argv), context);
+}
+
+/** What begins with no command is a sync, unless its first word is a command misspelt: then the reason to refuse it. */
+function meantBySync(first: string): Registered | string {
+  const [sync] = registry;
+  const names = registry.map(({ name }) => name);
+  const meant = /^[a-z-]+$/.test(first) && !first.startsWith("-") && !existsSync(first) ? nearest(first, names) : null;
+  if (sync === undefined || meant !== null) return `there is no command ${first}; did you mean ${meant ?? ""}`;
+  return sync;
+}
+
+async function runCommand({ name, load }: Registered, argv: string[], context: Context): Promise<number> {
+  const [type, { Cli }] = await Promise.all([load(), import("clipanion")]);
+  const binaryName = context.tool.split("/")[0] ?? "";
+  if (wantsHelp(argv)) {
+    const { describeCommand } = await import("./describe.ts");
+    context.stdout.write(formatHelp(describeCommand(type, binaryName), binaryName, styleOf(context)));
+    return 0;
+  }
+  const cli = Cli.from([type], { binaryName, enableColors: false });
+  let command;
+  try {
+    command = cli.process(argv, context);
+  } catch (error) {
+    const known = cli.definitions().flatMap(({ options }) => options.flatMap(({ definition }) => spellings(definition)));
+    return refuse(explainUsage(error, known), `${name} --help`, context);
+  }
+  return await cli.run(command, context);
+}
+
+function wantsHelp(argv: readonly string[]): boolean {
+  const end = argv.indexOf("--");
+  return (end === -1 ? argv : argv.slice(0, end)).some((word) => word === "--help" || word === "-h");
+}
+
+function showOverview(code: number, context: Context): number {
+  const [name = "", version = ""] = context.tool.split("/");
+  context.stdout.write(formatOverview({ name, version }, registry, styleOf(context)));
+  return code;
+}
+
+function styleOf({ stdout, colorDepth }: Context): HelpStyle {
+  return { coloured: colorDepth > 1, columns: Math.max(60, Math.min(stdout.columns ?? 80, 100)) };
+}
+
+/** Every way to write an option: `-v,--verbose` is two, and `--no-verbose` a third. */
+function spellings(definition: string): string[] {
+  const names = (definition.split(" ")[0] ?? "").split(",");
+  return [...names, ...names.filter((name) => name.startsWith("--")).map((name) => name.replace("--", "--no-"))];
+}
+
+/** The first line of what the parser has to say; the rest is usage, which `--help` tells better. */
+function explainUsage(error: unknown, known: readonly string[]): string {
+  const [line = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
+  const unknown = /^Unsupported option name \("(?<flag>[^"=]+)/.exec(line)?.groups?.["flag"];
+  if (unknown !== undefined) {
+    const meant = nearest(unknown, known);
+    return `there is no option ${unknown}${meant === null ? "" : `; did you mean ${meant}`}`;
+  }
+  return line.startsWith("Command not found") ? "these words make no command" : line.replace(/\.$/, "");
+}
+
+function refuse(reason: string, help: string, { stderr, tool }: Context): number {
+  stderr.write(`error: ${reason}: ${tool.split("/")[0] ?? ""} ${help} shows what there is\n`);
+  return 2;
+}

@@ -1,0 +1,83 @@
+import { Cli } from "clipanion";
+import { exitMeanings } from "../errors.ts";
+import type { CommandHelp, OptionHelp } from "../terminal/help.ts";
+import type { CommandType } from "./registry.ts";
+
+/** What the value of an option is called; the help of those that are not here says VALUE. */
+const values: Readonly<Record<string, string>> = {
+  "--at": "DATE",
+  "--concurrency": "N",
+  "--container-name": "NAME",
+  "--endpoint": "URL",
+  "--env-file": "FILE",
+  "--identity": "FILE",
+  "--limit-upload": "SIZE",
+  "--log-format": "FORMAT",
+  "--memory": "SIZE",
+  "--os-cloud": "NAME",
+  "--read-data-subset": "PART",
+  "--region": "NAME",
+  "--retry-for": "DURATION",
+  "--send-proto": "VERSION",
+  "--target": "DIR",
+  "--volume-size": "SIZE",
+  "--work-dir": "DIR",
+  "--writable": "NAME",
+};
+
+/** Options that many commands share, by the heading they stand under; all others come first. */
+const groups: Readonly<Record<string, readonly string[]>> = {
+  "Container and credentials": [
+    "--container-name",
+    "--endpoint",
+    "--region",
+    "--env-file",
+    "--os-cloud",
+    "--create-credentials",
+  ],
+  "Output and log": ["--json", "--verbose", "--log-format", "--syslog"],
+};
+
+/** All that help, completions and manual tell of a command, from its definition alone. */
+export function describeCommand(type: CommandType, binaryName: string): CommandHelp {
+  const { usage } = type;
+  const definition = Cli.from([type], { binaryName }).definitions()[0];
+  const [path = [], ...others] = type.paths ?? [];
+  const words = (definition?.usage ?? "").slice(binaryName.length + 1 + path.join(" ").length).trim();
+  return {
+    name: path.join(" "),
+    isDefault: others.some((other) => other.length === 0),
+    words: words.replace(/[<>]/g, ""),
+    summary: usage?.description ?? "",
+    details: toParagraphs(usage?.details ?? ""),
+    examples: (usage?.examples ?? []).map(([label, line]) => ({ label, line: line.replaceAll("$0", binaryName) })),
+    options: (definition?.options ?? []).map(({ definition: text, description = "" }) => toOption(text, description)),
+    groups: Object.keys(groups),
+    exits: type.exits.map((code) => ({ code, meaning: exitMeanings[code] ?? "" })),
+  };
+}
+
+/** `-v,--verbose` or `--memory #0` and what is said of it. */
+function toOption(definition: string, description: string): OptionHelp {
+  const [names = "", value] = definition.split(" ");
+  const spellings = names.split(",");
+  const name = spellings.at(-1) ?? "";
+  const group = Object.entries(groups).find(([, members]) => members.includes(name))?.[0] ?? null;
+  return {
+    name,
+    short: spellings.length > 1 ? (spellings[0] ?? null) : null,
+    value: value === undefined ? null : (values[name] ?? "VALUE"),
+    // What is on unless it is said otherwise says so in its description.
+    negatable: value === undefined && description.includes("(default)"),
+    group,
+    description,
+  };
+}
+
+function toParagraphs(text: string): readonly string[] {
+  return text
+    .trim()
+    .split(/\n\s*\n/)
+    .map((paragraph) => paragraph.replace(/\s+/g, " ").trim())
+    .filter((paragraph) => paragraph !== "");
+}

@@ -1,0 +1,132 @@
+// The program before it has anything to do: help, versions, what is not understood, and what starting costs.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { describeCommand } from "../../src/commands/describe.ts";
+import { nearest } from "../../src/commands/nearest.ts";
+import { registry } from "../../src/commands/registry.ts";
+import { exitMeanings } from "../../src/errors.ts";
+import { cli, MAIN } from "../support/cli.ts";
+import { openGolden } from "../support/golden.ts";
+
+const README = readFileSync(new URL("../../../README.md", import.meta.url), "utf8");
+
+describe("help", () => {
+  const golden = openGolden("help");
+
+  test("the overview and each command's help are as they were", async () => {
+    const overview = await cli(["--help"]);
+    assert.deepEqual([overview.code, overview.stderr], [0, ""]);
+    golden.check("overview.txt", overview.stdout.replace(/^(\S+) \S+/, "$1 VERSION"));
+    for (const { name } of registry) {
+      const { code, stdout } = await cli([...name.split(" "), "--help"]);
+      assert.equal(code, 0);
+      golden.check(`${name.replace(" ", "-")}.txt`, stdout);
+    }
+    golden.assertNoneStale();
+  });
+
+  for (const registered of registry) {
+    test(`${registered.name}: an example first, the exit codes last, and every value has a name`, async () => {
+      const help = describeCommand(await registered.load(), "program");
+      const { stdout } = await cli([...registered.name.split(" "), "--help"]);
+      assert.match(stdout, /^Example\n/);
+      const last = help.exits.at(-1);
+      assert.ok(stdout.endsWith(`${last?.code ?? ""}  ${last?.meaning ?? ""}\n`), stdout);
+      assert.deepEqual(help.options.filter(({ value }) => value === "VALUE"), [], "name the value in commands/describe.ts");
+      assert.ok(stdout.split("\n").every((line) => line.length <= 80 || line.startsWith("    ")), stdout);
+      assert.equal(help.summary, registered.summary);
+    });
+  }
+
+  test("-h after a path is the help of sync", async () => {
+    assert.equal((await cli(["/home", "-h"])).stdout, (await cli(["sync", "--help"])).stdout);
+  });
+
+  test("nothing typed is a failure that shows what there is", async () => {
+    const { code, stdout } = await cli([]);
+    assert.equal(code, 2);
+    assert.match(stdout, /Commands/);
+  });
+
+  test("the README tells the same exit codes", () => {
+    for (const [code, meaning] of Object.entries(exitMeanings).filter(([code]) => code !== "130")) {
+      assert.ok(README.includes(`| ${code} | ${meaning} |`), `${code}: ${meaning}`);
+    }
+  });
+});
+
+describe("what is not understood", () => {
+  for (const [line, sentence] of [
+    ["sync /home --continer-name x", /no option --continer-name; did you mean --container-name: .* sync --help/],
+    ["/home --no-estimat", /did you mean --no-estimate/],
+    ["sync /home --frobnicate", /no option --frobnicate: /],
+    ["verfy --container-name x", /no command verfy; did you mean verify/],
+    ["list a b c", /error: /],
+  ] as const) {
+    test(line, async () => {
+      const { code, stdout, stderr } = await cli(line.split(" "));
+      assert.deepEqual([code, stdout, stderr.split("\n").length], [2, "", 2], stderr);
+      assert.match(stderr, sentence);
+    });
+  }
+
+  test("only what is like enough is suggested", () => {
+    const known = ["--memory", "--json", "--yes"];
+    const words = ["--memroy", "--jso", "--jason", "--frobnicate", "--x", "--memoryy"];
+    assert.deepEqual(words.map((word) => nearest(word, known)), ["--memory", "--json", "--json", null, null, "--memory"]);
+  });
+});
+
+describe("starting", () => {
+  test("--version names what the program rests on", async () => {
+    const { code, stdout } = await cli(["--version"]);
+    assert.equal(code, 0);
+    assert.match(stdout, /^btrfs-snapshots-to-swift \d+\.\d+\.\d+\S*\naddon for Node-API \d+\nlibbtrfsutil \d[\d.]+\nNode \d[\d.]+\nbtrfs-progs \d[\d.]+\n$/);
+  });
+
+  test("--version takes less than 150 ms of CPU", () => {
+    const spent = Array.from({ length: 5 }, () => cpuMs("--version"));
+    assert.ok(Math.min(...spent) < 150, `${spent.join(", ")} ms`);
+  });
+
+  test("nothing is loaded that is not needed", () => {
+    const heavy = /clipanion|pino|aws-sdk|smithy|\/yaml\/|operations\/|swift\/|commands\/(sync|list|restore|verify|doctor)\./;
+    for (const args of [["--help"], ["--version"]]) assert.deepEqual(loadedBy(args).filter((url) => heavy.test(url)), []);
+    const forSync = loadedBy(["sync", "/", "--memory", "nonsense"]);
+    assert.ok(forSync.some((url) => url.includes("commands/sync")));
+    assert.deepEqual(forSync.filter((url) => /aws-sdk|smithy|\/yaml\/|btrfs\/(?!binding)|commands\/(list|restore|verify|doctor)\./.test(url)), []);
+  });
+});
+
+/** User and system time, of the program and what it starts. */
+function cpuMs(...args: string[]): number {
+  const script = '"$@" >/dev/null; times';
+  const text = execFileSync("sh", ["-c", script, "sh", process.execPath, MAIN, ...args], { encoding: "utf8" });
+  const children = text.trim().split("\n").at(-1) ?? "";
+  return [...children.matchAll(/(\d+)m([\d.]+)s/g)].reduce((sum, [, m, s]) => sum + Number(m) * 60_000 + Number(s) * 1000, 0);
+}
+
+/** URLs of the modules that a command line loads. */
+function loadedBy(args: readonly string[]): readonly string[] {
+  const directory = mkdtempSync(join(tmpdir(), "loaded-"));
+  const list = join(directory, "list");
+  const hooks = `import { appendFileSync } from "node:fs";
+    export async function load(url, context, next) { appendFileSync(${JSON.stringify(list)}, url + "\\n"); return next(url, context); }`;
+  const inline = (source: string): string => `data:text/javascript,${encodeURIComponent(source)}`;
+  const register = `import { register } from "node:module"; register(${JSON.stringify(inline(hooks))});`;
+  try {
+    execFileSync(process.execPath, ["--import", inline(register), MAIN, ...args], { stdio: "ignore" });
+  } catch {
+    // Command lines that fail load modules as well.
+  }
+  try {
+    return readFileSync(list, "utf8").trim().split("\n");
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
