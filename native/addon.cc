@@ -5,6 +5,7 @@
 #include <cctype>
 #include <utility>
 
+#include "lock.h"
 #include "send_stream.h"
 #include "subvolume.h"
 #include "worker.h"
@@ -318,6 +319,24 @@ Napi::Value PeekIdentity(const Napi::CallbackInfo& call) {
   return ToIdentity(call.Env(), parser.version(), parser.identity());
 }
 
+// ---- locks
+
+/** The descriptor of the locked file, or null when another process holds the lock. */
+Napi::Value LockFile(const Napi::CallbackInfo& call) {
+  const Napi::Env env = call.Env();
+  const auto path = ReadPathArgument(call);
+  if (!path) return env.Undefined();
+  int descriptor = -1;
+  if (const auto failure = lock::Take(*path, descriptor)) {
+    const char* name = subvolume::ErrnoName(failure->number);
+    Napi::Error error = Napi::Error::New(env, std::string(failure->call) + " of " + *path + " failed: " + name);
+    error.Set("code", Napi::String::New(env, name));
+    error.ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
+  return descriptor < 0 ? env.Null() : Napi::Value(Napi::Number::New(env, descriptor));
+}
+
 // ---- exports
 
 #define TEXT(token) #token
@@ -340,6 +359,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports["deleteSubvolume"] = Napi::Function::New(env, DeleteSubvolume, "deleteSubvolume");
   exports["SendStreamChecker"] = SendStreamChecker::Define(env);
   exports["peekIdentity"] = Napi::Function::New(env, PeekIdentity, "peekIdentity");
+  exports["lockFile"] = Napi::Function::New(env, LockFile, "lockFile");
   exports["versions"] = ToVersions(env);
   return exports;
 }

@@ -51,6 +51,8 @@ async function main(argv: readonly string[]): Promise<number> {
     now: () => performance.now(),
     tool: `${NAME}/${version}`,
     node: process.versions.node,
+    pid: process.pid,
+    words: argv,
   });
   return code === 0 ? 0 : (stopped.exitCode() ?? code);
 }

@@ -108,6 +108,7 @@ interface Addon {
   syncFilesystem(path: string): Promise<void>;
   deleteSubvolume(path: string): Promise<void>;
   peekIdentity(bytes: Buffer): RawIdentity | null;
+  lockFile(path: string): number | null;
   readonly SendStreamChecker: new () => SendStreamChecker;
   readonly versions: { readonly libbtrfsutil: string; readonly napi: number };
 }
@@ -200,6 +201,15 @@ export function openSendStreamChecker(): SendStreamChecker {
  */
 export function peekIdentity(bytes: Buffer): RawIdentity | null {
   return addon().peekIdentity(bytes);
+}
+
+/**
+ * The descriptor of a file, made when it is missing, that no other process can lock until it is closed or this process
+ * is gone; null when another one has. Programs that are started do not inherit it. @throws Error with errno's name as
+ * `code`; CONFIG
+ */
+export function lockFile(path: string): number | null {
+  return addon().lockFile(path);
 }
 
 /** What the addon was compiled with. @throws CONFIG */

@@ -4,18 +4,21 @@
 import { randomUUID } from "node:crypto";
 import { resolve } from "node:path";
 import { Command, Option, type BaseContext } from "clipanion";
-import { parseBoolean, parseChoice, readStoreConfig, type StoreFlags } from "../config.ts";
+import { parseBoolean, parseChoice, parseDuration, readStoreConfig, type StoreFlags } from "../config.ts";
 import { readEnvironment, type EnvironmentFlags } from "../environment.ts";
 import { toBackupError, type BackupError } from "../errors.ts";
+import type { Lock } from "../lock.ts";
 import type { DoctorEdges } from "../operations/doctor.ts";
 import type { Container, RestoreTarget, Scratch, SnapshotSource } from "../operations/edges.ts";
-import type { Finding, SendProto } from "../plan/model.ts";
+import type { Finding, SendProto, Uuid } from "../plan/model.ts";
 import type { SourceName } from "../plan/select.ts";
 import type { Access } from "../swift/credentials.ts";
 import type { Logger } from "../terminal/log.ts";
 import { openOutput, type Output } from "../terminal/output.ts";
 import { openProgress, type Progress } from "../terminal/progress.ts";
 import { openScreen, type Screen, type Terminal } from "../terminal/screen.ts";
+
+export type { Lock } from "../lock.ts";
 
 /** What main.ts lends to a command. */
 export interface Context extends BaseContext {
@@ -28,6 +31,9 @@ export interface Context extends BaseContext {
   readonly tool: string;
   /** Version of Node. */
   readonly node: string;
+  readonly pid: number;
+  /** What was typed. */
+  readonly words: readonly string[];
 }
 
 /** What was typed about the store and about who asks for it. */
@@ -44,8 +50,21 @@ export interface House {
   openTarget(directory: string): Promise<RestoreTarget>;
   openScratch(options: { readonly directory: string | null; readonly bytes: number; readonly path: string }): Promise<Scratch>;
   openContainer(tuning?: Tuning): Promise<Container>;
+  /** Keeps other runs away until it is closed. @throws LOCKED */
+  lock(claim: Claim): Promise<Lock>;
   /** For the one command that looks at everything. */
   openDoctor(): Promise<DoctorEdges>;
+}
+
+/** What a run needs for itself alone. */
+export interface Claim {
+  readonly container: string;
+  /** Subvolumes whose archives are added to, read or removed. */
+  readonly sources: readonly Uuid[];
+  /** Directory that is restored into. */
+  readonly target?: string | undefined;
+  /** What `--wait-lock` says. */
+  readonly wait: string | undefined;
 }
 
 /** How requests are made, where a command lets people say. */
@@ -101,9 +120,10 @@ export abstract class BaseCommand extends Command<Context> {
   }
 
   /** Logs a failure and returns its exit code. */
-  protected report(failure: BackupError, { log, progress }: House): number {
+  protected report(failure: BackupError, { log, progress }: House, subject = ""): number {
     progress.stop();
-    log.error(this.verbose > 0 ? { ...failure.context, code: failure.code, err: failure } : {}, explain(failure));
+    const facts = this.verbose > 0 ? { ...failure.context, code: failure.code, err: failure } : {};
+    log.error(facts, subject + explain(failure));
     return failure.exitCode;
   }
 
@@ -125,7 +145,7 @@ export abstract class BaseCommand extends Command<Context> {
   private edges(
     log: Logger,
     closers: (() => unknown)[],
-  ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer" | "openDoctor"> {
+  ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer" | "lock" | "openDoctor"> {
     const { signal, tool } = this.context;
     const keep = <Edge extends { close(): unknown }>(edge: Edge): Edge => {
       closers.push(() => edge.close());
@@ -152,6 +172,7 @@ export abstract class BaseCommand extends Command<Context> {
         const { openScratch } = await import("../btrfs/scratch.ts");
         return keep(await openScratch(options, signal));
       },
+      lock: async (claim) => keep(await this.takeLocks(claim, log)),
       openDoctor: async () => {
         const { machine } = await import("../btrfs/survey.ts");
         const { greetStore, readQuotas } = await import("../swift/probe.ts");
@@ -161,6 +182,21 @@ export abstract class BaseCommand extends Command<Context> {
         return { machine, findAccess, greet, openContainer, quotas };
       },
     };
+  }
+
+  private async takeLocks({ container, sources, target, wait }: Claim, log: Logger): Promise<Lock> {
+    const { env, now, pid, words, signal } = this.context;
+    const { lockDirectory, lockOfSource, lockOfTarget, takeLocks } = await import("../lock.ts");
+    const subjects = [...new Set(sources)].map((source) => lockOfSource(container, source));
+    if (target !== undefined) subjects.push(await lockOfTarget(resolve(target)));
+    const options = {
+      directory: lockDirectory(env),
+      holder: { pid, command: words.join(" ") },
+      waitMs: wait === undefined ? 0 : parseDuration(wait, "--wait-lock"),
+      now,
+      onWait: (other: string) => log.info(`waiting for another run on ${other}`),
+    };
+    return await takeLocks(subjects, options, signal);
   }
 
   /** Asked once: what was found holds for the run. */
@@ -177,6 +213,13 @@ export abstract class BaseCommand extends Command<Context> {
     log.debug({ source: access.source, endpoint: access.endpoint }, "credentials");
     return access;
   }
+}
+
+/** The option of commands that keep others away. */
+export function waitLockOption(): string | undefined {
+  return Option.String("--wait-lock", {
+    description: "Wait so long for another run on the same subvolume and container (default: not at all).",
+  });
 }
 
 /** A command that talks to a container. */

@@ -21,6 +21,7 @@ const values: Readonly<Record<string, string>> = {
   "--send-proto": "VERSION",
   "--target": "DIR",
   "--volume-size": "SIZE",
+  "--wait-lock": "DURATION",
   "--work-dir": "DIR",
   "--writable": "NAME",
 };

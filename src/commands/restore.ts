@@ -8,12 +8,12 @@ import type { Archive, Chain } from "../plan/model.ts";
 import type { RestorePlan } from "../plan/restore.ts";
 import type { Selection } from "../plan/select.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
-import { findSourceName, ReadCommand, type House } from "./base.ts";
+import { findSourceName, ReadCommand, waitLockOption, type House, type Lock } from "./base.ts";
 import { summaryOf } from "./registry.ts";
 
 export class RestoreCommand extends ReadCommand {
   static override paths = [["restore"]];
-  static readonly exits = [0, 2, 10, 12, 13, 14, 15, 75, 130];
+  static readonly exits = [0, 2, 10, 11, 12, 13, 14, 15, 75, 130];
   static override usage = Command.Usage({
     description: summaryOf("restore"),
     details: `
@@ -45,6 +45,7 @@ export class RestoreCommand extends ReadCommand {
     description: "Write the send streams of the chain to stdout, for `btrfs receive` elsewhere.",
   });
   dryRun = Option.Boolean("--dry-run", false, { description: "Show the chain, sizes and what is there already, and end." });
+  waitLock = waitLockOption();
   what = Option.String({ name: "WHAT", required: false });
 
   protected override async run(house: House): Promise<number> {
@@ -56,7 +57,9 @@ export class RestoreCommand extends ReadCommand {
     const selection = await this.readSelection(house);
     if (target === null) return await this.runWithoutTarget(selection, reading, house);
     const edges = { ...reading, target };
-    const plan = await prepareRestore(selection, edges, this.only ? "last" : "chain", house.signal);
+    const prepare = (): Promise<RestorePlan> => prepareRestore(selection, edges, this.only ? "last" : "chain", house.signal);
+    let plan = await prepare();
+    if (!this.dryRun && (await this.keepOthersAway(plan.chain, container.name, house)).waited) plan = await prepare();
     showPlan(plan, this.dryRun, house);
     if (this.dryRun) return 0;
     const context = { watcher: watch(plan.steps.length, house), now: this.context.now };
@@ -68,6 +71,12 @@ export class RestoreCommand extends ReadCommand {
     }
     house.output.record({ type: "summary", received: plan.steps.length, bytes: sumBytes(plan.steps), path: snapshot.path });
     return 0;
+  }
+
+  /** What is being read must not be pruned meanwhile, and two restores would take each other's leftovers away. */
+  private async keepOthersAway(archives: readonly Archive[], container: string, house: House): Promise<Lock> {
+    const sources = archives.map(({ source }) => source);
+    return await house.lock({ container, sources, target: this.target, wait: this.waitLock });
   }
 
   private refuseContradictions(): void {
@@ -101,6 +110,7 @@ export class RestoreCommand extends ReadCommand {
       showChain(chain, () => "", house);
       return 0;
     }
+    await this.keepOthersAway(archives, reading.container.name, house);
     const context = { watcher: watch(archives.length, house, true), now: this.context.now };
     await writeStreams(archives, { reading, sink: this.context.stdout }, context, house.signal);
     return 0;

@@ -1,6 +1,7 @@
 import { Command, Option } from "clipanion";
 import { parseChoice, parseCount, parseDuration, parseSize } from "../config.ts";
-import type { Container, OpenUpload, SnapshotSource } from "../operations/edges.ts";
+import { toBackupError, type BackupError } from "../errors.ts";
+import type { Container, LocalSnapshots, OpenUpload, SnapshotSource } from "../operations/edges.ts";
 import type { EstimatedStep, Receipt } from "../operations/step.ts";
 import {
   estimateSteps,
@@ -16,21 +17,50 @@ import type { TransferPolicy } from "../plan/layout.ts";
 import type { Inventory, SendProto, UploadStep } from "../plan/model.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
-import { StoreCommand, tellFindings, type House, type Tuning } from "./base.ts";
+import { StoreCommand, tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
 import { summaryOf } from "./registry.ts";
+
+/** What holds for every subvolume of a run. */
+interface Settings {
+  readonly policy: TransferPolicy;
+  readonly sendProto: SendProto | null;
+  /** The container, opened when it is first needed. */
+  readonly open: () => Promise<Container>;
+}
+
+interface LocalEdges {
+  readonly local: LocalSnapshots;
+  readonly source: SnapshotSource;
+  readonly container: Container;
+}
+
+/** How the run of one subvolume ended. */
+interface Ended {
+  readonly code: number;
+  /** What stopped it before its end. */
+  readonly stoppedBy: BackupError | null;
+}
+
+/** Failures after which no other subvolume can fare better. */
+function stopsAll({ code }: BackupError): boolean {
+  return ["ABORTED", "ACCESS_DENIED", "CONTAINER_MISSING", "STORE_UNAVAILABLE", "CONFIG"].includes(code);
+}
 
 export class SyncCommand extends StoreCommand {
   static override paths = [["sync"], Command.Default];
-  static readonly exits = [0, 2, 3, 10, 13, 15, 75, 130];
+  static readonly exits = [0, 2, 3, 10, 11, 13, 15, 75, 130];
   static override usage = Command.Usage({
     description: summaryOf("sync"),
     details: `
       Finds the read-only snapshots of PATH's subvolume wherever they lie on its filesystem, and sends each one that is
       not archived yet as the difference to the one before it; the first one whole. On a terminal the plan is shown and
       asked about once; elsewhere it is carried out.
+
+      Each of several subvolumes has its own plan, and one that fails does not keep the others from being archived.
     `,
     examples: [
       ["Archive what is new of /home", "$0 sync /home --container-name backup"],
+      ["Several subvolumes, each on its own", "$0 sync /home /srv --container-name backup"],
       ["See what would be sent, quickly", "$0 sync /home --container-name backup --plan"],
     ],
   });
@@ -55,32 +85,62 @@ export class SyncCommand extends StoreCommand {
   sendProto = Option.String("--send-proto", {
     description: "Version of the btrfs send protocol, 1 or 2 (default: the newest that this machine has).",
   });
-  subvolume = Option.String({ name: "PATH" });
+  waitLock = waitLockOption();
+  subvolumes = Option.Rest({ name: "PATH", required: 1 });
 
   protected override async run(house: House): Promise<number> {
-    const policy = this.readPolicy();
-    const tuning = this.readTuning();
-    const source = await house.openSource(this.subvolume, this.parseSendProto());
-    const local = await source.list(house.signal);
-    if (local.snapshots.length === 0) {
-      house.log.info(`${this.subvolume} has no read-only snapshots: nothing to do`);
-      return 0;
+    const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto(), tuning: this.readTuning() };
+    let container: Promise<Container> | null = null;
+    const open = (): Promise<Container> => (container ??= house.openContainer(settings.tuning));
+    const paths = [...new Set(this.subvolumes)];
+    const ended: Ended[] = [];
+    for (const path of paths) {
+      const one = await this.syncOne(path, { ...settings, open }, house).catch((error: unknown) => {
+        if (paths.length === 1) throw error;
+        const failure = toBackupError(error);
+        this.report(failure, house, `${path}: `);
+        return { code: failure.exitCode, stoppedBy: failure };
+      });
+      ended.push(one);
+      if (one.stoppedBy !== null && stopsAll(one.stoppedBy)) return one.code;
     }
-    const container = await house.openContainer(tuning);
-    const edges = { source, container };
+    return ended.length === 1 ? (ended[0]?.code ?? 0) : ended.some(({ code }) => code !== 0) ? 3 : 0;
+  }
+
+  /** One subvolume, with a plan and receipts of its own. */
+  private async syncOne(path: string, settings: Settings, house: House): Promise<Ended> {
+    const source = await house.openSource(path, settings.sendProto);
+    let local = await source.list(house.signal);
+    if (local.snapshots.length === 0) {
+      house.log.info(`${path} has no read-only snapshots: nothing to do`);
+      return { code: 0, stoppedBy: null };
+    }
+    const container = await settings.open();
+    if (this.dryRun || this.planOnly) return await this.syncLocal(path, { local, source, container }, settings.policy, house);
+    const lock = await house.lock({ container: container.name, sources: [local.source.uuid], wait: this.waitLock });
+    try {
+      if (lock.waited) local = await source.list(house.signal);
+      return await this.syncLocal(path, { local, source, container }, settings.policy, house);
+    } finally {
+      lock.close();
+    }
+  }
+
+  private async syncLocal(path: string, edges: LocalEdges, policy: TransferPolicy, house: House): Promise<Ended> {
+    const { container, source, local } = edges;
     const { inventory, plan } = await prepareSync(local, container, house.signal);
-    const incomplete = tellFindings(plan.findings, house) ? 3 : 0;
+    const incomplete = { code: tellFindings(plan.findings, house) ? 3 : 0, stoppedBy: null };
     if (plan.steps.length === 0) {
       if (!this.dryRun && !this.planOnly) await this.tidy(inventory, [], container, house);
-      house.output.line(`up to date: ${count(plan.kept.length, "snapshot")} of ${this.subvolume} archived`);
-      house.output.record({ type: "summary", kept: plan.kept.length, sent: 0, failed: 0 });
+      house.output.line(`up to date: ${count(plan.kept.length, "snapshot")} of ${path} archived`);
+      house.output.record({ type: "summary", subvolume: path, kept: plan.kept.length, sent: 0, failed: 0 });
       return incomplete;
     }
     const steps = await this.planSteps(plan.steps, source, house);
-    showPlan(this.subvolume, { inventory, steps, kept: plan.kept.length }, house);
+    showPlan(path, { inventory, steps, kept: plan.kept.length }, house);
     if (this.planOnly) return incomplete;
     house.log.warn("archives are not encrypted: whoever can read the container can read them");
-    if (!(await this.agreed(house))) return 0;
+    if (!(await this.agreed(house))) return { code: 0, stoppedBy: null };
     const resume = this.dryRun ? [] : await this.tidy(inventory, plan.steps, container, house);
     const options = {
       policy,
@@ -92,9 +152,10 @@ export class SyncCommand extends StoreCommand {
     };
     const outcome = await runSync(steps, edges, { options, watcher: watch(house, this.dryRun) }, house.signal);
     house.progress.stop();
-    showSummary(outcome, this.dryRun, house);
-    if (outcome.stoppedBy !== null) return outcome.stoppedBy.exitCode;
-    return outcome.failures.length > 0 ? 3 : incomplete;
+    showSummary(path, { outcome, dryRun: this.dryRun }, house);
+    const { stoppedBy, failures } = outcome;
+    if (stoppedBy !== null) return { code: stoppedBy.exitCode, stoppedBy };
+    return failures.length > 0 ? { code: 3, stoppedBy } : incomplete;
   }
 
   private readPolicy(): TransferPolicy {
@@ -230,9 +291,14 @@ function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt): string {
   return `${stored === null ? "checked, not stored:" : "archived"} ${printable(step.snapshot.path)}  ${size}${there}`;
 }
 
-function showSummary({ receipts, failures }: SyncOutcome, dryRun: boolean, { output }: House): void {
+function showSummary(
+  path: string,
+  { outcome, dryRun }: { readonly outcome: SyncOutcome; readonly dryRun: boolean },
+  { output }: House,
+): void {
+  const { receipts, failures } = outcome;
   const bytes = receipts.reduce((sum, receipt) => sum + receipt.bytes, 0);
-  output.record({ type: "summary", dryRun, sent: dryRun ? 0 : receipts.length, failed: failures.length, bytes });
+  output.record({ type: "summary", subvolume: path, dryRun, sent: dryRun ? 0 : receipts.length, failed: failures.length, bytes });
   if (receipts.length + failures.length < 2) return;
   const failed = failures.length === 0 ? "" : `, ${failures.length} failed`;
   output.line(`${count(receipts.length, "snapshot")} ${dryRun ? "checked" : "archived"}, ${formatBytes(bytes)}${failed}`);

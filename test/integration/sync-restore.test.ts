@@ -57,7 +57,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       assert.equal(first.code, 0, first.stderr);
       assert.match(first.stdout, /3 to send/);
       const second = await program("sync", home, "--container-name=main", "--json");
-      assert.deepEqual(JSON.parse(second.stdout), { type: "summary", kept: 3, sent: 0, failed: 0 });
+      assert.deepEqual(JSON.parse(second.stdout), { type: "summary", subvolume: home, kept: 3, sent: 0, failed: 0 });
     });
     await t.test("a new snapshot goes as the difference to the one before it", async () => {
       await changeTree(home, 4);

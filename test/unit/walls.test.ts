@@ -53,7 +53,7 @@ const walls: Readonly<Record<string, Wall>> = {
   environment: { may: ["config", "openstack", "clouds", "errors", "node:"] },
   clouds: { may: ["openstack", "errors", "node:", "yaml"] },
   errors: { may: [] },
-  lock: { may: ["errors", "node:"] },
+  lock: { may: ["errors", "btrfs/binding", "node:"] },
   main: { may: ["commands/", "errors", "node:"] },
 };
 

@@ -1,0 +1,126 @@
+// Runs that nobody watches: two at once, several subvolumes, what cron and systemd are told, and how a run is stopped.
+
+import assert from "node:assert/strict";
+import type { ChildProcess } from "node:child_process";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { cli, type Ran } from "../support/cli.ts";
+import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
+import { noBtrfsOrSwift } from "../support/requirements.ts";
+import { openSwift, type Swift } from "../support/swift.ts";
+
+const MiB = 2 ** 20;
+
+describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
+  let swift: Swift;
+  let disk: Loopback;
+  let small: string;
+  let big: string;
+
+  before(async () => {
+    [swift, disk] = await Promise.all([openSwift(), openLoopback({ sizeBytes: 512 * MiB })]);
+    [small, big] = [join(disk.mountPoint, "small"), join(disk.mountPoint, "big")];
+    for (const [subvolume, bytes] of [[small, 1000], [big, 40 * MiB]] as const) {
+      await btrfs("subvolume", "create", subvolume);
+      await run("sh", "-c", `head -c ${bytes} /dev/urandom > ${subvolume}/file`);
+      await btrfs("subvolume", "snapshot", "-r", subvolume, `${subvolume}-1`);
+    }
+  });
+  after(async () => {
+    await Promise.all([swift.close(), disk.close()]);
+  });
+
+  const program = (args: string[], during?: (child: ChildProcess) => unknown): Promise<Ran> =>
+    cli(args, { env: swift.environment, ...(during === undefined ? {} : { during }) });
+
+  /** A run that takes long enough to be disturbed, once it has begun to send. */
+  async function slowSync(container: string, disturb: (child: ChildProcess) => unknown): Promise<Ran> {
+    const args = ["sync", big, "--container-name", container, "--memory", "20Mi", "--limit-upload", "4Mi", "-v"];
+    return await program(args, (child) => {
+      let begun = false;
+      child.stderr?.on("data", (chunk: Buffer) => {
+        if (begun || !chunk.includes("not encrypted")) return;
+        begun = true;
+        disturb(child);
+      });
+    });
+  }
+
+  test("two at once: the second says who is at work and exits with 11, and goes on when it waits", async () => {
+    await swift.createContainer("twice");
+    const others: Promise<Ran>[] = [];
+    const first = await slowSync("twice", () => {
+      others.push(program(["sync", big, "--container-name", "twice"]));
+      others.push(program(["sync", big, "--container-name", "twice", "--dry-run"]));
+      others.push(program(["sync", big, "--container-name", "twice", "--wait-lock", "5m"]));
+    });
+    assert.equal(first.code, 0, first.stderr);
+    const [refused, dry, waited] = await Promise.all(others);
+    assert.equal(refused?.code, 11, refused?.stderr);
+    assert.match(refused.stderr, /another run is at work on subvolume .* and container twice: process \d+, since .*: sync .*big/);
+    assert.equal(dry?.code, 0, dry?.stderr);
+    assert.equal(waited?.code, 0, waited?.stderr);
+    assert.match(waited.stderr, /waiting for another run/);
+    assert.match(waited.stdout, /up to date: 1 snapshot/);
+  });
+
+  test("a restore keeps away from what is being archived", async () => {
+    await swift.createContainer("restored");
+    assert.equal((await program(["sync", small, "--container-name", "restored"])).code, 0);
+    const restore = ["restore", "--container-name", "restored", "small-1", "--target", disk.mountPoint];
+    const { lockOfSource, lockDirectory, takeLocks } = await import("../../src/lock.ts");
+    const uuid = /UUID:\s+(\S{36})/.exec(await btrfs("subvolume", "show", small))?.[1] ?? "";
+    const options = { directory: lockDirectory({}), holder: { pid: 1, command: "sync" }, waitMs: 0, now: () => 0, onWait: () => undefined };
+    const lock = await takeLocks([lockOfSource("restored", uuid)], options, new AbortController().signal);
+    try {
+      assert.equal((await program(restore)).code, 11);
+      assert.equal((await program([...restore, "--dry-run"])).code, 0);
+    } finally {
+      lock.close();
+    }
+  });
+
+  test("several subvolumes: one that fails does not stop the others, and the code is 3", async () => {
+    await swift.createContainer("several");
+    const { code, stdout, stderr } = await program([join(disk.mountPoint, "nothing"), small, "/proc", big, "--container-name", "several", "--json"]);
+    assert.equal(code, 3, stderr);
+    const records = stdout.trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
+    const summaries = records.filter(({ type }) => type === "summary").map(({ subvolume, sent }) => [subvolume, sent]);
+    assert.deepEqual(summaries, [[small, 1], [big, 1]]);
+    assert.match(stderr, /nothing: .*\n(.*\n)*.*\/proc: .*btrfs/);
+    assert.equal((await program([small, big, "--container-name", "several"])).code, 0);
+  });
+
+  test("of several, nothing is tried in vain when the store is not there", async () => {
+    const { code, stderr } = await program([small, big, "--container-name", "missing-one"]);
+    assert.equal(code, 10);
+    assert.equal(stderr.trim().split("\n").length, 1, stderr);
+  });
+
+  for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const) {
+    test(`${signal} stops cleanly with ${code}, says what will be gone on with, and the next run goes on`, async () => {
+      const container = signal.toLowerCase();
+      await swift.createContainer(container);
+      const stopped = await slowSync(container, (child) => child.kill(signal));
+      assert.equal(stopped.code, code, stopped.stderr);
+      assert.match(stopped.stderr, new RegExp(`stopped by ${signal}`));
+      const next = await program(["sync", big, "--container-name", container, "--memory", "20Mi"]);
+      assert.equal(next.code, 0, next.stderr);
+    });
+  }
+
+  test("the second signal ends it at once", async () => {
+    await swift.createContainer("at-once");
+    const stopped = await slowSync("at-once", (child) => {
+      // Both are delivered before it can have stopped by itself.
+      child.kill("SIGINT");
+      child.kill("SIGTERM");
+    });
+    assert.ok(stopped.code === 143 || stopped.code === 130, String(stopped.code));
+  });
+
+  test("a reader that goes away is no failure, and nobody is told", async () => {
+    const gone = await program(["list", "--container-name", "several"], (child) => child.stdout?.destroy());
+    assert.deepEqual([gone.code, gone.stderr], [0, ""]);
+  });
+});
