@@ -4,12 +4,13 @@
 import { randomUUID } from "node:crypto";
 import { resolve } from "node:path";
 import { Command, Option, type BaseContext } from "clipanion";
-import { parseBoolean, parseChoice, parseDuration, readStoreConfig, type StoreFlags } from "../config.ts";
+import { parseBoolean, parseChoice, parseCount, parseDuration, readStoreConfig, type StoreFlags } from "../config.ts";
 import { readEnvironment, type EnvironmentFlags } from "../environment.ts";
 import { toBackupError, type BackupError } from "../errors.ts";
 import type { Lock } from "../lock.ts";
 import type { DoctorEdges } from "../operations/doctor.ts";
 import type { Container, RestoreTarget, Scratch, SnapshotSource } from "../operations/edges.ts";
+import type { Reading } from "../operations/reading.ts";
 import type { Finding, SendProto, Uuid } from "../plan/model.ts";
 import type { SourceName } from "../plan/select.ts";
 import type { Access } from "../swift/credentials.ts";
@@ -70,9 +71,11 @@ export interface Claim {
 /** How requests are made, where a command lets people say. */
 export interface Tuning {
   /** How long a request that fails is tried again. */
-  readonly retryForMs: number;
+  readonly retryForMs?: number;
   /** Of all uploads together; null = as fast as it goes. */
-  readonly uploadBytesPerSecond: number | null;
+  readonly uploadBytesPerSecond?: number | null;
+  /** On which one archive is read at once, at the most. */
+  readonly connections?: number;
 }
 
 export abstract class BaseCommand extends Command<Context> {
@@ -249,6 +252,18 @@ export abstract class ReadCommand extends StoreCommand {
 
   protected identities(): readonly string[] {
     return this.identity.map((file) => resolve(file));
+  }
+}
+
+/** A command that may read archives to their end. */
+export abstract class DownloadCommand extends ReadCommand {
+  concurrency = Option.String("--concurrency", "4", {
+    description: "Connections on which an archive is read at once, at the most (default 4).",
+  });
+
+  protected async openReading(house: House): Promise<Reading> {
+    const connections = parseCount(this.concurrency, "--concurrency", 64);
+    return { container: await house.openContainer({ connections }), identities: this.identities() };
   }
 }
 

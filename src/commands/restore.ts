@@ -8,10 +8,10 @@ import type { Archive, Chain } from "../plan/model.ts";
 import type { RestorePlan } from "../plan/restore.ts";
 import type { Selection } from "../plan/select.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
-import { findSourceName, ReadCommand, waitLockOption, type House, type Lock } from "./base.ts";
+import { DownloadCommand, findSourceName, waitLockOption, type House, type Lock } from "./base.ts";
 import { summaryOf } from "./registry.ts";
 
-export class RestoreCommand extends ReadCommand {
+export class RestoreCommand extends DownloadCommand {
   static override paths = [["restore"]];
   static readonly exits = [0, 2, 10, 11, 12, 13, 14, 15, 75, 130];
   static override usage = Command.Usage({
@@ -52,14 +52,13 @@ export class RestoreCommand extends ReadCommand {
     this.refuseContradictions();
     const target = this.target === undefined ? null : await house.openTarget(this.target);
     if (this.writable !== undefined) await target?.refuseTaken(this.writable);
-    const container = await house.openContainer();
-    const reading = { container, identities: this.identities() };
+    const reading = await this.openReading(house);
     const selection = await this.readSelection(house);
     if (target === null) return await this.runWithoutTarget(selection, reading, house);
     const edges = { ...reading, target };
     const prepare = (): Promise<RestorePlan> => prepareRestore(selection, edges, this.only ? "last" : "chain", house.signal);
     let plan = await prepare();
-    if (!this.dryRun && (await this.keepOthersAway(plan.chain, container.name, house)).waited) plan = await prepare();
+    if (!this.dryRun && (await this.keepOthersAway(plan.chain, reading.container.name, house)).waited) plan = await prepare();
     showPlan(plan, this.dryRun, house);
     if (this.dryRun) return 0;
     const context = { watcher: watch(plan.steps.length, house), now: this.context.now };

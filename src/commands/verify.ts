@@ -11,13 +11,13 @@ import { keyPrefix } from "../plan/key.ts";
 import type { Archive, Uuid } from "../plan/model.ts";
 import { chooseSubset, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
-import { ReadCommand, type House } from "./base.ts";
+import { DownloadCommand, type House } from "./base.ts";
 import { summaryOf } from "./registry.ts";
 
 /** Of the snapshots that one finding breaks. */
 const NAMED_AT_MOST = 10;
 
-export class VerifyCommand extends ReadCommand {
+export class VerifyCommand extends DownloadCommand {
   static override paths = [["verify"]];
   static readonly exits = [0, 2, 10, 12, 13, 14, 15, 75, 130];
   static override usage = Command.Usage({
@@ -50,7 +50,7 @@ export class VerifyCommand extends ReadCommand {
   protected override async run(house: House): Promise<number> {
     const subset = this.subset === undefined ? null : parseSubset(this.subset, "--read-data-subset");
     const local = await this.openLocal(house);
-    const reading = { container: await house.openContainer(), identities: this.identities() };
+    const reading = await this.openReading(house);
     const surveyed = narrow(await survey(reading, house.signal), local?.source.uuid ?? null);
     tellAll(surveyed.findings, house);
     const { mine } = surveyed;

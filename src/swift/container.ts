@@ -35,12 +35,15 @@ export interface ContainerOptions {
   readonly retryForMs?: number;
   /** Of all uploads together; absent or null = as fast as it goes. */
   readonly uploadBytesPerSecond?: number | null;
+  /** On how many connections one object is read at once, at the most; by default 4. */
+  readonly connections?: number;
   /** After how long without a byte a connection is given up; by default one minute. */
   readonly stallMs?: number;
 }
 
 const RETRY_FOR_MS = 15 * 60_000;
 const STALL_MS = 60_000;
+const CONNECTIONS = 4;
 
 /**
  * The container, after a look whether it can be used.
@@ -54,14 +57,14 @@ export async function openContainer(
   // Each request under way listens to it; Node takes more than ten for a leak, and says so on stderr.
   setMaxListeners(0, signal);
   const { containerName: container, retryForMs = RETRY_FOR_MS, stallMs = STALL_MS, refusalHint } = options;
-  const { uploadBytesPerSecond = null } = options;
+  const { uploadBytesPerSecond = null, connections = CONNECTIONS } = options;
   const settings = { ...options, retryForMs, stallMs, uploadBytesPerSecond, log };
   const { endpoint, region } = await makeContact(settings, signal);
   const limits = await readLimits(endpoint, options.authorities ?? null, signal);
   const { client, bind, close } = openClients({ ...settings, endpoint, region });
   const translateHere: Store["translate"] = (error, requestSignal, key) =>
     translate(error, { endpoint, container, key, refusalHint, signal: requestSignal });
-  const store: Store = { client, bind, container, limits, retryForMs, log, translate: translateHere };
+  const store: Store = { client, bind, container, limits, retryForMs, connections, log, translate: translateHere };
   return {
     name: container,
     limits,

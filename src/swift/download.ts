@@ -14,17 +14,24 @@ import type { Store } from "./store.ts";
 /** `btrfs receive` seals a subvolume on the last command of the stream, which must not reach it before the check. */
 const WITHHELD_BYTES = 64 * 1024;
 
-/** A stretch of an object. */
-export interface Stretch {
+/**
+ * What one request asks for. Large enough that a request more or less is nothing, small enough that several fit in
+ * memory: a piece is read to its end whether or not anybody wants its bytes yet, so that a slow reader never lets the
+ * store lose patience with a connection.
+ */
+export const PIECE_BYTES = 8 * 1024 * 1024;
+
+/** Some bytes of an object, from `start` to before `end`. */
+interface Stretch {
   readonly key: string;
-  /** Null: whatever is stored now. */
-  readonly etag: string | null;
-  readonly bytes: number;
+  readonly etag: string;
+  readonly start: number;
+  readonly end: number;
 }
 
 /** See {@link import("../operations/edges.ts").Container.get}. */
 export function readObject(store: Store, object: ObjectDetails, partBytes: number | null, signal: AbortSignal): Readable {
-  return toReadable((stop) => verified(readStretch(store, object, stop), object, partBytes), signal);
+  return toReadable((stop) => verified(readPieces(store, object, stop), object, partBytes), signal);
 }
 
 /** See {@link import("../operations/edges.ts").Container.peek}. */
@@ -33,24 +40,54 @@ export async function peekObject(store: Store, key: string, length: number, sign
   if (object === null) {
     throw new BackupError("ARCHIVE_MISSING", `there is no object '${key}' in container '${store.container}'`);
   }
-  const stretch = { key, etag: object.etag, bytes: Math.min(length, object.bytes) };
+  const stretch = { key, etag: object.etag, start: 0, end: Math.min(length, object.bytes) };
   const chunks: Buffer[] = [];
   for await (const chunk of readStretch(store, stretch, signal)) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
 
 /**
- * The first `bytes` of an object, in order. After a cut it goes on where it was: bodies end early when a storage node
- * dies, and when the reader pauses for longer than the proxy's client_timeout (60 s).
+ * The bytes of an object, in order, out of pieces that are fetched side by side: so many connections at the most, and so
+ * many pieces in memory.
+ */
+async function* readPieces(store: Store, { key, etag, bytes }: ObjectDetails, signal: AbortSignal): AsyncGenerator<Buffer> {
+  const ahead: Readable[] = [];
+  try {
+    for (let start = 0; ; ) {
+      for (; start < bytes && ahead.length < store.connections; start += PIECE_BYTES) {
+        ahead.push(fetchPiece(store, { key, etag, start, end: Math.min(bytes, start + PIECE_BYTES) }, signal));
+      }
+      const [first] = ahead;
+      if (first === undefined) return;
+      yield* first as AsyncIterable<Buffer>;
+      ahead.shift();
+    }
+  } finally {
+    for (const piece of ahead) piece.destroy();
+  }
+}
+
+/** A stretch that is read at once, into memory, by whoever wants it later. */
+function fetchPiece(store: Store, stretch: Stretch, signal: AbortSignal): Readable {
+  // Chunks, not bytes, are counted here: there are never as many as bytes, so nothing makes it pause.
+  const piece = Readable.from(readStretch(store, stretch, signal), { objectMode: true, highWaterMark: PIECE_BYTES });
+  // What goes wrong before it is wanted is told when it is.
+  piece.on("error", () => undefined);
+  piece.read(0);
+  return piece;
+}
+
+/**
+ * Some bytes of an object, in order. After a cut it goes on where it was: bodies end early when a storage node dies.
  * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED, STORE_UNAVAILABLE, ABORTED
  */
-export async function* readStretch(store: Store, { key, etag, bytes }: Stretch, signal: AbortSignal): AsyncGenerator<Buffer> {
-  let offset = 0;
+async function* readStretch(store: Store, { key, etag, start, end }: Stretch, signal: AbortSignal): AsyncGenerator<Buffer> {
+  let offset = start;
   let failures = 0;
   let stuckSince = 0;
-  while (offset < bytes) {
-    const start = offset;
-    const body = await openBody(store, { key, etag, bytes }, offset, signal);
+  while (offset < end) {
+    const before = offset;
+    const body = await openBody(store, { key, etag, start: offset, end }, signal);
     try {
       for await (const chunk of body) {
         const piece = toBuffer(chunk);
@@ -63,8 +100,8 @@ export async function* readStretch(store: Store, { key, etag, bytes }: Stretch, 
     } finally {
       body.destroy();
     }
-    if (offset >= bytes) return;
-    if (offset > start) failures = 0;
+    if (offset >= end) return;
+    if (offset > before) failures = 0;
     if (failures === 0) stuckSince = performance.now();
     failures += 1;
     if (performance.now() - stuckSince > store.retryForMs) throw stuck(store, key, offset);
@@ -125,18 +162,14 @@ export function toReadable(generate: (stop: AbortSignal) => AsyncGenerator<Buffe
   return stream;
 }
 
-async function openBody(store: Store, { key, etag, bytes }: Stretch, offset: number, signal: AbortSignal): Promise<Readable> {
+async function openBody(store: Store, { key, etag, start, end }: Stretch, signal: AbortSignal): Promise<Readable> {
+  const range = `bytes=${String(start)}-${String(end - 1)}`;
   try {
     const response = await store.client.send(
-      new GetObjectCommand({
-        Bucket: store.container,
-        Key: key,
-        Range: `bytes=${String(offset)}-${String(bytes - 1)}`,
-        ...(etag === null ? {} : { IfMatch: `"${etag}"` }),
-      }),
+      new GetObjectCommand({ Bucket: store.container, Key: key, Range: range, IfMatch: `"${etag}"` }),
       { abortSignal: signal },
     );
-    if (response.ContentRange?.startsWith(`bytes ${String(offset)}-`) !== true) throw unranged(store, key);
+    if (response.ContentRange?.startsWith(`bytes ${String(start)}-`) !== true) throw unranged(store, key);
     if (!(response.Body instanceof Readable)) throw new BackupError("INTERNAL", "an answer of the store is no stream");
     return response.Body;
   } catch (error) {

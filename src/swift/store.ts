@@ -10,6 +10,8 @@ export interface Store extends Pick<Clients, "bind"> {
   readonly container: string;
   readonly limits: Container["limits"];
   readonly retryForMs: number;
+  /** On which one object is read at once, at the most. */
+  readonly connections: number;
   readonly log: Log | undefined;
   /** What a failed request means; `key` as far as it was about an object. */
   translate(error: unknown, signal: AbortSignal, key?: string): BackupError;

@@ -247,7 +247,7 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
 
   test("a receiver that pauses for longer than the store waits gets everything", async () => {
     await btrfs("subvolume", "create", join(top, "large"));
-    await run("sh", "-c", `head -c ${32 * MiB} /dev/urandom > ${top}/large/file`);
+    await run("sh", "-c", `head -c ${64 * MiB} /dev/urandom > ${top}/large/file`);
     await btrfs("subvolume", "snapshot", "-r", join(top, "large"), join(top, "snapshots/large"));
     await swift.createContainer("slow");
     await ok(program("sync", join(top, "large"), "--container-name", "slow"));
@@ -260,7 +260,7 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
       const { code, stderr } = await cli(args, { env: swift.environment, during });
       assert.equal(code, 0, stderr);
       assert.equal(paused, 1);
-      assert.match(stderr, /connection was cut while reading, going on/, "the store never gave up");
+      assert.doesNotMatch(stderr, /connection was cut/, "no connection waits for a receiver");
       const [there, back] = await Promise.all([readFile(join(top, "large/file")), readFile(join(directory, "snapshots/large/file"))]);
       assert.ok(there.equals(back));
     });
