@@ -4,15 +4,15 @@
   "targets": [
     {
       "target_name": "btrfs",
-      "sources": ["native/addon.cc", "native/crc32c.cc", "native/lock.cc", "native/send_stream.cc", "native/subvolume.cc"],
+      "sources": ["native/addon.cc", "native/crc32c.cc", "native/lock.cc", "native/pipe.cc", "native/send_stream.cc", "native/subvolume.cc"],
       "include_dirs": [
         "<!(node -p \"require('node-addon-api').include_dir\")",
         "<!(node -p \"require('node-api-headers').include_dir\")"
       ],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS"],
-      "cflags": ["-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"],
+      "cflags": ["-fPIC", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"],
       "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti"],
-      "libraries": ["-lbtrfsutil"]
+      "libraries": ["-lbtrfsutil", "-pthread"]
     }
   ]
 }

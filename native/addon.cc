@@ -3,9 +3,13 @@
 #include <napi.h>
 
 #include <cctype>
+#include <cstring>
+#include <memory>
+#include <thread>
 #include <utility>
 
 #include "lock.h"
+#include "pipe.h"
 #include "send_stream.h"
 #include "subvolume.h"
 #include "worker.h"
@@ -265,6 +269,21 @@ Napi::Object ToCommands(Napi::Env env, const send_stream::Parser& parser) {
   return commands;
 }
 
+Napi::Object ToSummary(Napi::Env env, const send_stream::Parser& parser) {
+  Napi::Object summary = Napi::Object::New(env);
+  summary["identity"] = ToIdentity(env, parser.version(), parser.identity());
+  summary["bytes"] = ToNumber(env, parser.bytes());
+  summary["estimatedBytes"] = ToNumber(env, parser.estimated_bytes());
+  summary["commands"] = ToCommands(env, parser);
+  return summary;
+}
+
+Napi::Error ToDamage(Napi::Env env, const send_stream::Failure& failure) {
+  Napi::Error error = Napi::Error::New(env, failure.sentence);
+  error.Set("offset", ToNumber(env, failure.offset));
+  return error;
+}
+
 class SendStreamChecker final : public Napi::ObjectWrap<SendStreamChecker> {
  public:
   static Napi::Function Define(Napi::Env env) {
@@ -289,21 +308,11 @@ class SendStreamChecker final : public Napi::ObjectWrap<SendStreamChecker> {
     return Answer(call.Env());
   }
 
-  Napi::Value Summary(const Napi::CallbackInfo& call) {
-    const Napi::Env env = call.Env();
-    Napi::Object summary = Napi::Object::New(env);
-    summary["identity"] = ToIdentity(env, parser_.version(), parser_.identity());
-    summary["bytes"] = ToNumber(env, parser_.bytes());
-    summary["estimatedBytes"] = ToNumber(env, parser_.estimated_bytes());
-    summary["commands"] = ToCommands(env, parser_);
-    return summary;
-  }
+  Napi::Value Summary(const Napi::CallbackInfo& call) { return ToSummary(call.Env(), parser_); }
 
   Napi::Value Answer(Napi::Env env) const {
     if (!parser_.failure()) return env.Undefined();
-    Napi::Error error = Napi::Error::New(env, parser_.failure()->sentence);
-    error.Set("offset", ToNumber(env, parser_.failure()->offset));
-    error.ThrowAsJavaScriptException();
+    ToDamage(env, *parser_.failure()).ThrowAsJavaScriptException();
     return env.Undefined();
   }
 
@@ -337,6 +346,60 @@ Napi::Value LockFile(const Napi::CallbackInfo& call) {
   return descriptor < 0 ? env.Null() : Napi::Value(Napi::Number::New(env, descriptor));
 }
 
+// ---- pipes
+
+Napi::Value ThrowErrno(Napi::Env env, const char* call, int number) {
+  Napi::Error error = Napi::Error::New(env, std::string(call) + ": " + std::strerror(number));
+  error.Set("errno", Napi::Number::New(env, -number));
+  error.ThrowAsJavaScriptException();
+  return env.Undefined();
+}
+
+Napi::Value OpenPipe(const Napi::CallbackInfo& call) {
+  const Napi::Env env = call.Env();
+  if (!call[0].IsNumber()) return Refuse(env, "openPipe takes a size");
+  const auto pipe = pipes::Open(call[0].As<Napi::Number>().Int32Value());
+  if (!pipe) return ThrowErrno(env, "pipe2", errno);
+  Napi::Object ends = Napi::Object::New(env);
+  ends["readEnd"] = Napi::Number::New(env, pipe->read_end);
+  ends["writeEnd"] = Napi::Number::New(env, pipe->write_end);
+  return ends;
+}
+
+Napi::Value CountUnread(const Napi::CallbackInfo& call) {
+  if (!call[0].IsNumber()) return Refuse(call.Env(), "countUnread takes a file descriptor");
+  const int bytes = pipes::CountUnread(call[0].As<Napi::Number>().Int32Value());
+  return bytes < 0 ? ThrowErrno(call.Env(), "FIONREAD", errno) : Napi::Number::New(call.Env(), bytes);
+}
+
+/** What `onEnd` is told: damage or another failure, or null; and what the stream was. */
+void TellEnd(Napi::Env env, Napi::Function on_end, const pipes::Mover& mover) {
+  Napi::Value failure = env.Null();
+  if (mover.parser().failure()) failure = ToDamage(env, *mover.parser().failure()).Value();
+  if (mover.error() != 0) failure = Napi::Error::New(env, std::strerror(mover.error())).Value();
+  on_end.Call({failure, ToSummary(env, mover.parser())});
+}
+
+/**
+ * A thread of its own, not one of libuv's few, which it would keep for hours. It holds the process back from nothing but
+ * what waits for its end, and dies with it.
+ */
+Napi::Value MoveSendStream(const Napi::CallbackInfo& call) {
+  const Napi::Env env = call.Env();
+  if (!call[0].IsNumber() || !call[1].IsNumber() || !call[2].IsFunction()) {
+    return Refuse(env, "moveSendStream takes two ends of pipes and a function");
+  }
+  const auto mover = std::make_shared<pipes::Mover>(call[0].As<Napi::Number>().Int32Value(),
+                                                    call[1].As<Napi::Number>().Int32Value());
+  auto end = Napi::ThreadSafeFunction::New(env, call[2].As<Napi::Function>(), "moveSendStream", 0, 1);
+  std::thread([mover, end]() mutable {
+    mover->Run();
+    end.BlockingCall([mover](Napi::Env at, Napi::Function on_end) { TellEnd(at, on_end, *mover); });
+    end.Release();
+  }).detach();
+  return Napi::Function::New(env, [mover](const Napi::CallbackInfo&) { mover->Cancel(); });
+}
+
 // ---- exports
 
 #define TEXT(token) #token
@@ -360,6 +423,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports["SendStreamChecker"] = SendStreamChecker::Define(env);
   exports["peekIdentity"] = Napi::Function::New(env, PeekIdentity, "peekIdentity");
   exports["lockFile"] = Napi::Function::New(env, LockFile, "lockFile");
+  exports["openPipe"] = Napi::Function::New(env, OpenPipe, "openPipe");
+  exports["countUnread"] = Napi::Function::New(env, CountUnread, "countUnread");
+  exports["moveSendStream"] = Napi::Function::New(env, MoveSendStream, "moveSendStream");
   exports["versions"] = ToVersions(env);
   return exports;
 }

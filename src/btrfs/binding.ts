@@ -100,6 +100,12 @@ export interface SendStreamChecker {
   summary(): StreamSummary;
 }
 
+/** File descriptors; both close on exec. */
+export interface Pipe {
+  readonly readEnd: number;
+  readonly writeEnd: number;
+}
+
 interface Addon {
   listSubvolumes(path: string, options?: ListOptions): Promise<RawSubvolume[]>;
   subvolumeInfo(path: string, id?: number): Promise<RawInfo>;
@@ -109,6 +115,9 @@ interface Addon {
   deleteSubvolume(path: string): Promise<void>;
   peekIdentity(bytes: Buffer): RawIdentity | null;
   lockFile(path: string): number | null;
+  openPipe(size: number): Pipe;
+  countUnread(end: number): number;
+  moveSendStream(from: number, to: number, onEnd: (failure: Error | null, summary: StreamSummary) => void): () => void;
   readonly SendStreamChecker: new () => SendStreamChecker;
   readonly versions: { readonly libbtrfsutil: string; readonly napi: number };
 }
@@ -210,6 +219,29 @@ export function peekIdentity(bytes: Buffer): RawIdentity | null {
  */
 export function lockFile(path: string): number | null {
   return addon().lockFile(path);
+}
+
+/** As large as `size`, or as the kernel allows. @throws CONFIG; Error when there are too many open files */
+export function openPipe(size: number): Pipe {
+  return addon().openPipe(size);
+}
+
+/** Bytes in a pipe that nobody has read. @throws Error for what is no pipe */
+export function countUnread(end: number): number {
+  return addon().countUnread(end);
+}
+
+/**
+ * Moves a send stream from one pipe into another, on a thread of its own, checks it on the way, and closes both ends.
+ * @param onEnd - called once, when it is over: with a sentence about what is damaged or went wrong, or with null
+ * @returns what cancels it
+ */
+export function moveSendStream(
+  from: number,
+  to: number,
+  onEnd: (failure: Error | null, summary: StreamSummary) => void,
+): () => void {
+  return addon().moveSendStream(from, to, onEnd);
 }
 
 /** What the addon was compiled with. @throws CONFIG */

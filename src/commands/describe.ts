@@ -5,7 +5,10 @@ import type { CommandType } from "./registry.ts";
 
 /** What the value of an option is called; the help of those that are not here says VALUE. */
 const values: Readonly<Record<string, string>> = {
+  "--age-recipient": "RECIPIENT",
+  "--age-recipients-file": "FILE",
   "--at": "DATE",
+  "--compress": "METHOD",
   "--concurrency": "N",
   "--container-name": "NAME",
   "--endpoint": "URL",
@@ -36,6 +39,7 @@ const groups: Readonly<Record<string, readonly string[]>> = {
     "--os-cloud",
     "--create-credentials",
   ],
+  "Encryption and compression": ["--age-recipient", "--age-recipients-file", "--no-encryption", "--require-encryption", "--compress"],
   "Output and log": ["--json", "--verbose", "--log-format", "--syslog"],
 };
 

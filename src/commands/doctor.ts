@@ -1,10 +1,11 @@
 import { Command, Option } from "clipanion";
 import { diagnose, type Check } from "../operations/doctor.ts";
 import { printable } from "../terminal/format.ts";
-import { StoreCommand, type House } from "./base.ts";
+import type { House } from "./base.ts";
+import { EncodingCommand } from "./encoding.ts";
 import { summaryOf } from "./registry.ts";
 
-export class DoctorCommand extends StoreCommand {
+export class DoctorCommand extends EncodingCommand {
   static override paths = [["doctor"]];
   static readonly exits = [0, 2, 3, 10, 13, 15, 75, 130];
   static override usage = Command.Usage({
@@ -20,9 +21,10 @@ export class DoctorCommand extends StoreCommand {
 
   protected override async run(house: House): Promise<number> {
     const { output, screen, signal } = house;
+    const wishes = this.encodingConfig();
     const checks: Check[] = [];
     screen.status("looking…");
-    for await (const check of diagnose(this.subvolume, await house.openDoctor(), signal)) {
+    for await (const check of diagnose({ path: this.subvolume, ...wishes }, await house.openDoctor(), signal)) {
       checks.push(check);
       output.line(toLine(check));
     }

@@ -1,5 +1,6 @@
 import { Command, Option } from "clipanion";
 import { listContainer, listSource, type ListedSnapshot } from "../operations/list.ts";
+import { isSilent } from "../plan/chain.ts";
 import { formatTime } from "../plan/key.ts";
 import type { Archive, Identity } from "../plan/model.ts";
 import { arrangeTree } from "../plan/tree.ts";
@@ -109,7 +110,7 @@ function whereIs({ archive, local }: ListedSnapshot): "archive only" | "local on
 
 function describeKind({ archive }: ListedSnapshot, names: ReadonlyMap<string, string>): string {
   if (archive === null) return "";
-  if (archive.lineage === null) return archive.encoding === "age" ? "encrypted" : "unknown";
+  if (archive.lineage === null) return isSilent(archive) ? "encrypted" : "unknown";
   const { sendParent } = archive.lineage;
   if (sendParent === null) return "whole";
   const name = names.get(identityText(sendParent));

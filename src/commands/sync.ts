@@ -1,7 +1,8 @@
 import { Command, Option } from "clipanion";
-import { parseChoice, parseCount, parseDuration, parseSize } from "../config.ts";
+import { parseChoice, parseCount, parseDuration, parseSize, stateDirectory } from "../config.ts";
 import { toBackupError, type BackupError } from "../errors.ts";
 import type { Container, LocalSnapshots, OpenUpload, SnapshotSource } from "../operations/edges.ts";
+import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
 import type { EstimatedStep, Receipt } from "../operations/step.ts";
 import {
   estimateSteps,
@@ -17,13 +18,15 @@ import type { TransferPolicy } from "../plan/layout.ts";
 import type { Inventory, SendProto, UploadStep } from "../plan/model.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
-import { StoreCommand, tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
+import { tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
+import { describeForm, describeGain, EncodingCommand, NOT_ENCRYPTED, toFormRecord, type Form } from "./encoding.ts";
 import { summaryOf } from "./registry.ts";
 
 /** What holds for every subvolume of a run. */
 interface Settings {
   readonly policy: TransferPolicy;
   readonly sendProto: SendProto | null;
+  readonly encoding: EncodingOptions;
   /** The container, opened when it is first needed. */
   readonly open: () => Promise<Container>;
 }
@@ -46,7 +49,7 @@ function stopsAll({ code }: BackupError): boolean {
   return ["ABORTED", "ACCESS_DENIED", "CONTAINER_MISSING", "STORE_UNAVAILABLE", "CONFIG"].includes(code);
 }
 
-export class SyncCommand extends StoreCommand {
+export class SyncCommand extends EncodingCommand {
   static override paths = [["sync"], Command.Default];
   static readonly exits = [0, 2, 3, 10, 11, 13, 15, 75, 130];
   static override usage = Command.Usage({
@@ -89,13 +92,21 @@ export class SyncCommand extends StoreCommand {
   subvolumes = Option.Rest({ name: "PATH", required: 1 });
 
   protected override async run(house: House): Promise<number> {
-    const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto(), tuning: this.readTuning() };
+    const tuning = this.readTuning();
+    const { doubtful, ...wishes } = this.encodingConfig();
+    const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto() };
+    const encoding = await tryEncoding(wishes, house.signal);
     let container: Promise<Container> | null = null;
-    const open = (): Promise<Container> => (container ??= house.openContainer(settings.tuning));
+    const openOnce = async (): Promise<Container> => {
+      const opened = await house.openContainer(tuning);
+      if (doubtful) house.log.warn(NOT_ENCRYPTED);
+      return opened;
+    };
+    const open = (): Promise<Container> => (container ??= openOnce());
     const paths = [...new Set(this.subvolumes)];
     const ended: Ended[] = [];
     for (const path of paths) {
-      const one = await this.syncOne(path, { ...settings, open }, house).catch((error: unknown) => {
+      const one = await this.syncOne(path, { ...settings, encoding, open }, house).catch((error: unknown) => {
         if (paths.length === 1) throw error;
         const failure = toBackupError(error);
         this.report(failure, house, `${path}: `);
@@ -116,18 +127,19 @@ export class SyncCommand extends StoreCommand {
       return { code: 0, stoppedBy: null };
     }
     const container = await settings.open();
-    if (this.dryRun || this.planOnly) return await this.syncLocal(path, { local, source, container }, settings.policy, house);
+    if (this.dryRun || this.planOnly) return await this.syncLocal(path, { local, source, container }, settings, house);
     const lock = await house.lock({ container: container.name, sources: [local.source.uuid], wait: this.waitLock });
     try {
       if (lock.waited) local = await source.list(house.signal);
-      return await this.syncLocal(path, { local, source, container }, settings.policy, house);
+      return await this.syncLocal(path, { local, source, container }, settings, house);
     } finally {
       lock.close();
     }
   }
 
-  private async syncLocal(path: string, edges: LocalEdges, policy: TransferPolicy, house: House): Promise<Ended> {
+  private async syncLocal(path: string, edges: LocalEdges, settings: Settings, house: House): Promise<Ended> {
     const { container, source, local } = edges;
+    const { policy, encoding } = settings;
     const { inventory, plan } = await prepareSync(local, container, house.signal);
     const incomplete = { code: tellFindings(plan.findings, house) ? 3 : 0, stoppedBy: null };
     if (plan.steps.length === 0) {
@@ -137,20 +149,22 @@ export class SyncCommand extends StoreCommand {
       return incomplete;
     }
     const steps = await this.planSteps(plan.steps, source, house);
-    showPlan(path, { inventory, steps, kept: plan.kept.length }, house);
+    const form = { ...encoding, ...source, chosen: this.sendProto === undefined };
+    showPlan(path, { inventory, steps, kept: plan.kept.length, form }, house);
     if (this.planOnly) return incomplete;
-    house.log.warn("archives are not encrypted: whoever can read the container can read them");
     if (!(await this.agreed(house))) return { code: 0, stoppedBy: null };
     const resume = this.dryRun ? [] : await this.tidy(inventory, plan.steps, container, house);
     const options = {
       policy,
       tool: this.context.tool,
       dryRun: this.dryRun,
+      encoding,
       spoolDirectory: this.workDir ?? null,
+      checkpointDirectory: stateDirectory(this.context.env),
       resume: this.resume ? resume : null,
       now: this.context.now,
     };
-    const outcome = await runSync(steps, edges, { options, watcher: watch(house, this.dryRun) }, house.signal);
+    const outcome = await runSync(steps, edges, { options, watcher: watch(house, form, this.dryRun) }, house.signal);
     house.progress.stop();
     showSummary(path, { outcome, dryRun: this.dryRun }, house);
     const { stoppedBy, failures } = outcome;
@@ -216,16 +230,16 @@ export class SyncCommand extends StoreCommand {
 
 function showPlan(
   path: string,
-  plan: { readonly inventory: Inventory; readonly steps: readonly EstimatedStep[]; readonly kept: number },
+  plan: { readonly inventory: Inventory; readonly steps: readonly EstimatedStep[]; readonly kept: number; readonly form: Form },
   { output }: House,
 ): void {
-  const { inventory, steps, kept } = plan;
+  const { inventory, steps, kept, form } = plan;
   const { source, snapshots } = inventory;
   output.line(`${path} (subvolume ${source.uuid}): ${count(snapshots.length, "snapshot")}, ${kept} archived`);
   output.table(steps.map(toRow), [3]);
   const total = sumEstimates(steps);
-  output.line(`${steps.length} to send${total === null ? "" : `, ${total}`}`);
-  for (const step of steps) output.record(toRecord("step", step.step, { estimate: step.estimate }));
+  output.line(`${steps.length} to send${total === null ? "" : `, ${total}`}, as ${describeForm(form)}`);
+  for (const { step, estimate } of steps) output.record(toRecord("step", step, { estimate, ...toFormRecord(form) }));
 }
 
 function toRow({ step, estimate }: EstimatedStep): string[] {
@@ -262,7 +276,7 @@ function toRecord(type: string, step: UploadStep, facts: Readonly<Record<string,
   };
 }
 
-function watch({ log, output, progress }: House, dryRun: boolean): SyncWatcher {
+function watch({ log, output, progress }: House, form: Form, dryRun: boolean): SyncWatcher {
   return {
     onStart: ({ step, estimate }) => {
       progress.start(printable(step.snapshot.path), estimate?.bytes ?? null);
@@ -272,7 +286,7 @@ function watch({ log, output, progress }: House, dryRun: boolean): SyncWatcher {
     },
     onReceipt: (receipt) => {
       progress.stop();
-      output.line(describeReceipt(receipt));
+      output.line(describeReceipt(receipt, form));
       const { bytes, stored, elapsedMs } = receipt;
       output.record(toRecord("receipt", receipt.step, { bytes, stored, elapsedMs: Math.round(elapsedMs) }));
     },
@@ -285,10 +299,11 @@ function watch({ log, output, progress }: House, dryRun: boolean): SyncWatcher {
   };
 }
 
-function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt): string {
+function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt, form: Form): string {
   const size = `${formatBytes(bytes)} in ${formatDuration(elapsedMs)}`;
   const there = stored === null || stored.resumedBytes === 0 ? "" : `, ${formatBytes(stored.resumedBytes)} were there already`;
-  return `${stored === null ? "checked, not stored:" : "archived"} ${printable(step.snapshot.path)}  ${size}${there}`;
+  const gained = stored === null ? "" : describeGain(bytes, stored, form);
+  return `${stored === null ? "checked, not stored:" : "archived"} ${printable(step.snapshot.path)}  ${size}${gained}${there}`;
 }
 
 function showSummary(

@@ -14,11 +14,25 @@ import type { Container, ObjectDetails } from "./edges.ts";
  * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED, STORE_UNAVAILABLE
  */
 export async function openBody(archive: Archive, container: Container, signal: AbortSignal): Promise<Readable> {
+  const objects = await openObjects(archive, container, signal);
+  return Readable.from(concatenated(objects), { objectMode: false });
+}
+
+/** The same, object by object: each must be read to its end before the next one is asked for. */
+export async function openObjects(
+  archive: Archive,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Iterable<Readable> | AsyncIterable<Readable>> {
   const object = await container.head(archive.key, signal);
   if (object === null) throw missing(archive);
-  if (archive.volumes === null) return container.get(object, archive.partBytes, signal);
+  if (archive.volumes === null) return [container.get(object, archive.partBytes, signal)];
   const manifest = await readManifest(archive, object, container, signal);
-  return Readable.from(readVolumes(archive, manifest, container, signal), { objectMode: false });
+  return readVolumes(archive, manifest, container, signal);
+}
+
+async function* concatenated(objects: Iterable<Readable> | AsyncIterable<Readable>): AsyncGenerator<Buffer> {
+  for await (const object of objects) yield* object as AsyncIterable<Buffer>;
 }
 
 /** Looks whether everything is there that an archive consists of, without reading it. @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED */
@@ -53,12 +67,13 @@ async function* readVolumes(
   manifest: Manifest,
   container: Container,
   signal: AbortSignal,
-): AsyncGenerator<Buffer> {
+): AsyncGenerator<Readable> {
   for (const volume of manifest) {
     const object = await container.head(volume.key, signal);
     if (!isVolume(object, volume)) throw damaged(`the volume ${volume.key}`, key);
     const stored = container.get(object, volume.partBytes, signal) as AsyncIterable<Buffer>;
-    yield* withDigest(stored, volume.sha256, () => damaged(`the volume ${volume.key}`, key));
+    const checked = withDigest(stored, volume.sha256, () => damaged(`the volume ${volume.key}`, key));
+    yield Readable.from(checked, { objectMode: false });
   }
 }
 

@@ -8,6 +8,7 @@ import { formatKey } from "../plan/key.ts";
 import type { Snapshot, Subvolume } from "../plan/model.ts";
 import { runToEnd, type Ending } from "../stream/process.ts";
 import type { Container, OpenUpload } from "./edges.ts";
+import { tryEncoding, type EncodingWishes } from "./encode.ts";
 
 /** This machine, as far as it is looked at. */
 export interface Machine {
@@ -82,9 +83,14 @@ interface Looked<Found> {
 const SKEW_LIMIT_MS = 15 * 60_000;
 const SKEW_WARNING_MS = 5 * 60_000;
 
+/** What a sync would be told. */
+export interface Wanted extends EncodingWishes {
+  readonly path: string;
+}
+
 /** Every check as its outcome becomes known. @throws ABORTED */
-export async function* diagnose(path: string, edges: DoctorEdges, signal: AbortSignal): AsyncGenerator<Check, void> {
-  yield* diagnoseMachine(path, edges.machine, signal);
+export async function* diagnose(wanted: Wanted, edges: DoctorEdges, signal: AbortSignal): AsyncGenerator<Check, void> {
+  yield* diagnoseMachine(wanted, edges.machine, signal);
   const access = await look("credentials", () => edges.findAccess(), ({ source }) => ok(source));
   yield access.check;
   const { found } = access;
@@ -100,15 +106,20 @@ export async function* diagnose(path: string, edges: DoctorEdges, signal: AbortS
   yield* diagnoseContainer(container.found, edges, signal);
 }
 
-async function* diagnoseMachine(path: string, machine: Machine, signal: AbortSignal): AsyncGenerator<Check, void> {
+async function* diagnoseMachine(
+  { path, ...wishes }: Wanted,
+  machine: Machine,
+  signal: AbortSignal,
+): AsyncGenerator<Check, void> {
   yield (await look("privileges", () => machine.mayAdministrate(), judgePrivileges)).check;
   const versions = await look("btrfs", () => machine.versions(signal), ({ progs, libbtrfsutil }) =>
     ok(`${progs}, libbtrfsutil ${libbtrfsutil}`),
   );
   yield versions.check;
-  for (const [program, purpose] of [["age", "encryption"], ["zstd", "compression"]] as const) {
-    const { check } = await look(program, () => programVersion(program, signal), ok);
-    yield check.status === "ok" ? check : { ...check, status: "warning", message: `${check.message}; ${purpose} needs it`, error: null };
+  yield await lookAtProgram("age", { purpose: "encryption", wanted: wishes.recipients !== null }, signal);
+  yield await lookAtProgram("zstd", { purpose: "compression", wanted: wishes.zstdLevel !== null }, signal);
+  if (wishes.recipients !== null || wishes.zstdLevel !== null) {
+    yield (await look("encoding", () => tryEncoding(wishes, signal), () => ok("an empty stream can be encoded"))).check;
   }
   const survey = await look("path", () => machine.survey(path, signal), ({ source }) => ok(`${path} is the subvolume ${source.uuid}`));
   yield survey.check;
@@ -132,6 +143,18 @@ function judgePrivileges(mayAdministrate: boolean): Verdict {
   throw new BackupError("NO_PRIVILEGE", "CAP_SYS_ADMIN is missing", {
     hint: "run it as root; in a container, root alone is not enough",
   });
+}
+
+interface Need {
+  readonly purpose: string;
+  /** False: for now it can be done without. */
+  readonly wanted: boolean;
+}
+
+async function lookAtProgram(program: string, { purpose, wanted }: Need, signal: AbortSignal): Promise<Check> {
+  const { check } = await look(program, () => programVersion(program, signal), ok);
+  if (check.status === "ok" || wanted) return check;
+  return { ...check, status: "warning", message: `${check.message}; ${purpose} needs it`, error: null };
 }
 
 /** @throws CONFIG when it is not installed */

@@ -8,20 +8,25 @@ import {
   parseUuid,
   sameIdentity,
   type Archive,
-  type Encoding,
   type Identity,
   type Inventory,
   type Key,
   type Lineage,
   type Unexamined,
 } from "../plan/model.ts";
-import { AGE_PEEK_BYTES } from "../stream/age.ts";
 import { peekLineage, type StreamLineage } from "../stream/check.ts";
 import type { Container, LocalSnapshots, ObjectDetails, StoredObject } from "./edges.ts";
-import { decodeHead, type Reading } from "./reading.ts";
+import { decodeHead, type DecodedHead, type Reading } from "./reading.ts";
+import { recogniseLayer } from "./decode.ts";
 
 /** A name of 255 bytes is the longest that stands before the identities in a send stream; they end within this. */
 const PEEK_BYTES = 512;
+
+/**
+ * Of one that is encoded: the header that age writes, and whole blocks of zstd (128 KiB at the most) and of age (64 KiB),
+ * before which neither gives anything out.
+ */
+const ENCODED_PEEK_BYTES = 256 * 1024;
 
 /** Requests in flight while archives are examined: answers are small and latency is all they cost. */
 const EXAMINERS = 16;
@@ -118,30 +123,31 @@ export async function examineObject(
   const archive = parseArchive(object);
   if (archive === null || archive.lineage !== null || archive.bytes === 0) return archive;
   const head = await container.peek(key, PEEK_BYTES, signal);
-  const recognised = { ...archive, encoding: archive.encoding ?? recogniseEncoding(head) };
+  const layer = recogniseLayer(head);
   const lineage = recogniseLineage(head);
-  if (lineage !== null || recognised.encoding !== "age" || identities.length === 0) return { ...recognised, lineage };
-  return { ...recognised, lineage: await peekArchive(recognised, { container, identities }, signal) };
+  if (lineage !== null) return { ...archive, encoding: "identity", lineage };
+  if (layer === null) return archive;
+  const recognised = { ...archive, encoding: layer };
+  if (layer === "age" && identities.length === 0) return recognised;
+  const inside = await decodeBeginning(recognised, { container, identities }, signal);
+  return { ...recognised, encoding: inside.encoding, lineage: recogniseLineage(inside.bytes) };
 }
 
 /** Whose stream an archive holds, by the first bytes of that stream; null when they do not tell. */
-export async function peekArchive(
+export async function peekArchive(archive: Archive, reading: Reading, signal: AbortSignal): Promise<Lineage | null> {
+  return recogniseLineage((await decodeBeginning(archive, reading, signal)).bytes);
+}
+
+async function decodeBeginning(
   archive: Archive,
   { container, identities }: Reading,
   signal: AbortSignal,
-): Promise<Lineage | null> {
+): Promise<DecodedHead> {
   const key = archive.volumes === null ? archive.key : formatVolumeKey(archive.key, 1);
-  if (archive.encoding !== "age") return recogniseLineage(await container.peek(key, PEEK_BYTES, signal));
-  const encrypted = await container.peek(key, AGE_PEEK_BYTES, signal);
-  return recogniseLineage(await decodeHead(encrypted, archive, identities, signal));
-}
-
-function recogniseEncoding(head: Buffer): Encoding | null {
-  const begins = (magic: string): boolean => head.subarray(0, magic.length).equals(Buffer.from(magic, "latin1"));
-  if (begins("btrfs-stream\0")) return "identity";
-  if (begins("\x28\xb5\x2f\xfd")) return "zstd";
-  if (begins("age-encryption.org/v1")) return "age";
-  return null;
+  const thought = archive.encoding === "identity" ? PEEK_BYTES : ENCODED_PEEK_BYTES;
+  let head = await container.peek(key, thought, signal);
+  if (thought === PEEK_BYTES && recogniseLayer(head) !== null) head = await container.peek(key, ENCODED_PEEK_BYTES, signal);
+  return await decodeHead(head, archive, identities, signal);
 }
 
 function recogniseLineage(head: Buffer): Lineage | null {

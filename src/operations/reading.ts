@@ -3,10 +3,11 @@
 import { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
 import { BackupError } from "../errors.ts";
-import type { Archive } from "../plan/model.ts";
-import { decrypted } from "../stream/age.ts";
+import { isEncrypted } from "../plan/encoding.ts";
+import type { Archive, Encoding } from "../plan/model.ts";
 import { observe } from "../stream/observe.ts";
-import { openBody } from "./body.ts";
+import { openObjects } from "./body.ts";
+import { decoded, encodingOf, type Layer } from "./decode.ts";
 import type { Container } from "./edges.ts";
 
 /** Where archives are read from, and what opens those that are encrypted. */
@@ -16,10 +17,17 @@ export interface Reading {
   readonly identities: readonly string[];
 }
 
+/** The beginning of what is in an archive. */
+export interface DecodedHead {
+  readonly bytes: Buffer;
+  /** What stood around it, as far as it could be taken off. */
+  readonly encoding: Encoding;
+}
+
 /**
  * The send stream that an archive holds, decoded but not checked.
  * @param onBytes - called with the stored bytes read so far
- * @throws as {@link openBody}, and IDENTITY_REFUSED, CONFIG
+ * @throws as {@link openObjects}, and IDENTITY_REFUSED, CONFIG
  */
 export async function openStream(
   { container, identities }: Reading,
@@ -28,13 +36,18 @@ export async function openStream(
   signal: AbortSignal,
 ): Promise<Readable> {
   refuseUndecodable(archive, identities);
-  const body = await openBody(archive, container, signal);
+  const objects = await openObjects(archive, container, signal);
   let read = 0;
-  observe(body, (piece) => {
-    read += piece.length;
-    onBytes(read);
-  });
-  return isEncrypted(archive) ? decrypted(body, { identities, subject: subjectOf(archive) }, signal) : body;
+  const counted = async function* (): AsyncGenerator<Readable> {
+    for await (const object of objects) {
+      observe(object, (piece) => {
+        read += piece.length;
+        onBytes(read);
+      });
+      yield object;
+    }
+  };
+  return decoded(counted(), { identities, subject: subjectOf(archive) }, signal);
 }
 
 /** The first bytes of the send stream in an archive of which only the first bytes are at hand; empty when they say nothing. */
@@ -43,9 +56,11 @@ export async function decodeHead(
   archive: Archive,
   identities: readonly string[],
   signal: AbortSignal,
-): Promise<Buffer> {
-  const stream = decrypted(Readable.from([head]), { identities, subject: subjectOf(archive) }, signal);
+): Promise<DecodedHead> {
+  const layers: Layer[] = [];
   const chunks: Buffer[] = [];
+  const decoding = { identities, subject: subjectOf(archive), onLayer: (layer: Layer) => layers.push(layer) };
+  const stream = decoded([Readable.from([head], { objectMode: false })], decoding, signal);
   // Taken as it comes: what a stream still holds when it fails is lost.
   stream.on("data", (chunk: Buffer) => chunks.push(chunk));
   try {
@@ -55,19 +70,12 @@ export async function decodeHead(
     const told = error instanceof BackupError && (error.code === "ARCHIVE_DAMAGED" || error.code === "IDENTITY_REFUSED");
     if (!told) throw error;
   }
-  return Buffer.concat(chunks);
+  return { bytes: Buffer.concat(chunks), encoding: encodingOf(layers) };
 }
 
-/** @throws IDENTITY_REFUSED, CONFIG when this version or this command line cannot decode it */
+/** @throws IDENTITY_REFUSED when this command line cannot decode it */
 export function refuseUndecodable(archive: Archive, identities: readonly string[]): void {
-  const { encoding, key, path } = archive;
-  if (encoding === "zstd" || encoding === "zstd+age") {
-    throw new BackupError("CONFIG", `the archive of ${path} is encoded with ${encoding}, which this version cannot decode`, {
-      hint: "download it and pipe it through `age -d` or `zstd -d` into `btrfs receive -C`",
-      context: { key },
-    });
-  }
-  if (isEncrypted(archive) && identities.length === 0) throw identityMissing(archive, identities);
+  if (isEncrypted(archive.encoding) && identities.length === 0) throw identityMissing(archive, identities);
 }
 
 /** What to say when none of the identities that were given opens an archive. */
@@ -84,7 +92,7 @@ export function subjectOf({ path }: Archive): string {
   return `the archive of ${path}`;
 }
 
-/** True when this version can decode it with what it was given. */
+/** True when it can be decoded with what was given. */
 export function isDecodable(archive: Archive, identities: readonly string[]): boolean {
   try {
     refuseUndecodable(archive, identities);
@@ -92,8 +100,4 @@ export function isDecodable(archive: Archive, identities: readonly string[]): bo
   } catch {
     return false;
   }
-}
-
-function isEncrypted({ encoding }: Archive): boolean {
-  return encoding === "age" || encoding === "zstd+age";
 }

@@ -3,11 +3,12 @@
 import { Writable, type Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { BackupError } from "../errors.ts";
-import { planLayout, TOO_LONG_FOR_ONE, type Layout, type TransferPolicy } from "../plan/layout.ts";
-import type { Estimate, UploadStep } from "../plan/model.ts";
+import { planLayout, TOO_LONG_FOR_ONE, type Layout, type Load, type TransferPolicy } from "../plan/layout.ts";
+import type { Encoding, Estimate, UploadStep } from "../plan/model.ts";
+import { openCheckpoints } from "../stream/checkpoints.ts";
 import { observe } from "../stream/observe.ts";
-import { spool } from "../stream/spool.ts";
 import type { Container, OpenUpload, SnapshotSource, Stored } from "./edges.ts";
+import { chooseEncoder, type EncodingOptions } from "./encode.ts";
 import { storeArchive } from "./store.ts";
 
 /** What steps are carried out between. */
@@ -22,8 +23,11 @@ export interface SyncOptions {
   readonly tool: string;
   /** Produce, check and count every stream, and store nothing. */
   readonly dryRun: boolean;
-  /** Where to keep each stream on disk before it is sent; null = nowhere. */
+  readonly encoding: EncodingOptions;
+  /** Where to keep each object on disk before it is sent; null = nowhere. */
   readonly spoolDirectory: string | null;
+  /** Where to note which encrypted volumes are stored; null = nowhere, and they are sent again. */
+  readonly checkpointDirectory: string | null;
   /** Uploads of earlier runs that can be gone on with; null = none is wanted. */
   readonly resume: readonly OpenUpload[] | null;
   /** Milliseconds of a clock that never steps back. */
@@ -48,8 +52,12 @@ export interface Receipt {
   /** Of the stream; in a dry run nothing of it was stored. */
   readonly bytes: number;
   /** Null in a dry run. */
-  readonly stored: Stored | null;
+  readonly stored: StoredArchive | null;
   readonly elapsedMs: number;
+}
+
+export interface StoredArchive extends Stored {
+  readonly encoding: Encoding;
 }
 
 /** How a step is gone about; a round that fails may tell how to go about the next. */
@@ -99,7 +107,6 @@ async function tryRound(
   { edges, options, send, onProgress }: StepContext,
   signal: AbortSignal,
 ): Promise<Pick<Receipt, "bytes" | "stored">> {
-  const layout = chooseLayout(step, estimate, edges.container, options.policy);
   const progress = { read: 0, stored: 0 };
   const stream = send();
   observe(stream, ({ length }) => {
@@ -110,28 +117,32 @@ async function tryRound(
     await discard(stream, signal);
     return { bytes: progress.read, stored: null };
   }
-  const body = options.spoolDirectory === null ? stream : await spool(stream, options.spoolDirectory);
+  const { encoder, plain } = await chooseEncoder(stream, options.encoding, signal);
+  const { container, source } = edges;
   const storing = {
     step,
-    layout,
-    facts: { encoding: "identity", sendProto: edges.source.sendProto, tool: options.tool },
+    encoder,
+    layout: chooseLayout(step, { estimate, cost: encoder.cost }, container, options.policy),
+    checkpoints: await openCheckpoints(options.checkpointDirectory, `${container.name}\n${step.key}`),
+    spoolDirectory: options.spoolDirectory,
+    facts: { sendProto: source.sendProto, tool: options.tool },
     resume,
     onProgress: (bytes: number) => {
       progress.stored = bytes;
       onProgress(progress);
     },
-  } as const;
-  const stored = await storeArchive(body, storing, edges.container, signal);
-  return { bytes: progress.read, stored };
+  };
+  const stored = await storeArchive(plain, storing, container, signal);
+  return { bytes: progress.read, stored: { ...stored, encoding: encoder.cost.encoding } };
 }
 
 function chooseLayout(
   { snapshot, key }: UploadStep,
-  estimate: Estimate | null,
+  load: Load,
   { limits }: Container,
   policy: TransferPolicy,
 ): Layout {
-  const layout = planLayout(estimate, limits, policy);
+  const layout = planLayout(load, limits, policy);
   if (layout !== null) return layout;
   throw new BackupError(
     "CONFIG",

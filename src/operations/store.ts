@@ -1,21 +1,32 @@
 // One stream into the container, as one object or as volumes with the manifest last; gone on with where an earlier run
-// was stopped, and begun anew where what it left is not the beginning of what is sent now.
+// was stopped, and begun anew where what it left is not the beginning of what is sent now. Encoded in between: each object
+// for itself, so that common tools read any of them, and that an encrypted volume that is stored whole is not sent again.
 
 import { Readable } from "node:stream";
+import { finished } from "node:stream/promises";
+import { isEncrypted } from "../plan/encoding.ts";
 import { formatMetadata, type UploadFacts } from "../plan/key.ts";
 import type { Layout } from "../plan/layout.ts";
 import { formatManifest, formatVolumeKey, type Volume } from "../plan/manifest.ts";
 import type { UploadStep } from "../plan/model.ts";
+import type { Checkpoints } from "../stream/checkpoints.ts";
 import { digestOf } from "../stream/observe.ts";
 import { slices } from "../stream/slices.ts";
+import { spool } from "../stream/spool.ts";
 import { BackupError } from "../errors.ts";
-import type { Container, OpenUpload, PutOptions, Stored } from "./edges.ts";
+import type { Container, ObjectDetails, OpenUpload, PutOptions, Stored } from "./edges.ts";
+import { encoded, type Encoder } from "./encode.ts";
 
 /** What is to be stored, and how. */
 export interface Storing {
   readonly step: UploadStep;
   readonly layout: Layout;
-  readonly facts: Pick<UploadFacts, "encoding" | "sendProto" | "tool">;
+  readonly encoder: Encoder;
+  /** Of this archive. */
+  readonly checkpoints: Checkpoints;
+  /** Where to keep each object on disk before it is sent; null = nowhere. */
+  readonly spoolDirectory: string | null;
+  readonly facts: Pick<UploadFacts, "sendProto" | "tool">;
   /** Uploads of this archive that can be gone on with; null = forget what an earlier run has left. */
   readonly resume: readonly OpenUpload[] | null;
   /** Called with the bytes that are stored so far, those of earlier runs included. */
@@ -27,26 +38,27 @@ export interface Storing {
  * @throws RESUME_REFUSED, STREAM_TOO_LONG, what `Container.put` throws, and whatever the body is destroyed with
  */
 export async function storeArchive(
-  body: Readable,
+  plain: Readable,
   storing: Storing,
   container: Container,
   signal: AbortSignal,
 ): Promise<Stored> {
   const { step, layout, onProgress } = storing;
-  if (layout.volumeBytes !== null) return await storeVolumes(body, storing, container, signal);
+  if (layout.volumeBytes !== null) return await storeVolumes(plain, storing, container, signal);
   const metadata = metadataOf(storing, null);
-  return await container.put(step.key, body, putOptions(step.key, { storing, metadata, onProgress }), signal);
+  const options = await putOptions(step.key, { storing, metadata, onProgress }, container, signal);
+  return await container.put(step.key, await bodyOf(plain, storing, signal), options, signal);
 }
 
-async function storeVolumes(body: Readable, storing: Storing, container: Container, signal: AbortSignal): Promise<Stored> {
-  const { step, layout, resume, onProgress } = storing;
+async function storeVolumes(plain: Readable, storing: Storing, container: Container, signal: AbortSignal): Promise<Stored> {
+  const { step, layout, resume, onProgress, checkpoints } = storing;
   if (resume === null) await removeVolumes(step, [], container, signal);
   const volumes: Volume[] = [];
   const total = { bytes: 0, parts: 0, resumedBytes: 0 };
-  for await (const slice of slices(body, layout.volumeBytes ?? Infinity)) {
+  for await (const slice of slices(plain, layout.volumeBytes ?? Infinity)) {
     const key = formatVolumeKey(step.key, volumes.length + 1);
-    const options = putOptions(key, { storing, metadata: {}, onProgress: (bytes) => { onProgress(total.bytes + bytes); } });
-    const { volume, stored } = await storeVolume(slice, { key, options }, container, signal);
+    const ofVolume = { ...storing, onProgress: (bytes: number) => { onProgress(total.bytes + bytes); } };
+    const { volume, stored } = await storeVolume(slice, key, { storing: ofVolume, container }, signal);
     volumes.push(volume);
     total.bytes += stored.bytes;
     total.parts += stored.parts;
@@ -59,28 +71,90 @@ async function storeVolumes(body: Readable, storing: Storing, container: Contain
   const manifest = Readable.from([Buffer.from(formatManifest([first, ...rest]))], { objectMode: false });
   const metadata = metadataOf(storing, { count: volumes.length, bytes: total.bytes });
   const { etag } = await container.put(step.key, manifest, { ...layout, metadata }, signal);
+  await checkpoints.forget();
   return { ...total, etag };
+}
+
+interface StoredVolume {
+  readonly volume: Volume;
+  readonly stored: Stored;
+}
+
+interface VolumeContext {
+  readonly storing: Storing;
+  readonly container: Container;
 }
 
 async function storeVolume(
   slice: Readable,
-  { key, options }: { readonly key: string; readonly options: PutOptions },
-  container: Container,
+  key: string,
+  context: VolumeContext,
   signal: AbortSignal,
-): Promise<{ readonly volume: Volume; readonly stored: Stored }> {
-  const { partBytes } = options;
-  const digest = digestOf(slice);
+): Promise<StoredVolume> {
+  const { storing, container } = context;
   const existing = await container.head(key, signal);
-  if (existing === null) {
-    const stored = await container.put(key, slice, options, signal);
-    return { volume: { key, partBytes, ...stored, ...digest() }, stored };
-  }
-  if (!(await container.matches(existing, partBytes, slice))) {
-    throw new BackupError("RESUME_REFUSED", `the volume ${key} is not what it would be now`, { context: { key } });
-  }
+  if (existing === null) return await putVolume(slice, key, context, signal);
+  const { partBytes } = storing.layout;
+  const sha256 = isEncryptedBy(storing)
+    ? await recallVolume(slice, existing, storing)
+    : await compareVolume(encoded(slice, storing.encoder, signal), existing, { partBytes, container });
+  if (sha256 === null) throw new BackupError("RESUME_REFUSED", `the volume ${key} is not what it would be now`, { context: { key } });
   const { bytes, etag } = existing;
   const stored = { bytes, etag, parts: Math.ceil(bytes / partBytes), resumedBytes: bytes };
-  return { volume: { key, partBytes, etag, ...digest() }, stored };
+  return { volume: { key, partBytes, bytes, etag, sha256 }, stored };
+}
+
+async function putVolume(
+  slice: Readable,
+  key: string,
+  { storing, container }: VolumeContext,
+  signal: AbortSignal,
+): Promise<StoredVolume> {
+  const { layout, onProgress, checkpoints } = storing;
+  const plainDigest = isEncryptedBy(storing) ? digestOf(slice) : null;
+  const options = await putOptions(key, { storing, metadata: {}, onProgress }, container, signal);
+  const body = await bodyOf(slice, storing, signal);
+  const digest = digestOf(body);
+  const stored = await container.put(key, body, options, signal);
+  const volume = { key, partBytes: layout.partBytes, ...digest(), bytes: stored.bytes, etag: stored.etag };
+  if (plainDigest !== null) {
+    const { etag, bytes, sha256 } = volume;
+    await checkpoints.note({ key, etag, bytes, sha256, plainSha256: plainDigest().sha256, encodedFor: encodedFor(storing) });
+  }
+  return { volume, stored };
+}
+
+/** The SHA-256 of a stored volume when it is what a body would make it now; else null. */
+async function compareVolume(
+  body: Readable,
+  existing: ObjectDetails,
+  { partBytes, container }: { readonly partBytes: number; readonly container: Container },
+): Promise<string | null> {
+  const digest = digestOf(body);
+  return (await container.matches(existing, partBytes, body)) ? digest().sha256 : null;
+}
+
+/** The SHA-256 of a stored volume when it was made of this slice, and for whom it would be made now; else null. */
+async function recallVolume(slice: Readable, existing: ObjectDetails, storing: Storing): Promise<string | null> {
+  const noted = storing.checkpoints.find(existing.key);
+  const isNoted = noted?.etag === existing.etag && noted.bytes === existing.bytes && noted.encodedFor === encodedFor(storing);
+  const digest = digestOf(slice);
+  if (isNoted) await finished(slice.resume());
+  else slice.destroy();
+  return isNoted && digest().sha256 === noted.plainSha256 ? noted.sha256 : null;
+}
+
+function encodedFor({ encoder }: Storing): string {
+  return `${encoder.cost.encoding} ${encoder.fingerprint ?? ""}`;
+}
+
+function isEncryptedBy({ encoder }: Storing): boolean {
+  return isEncrypted(encoder.cost.encoding);
+}
+
+async function bodyOf(plain: Readable, { encoder, spoolDirectory }: Storing, signal: AbortSignal): Promise<Readable> {
+  const body = encoded(plain, encoder, signal);
+  return spoolDirectory === null ? body : await spool(body, spoolDirectory);
 }
 
 /** Deletes what is stored of volumes, but those named. */
@@ -96,14 +170,21 @@ async function removeVolumes(
   }
 }
 
-function metadataOf({ step, layout, facts }: Storing, volumes: UploadFacts["volumes"]): Record<string, string> {
-  return formatMetadata(step, { ...facts, partBytes: layout.partBytes, volumes });
+function metadataOf({ step, layout, facts, encoder }: Storing, volumes: UploadFacts["volumes"]): Record<string, string> {
+  return formatMetadata(step, { ...facts, encoding: encoder.cost.encoding, partBytes: layout.partBytes, volumes });
 }
 
-function putOptions(
+/** Parts of what was encrypted before are no parts of what is encrypted now: uploads of it are given up. */
+async function putOptions(
   key: string,
   { storing, metadata, onProgress }: Pick<PutOptions, "metadata" | "onProgress"> & { readonly storing: Storing },
-): PutOptions {
+  container: Container,
+  signal: AbortSignal,
+): Promise<PutOptions> {
   const { partBytes, concurrency } = storing.layout;
-  return { partBytes, concurrency, metadata, onProgress, resume: storing.resume?.filter((upload) => upload.key === key) };
+  const uploads = storing.resume?.filter((upload) => upload.key === key);
+  const options = { partBytes, concurrency, metadata, onProgress };
+  if (!isEncryptedBy(storing)) return { ...options, resume: uploads };
+  for (const upload of uploads ?? []) await container.abort(upload, signal);
+  return options;
 }

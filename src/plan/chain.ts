@@ -1,6 +1,7 @@
 // Archives → the chain that leads to one of them, or why there is none.
 
 import { BackupError } from "../errors.ts";
+import { isEncrypted } from "./encoding.ts";
 import type { Archive, Chain, Identity, Key } from "./model.ts";
 
 /** Archives by whose stream they hold. */
@@ -77,7 +78,7 @@ export function measureChains(archives: readonly Archive[], index: ArchiveIndex)
 
 /** True when only its key can tell whose stream an archive holds. */
 export function isSilent({ lineage, encoding }: Archive): boolean {
-  return lineage === null && encoding === "age";
+  return lineage === null && isEncrypted(encoding);
 }
 
 /** Null for a full archive, undefined when it is not in the container or nothing tells. */

@@ -1,6 +1,7 @@
 // How a stream is cut: into the parts of one object, or into volumes of several; from its estimated size, what the store
 // takes, and the memory that may be spent on parts in flight.
 
+import { encodedBound, plainCapacity, type EncodingCost } from "./encoding.ts";
 import type { Estimate, StoreLimits } from "./model.ts";
 
 const MEBIBYTE = 1024 * 1024;
@@ -23,8 +24,15 @@ export interface TransferPolicy {
 export interface Layout {
   readonly partBytes: number;
   readonly concurrency: number;
-  /** Bytes of each object but the last where the stream needs several; null = one object. */
+  /** Bytes of the stream in each object but the last where it needs several; null = one object. */
   readonly volumeBytes: number | null;
+}
+
+/** What is to be stored: a stream, as long as it is thought to be, and what stands around it. */
+export interface Load {
+  /** Null when nobody knows. */
+  readonly estimate: Estimate | null;
+  readonly cost: EncodingCost;
 }
 
 /** What is planned with where nothing is known but that the stream is too long for one object. */
@@ -35,20 +43,20 @@ export const TOO_LONG_FOR_ONE: Estimate = { bytes: Number.MAX_SAFE_INTEGER, exac
  * it fits none, volumes of the largest parts that memory allows. Without an estimate: one object of such parts.
  * Null when memory does not even hold the smallest parts that the store takes.
  */
-export function planLayout(estimate: Estimate | null, limits: StoreLimits, policy: TransferPolicy): Layout | null {
+export function planLayout({ estimate, cost }: Load, limits: StoreLimits, policy: TransferPolicy): Layout | null {
   const affordable = floorToMebibyte(policy.memoryBytes / (policy.concurrency + PARTS_BESIDE_FLIGHT));
   const largest = Math.min(limits.maxPartBytes, floorToMebibyte(policy.memoryBytes / (1 + PARTS_BESIDE_FLIGHT)));
   if (largest < limits.minPartBytes) return null;
   const wanted = policy.volumeBytes ?? Infinity;
-  const bytes = estimate?.bytes ?? affordable * limits.partsPerUpload;
+  const bytes = estimate === null ? affordable * limits.partsPerUpload : encodedBound(estimate.bytes, cost);
   const needed = ceilToMebibyte(bytes / limits.partsPerUpload);
   if (bytes <= wanted && needed <= largest) {
     const partBytes = clamp(Math.max(needed, Math.min(USUAL_PART_BYTES, affordable)), limits.minPartBytes, largest);
     return { partBytes, concurrency: concurrencyFor(partBytes, policy), volumeBytes: null };
   }
   const partBytes = clamp(Math.min(affordable, ceilToMebibyte(wanted)), limits.minPartBytes, largest);
-  const volumeBytes = Math.min(partBytes * limits.partsPerUpload, Math.max(partBytes, wanted));
-  return { partBytes, concurrency: concurrencyFor(partBytes, policy), volumeBytes };
+  const objectBytes = Math.min(partBytes * limits.partsPerUpload, Math.max(partBytes, wanted));
+  return { partBytes, concurrency: concurrencyFor(partBytes, policy), volumeBytes: plainCapacity(objectBytes, cost) };
 }
 
 function concurrencyFor(partBytes: number, { memoryBytes, concurrency }: TransferPolicy): number {

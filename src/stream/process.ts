@@ -4,7 +4,7 @@
 // emit a corrupt stream and still exit 0 (seen on Linux 6.18). The end of a child's output is no success; exit status 0
 // is. Whoever runs a command says what its failure means; nothing here knows btrfs, age or Swift.
 
-import { spawn, type ChildProcess } from "node:child_process";
+import { spawn, type ChildProcess, type StdioOptions } from "node:child_process";
 import { env, kill } from "node:process";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -17,6 +17,13 @@ export interface Command {
   readonly args: readonly string[];
   /** The error for every ending but exit status 0. */
   readonly failure: (ending: Ending) => BackupError;
+  /** What its output has to begin with, before any of it is passed on. */
+  readonly begins?: string;
+  /**
+   * True for a program that may ask something on the terminal: it stays in our session, which has that terminal, and so
+   * hears of Ctrl-C and Ctrl-Z as we do.
+   */
+  readonly mayAsk?: boolean;
 }
 
 /** How a process ended that did not do its work. */
@@ -75,37 +82,31 @@ const packages: Readonly<Record<string, string>> = {
  * @throws (as the stream's error) what `command.failure` makes; CONFIG when the program is missing; ABORTED
  */
 export function readFrom(command: Command, signal: AbortSignal): Readable {
-  const child = spawn(command.program, command.args, { ...surroundings(), stdio: ["ignore", "pipe", "pipe"] });
-  return outputOf(child.stdout, { command, life: watch(child, command), fed: Promise.resolve() }, signal);
+  const { child, life } = start(command, ["ignore", "pipe", "pipe"]);
+  return outputOf(child.stdout, { command, life }, signal);
 }
 
-/**
- * What a program makes of a stream. It ends only after the source ended well, the program read all of it and exited with
- * status 0; otherwise it is destroyed with the source's own error or the command's failure. Destroying it ends the
- * program and destroys the source.
- * @throws (as the stream's error) as {@link readFrom}, and what `source` is destroyed with
- */
-export function passThrough(command: Command, source: Readable, signal: AbortSignal): Readable {
-  const child = spawn(command.program, command.args, { ...surroundings(), stdio: ["pipe", "pipe", "pipe"] });
-  const life = watch(child, command);
-  const fed = pipeline(source, child.stdin).catch(async (error: unknown) => {
-    // A broken pipe is the program's doing and its exit status says more.
-    if (!isBrokenPipe(error)) throw error;
-    if (await settlesWithin(life.success, GRACE_MS)) await life.success;
-    throw command.failure({ how: "did not read all of its input", stderr: life.stderr() });
-  });
-  return outputOf(child.stdout, { command, life, fed }, signal);
+/** A program that was started. */
+export interface Started {
+  readonly child: ChildProcess;
+  readonly life: Life;
 }
 
-/** A child at work. */
+/** Starts a program; that it cannot be started is told by its life. */
+export function start(command: Command, stdio: StdioOptions): Started {
+  const child = spawn(command.program, command.args, { ...surroundings(), detached: command.mayAsk !== true, stdio });
+  return { child, life: watch(child, command) };
+}
+
+/** A child at work: the one that writes, and the life of all that its output depends on. */
 interface Work {
   readonly command: Command;
   readonly life: Life;
-  /** Resolves when the child has been given all of its input. */
-  readonly fed: Promise<void>;
 }
 
-function outputOf(stdout: Readable, { command, life, fed }: Work, signal: AbortSignal): Readable {
+/** What comes out of a child, as a stream that ends only when its life was a success. See {@link readFrom}. */
+export function outputOf(stdout: Readable | null, { command, life }: Work, signal: AbortSignal): Readable {
+  if (stdout === null) throw new TypeError(`${command.program} was started without an output`);
   const output = new Readable({
     highWaterMark: READ_AHEAD_BYTES,
     read: () => void stdout.resume(),
@@ -115,17 +116,43 @@ function outputOf(stdout: Readable, { command, life, fed }: Work, signal: AbortS
       void gone.then(() => done(error));
     },
   });
+  const gate = openGate(command);
   stdout.on("data", (chunk: Buffer) => {
-    if (!output.push(chunk)) stdout.pause();
+    const passed = gate.pass(chunk);
+    if (passed instanceof BackupError) output.destroy(passed);
+    else if (passed.length > 0 && !output.push(passed)) stdout.pause();
   });
   stdout.pause();
   const ended = new Promise<void>((resolve) => stdout.once("end", resolve));
   const fail = (error: unknown): void => void output.destroy(toError(error));
   stdout.on("error", fail);
   life.success.then(() => failWhenHeldOpen(output, stdout, command), fail);
-  void Promise.all([ended, life.success, fed]).then(() => output.push(null), fail);
+  void Promise.all([ended, life.success]).then(() => {
+    const failure = gate.close();
+    if (failure === null) output.push(null);
+    else output.destroy(failure);
+  }, fail);
   onAbort(signal, life.success, () => output.destroy(abortedError(signal)));
   return output;
+}
+
+/** Lets nothing pass before it has seen that an output begins as it should. */
+function openGate({ program, begins = "", failure }: Command): { pass(chunk: Buffer): Buffer | BackupError; close(): BackupError | null } {
+  const expected = Buffer.from(begins, "latin1");
+  let head: Buffer | null = expected.length === 0 ? null : Buffer.alloc(0);
+  const wrong = (): BackupError => failure({ how: `wrote what does not begin like the output of ${program}`, stderr: "" });
+  return {
+    pass(chunk) {
+      if (head === null) return chunk;
+      head = Buffer.concat([head, chunk]);
+      if (!head.subarray(0, expected.length).equals(expected.subarray(0, head.length))) return wrong();
+      if (head.length < expected.length) return Buffer.alloc(0);
+      const passed = head;
+      head = null;
+      return passed;
+    },
+    close: () => (head === null ? null : wrong()),
+  };
 }
 
 /** The whole standard output of a program that says little. Rejects as {@link readFrom} does. */
@@ -197,7 +224,7 @@ export function openSink({ program, args }: Pick<Command, "program" | "args">): 
 }
 
 /** What the life of a child comes to. */
-interface Life {
+export interface Life {
   /** Resolves after exit status 0; rejects after any other ending. */
   readonly success: Promise<void>;
   readonly stderr: () => string;
@@ -206,6 +233,7 @@ interface Life {
 }
 
 function watch(child: ChildProcess, command: Command): Life {
+  const kill: Kill = command.mayAsk === true ? (signal) => void child.kill(signal) : (signal) => killGroup(child, signal);
   let stderr = "";
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     stderr = (stderr + text).slice(-STDERR_TAIL_CHARS);
@@ -216,14 +244,14 @@ function watch(child: ChildProcess, command: Command): Life {
     const how = await endingOf(child, command.program);
     if (how === null) return;
     // What a failed leader leaves behind must not go on, nor keep its last words from us.
-    killGroup(child, "SIGKILL");
+    kill("SIGKILL");
     await settlesWithin(said, GRACE_MS);
     throw command.failure({ how, stderr: lastWords() });
   };
   const success = end().finally(() => child.stderr?.destroy());
   success.catch(() => undefined);
   let stopping: Promise<void> | null = null;
-  return { success, stderr: lastWords, stop: () => (stopping ??= stopGroup(child, success)) };
+  return { success, stderr: lastWords, stop: () => (stopping ??= stopAll(kill, success)) };
 }
 
 function closed(stream: Readable): Promise<void> {
@@ -249,11 +277,14 @@ function notStarted(program: string, cause: NodeJS.ErrnoException): BackupError 
   return new BackupError("CONFIG", `the program ${program} is not installed`, { hint, cause });
 }
 
-async function stopGroup(child: ChildProcess, success: Promise<void>): Promise<void> {
-  killGroup(child, "SIGTERM");
+/** Ends a child, with its group where it leads one. */
+type Kill = (signal: NodeJS.Signals) => void;
+
+async function stopAll(kill: Kill, success: Promise<void>): Promise<void> {
+  kill("SIGTERM");
   await settlesWithin(success, GRACE_MS);
   // Also when the leader went at the first word: others of its group need not have.
-  killGroup(child, "SIGKILL");
+  kill("SIGKILL");
   await settlesWithin(success, GRACE_MS);
 }
 
@@ -289,7 +320,7 @@ function onAbort(signal: AbortSignal, until: Promise<void>, callback: () => void
 }
 
 /** True when the promise settles in time, well or not. */
-async function settlesWithin(promise: Promise<unknown>, milliseconds: number): Promise<boolean> {
+export async function settlesWithin(promise: Promise<unknown>, milliseconds: number): Promise<boolean> {
   const timer = new AbortController();
   const late = sleep(milliseconds, false, { signal: timer.signal }).catch(() => false);
   const settled = promise.then(

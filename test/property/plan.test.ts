@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { findChain, indexArchives } from "../../src/plan/chain.ts";
+import { encodedBound } from "../../src/plan/encoding.ts";
 import { formatKey, formatMetadata, parseArchive, parseKey } from "../../src/plan/key.ts";
 import { planLayout } from "../../src/plan/layout.ts";
-import type { Archive, Key, Snapshot } from "../../src/plan/model.ts";
+import { encodings, type Archive, type Key, type Snapshot } from "../../src/plan/model.ts";
 import { planSync } from "../../src/plan/sync.ts";
 import { archiveOf, keyOf, snapshot, source } from "../support/builders.ts";
 
@@ -132,17 +133,18 @@ test("a layout fits the store, the stream and the memory", () => {
     concurrency: fc.integer({ min: 1, max: 64 }),
     volumeBytes: fc.option(fc.maxSafeNat()),
     partsPerUpload: fc.integer({ min: 1, max: 10_000 }),
-    minPartBytes: fc.integer({ min: 1, max: 64 * MiB }),
+    minPartBytes: fc.integer({ min: MiB, max: 64 * MiB }),
     maxPartBytes: fc.integer({ min: 64 * MiB, max: 5 * 1024 * MiB }),
+    cost: fc.record({ encoding: fc.constantFrom(...encodings), headerBytes: fc.integer({ min: 0, max: 20_000 }) }),
   });
   fc.assert(
-    fc.property(sizes, ({ bytes, memoryBytes, concurrency, volumeBytes, ...limits }) => {
-      const layout = planLayout({ bytes, exact: true }, limits, { memoryBytes, concurrency, volumeBytes });
+    fc.property(sizes, ({ bytes, memoryBytes, concurrency, volumeBytes, cost, ...limits }) => {
+      const layout = planLayout({ estimate: { bytes, exact: true }, cost }, limits, { memoryBytes, concurrency, volumeBytes });
       if (layout === null) return;
       assert.ok(layout.partBytes >= limits.minPartBytes && layout.partBytes <= limits.maxPartBytes);
-      const longest = layout.volumeBytes ?? bytes;
+      const longest = encodedBound(layout.volumeBytes ?? bytes, cost);
       assert.ok(Math.ceil(longest / layout.partBytes) <= limits.partsPerUpload);
-      assert.ok(layout.volumeBytes === null || layout.volumeBytes >= layout.partBytes);
+      assert.ok(layout.volumeBytes === null || layout.volumeBytes >= layout.partBytes * 0.9);
       assert.ok(volumeBytes === null || longest <= Math.max(volumeBytes, layout.partBytes));
       assert.ok(layout.concurrency >= 1 && layout.concurrency <= concurrency);
       assert.ok(layout.partBytes * (layout.concurrency + 3) <= memoryBytes);

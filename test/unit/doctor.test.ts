@@ -36,7 +36,7 @@ async function findings({ machine, survey: found, edges }: Circumstances): Promi
     ...edges,
   };
   const checks: Check[] = [];
-  for await (const check of diagnose("/home", all, signal)) checks.push(check);
+  for await (const check of diagnose({ path: "/home", recipients: null, zstdLevel: null }, all, signal)) checks.push(check);
   assert.deepEqual([...container.objects.keys()], [], "something was left in the container");
   return checks;
 }

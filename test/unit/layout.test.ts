@@ -1,12 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { planLayout, TOO_LONG_FOR_ONE } from "../../src/plan/layout.ts";
+import { PLAIN } from "../../src/plan/encoding.ts";
+import { planLayout, TOO_LONG_FOR_ONE, type Load } from "../../src/plan/layout.ts";
 
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
 const swift = { partsPerUpload: 1000, minPartBytes: 5 * MiB, maxPartBytes: 5 * GiB };
 const usual = { memoryBytes: 512 * MiB, concurrency: 4, volumeBytes: null };
-const exactly = (bytes: number): { bytes: number; exact: boolean } => ({ bytes, exact: true });
+const exactly = (bytes: number): Load => ({ estimate: { bytes, exact: true }, cost: PLAIN });
+const tooLong: Load = { estimate: TOO_LONG_FOR_ONE, cost: PLAIN };
+const unknown: Load = { estimate: null, cost: PLAIN };
 
 test("a small stream takes the usual parts and all the concurrency", () => {
   assert.deepEqual(planLayout(exactly(1), swift, usual), { partBytes: 16 * MiB, concurrency: 4, volumeBytes: null });
@@ -26,7 +29,7 @@ test("a stream that fits no object within the memory is cut into volumes of the 
   assert.equal(planLayout(exactly(largest), swift, usual)?.volumeBytes, null);
   const volumes = { partBytes: 73 * MiB, concurrency: 4, volumeBytes: 73 * MiB * 1000 };
   assert.deepEqual(planLayout(exactly(largest + 1), swift, usual), volumes);
-  assert.deepEqual(planLayout(TOO_LONG_FOR_ONE, swift, usual), volumes);
+  assert.deepEqual(planLayout(tooLong, swift, usual), volumes);
   assert.equal(planLayout(exactly(largest + 1), swift, { ...usual, memoryBytes: GiB })?.volumeBytes, null);
 });
 
@@ -38,12 +41,12 @@ test("volumes are as long as wanted, and what is shorter stays one object", () =
 });
 
 test("without an estimate the parts are as large as memory allows at full concurrency", () => {
-  assert.deepEqual(planLayout(null, swift, usual), { partBytes: 73 * MiB, concurrency: 4, volumeBytes: null });
+  assert.deepEqual(planLayout(unknown, swift, usual), { partBytes: 73 * MiB, concurrency: 4, volumeBytes: null });
 });
 
 test("the store's own limits on parts hold", () => {
   assert.equal(planLayout(exactly(1), { ...swift, minPartBytes: 32 * MiB }, usual)?.partBytes, 32 * MiB);
-  assert.equal(planLayout(null, { ...swift, maxPartBytes: 8 * MiB }, usual)?.partBytes, 8 * MiB);
+  assert.equal(planLayout(unknown, { ...swift, maxPartBytes: 8 * MiB }, usual)?.partBytes, 8 * MiB);
   assert.equal(planLayout(exactly(9 * GiB), { ...swift, maxPartBytes: 8 * MiB }, usual)?.volumeBytes, 8000 * MiB);
 });
 

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
+import { NOT_ENCODED } from "../../src/operations/encode.ts";
 import { takeInventory } from "../../src/operations/inventory.ts";
 import { listSource } from "../../src/operations/list.ts";
 import { estimateSteps, prepareSync, runSync, type SyncOutcome, type SyncWatcher } from "../../src/operations/sync.ts";
@@ -48,7 +49,9 @@ async function sync({ local, container }: World, changes: Changes = {}): Promise
     policy: { memoryBytes: changes.memoryBytes ?? 512 * MiB, concurrency: 4, volumeBytes: changes.volumeBytes ?? null },
     tool: "test/1",
     dryRun: changes.dryRun ?? false,
+    encoding: NOT_ENCODED,
     spoolDirectory: changes.spoolDirectory ?? null,
+    checkpointDirectory: null,
     resume: [],
     now: () => 0,
   };

@@ -6,9 +6,11 @@ import { BackupError } from "../../src/errors.ts";
 import { openBody } from "../../src/operations/body.ts";
 import { readArchive } from "../../src/operations/inventory.ts";
 import { storeArchive } from "../../src/operations/store.ts";
+import { PLAIN } from "../../src/plan/encoding.ts";
 import { archiveKeyOf, formatManifest, formatVolumeKey, parseManifest } from "../../src/plan/manifest.ts";
 import type { UploadStep } from "../../src/plan/model.ts";
 import { planSweep } from "../../src/plan/sweep.ts";
+import { openCheckpoints } from "../../src/stream/checkpoints.ts";
 import { slices } from "../../src/stream/slices.ts";
 import { inventory, keyOf, snapshot, source, uuid } from "../support/builders.ts";
 import { memoryContainer, type MemoryContainer } from "../support/memory-container.ts";
@@ -34,8 +36,10 @@ async function store(
   changes: { volumeBytes?: number; fresh?: boolean } = {},
 ): ReturnType<typeof storeArchive> {
   const layout = { partBytes: 10, concurrency: 2, volumeBytes: changes.volumeBytes ?? 40 };
-  const facts = { encoding: "identity", sendProto: 2, tool: "t/1" } as const;
-  const storing = { step, layout, facts, resume: changes.fresh === true ? null : [], onProgress: () => undefined };
+  const facts = { sendProto: 2, tool: "t/1" } as const;
+  const encoder = { cost: PLAIN, fingerprint: null, programs: [] };
+  const checkpoints = await openCheckpoints(null, "");
+  const storing = { step, layout, facts, encoder, checkpoints, spoolDirectory: null, resume: changes.fresh === true ? null : [], onProgress: () => undefined };
   return await storeArchive(body, storing, container, signal);
 }
 

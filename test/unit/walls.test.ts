@@ -33,6 +33,7 @@ const walls: Readonly<Record<string, Wall>> = {
   "btrfs/binding": { may: ["node-gyp-build"] },
   "stream/": { may: ["stream/", "errors", "node:"] },
   "stream/check": { may: ["btrfs/binding"] },
+  "stream/pipeline": { may: ["btrfs/binding"] },
   "stream/process": { may: ["node:child_process", "node:process"] },
   "swift/": {
     may: ["swift/", "errors", "@aws-sdk/", "@smithy/", "node:"],

@@ -1,0 +1,68 @@
+import { resolve } from "node:path";
+import { Option } from "clipanion";
+import { readEncodingConfig, type EncodingConfig } from "../config.ts";
+import type { EncodingWishes } from "../operations/encode.ts";
+import type { StoredArchive } from "../operations/step.ts";
+import { isCompressed } from "../plan/encoding.ts";
+import type { SendProto } from "../plan/model.ts";
+import { formatBytes } from "../terminal/format.ts";
+import { StoreCommand } from "./base.ts";
+
+export const NOT_ENCRYPTED =
+  "archives are not encrypted, whoever can read the container can read them: say --age-recipient RECIPIENT, or --no-encryption";
+
+/** In which form snapshots are sent. */
+export interface Form extends EncodingWishes {
+  readonly sendProto: SendProto;
+  readonly compressedData: boolean;
+  /** False when somebody has said which protocol. */
+  readonly chosen: boolean;
+}
+
+/** Which it is, and why. */
+export function describeForm({ sendProto, compressedData, chosen, recipients, zstdLevel }: Form): string {
+  const why = chosen ? "the newest that kernel and btrfs-progs here have" : "as said";
+  const extents = compressedData ? "extents compressed on disk travel so" : "extents travel uncompressed";
+  const zstd = zstdLevel === null ? [] : [`zstd level ${zstdLevel} where it helps`];
+  const secrecy = recipients === null ? "not encrypted" : "encrypted with age";
+  return [`send streams of protocol ${sendProto} (${why})`, extents, ...zstd, secrecy].join("; ");
+}
+
+/** The same for programs. */
+export function toFormRecord({ sendProto, compressedData, recipients, zstdLevel }: Form): Record<string, unknown> {
+  return { sendProto, compressedData, zstdLevel, encrypted: recipients !== null };
+}
+
+/** What zstd has made of a stream, where it was asked to; else nothing. */
+export function describeGain(bytes: number, { bytes: storedBytes, encoding }: StoredArchive, { zstdLevel }: Form): string {
+  if (zstdLevel === null) return "";
+  if (!isCompressed(encoding)) return ", not compressed: it would hardly shrink";
+  return `, compressed to ${formatBytes(storedBytes)} (${((100 * storedBytes) / bytes).toFixed(0)} %)`;
+}
+
+/** A command that is about what streams are encoded with. */
+export abstract class EncodingCommand extends StoreCommand {
+  ageRecipient = Option.Array("--age-recipient", [], {
+    description: "Encrypt for this recipient of age. Can be said several times.",
+  });
+  ageRecipientsFile = Option.Array("--age-recipients-file", [], {
+    description: "Encrypt for the recipients in this file. Can be said several times.",
+  });
+  noEncryption = Option.Boolean("--no-encryption", false, {
+    description: "Archives are meant not to be encrypted: do not warn.",
+  });
+  requireEncryption = Option.Boolean("--require-encryption", false, {
+    description: "Refuse to go on without a recipient (also BTRFS_SNAPSHOTS_TO_SWIFT_REQUIRE_ENCRYPTION=yes).",
+  });
+  compress = Option.String("--compress", {
+    description: "Compress with zstd, or zstd:LEVEL with a level from 1 to 19, what can be made smaller (default: do not).",
+  });
+
+  /** @throws USAGE */
+  protected encodingConfig(): EncodingConfig {
+    const { ageRecipient, ageRecipientsFile, noEncryption, requireEncryption, compress } = this;
+    const ageRecipientsFiles = ageRecipientsFile.map((file) => resolve(file));
+    const flags = { ageRecipients: ageRecipient, ageRecipientsFiles, noEncryption, requireEncryption, compress };
+    return readEncodingConfig(flags, this.context.env);
+  }
+}

@@ -1,0 +1,97 @@
+// Takes off what stands around a send stream. What that is, its first bytes tell: metadata can be lost, or wrong.
+
+import { Readable } from "node:stream";
+import { BackupError } from "../errors.ts";
+import type { Encoding } from "../plan/model.ts";
+import { AGE_MAGIC, decryptCommand } from "../stream/age.ts";
+import { takeHead } from "../stream/head.ts";
+import { fedBy, throughPrograms } from "../stream/pipeline.ts";
+import type { Command } from "../stream/process.ts";
+import { decompressCommand, ZSTD_MAGIC } from "../stream/zstd.ts";
+
+/** What one program takes off. */
+export type Layer = "age" | "zstd";
+
+export interface Decoding {
+  /** Files with age identities. */
+  readonly identities: readonly string[];
+  /** What an error says it is about. */
+  readonly subject: string;
+  /** Called with each layer of the first object, the outermost first. */
+  readonly onLayer?: (layer: Layer) => void;
+}
+
+/** What an encoding is called that has these layers. */
+export function encodingOf(layers: readonly Layer[]): Encoding {
+  if (!layers.includes("age")) return layers.includes("zstd") ? "zstd" : "identity";
+  return layers.includes("zstd") ? "zstd+age" : "age";
+}
+
+/** What begins like this; null = nothing that has to be taken off. */
+export function recogniseLayer(head: Buffer): Layer | null {
+  const begins = (magic: string): boolean => head.subarray(0, magic.length).equals(Buffer.from(magic, "latin1"));
+  if (begins(AGE_MAGIC)) return "age";
+  return begins(ZSTD_MAGIC) ? "zstd" : null;
+}
+
+/**
+ * The send stream in the objects of an archive, one after the other. The first of them begins like what it is; in the
+ * others, which begin anywhere in the stream, the same layers are expected.
+ * @throws (as the stream's error) what the objects fail with, IDENTITY_REFUSED, ARCHIVE_DAMAGED, CONFIG
+ */
+export function decoded(
+  objects: Iterable<Readable> | AsyncIterable<Readable>,
+  decoding: Decoding,
+  signal: AbortSignal,
+): Readable {
+  async function* pieces(): AsyncGenerator<Buffer> {
+    let layers: readonly Layer[] | null = null;
+    for await (const object of objects) {
+      const opened: Opened = layers === null ? await openFirst(object, decoding, signal) : openNext(object, layers, { decoding, signal });
+      layers = opened.layers;
+      yield* opened.stream as AsyncIterable<Buffer>;
+    }
+  }
+  return Readable.from(pieces(), { objectMode: false });
+}
+
+interface Opened {
+  readonly stream: Readable;
+  readonly layers: readonly Layer[];
+}
+
+async function openFirst(object: Readable, decoding: Decoding, signal: AbortSignal): Promise<Opened> {
+  let stream = object;
+  const layers: Layer[] = [];
+  for (;;) {
+    const { head, whole } = await takeHead(stream, AGE_MAGIC.length);
+    stream = whole;
+    const layer = recogniseLayer(head);
+    // Encrypted at the most once, and then compressed at the most once: deeper, it is the stream that looks like that.
+    if (layer === null || layers.at(-1) === layer || layers.at(-1) === "zstd") return { stream, layers };
+    if (layer === "age" && decoding.identities.length === 0) throw encrypted(decoding);
+    layers.push(layer);
+    decoding.onLayer?.(layer);
+    stream = throughPrograms([commandOf(layer, decoding)], fedBy(stream), signal);
+  }
+}
+
+function openNext(
+  object: Readable,
+  layers: readonly Layer[],
+  { decoding, signal }: { readonly decoding: Decoding; readonly signal: AbortSignal },
+): Opened {
+  if (layers.length === 0) return { stream: object, layers };
+  const commands = layers.map((layer) => commandOf(layer, decoding));
+  return { stream: throughPrograms(commands, fedBy(object), signal), layers };
+}
+
+function commandOf(layer: Layer, { identities, subject }: Decoding): Command {
+  return layer === "age" ? decryptCommand(identities, subject) : decompressCommand(subject);
+}
+
+function encrypted({ subject }: Decoding): BackupError {
+  return new BackupError("IDENTITY_REFUSED", `${subject} is encrypted`, {
+    hint: "say --identity FILE with the key it was encrypted for",
+  });
+}

@@ -1,0 +1,84 @@
+// What happens to a send stream before it is stored: compressed where that helps, then encrypted.
+
+import type { Readable } from "node:stream";
+import { BackupError } from "../errors.ts";
+import { isCompressed, isEncrypted, planEncoding, type EncodingCost } from "../plan/encoding.ts";
+import { encryptCommand, tryRecipients, type Recipients } from "../stream/age.ts";
+import { takeHead } from "../stream/head.ts";
+import { fedBy, throughPrograms } from "../stream/pipeline.ts";
+import type { Command } from "../stream/process.ts";
+import { compressCommand, compressedBytes } from "../stream/zstd.ts";
+
+/** How streams are wanted. */
+export interface EncodingWishes {
+  /** Null = not encrypted. */
+  readonly recipients: Recipients | null;
+  /** Null = not compressed. */
+  readonly zstdLevel: number | null;
+}
+
+/** The same, tried. */
+export interface EncodingOptions extends EncodingWishes {
+  /** Of what age writes for the recipients. */
+  readonly headerBytes: number;
+  /** Tells these recipients from others; null without any. */
+  readonly fingerprint: string | null;
+}
+
+export const NOT_ENCODED: EncodingOptions = { recipients: null, zstdLevel: null, headerBytes: 0, fingerprint: null };
+
+/** What one stream is encoded with. */
+export interface Encoder {
+  readonly cost: EncodingCost;
+  /** See {@link EncodingOptions}; null when this stream is not encrypted. */
+  readonly fingerprint: string | null;
+  readonly programs: readonly Command[];
+}
+
+/** By so much of a stream it is told whether zstd helps. */
+const SAMPLE_BYTES = 16 * 1024 * 1024;
+
+/** Tries what every stream will need. @throws CONFIG */
+export async function tryEncoding(wishes: EncodingWishes, signal: AbortSignal): Promise<EncodingOptions> {
+  const { recipients, zstdLevel } = wishes;
+  if (zstdLevel !== null) await compressedBytes(Buffer.alloc(0), zstdLevel, signal).catch(toConfig);
+  if (recipients === null) return { ...wishes, headerBytes: 0, fingerprint: null };
+  return { ...wishes, ...(await tryRecipients(recipients, signal)) };
+}
+
+/** What a stream is to be encoded with, by its beginning, and the stream to go on with. @throws as the stream does */
+export async function chooseEncoder(
+  plain: Readable,
+  options: EncodingOptions,
+  signal: AbortSignal,
+): Promise<{ readonly encoder: Encoder; readonly plain: Readable }> {
+  const { zstdLevel } = options;
+  if (zstdLevel === null) return { encoder: toEncoder(options, null), plain };
+  const { head, whole } = await takeHead(plain, SAMPLE_BYTES);
+  try {
+    const sample = { bytes: head.length, compressedBytes: await compressedBytes(head, zstdLevel, signal) };
+    return { encoder: toEncoder(options, sample), plain: whole };
+  } catch (error) {
+    whole.destroy();
+    throw error;
+  }
+}
+
+/** What a stream becomes. */
+export function encoded(plain: Readable, { programs }: Encoder, signal: AbortSignal): Readable {
+  return programs.length === 0 ? plain : throughPrograms(programs, fedBy(plain), signal);
+}
+
+function toEncoder(options: EncodingOptions, sample: Parameters<typeof planEncoding>[1]): Encoder {
+  const { recipients, zstdLevel, headerBytes, fingerprint } = options;
+  const encoding = planEncoding({ encrypt: recipients !== null, compress: zstdLevel !== null }, sample);
+  const programs: Command[] = [];
+  if (zstdLevel !== null && isCompressed(encoding)) programs.push(compressCommand(zstdLevel));
+  if (recipients !== null && isEncrypted(encoding)) programs.push(encryptCommand(recipients));
+  return { cost: { encoding, headerBytes }, fingerprint, programs };
+}
+
+function toConfig(error: unknown): never {
+  const config = error instanceof BackupError && error.code === "STEP_FAILED";
+  throw config ? new BackupError("CONFIG", `streams cannot be compressed: ${error.message}`, { cause: error }) : error;
+}

@@ -1,0 +1,66 @@
+// What stands around a send stream: decided here, and how many bytes it can take at the most.
+
+import type { Encoding } from "./model.ts";
+
+/** How the streams of a run are to be encoded. */
+export interface EncodingWish {
+  readonly encrypt: boolean;
+  readonly compress: boolean;
+}
+
+/** What an encoding costs beside the stream. */
+export interface EncodingCost {
+  readonly encoding: Encoding;
+  /** Of the header that age writes for the recipients; 0 without age. */
+  readonly headerBytes: number;
+}
+
+export const PLAIN: EncodingCost = { encoding: "identity", headerBytes: 0 };
+
+/** Of what zstd could save less, is left as it is. */
+const LEAST_GAIN = 0.02;
+
+/** age writes a nonce, and with each 64 KiB a tag. Plugins may write a longer header another time. */
+const AGE_CHUNK_BYTES = 64 * 1024;
+const AGE_TAG_BYTES = 16;
+const AGE_NONCE_BYTES = 16;
+const HEADER_MARGIN_BYTES = 512;
+
+/**
+ * @param sample - the beginning of the stream, and what it was compressed to; null when nobody has looked
+ */
+export function planEncoding(
+  { encrypt, compress }: EncodingWish,
+  sample: { readonly bytes: number; readonly compressedBytes: number } | null,
+): Encoding {
+  const shrinks = sample === null || sample.compressedBytes <= sample.bytes * (1 - LEAST_GAIN);
+  if (compress && shrinks) return encrypt ? "zstd+age" : "zstd";
+  return encrypt ? "age" : "identity";
+}
+
+export function isEncrypted(encoding: Encoding | null): boolean {
+  return encoding === "age" || encoding === "zstd+age";
+}
+
+export function isCompressed(encoding: Encoding | null): boolean {
+  return encoding === "zstd" || encoding === "zstd+age";
+}
+
+/** The most that so many bytes of a stream become: exact for age but for the margin, and what zstd promises. */
+export function encodedBound(bytes: number, { encoding, headerBytes }: EncodingCost): number {
+  const compressed = isCompressed(encoding) ? bytes + Math.ceil(bytes / 256) + 1024 : bytes;
+  if (!isEncrypted(encoding)) return compressed;
+  const chunks = Math.max(1, Math.ceil(compressed / AGE_CHUNK_BYTES));
+  return headerBytes + HEADER_MARGIN_BYTES + AGE_NONCE_BYTES + compressed + chunks * AGE_TAG_BYTES;
+}
+
+/** The most of a stream that surely fits so many bytes once it is encoded; at least 1. */
+export function plainCapacity(bytes: number, cost: EncodingCost): number {
+  let [fits, tooMany] = [1, bytes + 1];
+  while (tooMany - fits > 1) {
+    const middle = Math.floor((fits + tooMany) / 2);
+    if (encodedBound(middle, cost) <= bytes) fits = middle;
+    else tooMany = middle;
+  }
+  return fits;
+}

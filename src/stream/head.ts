@@ -1,0 +1,25 @@
+import { Readable } from "node:stream";
+
+/**
+ * The beginning of a stream, so many bytes unless it is shorter, and the whole stream to go on with. Destroying that
+ * destroys the source.
+ * @throws what the source fails with before its beginning is there
+ */
+export async function takeHead(source: Readable, bytes: number): Promise<{ readonly head: Buffer; readonly whole: Readable }> {
+  const chunks = source.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>;
+  const begun: Buffer[] = [];
+  for (let length = 0; length < bytes; length += begun.at(-1)?.length ?? 0) {
+    const next = await chunks.next();
+    if (next.done === true) break;
+    begun.push(next.value);
+  }
+  async function* all(): AsyncGenerator<Buffer> {
+    yield* begun.splice(0);
+    yield* chunks;
+  }
+  const head = Buffer.concat(begun).subarray(0, bytes);
+  const whole = Readable.from(all(), { objectMode: false });
+  // A generator that waits for an idle source hears of nothing.
+  whole.once("close", () => source.destroy());
+  return { head, whole };
+}

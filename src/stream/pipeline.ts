@@ -1,0 +1,122 @@
+// Several programs in a row, all at work at the same time, each reading what the one before it writes. Between them the
+// data goes through pipes of the kernel, not through this process.
+
+import { closeSync } from "node:fs";
+import { Socket } from "node:net";
+import type { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { countUnread, openPipe } from "../btrfs/binding.ts";
+import { outputOf, settlesWithin, start, type Command, type Life } from "./process.ts";
+
+/** The largest pipe that the kernel gives to everybody. */
+export const PIPE_BYTES = 1024 * 1024;
+
+/** How often it is looked whether a program that has ended has left something unread, as long as more may come. */
+const LOOK_MS = 50;
+
+/** How long it is waited for a failure nearer to the source, which is the cause when one comes. */
+const CAUSE_MS = 100;
+
+/** What fills the pipe that the first program reads. */
+export interface Feeding {
+  /** Resolves when all has been written and the pipe's end is closed; rejects with what has gone wrong. */
+  readonly done: Promise<void>;
+  /** Ends whatever is at work. Resolves when it is gone. */
+  stop(): Promise<void>;
+}
+
+/** Begins to fill a pipe, whose end it takes over and closes. */
+export type Feed = (writeEnd: number) => Feeding;
+
+/** Fills it with a stream. Stopping it destroys the stream. */
+export function fedBy(source: Readable): Feed {
+  return (writeEnd) => {
+    const inlet = new Socket({ fd: writeEnd, readable: false, writable: true });
+    return {
+      done: pipeline(source, inlet),
+      stop: () => {
+        inlet.destroy();
+        return Promise.resolve();
+      },
+    };
+  };
+}
+
+/**
+ * What programs make of what they are fed with. It ends only after the feeding ended well, and every program has read all
+ * of its input and exited with status 0; otherwise it is destroyed with the first failure from the source on, and all of
+ * them are ended. Destroying it ends them too.
+ * @throws (as the stream's error) what the feeding rejects with, what `Command.failure` makes; CONFIG when a program is
+ * missing; ABORTED
+ */
+export function throughPrograms(commands: readonly Command[], feed: Feed, signal: AbortSignal): Readable {
+  const pipes = commands.map(() => openPipe(PIPE_BYTES));
+  const stages = commands.map((command, index): Stage => {
+    const [input, output] = [pipes[index]?.readEnd ?? 0, pipes[index + 1]?.writeEnd];
+    const started = start(command, [input, output ?? "pipe", "pipe"]);
+    if (output !== undefined) closeSync(output);
+    return { command, ...started, input: keepOpen(input) };
+  });
+  const last = stages.at(-1);
+  if (last === undefined) throw new TypeError("a row of no programs");
+  const feeding = feed(pipes[0]?.writeEnd ?? 0);
+  return outputOf(last.child.stdout, { command: last.command, life: joinLives(stages, feeding) }, signal);
+}
+
+interface Stage extends ReturnType<typeof start> {
+  readonly command: Command;
+  readonly input: Input;
+}
+
+/** Our hold on the end of a pipe that a program reads from: nobody else can tell what it has left there. */
+interface Input {
+  unread(): number;
+  close(): void;
+}
+
+function keepOpen(readEnd: number): Input {
+  let end: number | null = readEnd;
+  return {
+    unread: () => (end === null ? 0 : countUnread(end)),
+    close() {
+      if (end !== null) closeSync(end);
+      end = null;
+    },
+  };
+}
+
+function joinLives(stages: readonly Stage[], feeding: Feeding): Life {
+  const parts = [feeding.done];
+  for (const stage of stages) parts.push(endOf(stage, parts.at(-1) ?? feeding.done));
+  const closeAll = (): void => stages.forEach(({ input }) => input.close());
+  const success = Promise.all(parts)
+    .then(() => undefined, () => tellCause(parts))
+    .finally(closeAll);
+  success.catch(() => undefined);
+  const stop = async (): Promise<void> => {
+    // Who waits for room in a pipe waits no longer.
+    closeAll();
+    await Promise.all([feeding.stop(), ...stages.map(({ life }) => life.stop())]);
+  };
+  return { success, stderr: () => stages.map(({ life }) => life.stderr()).join("\n"), stop };
+}
+
+/**
+ * Exit status 0 says nothing of a program that has not read everything: what it has not read is still in the pipe, or
+ * will be.
+ * @param fed - settles when nobody writes into its pipe any more
+ */
+async function endOf({ command, life, input }: Stage, fed: Promise<void>): Promise<void> {
+  await life.success;
+  for (let complete = false; !complete; ) {
+    complete = await settlesWithin(fed, LOOK_MS);
+    if (input.unread() > 0) throw command.failure({ how: "did not read all of its input", stderr: life.stderr() });
+  }
+}
+
+/** What fails at the end of a row follows from what failed before it. */
+async function tellCause(parts: readonly Promise<void>[]): Promise<never> {
+  await settlesWithin(Promise.allSettled(parts), CAUSE_MS);
+  for (const part of parts) if (await settlesWithin(part, 0)) await part;
+  throw new TypeError("nothing has failed");
+}
