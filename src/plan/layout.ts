@@ -9,8 +9,11 @@ const MEBIBYTE = 1024 * 1024;
 /** Above 8 MiB a larger part hardly costs less; below, a long line idles between parts. */
 const USUAL_PART_BYTES = 16 * MEBIBYTE;
 
-/** The uploader fills one part, joins another and keeps the rest of a third while others are in flight. */
-const PARTS_BESIDE_FLIGHT = 3;
+/** One part fills while others are in flight. */
+const PARTS_BESIDE_FLIGHT = 1;
+
+/** More than Node hashes or sends in one piece would be 2 GiB. */
+const LARGEST_PART_BYTES = 1024 * MEBIBYTE;
 
 export interface TransferPolicy {
   /** Bytes that part buffers may take together. */
@@ -45,7 +48,7 @@ export const TOO_LONG_FOR_ONE: Estimate = { bytes: Number.MAX_SAFE_INTEGER, exac
  */
 export function planLayout({ estimate, cost }: Load, limits: StoreLimits, policy: TransferPolicy): Layout | null {
   const affordable = floorToMebibyte(policy.memoryBytes / (policy.concurrency + PARTS_BESIDE_FLIGHT));
-  const largest = Math.min(limits.maxPartBytes, floorToMebibyte(policy.memoryBytes / (1 + PARTS_BESIDE_FLIGHT)));
+  const largest = Math.min(limits.maxPartBytes, LARGEST_PART_BYTES, floorToMebibyte(policy.memoryBytes / (1 + PARTS_BESIDE_FLIGHT)));
   if (largest < limits.minPartBytes) return null;
   const wanted = policy.volumeBytes ?? Infinity;
   const bytes = estimate === null ? affordable * limits.partsPerUpload : encodedBound(estimate.bytes, cost);

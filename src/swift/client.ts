@@ -48,7 +48,7 @@ export interface Clients {
   readonly client: S3Client;
   /**
    * A client whose requests end with the signal, those the caller cannot reach too: lib-storage gives its requests no
-   * signal. Creating and completing an upload end with `lateSignal`, as a lost answer to them would leave us ignorant
+   * signal, and waits between attempts. Creating and completing an upload end with `lateSignal`, as a lost answer to them would leave us ignorant
    * of what the store has done.
    */
   bind(signal: AbortSignal, lateSignal: AbortSignal): S3Client;
@@ -79,12 +79,14 @@ export function openClients(options: ClientOptions): Clients {
       updateHttpClientConfig: () => undefined,
       httpHandlerConfigs: () => handler.httpHandlerConfigs(),
     };
-    return new S3Client({
+    const uploader = new S3Client({
       ...settings,
       credentials: client.config.credentials,
       requestHandler: bound,
       retryStrategy: retryFor({ ...retry, signal: AbortSignal.any([signal, closing.signal]) }),
     });
+    leavePayloadUnsigned(uploader);
+    return uploader;
   }
 
   return {
@@ -95,6 +97,20 @@ export function openClients(options: ClientOptions): Clients {
       client.destroy();
     },
   };
+}
+
+/** The MD5 is signed, needed for the ETag anyway, and enough; a SHA-256 as well would cost 0.6 CPU seconds a GiB. */
+function leavePayloadUnsigned({ middlewareStack }: S3Client): void {
+  middlewareStack.add(
+    (next) => async (args) => {
+      const { request } = args;
+      if (HttpRequest.isInstance(request) && "content-md5" in request.headers) {
+        request.headers["x-amz-content-sha256"] = "UNSIGNED-PAYLOAD";
+      }
+      return next(args);
+    },
+    { step: "build", name: "leavePayloadUnsigned" },
+  );
 }
 
 type HandledRequest = Parameters<NodeHttpHandler["handle"]>[0];

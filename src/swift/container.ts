@@ -9,6 +9,7 @@ import { translate } from "./errors.ts";
 import { bodyMatches } from "./etag.ts";
 import { readLimits } from "./limits.ts";
 import { deleteObject, headObject, listObjects } from "./objects.ts";
+import { openPartMemories } from "./parts.ts";
 import { abortUpload, listUploads } from "./resume.ts";
 import type { Store } from "./store.ts";
 import { putObject } from "./upload.ts";
@@ -64,7 +65,8 @@ export async function openContainer(
   const { client, bind, close } = openClients({ ...settings, endpoint, region });
   const translateHere: Store["translate"] = (error, requestSignal, key) =>
     translate(error, { endpoint, container, key, refusalHint, signal: requestSignal });
-  const store: Store = { client, bind, container, limits, retryForMs, connections, log, translate: translateHere };
+  const memories = openPartMemories();
+  const store: Store = { client, bind, container, limits, retryForMs, connections, memories, log, translate: translateHere };
   return {
     name: container,
     limits,
@@ -77,6 +79,9 @@ export async function openContainer(
     delete: async (key, requestSignal) => deleteObject(store, key, requestSignal),
     openUploads: async (prefix, requestSignal) => listUploads(store, prefix, requestSignal),
     abort: async (upload, requestSignal) => abortUpload(store, upload, requestSignal),
-    close,
+    close() {
+      memories.close();
+      close();
+    },
   };
 }

@@ -54,6 +54,11 @@ export async function bodyMatches(
   return hasher !== null && read === bytes && hasher.etag() === etag;
 }
 
+/** As S3 has ETags in headers and listings: in quotes. */
+export function unquoted(etag: string | undefined): string {
+  return (etag ?? "").replaceAll('"', "");
+}
+
 /** S3's ETag of a multipart object, which Swift's s3api computes in the same way: MD5 of the parts' MD5s, `-`, their number. */
 export function multipartEtag(md5s: readonly Buffer[]): string {
   return `${createHash("md5").update(Buffer.concat(md5s)).digest("hex")}-${String(md5s.length)}`;

@@ -9,6 +9,7 @@ import {
 import { BackupError } from "../errors.ts";
 import type { ObjectDetails, StoredObject } from "../operations/edges.ts";
 import { isMissing } from "./errors.ts";
+import { unquoted } from "./etag.ts";
 import type { Store } from "./store.ts";
 
 /** Every object under a prefix, in the store's order: that of UTF-8 bytes. @throws CONTAINER_MISSING, STORE_UNAVAILABLE */
@@ -33,7 +34,7 @@ export async function headObject(store: Store, key: string, signal: AbortSignal)
       key,
       bytes: found.ContentLength ?? 0,
       modified: found.LastModified ?? new Date(0),
-      etag: (found.ETag ?? "").replaceAll('"', ""),
+      etag: unquoted(found.ETag),
       metadata: found.Metadata ?? {},
     };
   } catch (error) {

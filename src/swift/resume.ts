@@ -11,6 +11,7 @@ import {
 } from "@aws-sdk/client-s3";
 import type { OpenUpload } from "../operations/edges.ts";
 import { isMissing } from "./errors.ts";
+import { unquoted } from "./etag.ts";
 import type { Store } from "./store.ts";
 
 export interface StoredPart {
@@ -99,7 +100,7 @@ async function listParts(
     );
     for (const { PartNumber, Size, ETag } of page?.Parts ?? []) {
       if (PartNumber === undefined || Size === undefined || ETag === undefined) continue;
-      parts.set(PartNumber, { bytes: Size, etag: ETag.replaceAll('"', "") });
+      parts.set(PartNumber, { bytes: Size, etag: unquoted(ETag) });
       marker = String(PartNumber);
     }
     if (page?.IsTruncated !== true || (page.Parts?.length ?? 0) === 0) return parts;

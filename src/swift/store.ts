@@ -4,6 +4,7 @@ import type { S3Client } from "@aws-sdk/client-s3";
 import type { BackupError } from "../errors.ts";
 import type { Container } from "../operations/edges.ts";
 import type { Clients, Log } from "./client.ts";
+import type { PartMemories } from "./parts.ts";
 
 export interface Store extends Pick<Clients, "bind"> {
   readonly client: S3Client;
@@ -12,6 +13,8 @@ export interface Store extends Pick<Clients, "bind"> {
   readonly retryForMs: number;
   /** On which one object is read at once, at the most. */
   readonly connections: number;
+  /** Of its uploads. */
+  readonly memories: PartMemories;
   readonly log: Log | undefined;
   /** What a failed request means; `key` as far as it was about an object. */
   translate(error: unknown, signal: AbortSignal, key?: string): BackupError;

@@ -1,15 +1,28 @@
 // Storing an object: all of the body, under a key that was free, or nothing.
-// lib-storage cuts the body into parts and keeps several in flight. What it leaves open is settled here: requests that
-// go on when the upload is given up, what becomes of it then, and whether the store has what was sent.
+// What fits one part goes in one request, by lib-storage; what does not, by multipart.ts. What they leave open is settled
+// here: what becomes of an upload that is given up, and whether the store has what was sent.
 
 import { finished } from "node:stream";
 import { Upload } from "@aws-sdk/lib-storage";
 import { abortedError, BackupError, type FailureCode } from "../errors.ts";
 import type { ObjectDetails, Stored } from "../operations/edges.ts";
-import { alreadyArchived, attend, expectedEtag, fail, newAttempt, refuseExisting, type Attempt, type Put } from "./attempt.ts";
+import {
+  alreadyArchived,
+  expectedEtag,
+  fail,
+  newAttempt,
+  notePart,
+  noteStored,
+  refuseExisting,
+  type Attempt,
+  type Put,
+} from "./attempt.ts";
 import { describeError, isRefusal } from "./errors.ts";
+import { unquoted } from "./etag.ts";
+import { CONTENT_TYPE, sendParts, type PartSender } from "./multipart.ts";
 import { checkKey, checkMetadata } from "./names.ts";
 import { deleteObject, headObject } from "./objects.ts";
+import { partsOf, type Part } from "./parts.ts";
 import { withPatience } from "./patience.ts";
 import { abortUpload, chooseResumable } from "./resume.ts";
 import type { Store } from "./store.ts";
@@ -56,36 +69,52 @@ function watch(attempt: Attempt): () => void {
 }
 
 async function send(attempt: Attempt): Promise<void> {
-  const { store, key, body, options, stop } = attempt;
+  const { store, body, options, stop } = attempt;
   stop.signal.throwIfAborted();
   const late = new AbortController();
   let timer: NodeJS.Timeout | undefined;
   stop.signal.addEventListener("abort", () => (timer = setTimeout(() => late.abort(), LAST_ANSWER_MS)), { once: true });
   const client = store.bind(stop.signal, late.signal);
-  attend(client, attempt);
-  const upload = new Upload({
-    client,
-    params: {
-      Bucket: store.container,
-      Key: key,
-      Body: body,
-      // s3api would give a multipart object the type of the request that completes it, application/xml.
-      ContentType: "application/octet-stream",
-      Metadata: { ...options.metadata },
-    },
-    partSize: options.partBytes,
-    queueSize: options.concurrency,
-    // What becomes of the parts is decided in settle(): lib-storage would abort uploads that may be completed at that
-    // moment, and when the abort fails throw that instead of what has happened.
-    leavePartsOnError: true,
-  });
+  // One part fills while the others are in flight.
+  const memory = store.memories.borrow(options.partBytes, options.concurrency + 1);
   try {
-    await upload.done();
+    await sendBody(attempt, partsOf(body, memory), { client, memory });
   } finally {
     clearTimeout(timer);
+    store.memories.giveBack(memory);
   }
   // Stopped while the last request was under way, which came through.
   if (attempt.failure !== null) throw attempt.failure.error;
+}
+
+async function sendBody(attempt: Attempt, parts: AsyncGenerator<Part, void>, sender: PartSender): Promise<void> {
+  const first = await parts.next();
+  if (first.done === true) return;
+  if (first.value.isLast) await sendWhole(attempt, first.value, sender);
+  else await sendParts(attempt, continued(first.value, parts), sender);
+}
+
+async function* continued(first: Part, rest: AsyncIterable<Part>): AsyncGenerator<Part> {
+  yield first;
+  yield* rest;
+}
+
+/** Sends a body of one part. */
+async function sendWhole(attempt: Attempt, part: Part, { client, memory }: PartSender): Promise<void> {
+  const { store, key, options, resumable, signal } = attempt;
+  const { data: Body } = part;
+  notePart(attempt, part);
+  const md5 = await memory.md5(Body);
+  attempt.md5s.set(1, md5);
+  if (resumable !== null) await abortUpload(store, resumable.upload, signal);
+  // The body may have taken its time since the first look.
+  await refuseExisting(attempt);
+  attempt.committing = true;
+  const Metadata = { ...options.metadata };
+  const params = { Bucket: store.container, Key: key, Body, ContentMD5: md5.toString("base64"), ContentType: CONTENT_TYPE, Metadata };
+  const { ETag } = await new Upload({ client, params, partSize: options.partBytes }).done();
+  attempt.committedEtag = unquoted(ETag);
+  noteStored(attempt, Body.length);
 }
 
 /** Asks what is stored now. @throws ARCHIVE_DAMAGED when it is not what was sent; it is removed then */

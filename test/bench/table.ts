@@ -51,7 +51,7 @@ interface Aim {
 export function formatAims(results: Results, { partBytes }: { readonly partBytes: number }): string {
   const of = (name: ContenderName, figure: (lap: Lap) => number): number =>
     medianOf(results, "sync", figure) / medianOf(results, name, figure);
-  const buffers = (PARTS_IN_FLIGHT + 3) * partBytes;
+  const buffers = (PARTS_IN_FLIGHT + 1) * partBytes;
   const aims: readonly Aim[] = [
     { what: "CPU of the client, sync ÷ rclone rcat", value: of("rclone", clientCpu), limit: 0.6 },
     { what: "CPU of the client, sync ÷ bare lib-storage", value: of("libStorage", clientCpu), limit: 1 },

@@ -70,7 +70,7 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
     });
     after(() => swift.close());
     // Parts of 7 MiB, so objects of 21 MiB: four volumes.
-    const args = (container: string): string[] => [home, "--container-name", container, "--memory", "28Mi", "--concurrency", "1"];
+    const args = (container: string): string[] => [home, "--container-name", container, "--memory", "14Mi", "--concurrency", "1"];
 
     for (const [name, flags] of [["known beforehand", []], ["not known", ["--no-estimate"]]] as const) {
       test(`stores a stream whose length is ${name} in volumes, and brings it back`, async () => {

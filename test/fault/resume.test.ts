@@ -72,12 +72,23 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
   });
 
   test("that changed behind its beginning is sent again from the first difference on", async () => {
-    const [before, body] = [randomBytes(28 * MIB), randomBytes(28 * MIB)];
-    before.copy(body, 0, 0, 11 * MIB);
+    const before = randomBytes(28 * MIB);
+    const body = Buffer.from(before);
+    body[11 * MIB] = 255 - (body[11 * MIB] ?? 0);
     await interrupt("changed", before, 22 * MIB);
     const { resumedBytes } = await goOn("changed", body);
     assert.equal(resumedBytes, 10 * MIB);
     await assertStored("changed", body);
+  });
+
+  test("that lacks a part among those it has is sent that one, and not those behind it", async () => {
+    const body = randomBytes(28 * MIB);
+    await interrupt("gap", body, 22 * MIB);
+    const uploadId = (await container.openUploads("gap", signal))[0]?.uploadId ?? "";
+    await swift.native.request("DELETE", `/resumed%2Bsegments/gap/${uploadId}/2`);
+    const { resumedBytes } = await goOn("gap", body);
+    assert.equal(resumedBytes, 15 * MIB);
+    await assertStored("gap", body);
   });
 
   test("that begins otherwise is refused and gone, and the next attempt begins anew", async () => {

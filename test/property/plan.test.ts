@@ -147,7 +147,7 @@ test("a layout fits the store, the stream and the memory", () => {
       assert.ok(layout.volumeBytes === null || layout.volumeBytes >= layout.partBytes * 0.9);
       assert.ok(volumeBytes === null || longest <= Math.max(volumeBytes, layout.partBytes));
       assert.ok(layout.concurrency >= 1 && layout.concurrency <= concurrency);
-      assert.ok(layout.partBytes * (layout.concurrency + 3) <= memoryBytes);
+      assert.ok(layout.partBytes * (layout.concurrency + 1) <= memoryBytes);
     }),
   );
 });

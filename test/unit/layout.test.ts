@@ -21,13 +21,13 @@ test("parts grow so that the stream fits the parts that the store takes", () => 
 
 test("where parts are large, fewer of them are in flight: memory is kept", () => {
   const layout = planLayout(exactly(100 * GiB), swift, usual);
-  assert.deepEqual(layout, { partBytes: 103 * MiB, concurrency: 1, volumeBytes: null });
+  assert.deepEqual(layout, { partBytes: 103 * MiB, concurrency: 3, volumeBytes: null });
 });
 
 test("a stream that fits no object within the memory is cut into volumes of the largest parts at full concurrency", () => {
-  const largest = 128 * MiB * 1000;
+  const largest = 256 * MiB * 1000;
   assert.equal(planLayout(exactly(largest), swift, usual)?.volumeBytes, null);
-  const volumes = { partBytes: 73 * MiB, concurrency: 4, volumeBytes: 73 * MiB * 1000 };
+  const volumes = { partBytes: 102 * MiB, concurrency: 4, volumeBytes: 102 * MiB * 1000 };
   assert.deepEqual(planLayout(exactly(largest + 1), swift, usual), volumes);
   assert.deepEqual(planLayout(tooLong, swift, usual), volumes);
   assert.equal(planLayout(exactly(largest + 1), swift, { ...usual, memoryBytes: GiB })?.volumeBytes, null);
@@ -36,12 +36,12 @@ test("a stream that fits no object within the memory is cut into volumes of the 
 test("volumes are as long as wanted, and what is shorter stays one object", () => {
   const wanted = { ...usual, volumeBytes: 100 * MiB };
   assert.equal(planLayout(exactly(100 * MiB), swift, wanted)?.volumeBytes, null);
-  assert.deepEqual(planLayout(exactly(101 * MiB), swift, wanted), { partBytes: 73 * MiB, concurrency: 4, volumeBytes: 100 * MiB });
+  assert.deepEqual(planLayout(exactly(101 * MiB), swift, wanted), { partBytes: 100 * MiB, concurrency: 4, volumeBytes: 100 * MiB });
   assert.equal(planLayout(exactly(101 * MiB), swift, { ...usual, volumeBytes: 1 })?.volumeBytes, 5 * MiB);
 });
 
 test("without an estimate the parts are as large as memory allows at full concurrency", () => {
-  assert.deepEqual(planLayout(unknown, swift, usual), { partBytes: 73 * MiB, concurrency: 4, volumeBytes: null });
+  assert.deepEqual(planLayout(unknown, swift, usual), { partBytes: 102 * MiB, concurrency: 4, volumeBytes: null });
 });
 
 test("the store's own limits on parts hold", () => {
@@ -50,6 +50,12 @@ test("the store's own limits on parts hold", () => {
   assert.equal(planLayout(exactly(9 * GiB), { ...swift, maxPartBytes: 8 * MiB }, usual)?.volumeBytes, 8000 * MiB);
 });
 
+test("parts are no larger than can be handled in one piece, however much memory there is", () => {
+  const plenty = { ...usual, memoryBytes: 64 * GiB };
+  assert.equal(planLayout(exactly(1000 * GiB), swift, plenty)?.partBytes, GiB);
+  assert.equal(planLayout(exactly(1000 * GiB + 1), swift, plenty)?.volumeBytes, 1000 * GiB);
+});
+
 test("too little memory for the smallest part has no layout", () => {
-  assert.equal(planLayout(exactly(1), swift, { ...usual, memoryBytes: 19 * MiB }), null);
+  assert.equal(planLayout(exactly(1), swift, { ...usual, memoryBytes: 9 * MiB }), null);
 });
