@@ -5,7 +5,8 @@ import type { StoreConfig } from "../config.ts";
 import { BackupError } from "../errors.ts";
 import type { Credentials } from "./client.ts";
 import { readAuthorities } from "./http.ts";
-import { createKeys, findAccount, findKeys, findS3, logIn, subject, type Session } from "./keystone.ts";
+import { findAccount, findS3, logIn, subject, type Session } from "./keystone.ts";
+import { createKeys, findKeys } from "./s3-keys.ts";
 
 /** All that a request to the store takes, and whom to blame when it is refused. */
 export interface Access {
@@ -90,8 +91,15 @@ async function makeKeys(
     });
   }
   const keys = await createKeys(session, signal);
-  log.info({ accessKeyId: keys.accessKeyId }, `made S3 keys for project '${project.name}' with Keystone, for this and later runs`);
-  return keys;
+  if (keys !== null) {
+    log.info({ accessKeyId: keys.accessKeyId }, `made S3 keys for project '${project.name}' with Keystone, for this and later runs`);
+    return keys;
+  }
+  const made = await findKeys(session, signal);
+  if (made !== null) return made;
+  throw new BackupError("ACCESS_DENIED", `the S3 keys of ${subject(login)} for project '${project.name}' cannot be read`, {
+    hint: "make others with `openstack ec2 credentials create`, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+  });
 }
 
 function nativeApi(session: Session): Access["native"] {

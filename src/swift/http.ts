@@ -69,12 +69,3 @@ async function readPem(file: string): Promise<string> {
   if (pem.includes("-----BEGIN CERTIFICATE-----")) return pem;
   throw new BackupError("CONFIG", `there is no certificate in ${file}`, { hint: "OS_CACERT and AWS_CA_BUNDLE name PEM files" });
 }
-
-/** Null for what is no JSON. */
-export function parseJson(source: string): unknown {
-  try {
-    return JSON.parse(source);
-  } catch {
-    return null;
-  }
-}

@@ -1,13 +1,12 @@
-// Keystone, version 3: from a login to a token, a catalog, and the S3 keys that it keeps for a project (its "EC2
-// credentials"). A token lives as long as the few requests made with it; each run logs in anew, so none is ever renewed
-// and none is kept.
+// Keystone, version 3: from a login to a token and a catalog. A token lives as long as the few requests made with it;
+// each run logs in anew, so none is ever renewed and none is kept.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { abortedError, BackupError, toBackupError } from "../errors.ts";
 import type { InDomain, KeystoneLogin, Named } from "../openstack.ts";
-import type { Credentials } from "./client.ts";
 import { networkVerdict } from "./errors.ts";
-import { askHttp, parseJson, type HttpAnswer, type HttpOptions } from "./http.ts";
+import { askHttp, type HttpAnswer, type HttpOptions } from "./http.ts";
+import { field, list, parseJson, text } from "./json.ts";
 import { backoffMs } from "./retry.ts";
 
 /** A Keystone that was never reached may be a typing mistake: no patience of many minutes for that. */
@@ -79,53 +78,6 @@ export function findAccount({ catalog, login }: Session, region: string | null):
   return entry?.url ?? null;
 }
 
-/**
- * The S3 keys of the project; null when there are none.
- * @throws ACCESS_DENIED, STORE_UNAVAILABLE, ABORTED
- */
-export async function findKeys(session: Session, signal: AbortSignal): Promise<Credentials | null> {
-  const answer = await askKeys(session, {}, signal);
-  const ours = list(parseJson(answer.text), "credentials")
-    // One that was made for a trust acts as somebody else.
-    .filter((pair) => text(pair, "tenant_id") === session.project.id && text(pair, "trust_id") === null)
-    .sort((a, b) => (String(text(a, "access")) < String(text(b, "access")) ? -1 : 1));
-  return ours[0] === undefined ? null : readPair(ours[0]);
-}
-
-/** Makes a pair of S3 keys for the project. @throws as {@link findKeys} */
-export async function createKeys(session: Session, signal: AbortSignal): Promise<Credentials> {
-  const answer = await askKeys(session, { method: "POST", body: { tenant_id: session.project.id } }, signal);
-  const pair = readPair(field(parseJson(answer.text), "credential"));
-  if (pair !== null) return pair;
-  throw new BackupError("STORE_UNAVAILABLE", `Keystone answers ${String(answer.status)} instead of new S3 keys`);
-}
-
-async function askKeys(
-  session: Session,
-  options: Pick<HttpOptions, "method" | "body">,
-  signal: AbortSignal,
-): Promise<HttpAnswer> {
-  const { login, token, user, authorities, project } = session;
-  const url = `${login.authUrl}/users/${encodeURIComponent(user.id)}/credentials/OS-EC2`;
-  // Asked again after an answer that was lost, it could make a second pair.
-  const patienceMs = options.method === "POST" ? 0 : RETRY_FOR_MS;
-  const answer = await ask(url, { ...options, headers: { "x-auth-token": token }, authorities }, signal, patienceMs);
-  if (answer.status < 300) return answer;
-  if (login.identity.kind === "application credential" || login.identity.kind === "token") {
-    const { endpoint } = findS3(session);
-    throw new BackupError("ACCESS_DENIED", `Keystone gives no S3 keys to ${subject(login)} (status ${String(answer.status)})`, {
-      hint:
-        "log in with OS_USERNAME and OS_PASSWORD; or make keys once with `openstack ec2 credentials create` as that user" +
-        ` and set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL_S3=${endpoint}`,
-    });
-  }
-  throw new BackupError(
-    "ACCESS_DENIED",
-    `Keystone gives user '${user.name}' no S3 keys for project '${project.name}' (status ${String(answer.status)})`,
-    { hint: "ask the operator for EC2 credentials, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" },
-  );
-}
-
 async function requestToken(
   login: KeystoneLogin,
   authorities: readonly string[] | null,
@@ -185,8 +137,8 @@ async function explainRefusal(
   return new BackupError("ACCESS_DENIED", `Keystone at ${host} refuses ${subject(login)}`, { hint: hints[identity.kind] });
 }
 
-/** Tries again for a while what may pass. */
-async function ask(
+/** A request to Keystone. What may pass is tried again for a while. @throws CONFIG, STORE_UNAVAILABLE, ABORTED */
+export async function ask(
   url: string,
   options: HttpOptions,
   signal: AbortSignal,
@@ -251,11 +203,6 @@ function readNamed(value: unknown): { readonly id: string; readonly name: string
   return id === null ? null : { id, name: text(value, "name") ?? id };
 }
 
-function readPair(pair: unknown): Credentials | null {
-  const [accessKeyId, secretAccessKey] = [text(pair, "access"), text(pair, "secret")];
-  return accessKeyId === null || secretAccessKey === null ? null : { accessKeyId, secretAccessKey };
-}
-
 /** Who logs in, for people. */
 export function subject({ identity }: KeystoneLogin): string {
   switch (identity.kind) {
@@ -275,18 +222,4 @@ function describe(what: string, who: InDomain): string {
 
 function nameOf(named: Named): string {
   return "id" in named ? named.id : `'${named.name}'`;
-}
-
-function list(value: unknown, name: string): readonly unknown[] {
-  const found = field(value, name);
-  return Array.isArray(found) ? (found as readonly unknown[]) : [];
-}
-
-function text(value: unknown, name: string): string | null {
-  const found = field(value, name);
-  return typeof found === "string" ? found : null;
-}
-
-function field(value: unknown, name: string): unknown {
-  return typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined;
 }

@@ -1,7 +1,8 @@
 // What the store can hold in one object, by what it says of itself.
 
 import type { Container } from "../operations/edges.ts";
-import { askHttp, parseJson } from "./http.ts";
+import { askHttp } from "./http.ts";
+import { field, parseJson } from "./json.ts";
 
 type StoreLimits = Container["limits"];
 
@@ -45,10 +46,6 @@ export async function readLimits(
 }
 
 function readCount(info: unknown, section: string, name: string): number | null {
-  const value = readField(readField(info, section), name);
+  const value = field(field(info, section), name);
   return typeof value === "number" && Number.isSafeInteger(value) && value > 0 ? value : null;
-}
-
-function readField(value: unknown, name: string): unknown {
-  return typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined;
 }
