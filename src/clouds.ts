@@ -16,13 +16,13 @@ export async function readCloud(name: string, env: Environment): Promise<Environ
   if (clouds === null || cloud === null) {
     const known = Object.keys(open ?? {}).join(", ");
     throw new BackupError("CONFIG", `there is no cloud '${name}' in ${clouds?.file ?? "any clouds.yaml"}`, {
-      hint: clouds === null ? `looked for are ${searchPath("clouds", env).join(", ")}` : `there is ${known || "none"}`,
+      hint: clouds === null ? `it may lie in ${searchDirectories(env).join(", ")}` : `there is ${known || "none"}`,
     });
   }
   const secure = await readFirst("secure", said(env, "OS_CLIENT_SECURE_FILE"), env);
   const secret = child(child(secure?.content, "clouds"), name);
   const profile = await readProfile(merge(cloud, secret), env);
-  return toVariables(merge(merge(profile, cloud), secret));
+  return toVariables(inRegion(merge(merge(profile, cloud), secret), said(env, "OS_REGION_NAME") ?? null));
 }
 
 /** What the cloud's provider says of itself, in a file that lies beside. */
@@ -48,6 +48,17 @@ const names: Readonly<Record<string, string>> = {
   endpoint_type: "INTERFACE",
 };
 
+/** The region that is wanted, or the first of the list, with what is set for it alone. */
+function inRegion(cloud: Mapping, wanted: string | null): Mapping {
+  const { regions } = cloud;
+  const known: readonly unknown[] = Array.isArray(regions) ? regions : [];
+  const nameOf = (region: unknown): string | null => text(region) ?? text(mapping(region)?.["name"]);
+  const name = wanted ?? text(cloud["region_name"]) ?? nameOf(known[0]);
+  if (name === null) return cloud;
+  const values = child(known.find((region) => nameOf(region) === name), "values");
+  return { ...merge(cloud, values), region_name: name };
+}
+
 function toVariables(cloud: Mapping): Environment {
   const variables: Record<string, string> = {};
   for (const [key, value] of Object.entries({ ...cloud, ...child(cloud, "auth") })) {
@@ -55,16 +66,16 @@ function toVariables(cloud: Mapping): Environment {
     const name = key.replaceAll("-", "_").toLowerCase();
     if (word !== null) variables[`OS_${names[name] ?? name.toUpperCase()}`] = word;
   }
-  const { regions } = cloud;
-  const only: unknown = Array.isArray(regions) && regions.length === 1 ? regions[0] : null;
-  const region = text(only) ?? text(mapping(only)?.["name"]);
-  return { ...(region === null ? {} : { OS_REGION_NAME: region }), ...variables };
+  return variables;
+}
+
+function searchDirectories(env: Environment): string[] {
+  const home = said(env, "HOME") ?? "/root";
+  return [".", join(said(env, "XDG_CONFIG_HOME") ?? join(home, ".config"), "openstack"), "/etc/openstack"];
 }
 
 function searchPath(base: string, env: Environment): string[] {
-  const home = said(env, "HOME") ?? "/root";
-  const directories = [".", join(said(env, "XDG_CONFIG_HOME") ?? join(home, ".config"), "openstack"), "/etc/openstack"];
-  return directories.flatMap((directory) => ["yaml", "yml", "json"].map((ending) => join(directory, `${base}.${ending}`)));
+  return searchDirectories(env).flatMap((directory) => ["yaml", "yml", "json"].map((ending) => join(directory, `${base}.${ending}`)));
 }
 
 /** The first file that there is; JSON is YAML too. Null when there is none. @throws CONFIG */

@@ -19,12 +19,20 @@ export interface S3Keys {
   readonly sessionToken?: string;
 }
 
+/** A profile of the AWS files. */
+export interface AwsProfile {
+  /** Null: the one that is in force there. */
+  readonly profile: string | null;
+  /** Null: where the AWS tools look. */
+  readonly configFile: string | null;
+  readonly keysFile: string | null;
+}
+
 /** Where the S3 keys come from. */
 export type KeySource =
-  /** Said in so many words; `variables` names which. */
-  | { readonly kind: "keys"; readonly keys: S3Keys; readonly variables: string }
-  /** The AWS files; null = the profile that is in force there. */
-  | { readonly kind: "profile"; readonly profile: string | null }
+  /** Said in so many words; `variables` names which. `passedOver`: there is a login at Keystone too. */
+  | { readonly kind: "keys"; readonly keys: S3Keys; readonly variables: string; readonly passedOver: boolean }
+  | ({ readonly kind: "profile" } & AwsProfile)
   /** Those that Keystone keeps for the project. */
   | { readonly kind: "keystone" };
 
@@ -33,15 +41,21 @@ export interface StoreConfig {
   readonly containerName: string;
   /** URL of the S3 API; null when the AWS files or Keystone's catalog are to tell. */
   readonly endpoint: string | null;
-  /** Null when nobody said one: the store tells. */
+  /** Said by a flag, so it must be right; null: the store tells. */
   readonly region: string | null;
+  /** Said in passing: where to begin, until the store tells. */
+  readonly likelyRegion: string | null;
   readonly source: KeySource;
   /** Whom to ask for the keys, the endpoint or both; null when nothing is to be asked. */
   readonly keystone: KeystoneLogin | null;
   readonly createCredentials: boolean;
   /** PEM files of authorities to trust beside the usual ones. */
   readonly authorities: readonly string[];
+  /** What to do when nothing says where the store is. */
+  readonly nowhereHint: string;
 }
+
+const NOWHERE = "say --endpoint URL, set AWS_ENDPOINT_URL_S3, or set OS_* for a login at Keystone";
 
 /** @throws USAGE, CONFIG */
 export function readStoreConfig(flags: StoreFlags, env: Environment): StoreConfig {
@@ -56,11 +70,13 @@ export function readStoreConfig(flags: StoreFlags, env: Environment): StoreConfi
   return Object.freeze({
     containerName,
     endpoint: endpoint === undefined ? null : parseEndpoint(endpoint),
-    region: flags.region ?? said(env, "AWS_REGION") ?? said(env, "AWS_DEFAULT_REGION") ?? null,
+    region: flags.region ?? null,
+    likelyRegion: said(env, "AWS_REGION") ?? said(env, "AWS_DEFAULT_REGION") ?? said(env, "OS_REGION_NAME") ?? null,
     source,
     keystone: asksKeystone ? readKeystoneLogin(env) : null,
     createCredentials: flags.createCredentials,
-    authorities: ["OS_CACERT", "AWS_CA_BUNDLE"].flatMap((name) => said(env, name) ?? []),
+    nowhereHint: said(env, "SUDO_USER") === undefined ? NOWHERE : `${NOWHERE}; sudo hides variables unless it is called with -E`,
+    authorities: ["OS_CACERT", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"].flatMap((name) => said(env, name) ?? []),
   });
 }
 
@@ -72,10 +88,17 @@ export function namesAws(env: Environment): boolean {
 
 /** The first of them that is named at all, so that a half of one is told and not passed over. */
 function chooseSource(env: Environment): KeySource {
-  if (namesAws(env)) return readAwsKeys(env) ?? { kind: "profile", profile: said(env, "AWS_PROFILE") ?? null };
+  if (namesAws(env)) return readAwsKeys(env) ?? readAwsProfile(env);
   if (namesKeystone(env)) return { kind: "keystone" };
   const namesTempAuth = ["ST_AUTH", "ST_USER", "ST_KEY"].some((name) => said(env, name) !== undefined);
-  return namesTempAuth ? readTempAuth(env) : { kind: "profile", profile: null };
+  return namesTempAuth ? readTempAuth(env) : readAwsProfile(env);
+}
+
+function readAwsProfile(env: Environment): KeySource {
+  const [profile, configFile, keysFile] = ["AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"].map(
+    (name) => said(env, name) ?? null,
+  );
+  return { kind: "profile", profile: profile ?? null, configFile: configFile ?? null, keysFile: keysFile ?? null };
 }
 
 function readAwsKeys(env: Environment): KeySource | null {
@@ -89,7 +112,7 @@ function readAwsKeys(env: Environment): KeySource | null {
   }
   const sessionToken = said(env, "AWS_SESSION_TOKEN");
   const keys = { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) };
-  return { kind: "keys", keys, variables: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" };
+  return { kind: "keys", keys, variables: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", passedOver: namesKeystone(env) };
 }
 
 const TEMPAUTH_VARIABLES = "ST_USER and ST_KEY";
@@ -98,7 +121,7 @@ const TEMPAUTH_VARIABLES = "ST_USER and ST_KEY";
 function readTempAuth(env: Environment): KeySource {
   const [url, accessKeyId, secretAccessKey] = ["ST_AUTH", "ST_USER", "ST_KEY"].map((name) => said(env, name));
   if (url !== undefined && accessKeyId !== undefined && secretAccessKey !== undefined) {
-    return { kind: "keys", keys: { accessKeyId, secretAccessKey }, variables: TEMPAUTH_VARIABLES };
+    return { kind: "keys", keys: { accessKeyId, secretAccessKey }, variables: TEMPAUTH_VARIABLES, passedOver: false };
   }
   throw new BackupError("CONFIG", "only some of ST_AUTH, ST_USER and ST_KEY are set", {
     hint: "set all three, or for Keystone ST_AUTH_VERSION=3 and OS_*",

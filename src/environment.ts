@@ -1,7 +1,7 @@
 // What the environment says once everything it refers to has been read: an env file, secrets kept in files, a cloud of
 // clouds.yaml. What comes out is a plain environment again, which config.ts can read without touching the world.
 
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { readCloud } from "./clouds.ts";
 import { namesAws, parseEnvFile } from "./config.ts";
@@ -60,15 +60,13 @@ function without(env: Environment, names: RegExp): Environment {
 
 async function readSecrets(env: Environment): Promise<Environment> {
   const read: Record<string, string> = {};
-  const directory = said(env, "CREDENTIALS_DIRECTORY");
+  const directory = said(env, "CREDENTIALS_DIRECTORY") ?? "";
+  const files = directory === "" ? [] : await readdir(directory).catch(() => []);
   for (const name of secrets) {
     const file = said(env, `${name}_FILE`);
     if (said(env, name) !== undefined) continue;
     if (file !== undefined) read[name] = (await readText(file, `${name}_FILE`)).trimEnd();
-    else if (directory !== undefined) {
-      const text = await readFile(join(directory, name), "utf8").catch(() => null);
-      if (text !== null) read[name] = text.trimEnd();
-    }
+    else if (files.includes(name)) read[name] = (await readText(join(directory, name), `the credential ${name}`)).trimEnd();
   }
   return read;
 }

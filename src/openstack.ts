@@ -24,7 +24,7 @@ export interface KeystoneLogin {
   /** Of version 3, without a slash at its end. */
   readonly authUrl: string;
   readonly identity: Identity;
-  /** Null: an application credential or a token that belongs to its project already. */
+  /** Null: that of the application credential or token, or the one that Keystone keeps as the user's own. */
   readonly project: InDomain | null;
   /** Null: the only one there is. */
   readonly region: string | null;
@@ -37,11 +37,22 @@ export function said(env: Environment, name: string): string | undefined {
   return value === "" ? undefined : value;
 }
 
+const telling = [
+  "OS_AUTH_URL",
+  "OS_USERNAME",
+  "OS_USER_ID",
+  "OS_PASSWORD",
+  "OS_TOKEN",
+  "OS_AUTH_TOKEN",
+  "OS_APPLICATION_CREDENTIAL_ID",
+  "OS_APPLICATION_CREDENTIAL_NAME",
+  "ST_AUTH_VERSION",
+];
+
 /** True when a variable is set that only a login at Keystone can be meant by. */
 export function namesKeystone(env: Environment): boolean {
   if (speaksVersion1(env)) return false;
-  const telling = ["OS_AUTH_URL", "OS_USERNAME", "OS_USER_ID", "OS_PASSWORD", "OS_TOKEN", "OS_APPLICATION_CREDENTIAL_ID"];
-  return telling.some((name) => said(env, name) !== undefined) || said(env, "ST_AUTH_VERSION") !== undefined;
+  return telling.some((name) => said(env, name) !== undefined);
 }
 
 /** True when version 1 of Swift's own authentication is asked for in so many words. */
@@ -52,15 +63,11 @@ function speaksVersion1(env: Environment): boolean {
 /** @throws CONFIG for what is missing or cannot be meant */
 export function readKeystoneLogin(env: Environment): KeystoneLogin {
   const identity = readIdentity(env);
-  const project = readProject(env);
-  if (identity.kind === "password" && project === null) {
-    throw missing("the project", "OS_PROJECT_NAME or OS_PROJECT_ID");
-  }
   return {
     authUrl: readAuthUrl(env),
     identity,
     // An application credential is bound to its project: Keystone refuses to be told one.
-    project: identity.kind === "application credential" ? null : project,
+    project: identity.kind === "application credential" ? null : readProject(env),
     region: said(env, "OS_REGION_NAME") ?? null,
     interface: (said(env, "OS_INTERFACE") ?? said(env, "OS_ENDPOINT_TYPE") ?? "public").replace(/URL$/, ""),
   };

@@ -182,7 +182,9 @@ export abstract class BaseCommand extends Command<Context> {
         const { containerName = "" } = this.storeFlags();
         const greet: DoctorEdges["greet"] = async () => greetStore(await findAccess(), signal);
         const quotas: DoctorEdges["quotas"] = async () => readQuotas(await findAccess(), containerName, signal);
-        return { machine, findAccess, greet, openContainer, quotas };
+        // Who asks whether it works waits for the answer: no patience of many minutes.
+        const tuning = { retryForMs: 5_000, uploadBytesPerSecond: null };
+        return { machine, findAccess, greet, openContainer: () => openContainer(tuning), quotas };
       },
     };
   }
@@ -231,7 +233,7 @@ export abstract class StoreCommand extends BaseCommand {
   endpoint = Option.String("--endpoint", {
     description: "URL of the store's S3 API (else AWS_ENDPOINT_URL_S3, else Keystone's catalog).",
   });
-  region = Option.String("--region", { description: "Region of the store (else AWS_REGION, else the store tells)." });
+  region = Option.String("--region", { description: "Region of the store (else the store tells)." });
   envFile = Option.String("--env-file", { description: "Read AWS_*, OS_* and ST_* from this file, not the environment." });
   osCloud = Option.String("--os-cloud", { description: "The cloud of clouds.yaml to use (else OS_CLOUD)." });
   createCredentials = Option.Boolean("--create-credentials", true, {

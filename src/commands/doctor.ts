@@ -12,7 +12,8 @@ export class DoctorCommand extends EncodingCommand {
     description: summaryOf("doctor"),
     details: `
       Tries everything that \`sync PATH\` with the same options needs, one line each with what to do about it. A small
-      object is written into the container, read and deleted; nothing else is changed.
+      object is written into the container, read and deleted, and S3 keys are made with Keystone where the project has
+      none; nothing else is changed.
     `,
     examples: [["Before the first sync of /home", "$0 doctor /home --container-name backup"]],
   });

@@ -88,21 +88,24 @@ export interface Wanted extends EncodingWishes {
   readonly path: string;
 }
 
+const inContainer = ["rights", "limits", "quota", "uploads"];
+const afterAccess = ["endpoint", "clock", "container", ...inContainer];
+
 /** Every check as its outcome becomes known. @throws ABORTED */
 export async function* diagnose(wanted: Wanted, edges: DoctorEdges, signal: AbortSignal): AsyncGenerator<Check, void> {
   yield* diagnoseMachine(wanted, edges.machine, signal);
   const access = await look("credentials", () => edges.findAccess(), ({ source }) => ok(source));
   yield access.check;
   const { found } = access;
-  if (found === null) return yield* skip(["endpoint", "clock", "container", "rights"], "credentials");
+  if (found === null) return yield* skip(afterAccess, "credentials");
   const greeting = await look("endpoint", () => edges.greet(), () => ok(found.endpoint));
   yield greeting.check;
-  if (greeting.found === null) return yield* skip(["clock", "container", "rights"], "endpoint");
+  if (greeting.found === null) return yield* skip(afterAccess.slice(1), "endpoint");
   const { aheadMs } = greeting.found;
   yield (await look("clock", async () => aheadMs, judgeClock)).check;
   const container = await look("container", () => edges.openContainer(), ({ name }) => ok(name));
   yield container.check;
-  if (container.found === null) return yield* skip(["rights"], "container");
+  if (container.found === null) return yield* skip(inContainer, "container");
   yield* diagnoseContainer(container.found, edges, signal);
 }
 
@@ -129,12 +132,14 @@ async function* diagnoseMachine(
 }
 
 async function* diagnoseContainer(container: Container, edges: DoctorEdges, signal: AbortSignal): AsyncGenerator<Check, void> {
-  yield (await look("rights", () => tryRights(container, signal), (rights) => ok(rights.join(", ")))).check;
+  const rights = await look("rights", () => tryRights(container, signal), (all) => ok(all.join(", ")));
+  yield rights.check;
   const { partsPerUpload, minPartBytes, maxPartBytes } = container.limits;
   const largest = formatSize(partsPerUpload * maxPartBytes);
   const limits = `objects of up to ${largest}: ${partsPerUpload} parts of ${formatSize(minPartBytes)} to ${formatSize(maxPartBytes)}`;
   yield (await look("limits", async () => limits, ok)).check;
   yield (await look("quota", () => edges.quotas(), judgeQuotas)).check;
+  if (rights.found === null) return yield* skip(["uploads"], "rights");
   yield (await look("uploads", () => container.openUploads("", signal), judgeUploads)).check;
 }
 
@@ -237,7 +242,8 @@ function describeQuota({ of, usedBytes, quotaBytes }: Quota): string {
 }
 
 function formatSize(bytes: number): string {
-  return bytes < 2 ** 30 ? `${Math.ceil(bytes / 2 ** 20)} MiB` : `${Math.round(bytes / 2 ** 30)} GiB`;
+  const [unit, divisor] = bytes < 2 ** 20 ? ["KiB", 2 ** 10] : bytes < 2 ** 30 ? ["MiB", 2 ** 20] : ["GiB", 2 ** 30];
+  return `${Math.round(bytes / divisor)} ${unit}`;
 }
 
 function ok(message: string): Verdict {

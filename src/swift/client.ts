@@ -6,6 +6,7 @@ import { env } from "node:process";
 import { S3Client, type S3ClientConfig } from "@aws-sdk/client-s3";
 import { HttpRequest } from "@smithy/core/protocols";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
+import { trusting, type Authorities } from "./http.ts";
 import { openPace, pacedBody, type Pace } from "./pace.ts";
 import { retryFor } from "./retry.ts";
 
@@ -29,8 +30,8 @@ export interface ClientOptions {
   readonly credentials: Credentials | null;
   /** In the AWS files, for the SDK's chain; null or absent: the one in force there. */
   readonly profile?: string | null;
-  /** Certificates to trust, all of them; null or absent: those that Node trusts by itself. */
-  readonly authorities?: readonly string[] | null;
+  /** Absent: those that Node trusts by itself. */
+  readonly authorities?: Authorities;
   /** How long after its first failure a request may still be tried again. */
   readonly retryForMs: number;
   /** A connection on which no byte has moved for so long is given up; the request is tried again. */
@@ -126,12 +127,12 @@ function withPace(request: HandledRequest, pace: Pace): HandledRequest {
 
 type Handler = Pick<NodeHttpHandler, "metadata" | "handle" | "updateHttpClientConfig" | "httpHandlerConfigs">;
 
-function openHandler({ stallMs, log, authorities }: ClientOptions): NodeHttpHandler {
+function openHandler({ endpoint, stallMs, log, authorities }: ClientOptions): NodeHttpHandler {
   // How many requests run at once is decided above; a limit on sockets too could only make them wait for each other.
   const agent = { keepAlive: true, maxSockets: Infinity };
   return new NodeHttpHandler({
     httpAgent: new HttpAgent(agent),
-    httpsAgent: new HttpsAgent(authorities == null ? agent : { ...agent, ca: [...authorities] }),
+    httpsAgent: new HttpsAgent({ ...agent, ...trusting(authorities, endpoint) }),
     connectionTimeout: CONNECT_TIMEOUT_MS,
     // Not requestTimeout: a part on a slow line may take an hour, as long as its bytes move.
     socketTimeout: stallMs,

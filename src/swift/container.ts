@@ -7,6 +7,7 @@ import { makeContact } from "./contact.ts";
 import { peekObject, readObject } from "./download.ts";
 import { translate } from "./errors.ts";
 import { bodyMatches } from "./etag.ts";
+import type { Authorities } from "./http.ts";
 import { readLimits } from "./limits.ts";
 import { deleteObject, headObject, listObjects } from "./objects.ts";
 import { openPartMemories } from "./parts.ts";
@@ -26,8 +27,8 @@ export interface ContainerOptions {
   readonly credentials: Credentials | null;
   /** In those files; null or absent: the one in force there. */
   readonly profile?: string | null;
-  /** Certificates to trust; null or absent: those that Node trusts by itself. */
-  readonly authorities?: readonly string[] | null;
+  /** Absent: those that Node trusts by itself. */
+  readonly authorities?: Authorities;
   /** What to do when the store refuses the keys. */
   readonly refusalHint?: string | undefined;
   /** `name/version` */
@@ -61,7 +62,7 @@ export async function openContainer(
   const { uploadBytesPerSecond = null, connections = CONNECTIONS } = options;
   const settings = { ...options, retryForMs, stallMs, uploadBytesPerSecond, log };
   const { endpoint, region } = await makeContact(settings, signal);
-  const limits = await readLimits(endpoint, options.authorities ?? null, signal);
+  const limits = await readLimits(endpoint, options.authorities, signal);
   const { client, bind, close } = openClients({ ...settings, endpoint, region });
   const translateHere: Store["translate"] = (error, requestSignal, key) =>
     translate(error, { endpoint, container, key, refusalHint, signal: requestSignal });

@@ -1,10 +1,11 @@
 // From what the configuration says to S3 keys and an endpoint. Keys are kept in memory only.
 
+import { env } from "node:process";
 import { loadSharedConfigFiles } from "@smithy/core/config";
-import type { StoreConfig } from "../config.ts";
+import type { AwsProfile, StoreConfig } from "../config.ts";
 import { BackupError } from "../errors.ts";
 import type { Credentials } from "./client.ts";
-import { readAuthorities } from "./http.ts";
+import { readAuthorities, type Authorities } from "./http.ts";
 import { findAccount, findS3, logIn, subject, type Session } from "./keystone.ts";
 import { createKeys, findKeys } from "./s3-keys.ts";
 
@@ -18,7 +19,7 @@ export interface Access {
   /** Null: the SDK's own chain of files, for the profile. */
   readonly credentials: Credentials | null;
   readonly profile: string | null;
-  readonly authorities: readonly string[] | null;
+  readonly authorities: Authorities;
   /** Where the keys come from, for people. */
   readonly source: string;
   /** What to do when the store refuses the keys. */
@@ -36,18 +37,16 @@ interface InfoLog {
 export async function openAccess(config: StoreConfig, log: InfoLog, signal: AbortSignal): Promise<Access> {
   const authorities = await readAuthorities(config.authorities);
   const session = config.keystone === null ? null : await logIn(config.keystone, authorities, signal);
-  const files = config.source.kind === "profile" ? await readAwsFiles(config.source.profile) : null;
+  const files = config.source.kind === "profile" ? await readAwsFiles(config.source) : null;
   const catalog = session === null || config.endpoint !== null ? null : findS3(session);
   const endpoint = config.endpoint ?? catalog?.endpoint ?? files?.endpoint;
   if (endpoint === undefined) {
-    throw new BackupError("CONFIG", "nothing says where the store's S3 API is", {
-      hint: "say --endpoint URL, set AWS_ENDPOINT_URL_S3, or set OS_* for a login at Keystone",
-    });
+    throw new BackupError("CONFIG", "nothing says where the store's S3 API is", { hint: config.nowhereHint });
   }
   return {
     endpoint,
     region: config.region,
-    likelyRegion: config.keystone?.region ?? catalog?.region ?? files?.region ?? null,
+    likelyRegion: config.likelyRegion ?? catalog?.region ?? files?.region ?? null,
     profile: config.source.kind === "profile" ? config.source.profile : null,
     authorities,
     native: session === null ? null : nativeApi(session),
@@ -62,8 +61,9 @@ async function chooseKeys(
   signal: AbortSignal,
 ): Promise<Pick<Access, "credentials" | "source" | "refusalHint">> {
   if (source.kind === "keys") {
-    const { keys, variables } = source;
-    return { credentials: keys, source: variables, refusalHint: `check ${variables}` };
+    const { keys, variables, passedOver } = source;
+    const refusalHint = `check ${variables}${passedOver ? ", which come before OS_*; unset them to log in at Keystone" : ""}`;
+    return { credentials: keys, source: variables, refusalHint };
   }
   if (source.kind === "profile" || session === null) {
     const profile = source.kind === "profile" && source.profile !== null ? `the AWS profile '${source.profile}'` : "the AWS files";
@@ -108,9 +108,13 @@ function nativeApi(session: Session): Access["native"] {
 }
 
 /** What ~/.aws/config says of the store, beside keys. */
-async function readAwsFiles(
-  profile: string | null,
-): Promise<{ readonly endpoint: string | undefined; readonly region: string | undefined }> {
+async function readAwsFiles({
+  profile,
+  ...paths
+}: AwsProfile): Promise<{ readonly endpoint: string | undefined; readonly region: string | undefined }> {
+  // The SDK looks nowhere else for them; they may come from an env file.
+  if (paths.configFile !== null) env["AWS_CONFIG_FILE"] = paths.configFile;
+  if (paths.keysFile !== null) env["AWS_SHARED_CREDENTIALS_FILE"] = paths.keysFile;
   const { configFile, credentialsFile } = await loadSharedConfigFiles();
   const name = profile ?? "default";
   const settings = { ...credentialsFile[name], ...configFile[name] };

@@ -116,10 +116,10 @@ const verdicts: Readonly<Record<string, (trouble: Trouble, request: Request) => 
     message: `the store takes no more: ${message}`,
     hint: "have the quota raised, or delete archives",
   }),
-  CredentialsProviderError: () => ({
+  CredentialsProviderError: (_, { refusalHint }) => ({
     code: "CONFIG",
     message: "there are no credentials for the store",
-    hint: "set OS_* for a login at Keystone, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    hint: `${refusalHint ?? "look into the AWS files"}; or set OS_* for a login at Keystone, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY`,
   }),
 };
 

@@ -5,9 +5,8 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
-import { env } from "node:process";
 import { text } from "node:stream/consumers";
-import { rootCertificates } from "node:tls";
+import { createSecureContext, rootCertificates, type SecureContext } from "node:tls";
 import { BackupError } from "../errors.ts";
 import { withPatience } from "./patience.ts";
 
@@ -16,8 +15,8 @@ export interface HttpOptions {
   readonly headers?: Readonly<Record<string, string>>;
   /** Sent as JSON. */
   readonly body?: unknown;
-  /** Null: those that Node trusts by itself. */
-  readonly authorities: readonly string[] | null;
+  /** Absent: those that Node trusts by itself. */
+  readonly authorities?: Authorities | undefined;
 }
 
 export interface HttpAnswer {
@@ -40,7 +39,7 @@ async function ask(url: URL, options: HttpOptions, signal: AbortSignal): Promise
     method: options.method ?? "GET",
     headers: { accept: "application/json", ...(body === null ? {} : { "content-type": "application/json" }), ...options.headers },
     signal,
-    ...(options.authorities === null ? {} : { ca: [...options.authorities] }),
+    ...trusting(options.authorities, url),
   });
   // Of an error after the answer has begun, the answer tells too.
   request.on("error", () => undefined);
@@ -49,23 +48,45 @@ async function ask(url: URL, options: HttpOptions, signal: AbortSignal): Promise
   return { status: answer.statusCode ?? 0, headers: answer.headers, text: await text(answer) };
 }
 
-/**
- * The certificates of these PEM files, together with those trusted anyway: naming some to Node takes the place of its
- * own. Null when there are no such files. @throws CONFIG
- */
-export async function readAuthorities(files: readonly string[]): Promise<readonly string[] | null> {
-  if (files.length === 0) return null;
-  const extra = env["NODE_EXTRA_CA_CERTS"];
-  const named = await Promise.all(files.map(readPem));
-  const known = extra === undefined ? "" : await readFile(extra, "utf8").catch(() => "");
-  return [...rootCertificates, ...named, ...(known === "" ? [] : [known])];
+/** What to trust. Made when it is first needed and only once: reading a few hundred certificates takes a tenth of a second. */
+export type Authorities = () => SecureContext;
+
+/** Where systems keep what their owner trusts; the first that there is. Node does not look there. */
+const systemStores = [
+  "/etc/ssl/certs/ca-certificates.crt",
+  "/etc/pki/tls/certs/ca-bundle.crt",
+  "/etc/ssl/ca-bundle.pem",
+  "/etc/ssl/cert.pem",
+];
+
+/** The certificates of these PEM files, beside Node's own and the system's. @throws CONFIG */
+export async function readAuthorities(files: readonly string[]): Promise<Authorities> {
+  const [named, system] = await Promise.all([Promise.all(files.map(readPem)), readSystemStore()]);
+  let context: SecureContext | null = null;
+  return () => (context ??= createSecureContext({ ca: [...rootCertificates, ...named, ...system] }));
 }
 
+/** As options of a request or an agent; none where nothing is to be trusted. */
+export function trusting(authorities: Authorities | undefined, { protocol }: URL): { readonly secureContext?: SecureContext } {
+  return authorities === undefined || protocol !== "https:" ? {} : { secureContext: authorities() };
+}
+
+async function readSystemStore(): Promise<readonly string[]> {
+  for (const file of systemStores) {
+    const pem = await readFile(file, "utf8").catch(() => "");
+    if (pem.includes(CERTIFICATE)) return [pem];
+  }
+  return [];
+}
+
+const CERTIFICATE = "-----BEGIN CERTIFICATE-----";
+
 async function readPem(file: string): Promise<string> {
+  const hint = "OS_CACERT, AWS_CA_BUNDLE, NODE_EXTRA_CA_CERTS and SSL_CERT_FILE name PEM files";
   const pem = await readFile(file, "utf8").catch((cause: unknown) => {
     const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
-    throw new BackupError("CONFIG", `the certificates of OS_CACERT or AWS_CA_BUNDLE cannot be read: ${file} (${code})`);
+    throw new BackupError("CONFIG", `certificates to trust cannot be read: ${file} (${code})`, { hint });
   });
-  if (pem.includes("-----BEGIN CERTIFICATE-----")) return pem;
-  throw new BackupError("CONFIG", `there is no certificate in ${file}`, { hint: "OS_CACERT and AWS_CA_BUNDLE name PEM files" });
+  if (pem.includes(CERTIFICATE)) return pem;
+  throw new BackupError("CONFIG", `there is no certificate in ${file}`, { hint });
 }

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { abortedError, BackupError, toBackupError } from "../errors.ts";
 import type { InDomain, KeystoneLogin, Named } from "../openstack.ts";
 import { networkVerdict } from "./errors.ts";
-import { askHttp, type HttpAnswer, type HttpOptions } from "./http.ts";
+import { askHttp, type Authorities, type HttpAnswer, type HttpOptions } from "./http.ts";
 import { field, list, parseJson, text } from "./json.ts";
 import { backoffMs } from "./retry.ts";
 
@@ -14,11 +14,18 @@ const RETRY_FOR_MS = 3_000;
 
 export interface Session {
   readonly login: KeystoneLogin;
-  readonly authorities: readonly string[] | null;
+  readonly authorities: Authorities;
   readonly token: string;
   readonly user: { readonly id: string; readonly name: string };
   readonly project: { readonly id: string; readonly name: string };
   readonly catalog: readonly Endpoint[];
+}
+
+/** A login under way. */
+interface Visit {
+  readonly login: KeystoneLogin;
+  readonly authorities: Authorities;
+  readonly signal: AbortSignal;
 }
 
 /** One entry of the catalog. */
@@ -30,14 +37,12 @@ export interface Endpoint {
 }
 
 /** @throws ACCESS_DENIED, CONFIG, STORE_UNAVAILABLE, ABORTED */
-export async function logIn(
-  login: KeystoneLogin,
-  authorities: readonly string[] | null,
-  signal: AbortSignal,
-): Promise<Session> {
-  const answer = await requestToken(login, authorities, signal);
-  if (answer.status === 401 || answer.status === 403) throw await explainRefusal(login, authorities, signal);
-  const session = readSession(login, authorities, answer);
+export async function logIn(login: KeystoneLogin, authorities: Authorities, signal: AbortSignal): Promise<Session> {
+  const visit = { login, authorities, signal };
+  const answer = await requestToken(visit);
+  if (answer.status === 401 || answer.status === 403) throw await explainRefusal(visit);
+  const session = readSession(visit, answer);
+  if (session === "no project") throw await askForProject(visit, answer);
   if (session !== null) return session;
   throw new BackupError("CONFIG", `${login.authUrl} does not answer as a Keystone does (status ${String(answer.status)})`, {
     hint: "check OS_AUTH_URL; it mostly ends with /v3",
@@ -78,11 +83,7 @@ export function findAccount({ catalog, login }: Session, region: string | null):
   return entry?.url ?? null;
 }
 
-async function requestToken(
-  login: KeystoneLogin,
-  authorities: readonly string[] | null,
-  signal: AbortSignal,
-): Promise<HttpAnswer> {
+async function requestToken({ login, authorities, signal }: Visit): Promise<HttpAnswer> {
   const { identity, project, authUrl } = login;
   const url = `${authUrl}/auth/tokens`;
   if (identity.kind === "token" && project === null) {
@@ -110,22 +111,17 @@ function identityBody({ identity }: KeystoneLogin): object {
  * Keystone answers a wrong password and a wrong project alike. Whether it is the project is found out by a login
  * without one.
  */
-async function explainRefusal(
-  login: KeystoneLogin,
-  authorities: readonly string[] | null,
-  signal: AbortSignal,
-): Promise<BackupError> {
+async function explainRefusal(visit: Visit): Promise<BackupError> {
+  const { login, authorities, signal } = visit;
   const { identity, project, authUrl } = login;
   const { host } = new URL(authUrl);
   if (identity.kind === "password" && project !== null) {
     const body = { auth: { identity: identityBody(login), scope: "unscoped" } };
     const answer = await ask(`${authUrl}/auth/tokens`, { method: "POST", body, authorities }, signal);
     if (answer.status === 201) {
-      const token = String(answer.headers["x-subject-token"]);
-      const projects = await ask(`${authUrl}/auth/projects`, { headers: { "x-auth-token": token }, authorities }, signal);
-      const names = list(parseJson(projects.text), "projects").flatMap((entry) => text(entry, "name") ?? []);
+      const hint = await projectsHint(visit, answer);
       return new BackupError("ACCESS_DENIED", `Keystone at ${host} knows ${subject(login)}, but not as a member of ${describe("project", project)}`, {
-        hint: names.length === 0 ? "this user has no project" : `OS_PROJECT_NAME may be ${names.join(", ")}`,
+        hint,
       });
     }
   }
@@ -135,6 +131,18 @@ async function explainRefusal(
     "application credential": "check OS_APPLICATION_CREDENTIAL_ID and OS_APPLICATION_CREDENTIAL_SECRET",
   } as const;
   return new BackupError("ACCESS_DENIED", `Keystone at ${host} refuses ${subject(login)}`, { hint: hints[identity.kind] });
+}
+
+async function askForProject(visit: Visit, answer: HttpAnswer): Promise<BackupError> {
+  const { login } = visit;
+  return new BackupError("CONFIG", `nothing says which project of ${subject(login)} is meant`, { hint: await projectsHint(visit, answer) });
+}
+
+async function projectsHint({ login, authorities, signal }: Visit, { headers }: HttpAnswer): Promise<string> {
+  const token = { "x-auth-token": String(headers["x-subject-token"]) };
+  const projects = await ask(`${login.authUrl}/auth/projects`, { headers: token, authorities }, signal);
+  const names = list(parseJson(projects.text), "projects").flatMap((entry) => text(entry, "name") ?? []);
+  return names.length === 0 ? "this user has no project" : `OS_PROJECT_NAME may be ${names.join(", ")}`;
 }
 
 /** A request to Keystone. What may pass is tried again for a while. @throws CONFIG, STORE_UNAVAILABLE, ABORTED */
@@ -173,17 +181,14 @@ function unavailable(url: string, status: number): BackupError {
 }
 
 function readSession(
-  login: KeystoneLogin,
-  authorities: readonly string[] | null,
+  { login, authorities }: Visit,
   { status, headers, text: body }: HttpAnswer,
-): Session | null {
+): Session | "no project" | null {
   const token = headers["x-subject-token"];
   const described = field(parseJson(body), "token");
   const [user, project] = [readNamed(field(described, "user")), readNamed(field(described, "project"))];
   if (status >= 300 || typeof token !== "string" || user === null) return null;
-  if (project === null) {
-    throw new BackupError("CONFIG", "the token belongs to no project", { hint: "set OS_PROJECT_NAME or OS_PROJECT_ID" });
-  }
+  if (project === null) return "no project";
   return { login, authorities, token, user, project, catalog: readCatalog(described) };
 }
 

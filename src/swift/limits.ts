@@ -1,7 +1,7 @@
 // What the store can hold in one object, by what it says of itself.
 
 import type { Container } from "../operations/edges.ts";
-import { askHttp } from "./http.ts";
+import { askHttp, type Authorities } from "./http.ts";
 import { field, parseJson } from "./json.ts";
 
 type StoreLimits = Container["limits"];
@@ -34,7 +34,7 @@ export function parseLimits(text: string): StoreLimits {
 /** Asks the store. Never fails: without an answer, the limits of a Swift as it is installed hold. */
 export async function readLimits(
   endpoint: URL,
-  authorities: readonly string[] | null,
+  authorities: Authorities | undefined,
   signal: AbortSignal,
 ): Promise<StoreLimits> {
   try {

@@ -1,11 +1,14 @@
 // Logins as real OpenStack clouds have them: the program with what its users have, a Keystone, and a Swift that asks it.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { cli, type Ran } from "../support/cli.ts";
+import { promisify } from "node:util";
+import { cli, MAIN, type Ran } from "../support/cli.ts";
+import { openFaultProxy } from "../support/fault-proxy.ts";
 import { openCloud, type Cloud } from "../support/keystone.ts";
 import { btrfs, openLoopback, type Loopback } from "../support/loopback.ts";
 import { noBtrfs, noKeystone } from "../support/requirements.ts";
@@ -84,6 +87,24 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     });
   });
 
+  test("runs at the same time make one pair, and one of them says so", async () => {
+    const racer = await cloud.keystone.addUser("racer", PASSWORD, { [project]: "member" });
+    const runs = await Promise.all([1, 2, 3].map(() => list({ ...dotEnv, OS_USERNAME: "racer" })));
+    for (const { code, stderr } of runs) assert.equal(code, 0, stderr);
+    assert.equal(runs.filter(({ stderr }) => /made S3 keys/.test(stderr)).length, 1);
+    assert.equal((await pairsOf(racer)).length, 1);
+  });
+
+  test("a pair is made where users may not choose its name", async () => {
+    const proxy = await openFaultProxy(new URL(cloud.keystone.authUrl).origin);
+    const early = await cloud.keystone.addUser("early", PASSWORD, { [project]: "member" });
+    proxy.plan({ when: (method, path) => method === "POST" && path === "/v3/credentials", fault: { kind: "answer", status: 403 } });
+    const { code, stderr } = await list({ ...dotEnv, OS_USERNAME: "early", OS_AUTH_URL: proxy.endpoint });
+    await proxy.close();
+    assert.deepEqual([code, (await pairsOf(early)).length], [0, 1], stderr);
+    assert.match(stderr, /made S3 keys/);
+  });
+
   test("no keys are made where that is forbidden", async () => {
     const careful = await cloud.keystone.addUser("careful", PASSWORD, { [project]: "member" });
     const { code, stderr } = await list({ ...dotEnv, OS_USERNAME: "careful" }, "--no-create-credentials");
@@ -98,6 +119,9 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     const { code, stderr } = await list({ ...dotEnv, OS_USERNAME: "both" });
     assert.equal(code, 0, stderr);
     assert.equal((await pairsOf(both)).length, 2);
+    const undecided = await list({ ...dotEnv, OS_USERNAME: "both", OS_PROJECT_NAME: "" });
+    assert.equal(undecided.code, 2);
+    assert.match(undecided.stderr, /nothing says which project of user 'both' .* is meant: OS_PROJECT_NAME may be (demo, other|other, demo)/);
   });
 
   test("clouds.yaml, the project's id, and the user's: each is enough", async () => {
@@ -135,6 +159,8 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     assert.equal(code, 0, stderr);
     const undecided = await list({ ...dotEnv, OS_REGION_NAME: "" });
     assert.equal(undecided.code, 0, "one region has S3");
+    const lingering = await list({ ...dotEnv, AWS_REGION: "eu-west-1" });
+    assert.equal(lingering.code, 0, lingering.stderr);
   });
 
   describe("what goes wrong is one true sentence and an exit code", () => {
@@ -156,6 +182,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
       ["no endpoint for the interface", 2, /no admin object store/, () => ({ OS_INTERFACE: "admin" })],
       ["no rights", 13, /no right to use container 'backup'/, () => ({ OS_USERNAME: "reader" })],
       ["no s3api in the pipeline", 2, /does not answer as an S3 API.*s3api/, () => ({ OS_REGION_NAME: "NoS3" })],
+      ["keys that linger in the environment", 13, /refuses these credentials: check AWS_.* come before OS_\*/, () => ({ AWS_ACCESS_KEY_ID: "x", AWS_SECRET_ACCESS_KEY: "y" })],
       ["nobody at Keystone's URL", 75, /Keystone cannot be reached: nothing answers at 127\.0\.0\.1:1\b/, () => ({ OS_AUTH_URL: "http://127.0.0.1:1/v3" })],
       ["another server at Keystone's URL", 2, /does not answer as a Keystone/, () => ({ OS_AUTH_URL: cloud.swift.endpoint })],
       [
@@ -208,17 +235,27 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     }
   });
 
-  test("an authority of one's own is trusted by any of three names, and by none is not", async () => {
+  test("an authority of one's own is trusted by any of its names, or as one of the system's, and else is not", async () => {
     const [keystone, swift] = await Promise.all([
       openTlsProxy(dotEnv["OS_AUTH_URL"] ?? "", disk.directory),
       openTlsProxy(cloud.swift.endpoint, disk.directory),
     ]);
     try {
       const env = { ...dotEnv, OS_AUTH_URL: `${keystone.url}/v3` };
-      for (const name of ["OS_CACERT", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]) {
+      for (const name of ["OS_CACERT", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"]) {
         const { code, stderr } = await list({ ...env, [name]: keystone.authority }, "--endpoint", swift.url);
         assert.equal(code, 0, `${name}: ${stderr}`);
       }
+      const file = join(disk.directory, "tls.env");
+      const lines = Object.entries({ ...env, NODE_EXTRA_CA_CERTS: keystone.authority }).map(([name, value]) => `${name}="${value}"`);
+      await writeFile(file, lines.join("\n"));
+      const everything = await cli(["doctor", home, "--container-name", "backup", "--env-file", file, "--endpoint", swift.url]);
+      assert.equal(everything.code, 0, everything.stdout);
+      const ofSystem = `mount --bind "$0" /etc/ssl/certs/ca-certificates.crt && exec "$@" list --container-name backup --endpoint ${swift.url}`;
+      const { OS_AUTH_URL } = env;
+      await promisify(execFile)("unshare", ["--mount", "sh", "-c", ofSystem, keystone.authority, process.execPath, MAIN], {
+        env: { PATH: "/usr/bin:/bin", ...dotEnv, OS_AUTH_URL },
+      });
       const { code, stderr } = await list(env, "--endpoint", swift.url);
       assert.equal(code, 2, stderr);
       assert.match(stderr, /Keystone cannot be reached: the certificate of 127\.0\.0\.1:\d+ cannot be trusted.*OS_CACERT/);
@@ -235,7 +272,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     const { code, stdout, stderr } = await cli(["doctor", home, "--container-name", "backup"], { env: dotEnv });
     assert.equal(code, 0, stdout + stderr);
     assert.match(stdout, /^ok +credentials +Keystone at 127\.0\.0\.1:\d+: the S3 keys of user 'me' \(domain default\) for project 'demo'$/m);
-    assert.match(stdout, /^ok +quota +account: \d+ MiB used, no quota; container: \d+ MiB used, quota 10 GiB$/m);
+    assert.match(stdout, /^ok +quota +account: \d+ [KM]iB used, no quota; container: \d+ [KM]iB used, quota 10 GiB$/m);
     assert.equal((stdout + stderr).includes(PASSWORD), false);
   });
 });

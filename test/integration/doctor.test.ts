@@ -5,6 +5,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { cli, type Ran } from "../support/cli.ts";
+import { openFaultProxy } from "../support/fault-proxy.ts";
 import { btrfs, openLoopback, type Loopback } from "../support/loopback.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
@@ -69,18 +70,34 @@ describe("doctor", { skip: noBtrfsOrSwift() }, () => {
     });
   }
 
+  test("does not wait long for a store that begins to fail", async () => {
+    const proxy = await openFaultProxy(swift.endpoint);
+    proxy.plan({ when: (method) => method === "HEAD", fault: { kind: "answer", status: 503 }, times: "ever" });
+    const start = performance.now();
+    const { code, stdout } = await doctor({ AWS_ENDPOINT_URL_S3: proxy.endpoint });
+    await proxy.close();
+    assert.equal(code, 75, stdout);
+    assert.match(stdout, /^failed +rights +write failed: .* answers 503/m);
+    assert.match(stdout, /^skipped +uploads/m);
+    assert.ok(performance.now() - start < 60_000);
+  });
+
   test("a profile of the AWS files is enough: keys, endpoint, and a region that need not be right", async () => {
     const config = join(disk.directory, "config");
     const keys = `aws_access_key_id = ${swift.accessKey}\naws_secret_access_key = ${swift.secretKey}`;
     const services = `[services local]\ns3 =\n  endpoint_url = ${swift.endpoint}\n`;
     await writeFile(config, `[default]\nregion = x\n[profile mine]\nregion = mars-1\nservices = local\n${keys}\n${services}`);
     const file = join(disk.directory, "profile.env");
-    await writeFile(file, "AWS_PROFILE=mine\n");
+    await writeFile(file, `AWS_PROFILE=mine\nAWS_CONFIG_FILE=${config}\n`);
     // The AWS library itself looks into the environment: what lies there must not win over the profile.
-    const env = { PATH: "/usr/bin:/bin", AWS_CONFIG_FILE: config, AWS_ACCESS_KEY_ID: "lingers", AWS_SECRET_ACCESS_KEY: "x" };
+    const env = { PATH: "/usr/bin:/bin", AWS_CONFIG_FILE: "/nowhere", AWS_ACCESS_KEY_ID: "lingers", AWS_SECRET_ACCESS_KEY: "x" };
     const { code, stdout } = await cli(["doctor", home, "--container-name", "examined", "--env-file", file], { env });
     assert.equal(code, 0, stdout);
     assert.match(stdout, /^ok +credentials +the AWS profile 'mine'$/m);
+    await writeFile(file, `AWS_PROFILE=other\nAWS_CONFIG_FILE=${config}\nAWS_ENDPOINT_URL_S3=${swift.endpoint}\n`);
+    const other = await cli(["doctor", home, "--container-name", "examined", "--env-file", file], { env });
+    assert.equal(other.code, 2, other.stdout);
+    assert.match(other.stdout, /no credentials for the store: check the AWS profile 'other'/);
   });
 
   test("TempAuth's variables are S3 keys as they are, and its proxy is the endpoint", async () => {

@@ -22,6 +22,8 @@ export async function openTlsProxy(target: string, directory: string): Promise<T
     const onward = forward(new URL(request.url ?? "/", target), { method: request.method, headers: request.headers });
     onward.on("response", (answer) => {
       response.writeHead(answer.statusCode ?? 500, answer.headers);
+      // Of an answer to HEAD there is nothing to come, and pipeline would take that for an early end.
+      if (request.method === "HEAD") return void response.end();
       pipeline(answer, response).catch(() => response.destroy());
     });
     onward.on("error", () => response.destroy());

@@ -24,22 +24,32 @@ describe("the store", () => {
     assert.deepEqual(readStoreConfig({ ...named, endpoint: "https://flag:2/" }, env), {
       containerName: "backup",
       endpoint: "https://flag:2",
-      region: "here",
+      region: null,
+      likelyRegion: "here",
       source: {
         kind: "keys",
         keys: { accessKeyId: "id", secretAccessKey: "secret" },
         variables: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        passedOver: false,
       },
       keystone: null,
       createCredentials: true,
       authorities: [],
+      nowhereHint: "say --endpoint URL, set AWS_ENDPOINT_URL_S3, or set OS_* for a login at Keystone",
     });
     assert.equal(readStoreConfig({ ...named, region: "there" }, env).region, "there");
     assert.equal(readStoreConfig(named, env).endpoint, "http://env:1");
   });
 
   test("without keys they are left to the AWS files", () => {
-    assert.deepEqual(readStoreConfig(named, { AWS_ENDPOINT_URL: "http://h" }).source, { kind: "profile", profile: null });
+    const source = { kind: "profile", profile: null, configFile: null, keysFile: null };
+    assert.deepEqual(readStoreConfig(named, { AWS_ENDPOINT_URL: "http://h" }).source, source);
+    const files = { AWS_PROFILE: "p", AWS_CONFIG_FILE: "/c", AWS_SHARED_CREDENTIALS_FILE: "/k" };
+    assert.deepEqual(readStoreConfig(named, files).source, { ...source, profile: "p", configFile: "/c", keysFile: "/k" });
+  });
+
+  test("whoever called sudo is told that it hides variables", () => {
+    assert.match(readStoreConfig(named, { SUDO_USER: "me" }).nowhereHint, /sudo hides variables unless it is called with -E/);
   });
 
   test("what is missing is said with what to do", () => {

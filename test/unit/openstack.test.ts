@@ -54,17 +54,18 @@ describe("a login at Keystone", () => {
     assert.equal(readKeystoneLogin({ ...dotEnv, OS_AUTH_URL: "https://k:5/identity" }).authUrl, "https://k:5/identity/v3");
   });
 
-  const projects: readonly (readonly [env: Environment, project: object])[] = [
+  const projects: readonly (readonly [env: Environment, project: object | null])[] = [
     [{ OS_PROJECT_ID: "1" }, { id: "1" }],
     [{ OS_TENANT_ID: "1" }, { id: "1" }],
     [{ OS_PROJECT_NAME: "", OS_TENANT_NAME: "p" }, { name: "p", domain }],
+    [{ OS_PROJECT_NAME: "" }, null],
     [{ OS_PROJECT_DOMAIN_ID: "d" }, { name: "mine", domain: { id: "d" } }],
     [{ OS_PROJECT_DOMAIN_NAME: "D" }, { name: "mine", domain: { name: "D" } }],
     [{ OS_DOMAIN_NAME: "D" }, { name: "mine", domain: { name: "D" } }],
     [{ OS_DEFAULT_DOMAIN: "d" }, { name: "mine", domain: { id: "d" } }],
   ];
   for (const [env, project] of projects) {
-    test(`understands ${Object.keys(env).join(" ")}`, () => {
+    test(`understands ${JSON.stringify(env)}`, () => {
       assert.deepEqual(readKeystoneLogin({ ...dotEnv, ...env }).project, project);
     });
   }
@@ -109,7 +110,6 @@ describe("a login at Keystone", () => {
     [{ OS_AUTH_URL: "https://me:hunter2@k/v3" }, /OS_AUTH_URL is not a URL/],
     [{ OS_USERNAME: "" }, /set OS_USERNAME/],
     [{ OS_PASSWORD: "" }, /set OS_PASSWORD/],
-    [{ OS_PROJECT_NAME: "" }, /set OS_PROJECT_NAME/],
     [{ OS_AUTH_TYPE: "v3oidcpassword" }, /'v3oidcpassword' is not understood/],
   ];
   for (const [env, message] of incomplete) {
@@ -133,6 +133,9 @@ describe("where the keys come from", () => {
     assert.equal(kindOf({ ...dotEnv, ...tempAuth }), "keystone");
     assert.equal(kindOf({ ...dotEnv, ...tempAuth, ST_AUTH_VERSION: "1.0" }), "ST_USER and ST_KEY");
     assert.equal(kindOf(tempAuth), "ST_USER and ST_KEY");
+    for (const name of ["OS_AUTH_TOKEN", "OS_APPLICATION_CREDENTIAL_NAME"]) {
+      assert.throws(() => kindOf({ [name]: "x" }), refuses(/for a login at Keystone .* is missing/));
+    }
     assert.equal(kindOf({}), "profile");
   });
 
@@ -157,7 +160,7 @@ describe("where the keys come from", () => {
   test("the half of a source is told, not passed over", () => {
     assert.throws(() => readStoreConfig(flags, { ...dotEnv, AWS_SECRET_ACCESS_KEY: "hunter2" }), refuses(/only one of AWS/));
     assert.throws(() => readStoreConfig(flags, { ST_AUTH: "https://k", ST_KEY: "hunter2" }), refuses(/only some of ST_AUTH/));
-    assert.throws(() => readStoreConfig(flags, { OS_USERNAME: "me", OS_PASSWORD: "hunter2" }), refuses(/OS_PROJECT_NAME/));
+    assert.throws(() => readStoreConfig(flags, { OS_USERNAME: "me", OS_PASSWORD: "hunter2" }), refuses(/OS_AUTH_URL/));
   });
 });
 
@@ -214,6 +217,9 @@ describe("what the environment refers to", () => {
     assert.equal((await readEnvironment({ ...others, ...credentials }, none))["OS_PASSWORD"], "of systemd");
     assert.equal((await readEnvironment({ ...dotEnv, ...credentials }, none))["OS_PASSWORD"], "hunter2");
     assert.equal((await readEnvironment(credentials, { ...none, envFile: join(directory, "credentials/../.env") }))["OS_PASSWORD"], "hunter2");
+    await mkdir(join(directory, "odd/OS_TOKEN"), { recursive: true });
+    const odd = readEnvironment({ CREDENTIALS_DIRECTORY: join(directory, "odd") }, none);
+    await assert.rejects(odd, refuses(/the credential OS_TOKEN cannot be read: .*odd\/OS_TOKEN \(EISDIR\)/));
     await assert.rejects(readEnvironment({ ST_KEY_FILE: "/nowhere" }, none), refuses(/ST_KEY_FILE cannot be read: \/nowhere/));
   });
 
@@ -244,7 +250,7 @@ describe("what the environment refers to", () => {
     assert.equal(readStoreConfig(flags, env).source.kind, "keystone");
   });
 
-  test("application credentials, tokens, profiles and the only region are understood", async () => {
+  test("application credentials, tokens, profiles and the first of several regions are understood", async () => {
     const identity = async (osCloud: string): Promise<unknown> =>
       readKeystoneLogin(await readEnvironment(inHome(), { ...none, osCloud })).identity;
     assert.deepEqual(await identity("app"), { kind: "application credential", credential: { id: "i" }, secret: "s" });
@@ -253,12 +259,15 @@ describe("what the environment refers to", () => {
     assert.deepEqual([vendor["OS_AUTH_URL"], vendor["OS_REGION_NAME"]], ["https://vendor/v3", "V"]);
     const regional = await readEnvironment(inHome(), { ...none, osCloud: "regional" });
     assert.deepEqual([regional["OS_USERNAME"], regional["OS_USER_DOMAIN_NAME"], regional["OS_REGION_NAME"]], ["you", "Ours", "Own"]);
+    assert.equal(regional["OS_INTERFACE"], "internal");
+    const elsewhere = await readEnvironment({ ...inHome(), OS_REGION_NAME: "Other" }, { ...none, osCloud: "regional" });
+    assert.deepEqual([elsewhere["OS_REGION_NAME"], elsewhere["OS_INTERFACE"]], ["Other", undefined]);
   });
 
   test("what cannot be read is told, and nothing of what stands there", async () => {
     const cloud = (env: Environment, osCloud: string): Promise<Environment> => readEnvironment({ ...inHome(), ...env }, { ...none, osCloud });
     await assert.rejects(cloud({}, "other"), refuses(/no cloud 'other' in .*clouds\.yaml there is mine, app, token, vendored, regional/));
-    await assert.rejects(cloud({ HOME: "/nowhere" }, "mine"), refuses(/in any clouds\.yaml looked for are clouds\.yaml.*\/etc\/openstack/));
+    await assert.rejects(cloud({ HOME: "/nowhere" }, "mine"), refuses(/in any clouds\.yaml it may lie in \., \/nowhere\/\.config\/openstack, \/etc\/openstack/));
     await assert.rejects(cloud({ OS_CLIENT_CONFIG_FILE: join(directory, "broken.yaml") }, "mine"), refuses(/broken\.yaml is no YAML: \w+ in line \d/));
     await assert.rejects(cloud({}, "vendored"), refuses(/profile 'vendor' is in no clouds-public\.yaml/));
   });
@@ -286,5 +295,5 @@ clouds:
     auth: {username: me}
   regional:
     auth: {<<: *auth, username: you}
-    regions: [{name: Own}]
+    regions: [{name: Own, values: {interface: internal}}, Other]
 `;

@@ -39,8 +39,8 @@ const walls: Readonly<Record<string, Wall>> = {
     may: ["swift/", "errors", "@aws-sdk/", "@smithy/", "node:"],
     types: ["operations/edges", "operations/doctor", "terminal/log", "config", "openstack"],
   },
-  // Node tells by the environment only which authorities it trusts beside its own.
-  "swift/http": { may: ["node:process"] },
+  // The SDK looks for its files by the environment only.
+  "swift/credentials": { may: ["node:process"] },
   // The SDK's warning about old Node versions is silenced by the environment only.
   "swift/client": { may: ["node:process"] },
   "terminal/": { may: ["terminal/", "plan/model", "errors", "node:"] },
