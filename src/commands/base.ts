@@ -2,6 +2,7 @@
 // base.ts alone opens the edges, always closes them, and turns what is thrown into an exit code.
 
 import { randomUUID } from "node:crypto";
+import { fstatSync } from "node:fs";
 import { resolve } from "node:path";
 import { Command, Option, type BaseContext } from "clipanion";
 import { parseBoolean, parseChoice, parseCount, parseDuration, readStoreConfig, type StoreFlags } from "../config.ts";
@@ -14,7 +15,7 @@ import type { Reading } from "../operations/reading.ts";
 import type { Finding, SendProto, Uuid } from "../plan/model.ts";
 import type { SourceName } from "../plan/select.ts";
 import type { Access } from "../swift/credentials.ts";
-import type { Logger } from "../terminal/log.ts";
+import type { Logger, LogTarget } from "../terminal/log.ts";
 import { openOutput, type Output } from "../terminal/output.ts";
 import { openProgress, type Progress } from "../terminal/progress.ts";
 import { openScreen, type Screen, type Terminal } from "../terminal/screen.ts";
@@ -80,12 +81,19 @@ export interface Tuning {
 
 export abstract class BaseCommand extends Command<Context> {
   json = Option.Boolean("--json", false, { description: "Print the result as JSON." });
-  verbose = Option.Counter("-v,--verbose", 0, { description: "Say more; twice for each request." });
+  quiet = Option.Boolean("-q,--quiet", false, { description: "Say only what is wrong, and results that were asked for." });
+  verbose = Option.Counter("-v,--verbose", 0, { description: "Say more; -vv: each request to the store." });
+  showsProgress = Option.Boolean("--progress", true, {
+    description: "Show how far it is: a status line, without a terminal a line every 30 s (default).",
+  });
   logFormat = Option.String("--log-format", "auto", { description: "Form of the log on stderr: auto, text or json." });
   syslog = Option.String("--syslog", false, {
     tolerateBoolean: true,
     description: "Log to the local syslog instead of stderr (`--syslog=false`: do not).",
   });
+
+  /** True for commands that tell what they do, and not what was asked of them. */
+  protected readonly narrates: boolean = false;
 
   private access: Promise<Access> | null = null;
 
@@ -97,11 +105,12 @@ export abstract class BaseCommand extends Command<Context> {
     const closers: (() => unknown)[] = [];
     try {
       const log = await this.openLog(screen, closers);
+      const wantsProgress = this.showsProgress && !this.quiet;
       const house = {
         log,
         screen,
-        output: openOutput(stdout, screen, this.json),
-        progress: openProgress(screen, now),
+        output: openOutput(stdout, screen, { json: this.json, quiet: this.quiet && this.narrates }),
+        progress: openProgress(screen, { now, report: wantsProgress ? (line) => log.info(line) : null }),
         signal,
         ...this.edges(log, closers),
       };
@@ -134,8 +143,11 @@ export abstract class BaseCommand extends Command<Context> {
     const format = parseChoice(this.logFormat, "--log-format", ["auto", "text", "json"]);
     const wanted = parseBoolean(this.syslog, "--syslog");
     const { openLog } = await import("../terminal/log.ts");
-    const syslog = wanted ? await this.openSyslog(closers) : null;
-    return openLog(screen, { level: this.verbose > 0 ? "debug" : "info", format, run: randomUUID().slice(0, 8), syslog });
+    const target: LogTarget = wanted
+      ? { to: "syslog", sink: await this.openSyslog(closers) }
+      : { to: isJournal(this.context.env) ? "journal" : "screen" };
+    const level = (["info", "debug"] as const)[this.verbose] ?? "trace";
+    return openLog(screen, { level: this.quiet ? "warn" : level, format, run: randomUUID().slice(0, 8), target });
   }
 
   private async openSyslog(closers: (() => unknown)[]): Promise<{ write(line: string): void }> {
@@ -285,6 +297,13 @@ export function tellFindings(findings: readonly Finding[], { log, output }: Hous
     log[finding.severity === "error" ? "error" : "warn"](finding.message);
   }
   return findings.some((finding) => finding.severity === "error");
+}
+
+/** True when systemd has connected stderr with its journal, and it still is. */
+function isJournal({ JOURNAL_STREAM: journal }: Context["env"]): boolean {
+  if (journal === undefined) return false;
+  const { dev, ino } = fstatSync(2, { bigint: true });
+  return journal === `${dev}:${ino}`;
 }
 
 function explain(failure: BackupError): string {

@@ -40,7 +40,7 @@ const groups: Readonly<Record<string, readonly string[]>> = {
     "--create-credentials",
   ],
   "Encryption and compression": ["--age-recipient", "--age-recipients-file", "--no-encryption", "--require-encryption", "--compress"],
-  "Output and log": ["--json", "--verbose", "--log-format", "--syslog"],
+  "Output and log": ["--json", "--quiet", "--verbose", "--progress", "--log-format", "--syslog"],
 };
 
 /** All that help, completions and manual tell of a command, from its definition alone. */

@@ -32,6 +32,7 @@ export class RestoreCommand extends DownloadCommand {
     ],
   });
 
+  protected override readonly narrates = true;
   target = Option.String("--target", { description: "Directory on btrfs to restore into." });
   latest = Option.Boolean("--latest", false, { description: "The newest snapshot of the subvolume WHAT." });
   at = Option.String("--at", {
@@ -61,7 +62,7 @@ export class RestoreCommand extends DownloadCommand {
     if (!this.dryRun && (await this.keepOthersAway(plan.chain, reading.container.name, house)).waited) plan = await prepare();
     showPlan(plan, this.dryRun, house);
     if (this.dryRun) return 0;
-    const context = { watcher: watch(plan.steps.length, house), now: this.context.now };
+    const context = { watcher: watch(plan.steps.map(({ archive }) => archive), house), now: this.context.now };
     const snapshot = await runRestore(plan, edges, context, house.signal);
     house.progress.stop();
     if (this.writable !== undefined) {
@@ -110,7 +111,7 @@ export class RestoreCommand extends DownloadCommand {
       return 0;
     }
     await this.keepOthersAway(archives, reading.container.name, house);
-    const context = { watcher: watch(archives.length, house, true), now: this.context.now };
+    const context = { watcher: watch(archives, house, true), now: this.context.now };
     await writeStreams(archives, { reading, sink: this.context.stdout }, context, house.signal);
     return 0;
   }
@@ -155,12 +156,11 @@ function showChain(chain: Chain, state: (archive: Archive) => string, { output }
 }
 
 /** @param quiet - stdout has another use: what there is to say goes to the log */
-function watch(steps: number, { log, output, progress }: House, quiet = false): RestoreWatcher {
-  let step = 0;
+function watch(steps: readonly Archive[], { log, output, progress }: House, quiet = false): RestoreWatcher {
+  progress.expect(steps.length, steps.reduce((sum, { bytes }) => sum + bytes, 0));
   return {
     onStart: ({ path, bytes }) => {
-      step += 1;
-      progress.start(`${steps === 1 ? "" : `${step} of ${steps}: `}${printable(path)}`, bytes);
+      progress.start(printable(path), bytes);
     },
     onProgress: (bytes) => {
       progress.update(bytes);

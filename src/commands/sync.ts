@@ -15,7 +15,7 @@ import {
 } from "../operations/sync.ts";
 import { formatTime } from "../plan/key.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
-import type { Inventory, SendProto, UploadStep } from "../plan/model.ts";
+import type { Estimate, Inventory, SendProto, UploadStep } from "../plan/model.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
@@ -68,6 +68,7 @@ export class SyncCommand extends EncodingCommand {
     ],
   });
 
+  protected override readonly narrates = true;
   workDir = Option.String("--work-dir", {
     description: "Keep each stream in this directory before it is sent, and no longer.",
   });
@@ -164,6 +165,7 @@ export class SyncCommand extends EncodingCommand {
       resume: this.resume ? resume : null,
       now: this.context.now,
     };
+    house.progress.expect(steps.length, sumEstimates(steps)?.bytes ?? null);
     const outcome = await runSync(steps, edges, { options, watcher: watch(house, form, this.dryRun) }, house.signal);
     house.progress.stop();
     showSummary(path, { outcome, dryRun: this.dryRun }, house);
@@ -238,7 +240,8 @@ function showPlan(
   output.line(`${path} (subvolume ${source.uuid}): ${count(snapshots.length, "snapshot")}, ${kept} archived`);
   output.table(steps.map(toRow), [3]);
   const total = sumEstimates(steps);
-  output.line(`${steps.length} to send${total === null ? "" : `, ${total}`}, as ${describeForm(form)}`);
+  const size = total === null ? "" : `, ${total.exact ? "" : "at most "}${formatBytes(total.bytes)}`;
+  output.line(`${steps.length} to send${size}, as ${describeForm(form)}`);
   for (const { step, estimate } of steps) output.record(toRecord("step", step, { estimate, ...toFormRecord(form) }));
 }
 
@@ -252,7 +255,7 @@ function toRow({ step, estimate }: EstimatedStep): string[] {
   ];
 }
 
-function sumEstimates(steps: readonly EstimatedStep[]): string | null {
+function sumEstimates(steps: readonly EstimatedStep[]): Estimate | null {
   let bytes = 0;
   let exact = true;
   for (const { estimate } of steps) {
@@ -260,7 +263,7 @@ function sumEstimates(steps: readonly EstimatedStep[]): string | null {
     bytes += estimate.bytes;
     exact &&= estimate.exact;
   }
-  return `${exact ? "" : "at most "}${formatBytes(bytes)}`;
+  return { bytes, exact };
 }
 
 function toRecord(type: string, step: UploadStep, facts: Readonly<Record<string, unknown>>): Record<string, unknown> {
@@ -277,12 +280,15 @@ function toRecord(type: string, step: UploadStep, facts: Readonly<Record<string,
 }
 
 function watch({ log, output, progress }: House, form: Form, dryRun: boolean): SyncWatcher {
+  let kept = 0;
   return {
     onStart: ({ step, estimate }) => {
+      kept = 0;
       progress.start(printable(step.snapshot.path), estimate?.bytes ?? null);
     },
-    onProgress: ({ read, stored }) => {
-      progress.update(dryRun ? read : stored);
+    onProgress: ({ read, stored, resumed }) => {
+      kept = stored;
+      progress.update(dryRun ? read : stored, resumed);
     },
     onReceipt: (receipt) => {
       progress.stop();
@@ -294,9 +300,17 @@ function watch({ log, output, progress }: House, form: Form, dryRun: boolean): S
       progress.stop();
       const hint = error.hint === null ? "" : `: ${error.hint}`;
       log.error({ code: error.code }, `${step.snapshot.path} is not archived: ${error.message}${hint}`);
+      if (canBeGoneOnWith(error) && kept > 0) {
+        log.info(`the next run goes on with ${printable(step.snapshot.path)}: ${formatBytes(kept)} of it are stored`);
+      }
       output.record(toRecord("failure", step, { code: error.code, message: error.message }));
     },
   };
+}
+
+/** After these, what is stored of an archive stays for the next run. */
+function canBeGoneOnWith({ code }: BackupError): boolean {
+  return code === "ABORTED" || code === "STORE_UNAVAILABLE";
 }
 
 function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt, form: Form): string {

@@ -87,8 +87,8 @@ export interface PutOptions {
   readonly metadata: Readonly<Record<string, string>>;
   /** Uploads of this key that are ours: the best of them is gone on with, the others are aborted. */
   readonly resume?: readonly OpenUpload[] | undefined;
-  /** Called with the bytes the store has confirmed so far. */
-  readonly onProgress?: ((bytes: number) => void) | undefined;
+  /** Called with the bytes the store has confirmed so far, and those of them that an earlier upload had sent. */
+  readonly onProgress?: ((bytes: number, resumedBytes: number) => void) | undefined;
 }
 
 /** What the store confirmed. */

@@ -45,6 +45,8 @@ export interface EstimatedStep {
 export interface StepProgress {
   readonly read: number;
   readonly stored: number;
+  /** Of those, the ones that were there before this run. */
+  readonly resumed: number;
 }
 
 export interface Receipt {
@@ -107,7 +109,7 @@ async function tryRound(
   { edges, options, send, onProgress }: StepContext,
   signal: AbortSignal,
 ): Promise<Pick<Receipt, "bytes" | "stored">> {
-  const progress = { read: 0, stored: 0 };
+  const progress = { read: 0, stored: 0, resumed: 0 };
   const stream = send();
   observe(stream, ({ length }) => {
     progress.read += length;
@@ -127,8 +129,9 @@ async function tryRound(
     spoolDirectory: options.spoolDirectory,
     facts: { sendProto: source.sendProto, tool: options.tool },
     resume,
-    onProgress: (bytes: number) => {
+    onProgress: (bytes: number, resumed: number) => {
       progress.stored = bytes;
+      progress.resumed = resumed;
       onProgress(progress);
     },
   };

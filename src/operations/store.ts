@@ -30,7 +30,7 @@ export interface Storing {
   /** Uploads of this archive that can be gone on with; null = forget what an earlier run has left. */
   readonly resume: readonly OpenUpload[] | null;
   /** Called with the bytes that are stored so far, those of earlier runs included. */
-  readonly onProgress: (bytes: number) => void;
+  readonly onProgress: (bytes: number, resumedBytes: number) => void;
 }
 
 /**
@@ -57,13 +57,14 @@ async function storeVolumes(plain: Readable, storing: Storing, container: Contai
   const total = { bytes: 0, parts: 0, resumedBytes: 0 };
   for await (const slice of slices(plain, layout.volumeBytes ?? Infinity)) {
     const key = formatVolumeKey(step.key, volumes.length + 1);
-    const ofVolume = { ...storing, onProgress: (bytes: number) => { onProgress(total.bytes + bytes); } };
+    const onVolumeProgress = (bytes: number, resumed: number): void => onProgress(total.bytes + bytes, total.resumedBytes + resumed);
+    const ofVolume = { ...storing, onProgress: onVolumeProgress };
     const { volume, stored } = await storeVolume(slice, key, { storing: ofVolume, container }, signal);
     volumes.push(volume);
     total.bytes += stored.bytes;
     total.parts += stored.parts;
     total.resumedBytes += stored.resumedBytes;
-    onProgress(total.bytes);
+    onProgress(total.bytes, total.resumedBytes);
   }
   const [first, ...rest] = volumes;
   if (first === undefined) throw new BackupError("INTERNAL", `there is nothing to store under '${step.key}'`);

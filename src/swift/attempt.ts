@@ -109,7 +109,7 @@ export function notePart(attempt: Attempt, { number, data }: Part): void {
 /** Notes that the store has so many bytes more. */
 export function noteStored(attempt: Attempt, bytes: number): void {
   attempt.confirmedBytes += bytes;
-  attempt.options.onProgress?.(attempt.confirmedBytes);
+  attempt.options.onProgress?.(attempt.confirmedBytes, attempt.resumedBytes);
 }
 
 /** An empty body is never an archive, but what is left of a process that died before it wrote anything. */

@@ -14,6 +14,7 @@ import { retryFor } from "./retry.ts";
 export interface Log {
   debug(fields: object, message: string): void;
   warn(fields: object, message: string): void;
+  trace?(fields: object, message: string): void;
 }
 
 /** An S3 key pair. */
@@ -62,7 +63,7 @@ const CONNECT_TIMEOUT_MS = 10_000;
 export function openClients(options: ClientOptions): Clients {
   silenceSdk();
   const closing = new AbortController();
-  const handler = openHandler(options);
+  const handler = traced(openHandler(options), options.log);
   const settings = clientSettings(options);
   const retry = { forMs: options.retryForMs, log: options.log };
   const client = new S3Client({ ...settings, requestHandler: handler, retryStrategy: retryFor({ ...retry, signal: closing.signal }) });
@@ -123,6 +124,25 @@ function withPace(request: HandledRequest, pace: Pace): HandledRequest {
   const paced = HttpRequest.clone(request);
   paced.body = pacedBody(body, pace);
   return paced;
+}
+
+/** Tells of each request what it was, how it was answered, and how long that took. */
+function traced(handler: NodeHttpHandler, log: Log | undefined): NodeHttpHandler {
+  const handle = handler.handle.bind(handler);
+  handler.handle = async (request, options) => {
+    const started = performance.now();
+    const asked = { method: request.method, path: request.path, query: request.query };
+    const tell = (outcome: object): void => log?.trace?.({ ...asked, ...outcome, elapsedMs: Math.round(performance.now() - started) }, "request");
+    try {
+      const answer = await handle(request, options);
+      tell({ status: answer.response.statusCode });
+      return answer;
+    } catch (error) {
+      tell({ error: error instanceof Error ? error.name : String(error) });
+      throw error;
+    }
+  };
+  return handler;
 }
 
 type Handler = Pick<NodeHttpHandler, "metadata" | "handle" | "updateHttpClientConfig" | "httpHandlerConfigs">;

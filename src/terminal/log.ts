@@ -6,13 +6,20 @@ export type { Logger } from "pino";
 
 export type LogFormat = "auto" | "text" | "json";
 
+/** Where lines go. The others than the screen take `<priority>text` lines. */
+export type LogTarget =
+  | { readonly to: "screen" }
+  /** What is written to stderr ends in the journal of systemd. */
+  | { readonly to: "journal" }
+  /** A program such as logger(1). */
+  | { readonly to: "syslog"; readonly sink: DestinationStream };
+
 export interface LogOptions {
   readonly level: Level;
   readonly format: LogFormat;
   /** Identifies this run in every line. */
   readonly run: string;
-  /** Where lines go instead of the screen: a program that takes `<priority>text` lines, such as logger(1). */
-  readonly syslog: DestinationStream | null;
+  readonly target: LogTarget;
 }
 
 /** Syslog severities of pino's levels. */
@@ -23,9 +30,13 @@ const colours: Readonly<Record<string, string>> = { fatal: "31", error: "31", wa
 /** Fields that carry a secret if anything does; they are never written. */
 const secrets = ["secretAccessKey", "sessionToken", "password", "token", "secret", "identity"];
 
-/** The log: short text on a terminal, one JSON object a line elsewhere; or the syslog, with real priorities. */
+/**
+ * The log: short text on a terminal, in the syslog and in the journal, the latter two with real priorities; one JSON
+ * object a line elsewhere.
+ */
 export function openLog(screen: Screen, options: LogOptions): Logger {
-  const text = options.syslog !== null || options.format === "text" || (options.format === "auto" && screen.interactive);
+  const { format, target } = options;
+  const text = format === "text" || (format === "auto" && (target.to !== "screen" || screen.interactive));
   const paths = secrets.flatMap((name) => [name, `*.${name}`, `*.*.${name}`]);
   return pino(
     {
@@ -35,18 +46,24 @@ export function openLog(screen: Screen, options: LogOptions): Logger {
       formatters: { level: (label) => ({ level: label }) },
       redact: { paths, censor: "[redacted]" },
     },
-    { write: (line) => { write(line, screen, text, options.syslog); } },
+    { write: (line) => { write(line, text, target, screen); } },
   );
 }
 
-function write(line: string, screen: Screen, text: boolean, syslog: DestinationStream | null): void {
-  if (!text) {
-    screen.line(line.trimEnd());
+function write(line: string, text: boolean, target: LogTarget, screen: Screen): void {
+  const { level, message } = text ? toText(line) : { level: levelOf(line), message: line.trimEnd() };
+  if (target.to === "screen") {
+    screen.line(text ? decorate(level, message, screen.coloured) : message);
     return;
   }
-  const { level, message } = toText(line);
-  if (syslog !== null) syslog.write(`<${severities[level] ?? 6}>${message}\n`);
-  else screen.line(decorate(level, message, screen.coloured));
+  // A line without a priority of its own would be taken for a message of its own.
+  const lines = message.split("\n").map((each) => `<${severities[level] ?? 6}>${each}\n`);
+  if (target.to === "syslog") target.sink.write(lines.join(""));
+  else screen.line(lines.join("").trimEnd());
+}
+
+function levelOf(line: string): string {
+  return String((JSON.parse(line) as Record<string, unknown>)["level"]);
 }
 
 function decorate(level: string, message: string, coloured: boolean): string {

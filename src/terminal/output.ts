@@ -13,17 +13,17 @@ export interface Output {
   record(value: Readonly<Record<string, unknown>>): void;
 }
 
-export function openOutput(stdout: Writable, screen: Screen, json: boolean): Output {
+export function openOutput(stdout: Writable, screen: Screen, { json, quiet = false }: { readonly json: boolean; readonly quiet?: boolean }): Output {
   const write = (text: string): void => {
     screen.aside(() => stdout.write(`${text}\n`));
   };
   return {
     json,
     line: (text = "") => {
-      if (!json) write(text);
+      if (!json && !quiet) write(text);
     },
     table: (rows, right) => {
-      if (!json) for (const row of formatTable(rows, right)) write(row);
+      if (!json && !quiet) for (const row of formatTable(rows, right)) write(row);
     },
     record: (value) => {
       if (json) write(JSON.stringify(value));

@@ -1,68 +1,139 @@
-import { formatBytes, formatDuration } from "./format.ts";
+import { formatBytes } from "./format.ts";
 import type { Screen } from "./screen.ts";
 
 /** Milliseconds between two drawings: fast enough to look alive, slow enough to cost nothing. */
 const REDRAW_MS = 200;
 
+/** Milliseconds between two lines where there is no terminal. */
+const REPORT_MS = 30_000;
+
 /** The rate is that of the last so many milliseconds, so that a stall shows and a burst passes. */
-const RATE_WINDOW_MS = 10_000;
+const RATE_WINDOW_MS = 15_000;
+
+/** Before so much was seen, and beyond so long, a time to wait is a guess that helps nobody. */
+const RATE_AFTER_MS = 2_000;
+const TIME_LEFT_AT_MOST_MS = 99 * 3_600_000;
 
 export interface Progress {
+  /** Several transfers follow, of `total` bytes together; null when nobody knows. */
+  expect(transfers: number, total: number | null): void;
   /** A new transfer, of which `total` bytes are expected; null when nobody knows. */
   start(label: string, total: number | null): void;
-  update(bytes: number): void;
+  /** @param resumed - of the bytes, those that were there before */
+  update(bytes: number, resumed?: number): void;
+  /** The transfer is over. Safe to call twice. */
   stop(): void;
 }
 
+export interface ProgressOptions {
+  /** Milliseconds of a clock that never steps back. */
+  readonly now: () => number;
+  /** Takes a line now and then where there is no terminal; null = nobody wants to see anything. */
+  readonly report: ((line: string) => void) | null;
+}
+
+/** What is known of a transfer, or of several together. */
+export interface Transfer {
+  readonly bytes: number;
+  /** Null when nobody knows. */
+  readonly total: number | null;
+  readonly resumed?: number;
+  /** Bytes per second; null while too little is known. */
+  readonly rate: number | null;
+}
+
 /**
- * One status line on a terminal: what, how much of how much, how fast, how long still. Nothing elsewhere.
- * @param now - milliseconds of a clock that never steps back
+ * One status line on a terminal: what, how much of how much, how fast, how long still; and of several transfers, how
+ * much of all. Elsewhere a line every 30 s.
  */
-export function openProgress(screen: Screen, now: () => number): Progress {
-  let label = "";
-  let total: number | null = null;
-  let drawn = 0;
-  let samples: { readonly at: number; readonly bytes: number }[] = [];
+export function openProgress(screen: Screen, { now, report }: ProgressOptions): Progress {
+  const idle = { label: "", total: 0 as number | null, bytes: 0, resumed: 0 };
+  let current = idle;
+  let all = { transfers: 1, position: 0, total: null as number | null, done: 0 };
+  let told = 0;
+  const meter = openMeter(now);
+
+  const describe = (): string => {
+    const { label, bytes, total, resumed } = current;
+    const rate = meter.rate();
+    // Names may be long, and what does not fit the terminal is cut off: they come after what is watched.
+    if (all.transfers < 2) return `${describeTransfer({ bytes, total, resumed, rate })}: ${label}`;
+    const one = describeTransfer({ bytes, total, resumed, rate: null });
+    const whole = describeTransfer({ bytes: all.done + bytes, total: all.total, rate });
+    return `${whole}; ${all.position} of ${all.transfers}: ${one}: ${label}`;
+  };
+  const tell = (): void => {
+    told = now();
+    if (screen.interactive) screen.status(describe());
+    else report?.(describe());
+  };
   return {
-    start(newLabel, newTotal) {
-      label = newLabel;
-      total = newTotal;
-      drawn = 0;
-      samples = [{ at: now(), bytes: 0 }];
-      screen.status(label);
+    expect(transfers, total) {
+      all = { transfers, position: 0, total, done: 0 };
     },
-    update(bytes) {
-      const at = now();
-      if (at - drawn < REDRAW_MS) return;
-      drawn = at;
-      samples.push({ at, bytes });
-      while (samples.length > 2 && at - (samples[0]?.at ?? at) > RATE_WINDOW_MS) samples.shift();
-      screen.status(`${label}  ${describeTransfer(bytes, total, rateOf(samples))}`);
+    start(label, total) {
+      current = { label, total, bytes: 0, resumed: 0 };
+      all = { ...all, position: all.position + 1 };
+      meter.start();
+      told = now();
+      if (report !== null && screen.interactive) tell();
+    },
+    update(bytes, resumed = 0) {
+      meter.move(bytes - resumed - (current.bytes - current.resumed));
+      current = { ...current, bytes, resumed };
+      if (report !== null && now() - told >= (screen.interactive ? REDRAW_MS : REPORT_MS)) tell();
     },
     stop() {
+      // What was expected of a transfer counts as done when it is over, so that the whole comes to its end.
+      all = { ...all, done: all.done + (current.total ?? current.bytes) };
+      current = idle;
       screen.status(null);
     },
   };
 }
 
-/** Bytes per second between the first and the last sample; null while too little is known. */
-function rateOf(samples: readonly { readonly at: number; readonly bytes: number }[]): number | null {
-  const first = samples[0];
-  const last = samples.at(-1);
-  if (first === undefined || last === undefined || last.at - first.at < 1000) return null;
-  return ((last.bytes - first.bytes) / (last.at - first.at)) * 1000;
+/** Measures what moves. It goes on over several transfers, whose pauses count. */
+function openMeter(now: () => number): { start(): void; move(bytes: number): void; rate(): number | null } {
+  let moved = 0;
+  const samples: { readonly at: number; readonly moved: number }[] = [];
+  return {
+    start() {
+      if (samples.length === 0) samples.push({ at: now(), moved });
+    },
+    move(bytes) {
+      moved += bytes;
+      const at = now();
+      if (at - (samples.at(-1)?.at ?? -Infinity) < REDRAW_MS) return;
+      samples.push({ at, moved });
+      // The newest of those that are too old stays: the window begins there.
+      while (at - (samples[1]?.at ?? at) > RATE_WINDOW_MS) samples.shift();
+    },
+    rate() {
+      const first = samples[0];
+      const elapsed = now() - (first?.at ?? 0);
+      return first === undefined || elapsed < RATE_AFTER_MS ? null : ((moved - first.moved) / elapsed) * 1000;
+    },
+  };
 }
 
 /** `12.3 MiB of 1.2 GiB (1 %), 34.5 MiB/s, 35 s left`; what is not known is left out. */
-export function describeTransfer(bytes: number, total: number | null, rate: number | null): string {
-  const parts: string[] = [];
-  if (total === null) parts.push(formatBytes(bytes));
-  else parts.push(`${formatBytes(bytes)} of ${formatBytes(total)} (${percentage(bytes, total)} %)`);
-  if (rate !== null) parts.push(`${formatBytes(rate)}/s`);
-  if (rate !== null && rate > 0 && total !== null && total > bytes) {
-    parts.push(`${formatDuration(((total - bytes) / rate) * 1000)} left`);
-  }
+export function describeTransfer({ bytes, total, resumed = 0, rate }: Transfer): string {
+  const parts = [total === null ? formatBytes(bytes) : `${formatBytes(bytes)} of ${formatBytes(total)} (${percentage(bytes, total)} %)`];
+  if (resumed > 0) parts.push(`${formatBytes(resumed)} resumed`);
+  if (rate !== null) parts.push(rate > 0 ? `${formatBytes(rate)}/s` : "stalled");
+  const left = rate !== null && rate > 0 && total !== null && total > bytes ? ((total - bytes) / rate) * 1000 : null;
+  if (left !== null && left <= TIME_LEFT_AT_MOST_MS) parts.push(`${describeTimeLeft(left)} left`);
   return parts.join(", ");
+}
+
+/** No finer than it can be known: `5 s`, `40 s`, `3 min`, `2 h 10 min`. */
+function describeTimeLeft(milliseconds: number): string {
+  const seconds = Math.max(5, Math.ceil(milliseconds / 5000) * 5);
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.round(milliseconds / 60_000);
+  if (minutes < 60) return `${Math.max(1, minutes)} min`;
+  const tens = Math.round(minutes / 10);
+  return `${Math.floor(tens / 6)} h${tens % 6 === 0 ? "" : ` ${(tens % 6) * 10} min`}`;
 }
 
 /** Never 100 before the end, and never more: an estimate may be short. */

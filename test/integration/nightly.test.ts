@@ -35,11 +35,11 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
 
   /** A run that takes long enough to be disturbed, once it has begun to send. */
   async function slowSync(container: string, disturb: (child: ChildProcess) => unknown): Promise<Ran> {
-    const args = ["sync", big, "--container-name", container, "--memory", "20Mi", "--limit-upload", "4Mi", "-v"];
+    const args = ["sync", big, "--container-name", container, "--memory", "20Mi", "--limit-upload", "8Mi", "-vv"];
     return await program(args, (child) => {
       let begun = false;
       child.stderr?.on("data", (chunk: Buffer) => {
-        if (begun || !chunk.includes("not encrypted")) return;
+        if (begun || !/"method":"PUT".*"status":200/.test(chunk.toString())) return;
         begun = true;
         disturb(child);
       });
@@ -97,13 +97,31 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     assert.equal(stderr.trim().split("\n").length, 1, stderr);
   });
 
+  test("-q says nothing at all when all is well, -vv each request", async () => {
+    await swift.createContainer("quiet");
+    const args = ["sync", small, "--container-name", "quiet"];
+    const quiet = await program([...args, "-q"]);
+    assert.deepEqual([quiet.code, quiet.stdout], [0, ""]);
+    assert.doesNotMatch(quiet.stderr, /"level":"(info|debug|trace)"/);
+    const loud = await program([...args, "-vv"]);
+    assert.match(loud.stderr, /"level":"trace".*"method":"GET","path":"\/quiet\/".*"status":200/);
+    assert.equal(loud.stderr.includes(swift.secretKey), false);
+  });
+
+  test("in the journal, lines have priorities", async () => {
+    const script = `export JOURNAL_STREAM=$(stat -L -c %d:%i /dev/stderr); exec "$@"`;
+    const { MAIN } = await import("../support/cli.ts");
+    const told = await run("sh", "-c", `( ${script} ) 2>&1 || true`, "sh", process.execPath, MAIN, "sync", "/proc", "--container-name", "x");
+    assert.match(told, /^<3>\/proc .*btrfs/);
+  });
+
   for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const) {
     test(`${signal} stops cleanly with ${code}, says what will be gone on with, and the next run goes on`, async () => {
       const container = signal.toLowerCase();
       await swift.createContainer(container);
       const stopped = await slowSync(container, (child) => child.kill(signal));
       assert.equal(stopped.code, code, stopped.stderr);
-      assert.match(stopped.stderr, new RegExp(`stopped by ${signal}`));
+        assert.match(stopped.stderr, new RegExp(`stopped by ${signal}(.*\n)*.*the next run goes on with big-1: .* MiB of it are stored`));
       const next = await program(["sync", big, "--container-name", container, "--memory", "20Mi"]);
       assert.equal(next.code, 0, next.stderr);
     });

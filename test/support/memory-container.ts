@@ -115,7 +115,7 @@ async function readBody(
     throw signal.aborted ? abortedError(signal) : error;
   }
   if (bytes === 0) throw new BackupError("INTERNAL", "there is nothing to store");
-  onProgress?.(bytes);
+  onProgress?.(bytes, 0);
   return Buffer.concat(chunks);
 }
 

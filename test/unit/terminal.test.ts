@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { describe, test } from "node:test";
 import { formatBytes, formatDuration, formatTable, printable } from "../../src/terminal/format.ts";
-import { openLog, type LogFormat } from "../../src/terminal/log.ts";
+import { openLog, type LogFormat, type LogTarget } from "../../src/terminal/log.ts";
 import { openOutput } from "../../src/terminal/output.ts";
 import { describeTransfer, openProgress } from "../../src/terminal/progress.ts";
 import { confirm } from "../../src/terminal/prompt.ts";
@@ -44,7 +44,7 @@ describe("the screen", () => {
     const screen = openScreen(stream, {});
     screen.status("busy");
     screen.line("one");
-    openProgress(screen, () => 0).start("x", 1);
+    openProgress(screen, { now: () => 0, report: () => undefined }).start("x", 1);
     screen.line("two");
     assert.equal(text(), "one\ntwo\n");
   });
@@ -52,7 +52,7 @@ describe("the screen", () => {
     const { stream, text } = terminal(true);
     const screen = openScreen(stream, {});
     screen.status("busy");
-    openOutput(stream, screen, false).line("result");
+    openOutput(stream, screen, { json: false }).line("result");
     assert.equal(text(), "busy\r\u001b[Kresult\nbusy");
   });
   test("colour needs a terminal and nobody who minds", () => {
@@ -69,7 +69,7 @@ describe("output", () => {
   test("is for people or for programs, never both", () => {
     for (const json of [false, true]) {
       const { stream, text } = terminal(false);
-      const output = openOutput(stream, openScreen(stream, {}), json);
+      const output = openOutput(stream, openScreen(stream, {}), { json });
       output.line("hello");
       output.table([["a"]]);
       output.record({ type: "x" });
@@ -79,9 +79,9 @@ describe("output", () => {
 });
 
 describe("the log", () => {
-  function logged(isTTY: boolean, format: LogFormat, syslog: { write(line: string): void } | null = null): string {
+  function logged(isTTY: boolean, format: LogFormat, target: LogTarget = { to: "screen" }): string {
     const { stream, text } = terminal(isTTY);
-    const log = openLog(openScreen(stream, { NO_COLOR: "1" }), { level: "info", format, run: "r1", syslog });
+    const log = openLog(openScreen(stream, { NO_COLOR: "1" }), { level: "info", format, run: "r1", target });
     log.debug("unseen");
     log.info("done");
     log.warn({ bytes: 5, secretAccessKey: "hunter2", nested: { token: "hunter2" } }, "careful\n");
@@ -104,28 +104,69 @@ describe("the log", () => {
   });
   test("goes to the syslog with real priorities, and then not to the screen", () => {
     const lines: string[] = [];
-    assert.equal(logged(false, "auto", { write: (line) => lines.push(line) }), "");
+    assert.equal(logged(false, "auto", { to: "syslog", sink: { write: (line) => lines.push(line) } }), "");
     assert.deepEqual(lines.map((line) => line.slice(0, 3)), ["<6>", "<4>"]);
     assert.equal(lines.every((line) => line.split("\n").length === 2), true);
+  });
+  test("has priorities in the journal, for every line of a stack, and for JSON where that is wanted", () => {
+    const { stream, text } = terminal(false);
+    const log = openLog(openScreen(stream, {}), { level: "debug", format: "auto", run: "r1", target: { to: "journal" } });
+    log.error({ err: new Error("x") }, "failed");
+    const lines = text().trimEnd().split("\n");
+    assert.deepEqual([lines[0], lines.every((line) => line.startsWith("<3>")), lines.length > 3], ["<3>failed", true, true]);
+    assert.match(logged(false, "json", { to: "journal" }), /^<6>\{"level":"info".*\n<4>\{/);
   });
 });
 
 describe("progress", () => {
   test("never says 100 % before the end, nor more when the estimate was short", () => {
-    assert.equal(describeTransfer(999, 1000, null), "999 B of 1000 B (99 %)");
-    assert.equal(describeTransfer(1000, 1000, null), "1000 B of 1000 B (100 %)");
-    assert.equal(describeTransfer(2000, 1000, 10), "2.0 KiB of 1000 B (99 %), 10 B/s");
-    assert.equal(describeTransfer(500, null, null), "500 B");
-    assert.equal(describeTransfer(0, 1000, 100), "0 B of 1000 B (0 %), 100 B/s, 10 s left");
-    assert.equal(describeTransfer(0, 1000, 0), "0 B of 1000 B (0 %), 0 B/s");
+    const told = (bytes: number, total: number | null, rate: number | null): string => describeTransfer({ bytes, total, rate });
+    assert.equal(told(999, 1000, null), "999 B of 1000 B (99 %)");
+    assert.equal(told(1000, 1000, null), "1000 B of 1000 B (100 %)");
+    assert.equal(told(2000, 1000, 10), "2.0 KiB of 1000 B (99 %), 10 B/s");
+    assert.equal(told(500, null, null), "500 B");
+  });
+  test("tells the time left no finer than it can be known, and not at all when it is silly", () => {
+    const left = (seconds: number): string => describeTransfer({ bytes: 0, total: seconds * 10, rate: 10 }).split(", ")[2] ?? "nothing";
+    assert.deepEqual(
+      [1, 32, 58, 100, 3500, 7900, 14_400, 360_000].map(left),
+      ["5 s left", "35 s left", "1 min left", "2 min left", "58 min left", "2 h 10 min left", "4 h left", "nothing"],
+    );
+    assert.equal(describeTransfer({ bytes: 0, total: 10, rate: 0 }), "0 B of 10 B (0 %), stalled");
+  });
+  test("of several it tells the place and the whole; resumed bytes are shown and do not count as fast", () => {
+    const { stream, text } = terminal(true);
+    Object.assign(stream, { columns: 200 });
+    let now = 0;
+    const progress = openProgress(openScreen(stream, {}), { now: () => now, report: () => undefined });
+    const last = (): string => text().split("\r\u001b[K").at(-1) ?? "";
+    progress.expect(2, 3000);
+    progress.start("a", 1000);
+    for (now = 500; now <= 3000; now += 500) progress.update(400 + now / 10, 400);
+    assert.equal(last(), "700 B of 2.9 KiB (23 %), 100 B/s, 25 s left; 1 of 2: 700 B of 1000 B (70 %), 400 B resumed: a");
+    progress.stop();
+    progress.start("b", 2000);
+    assert.equal(last(), "1000 B of 2.9 KiB (33 %), 86 B/s, 25 s left; 2 of 2: 0 B of 2.0 KiB (0 %): b");
   });
   test("draws at most every 200 ms", () => {
     const { stream, text } = terminal(true);
     let now = 0;
-    const progress = openProgress(openScreen(stream, {}), () => now);
+    const progress = openProgress(openScreen(stream, {}), { now: () => now, report: () => undefined });
     progress.start("a", 1000);
     for (now = 1; now <= 1000; now += 1) progress.update(now);
     assert.equal(text().split("\r").length - 1, 5);
+  });
+  test("without a terminal is a line every 30 s; when nobody wants to see it, nothing", () => {
+    for (const wanted of [true, false]) {
+      const { stream, text } = terminal(false);
+      const lines: string[] = [];
+      let now = 0;
+      const progress = openProgress(openScreen(stream, {}), { now: () => now, report: wanted ? (line) => lines.push(line) : null });
+      progress.start("a", 100_000);
+      for (now = 0; now <= 65_000; now += 1000) progress.update(now);
+      assert.deepEqual(lines, wanted ? ["29.3 KiB of 97.7 KiB (30 %), 1000 B/s, 1 min left: a", "58.6 KiB of 97.7 KiB (60 %), 1000 B/s, 40 s left: a"] : []);
+      assert.equal(text(), "");
+    }
   });
 });
 
