@@ -3,24 +3,16 @@ import { parseChoice, parseCount, parseDuration, parseSize, stateDirectory } fro
 import { toBackupError, type BackupError } from "../errors.ts";
 import type { Container, LocalSnapshots, OpenUpload, SnapshotSource } from "../operations/edges.ts";
 import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
-import type { EstimatedStep, Receipt } from "../operations/step.ts";
-import {
-  estimateSteps,
-  prepareSync,
-  runSync,
-  sweep,
-  type Failure,
-  type SyncOutcome,
-  type SyncWatcher,
-} from "../operations/sync.ts";
-import { formatTime } from "../plan/key.ts";
+import type { EstimatedStep } from "../operations/step.ts";
+import { estimateSteps, prepareSync, runSync, sweep } from "../operations/sync.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
-import type { Estimate, Inventory, SendProto, UploadStep } from "../plan/model.ts";
-import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
+import type { Inventory, SendProto, UploadStep } from "../plan/model.ts";
+import { count } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
-import { describeForm, describeGain, EncodingCommand, NOT_ENCRYPTED, toFormRecord, type Form } from "./encoding.ts";
+import { EncodingCommand, NOT_ENCRYPTED } from "./encoding.ts";
 import { summaryOf } from "./registry.ts";
+import { showPlan, showSummary, sumEstimates, watch } from "./sync-output.ts";
 
 /** What holds for every subvolume of a run. */
 interface Settings {
@@ -228,107 +220,4 @@ export class SyncCommand extends EncodingCommand {
     if (!agreed) log.info("nothing was sent");
     return agreed;
   }
-}
-
-function showPlan(
-  path: string,
-  plan: { readonly inventory: Inventory; readonly steps: readonly EstimatedStep[]; readonly kept: number; readonly form: Form },
-  { output }: House,
-): void {
-  const { inventory, steps, kept, form } = plan;
-  const { source, snapshots } = inventory;
-  output.line(`${path} (subvolume ${source.uuid}): ${count(snapshots.length, "snapshot")}, ${kept} archived`);
-  output.table(steps.map(toRow), [3]);
-  const total = sumEstimates(steps);
-  const size = total === null ? "" : `, ${total.exact ? "" : "at most "}${formatBytes(total.bytes)}`;
-  output.line(`${steps.length} to send${size}, as ${describeForm(form)}`);
-  for (const { step, estimate } of steps) output.record(toRecord("step", step, { estimate, ...toFormRecord(form) }));
-}
-
-function toRow({ step, estimate }: EstimatedStep): string[] {
-  const { snapshot, sendParent } = step;
-  return [
-    `  ${formatDate(snapshot.otime)}`,
-    printable(snapshot.path),
-    sendParent === null ? "whole" : `since ${printable(sendParent.path)}`,
-    estimate === null ? "" : `${estimate.exact ? "" : "≤ "}${formatBytes(estimate.bytes)}`,
-  ];
-}
-
-function sumEstimates(steps: readonly EstimatedStep[]): Estimate | null {
-  let bytes = 0;
-  let exact = true;
-  for (const { estimate } of steps) {
-    if (estimate === null) return null;
-    bytes += estimate.bytes;
-    exact &&= estimate.exact;
-  }
-  return { bytes, exact };
-}
-
-function toRecord(type: string, step: UploadStep, facts: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const { key, snapshot, sendParent } = step;
-  return {
-    type,
-    key,
-    path: snapshot.path,
-    uuid: snapshot.uuid,
-    otime: formatTime(snapshot.otime),
-    sendParent: sendParent === null ? null : { path: sendParent.path, uuid: sendParent.uuid },
-    ...facts,
-  };
-}
-
-function watch({ log, output, progress }: House, form: Form, dryRun: boolean): SyncWatcher {
-  let kept = 0;
-  return {
-    onStart: ({ step, estimate }) => {
-      kept = 0;
-      progress.start(printable(step.snapshot.path), estimate?.bytes ?? null);
-    },
-    onProgress: ({ read, stored, resumed }) => {
-      kept = stored;
-      progress.update(dryRun ? read : stored, resumed);
-    },
-    onReceipt: (receipt) => {
-      progress.stop();
-      output.line(describeReceipt(receipt, form));
-      const { bytes, stored, elapsedMs } = receipt;
-      output.record(toRecord("receipt", receipt.step, { bytes, stored, elapsedMs: Math.round(elapsedMs) }));
-    },
-    onFailure: ({ step, error }: Failure) => {
-      progress.stop();
-      const hint = error.hint === null ? "" : `: ${error.hint}`;
-      log.error({ code: error.code }, `${step.snapshot.path} is not archived: ${error.message}${hint}`);
-      if (canBeGoneOnWith(error) && kept > 0) {
-        log.info(`the next run goes on with ${printable(step.snapshot.path)}: ${formatBytes(kept)} of it are stored`);
-      }
-      output.record(toRecord("failure", step, { code: error.code, message: error.message }));
-    },
-  };
-}
-
-/** After these, what is stored of an archive stays for the next run. */
-function canBeGoneOnWith({ code }: BackupError): boolean {
-  return code === "ABORTED" || code === "STORE_UNAVAILABLE";
-}
-
-function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt, form: Form): string {
-  const size = `${formatBytes(bytes)} in ${formatDuration(elapsedMs)}`;
-  const there = stored === null || stored.resumedBytes === 0 ? "" : `, ${formatBytes(stored.resumedBytes)} were there already`;
-  const gained = stored === null ? "" : describeGain(bytes, stored, form);
-  return `${stored === null ? "checked, not stored:" : "archived"} ${printable(step.snapshot.path)}  ${size}${gained}${there}`;
-}
-
-function showSummary(
-  path: string,
-  { outcome, dryRun }: { readonly outcome: SyncOutcome; readonly dryRun: boolean },
-  { output }: House,
-): void {
-  const { receipts, failures } = outcome;
-  const bytes = receipts.reduce((sum, receipt) => sum + receipt.bytes, 0);
-  output.record({ type: "summary", subvolume: path, dryRun, sent: dryRun ? 0 : receipts.length, failed: failures.length, bytes });
-  if (receipts.length + failures.length < 2) return;
-  const failed = failures.length === 0 ? "" : `, ${failures.length} failed`;
-  output.line(`${count(receipts.length, "snapshot")} ${dryRun ? "checked" : "archived"}, ${formatBytes(bytes)}${failed}`);
 }

@@ -1,0 +1,111 @@
+import type { BackupError } from "../errors.ts";
+import type { EstimatedStep, Receipt } from "../operations/step.ts";
+import type { Failure, SyncOutcome, SyncWatcher } from "../operations/sync.ts";
+import { formatTime } from "../plan/key.ts";
+import type { Estimate, Inventory, UploadStep } from "../plan/model.ts";
+import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
+import type { House } from "./base.ts";
+import { describeForm, describeGain, toFormRecord, type Form } from "./encoding.ts";
+
+export function showPlan(
+  path: string,
+  plan: { readonly inventory: Inventory; readonly steps: readonly EstimatedStep[]; readonly kept: number; readonly form: Form },
+  { output }: House,
+): void {
+  const { inventory, steps, kept, form } = plan;
+  const { source, snapshots } = inventory;
+  output.line(`${path} (subvolume ${source.uuid}): ${count(snapshots.length, "snapshot")}, ${kept} archived`);
+  output.table(steps.map(toRow), [3]);
+  const total = sumEstimates(steps);
+  const size = total === null ? "" : `, ${total.exact ? "" : "at most "}${formatBytes(total.bytes)}`;
+  output.line(`${steps.length} to send${size}, as ${describeForm(form)}`);
+  for (const { step, estimate } of steps) output.record(toRecord("step", step, { estimate, ...toFormRecord(form) }));
+}
+
+function toRow({ step, estimate }: EstimatedStep): string[] {
+  const { snapshot, sendParent } = step;
+  return [
+    `  ${formatDate(snapshot.otime)}`,
+    printable(snapshot.path),
+    sendParent === null ? "whole" : `since ${printable(sendParent.path)}`,
+    estimate === null ? "" : `${estimate.exact ? "" : "≤ "}${formatBytes(estimate.bytes)}`,
+  ];
+}
+
+export function sumEstimates(steps: readonly EstimatedStep[]): Estimate | null {
+  let bytes = 0;
+  let exact = true;
+  for (const { estimate } of steps) {
+    if (estimate === null) return null;
+    bytes += estimate.bytes;
+    exact &&= estimate.exact;
+  }
+  return { bytes, exact };
+}
+
+function toRecord(type: string, step: UploadStep, facts: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { key, snapshot, sendParent } = step;
+  return {
+    type,
+    key,
+    path: snapshot.path,
+    uuid: snapshot.uuid,
+    otime: formatTime(snapshot.otime),
+    sendParent: sendParent === null ? null : { path: sendParent.path, uuid: sendParent.uuid },
+    ...facts,
+  };
+}
+
+export function watch({ log, output, progress }: House, form: Form, dryRun: boolean): SyncWatcher {
+  let kept = 0;
+  return {
+    onStart: ({ step, estimate }) => {
+      kept = 0;
+      progress.start(printable(step.snapshot.path), estimate?.bytes ?? null);
+    },
+    onProgress: ({ read, stored, resumed }) => {
+      kept = stored;
+      progress.update(dryRun ? read : stored, resumed);
+    },
+    onReceipt: (receipt) => {
+      progress.stop();
+      output.line(describeReceipt(receipt, form));
+      const { bytes, stored, elapsedMs } = receipt;
+      output.record(toRecord("receipt", receipt.step, { bytes, stored, elapsedMs: Math.round(elapsedMs) }));
+    },
+    onFailure: ({ step, error }: Failure) => {
+      progress.stop();
+      const hint = error.hint === null ? "" : `: ${error.hint}`;
+      log.error({ code: error.code }, `${step.snapshot.path} is not archived: ${error.message}${hint}`);
+      if (canBeGoneOnWith(error) && kept > 0) {
+        log.info(`the next run goes on with ${printable(step.snapshot.path)}: ${formatBytes(kept)} of it are stored`);
+      }
+      output.record(toRecord("failure", step, { code: error.code, message: error.message }));
+    },
+  };
+}
+
+/** After these, what is stored of an archive stays for the next run. */
+function canBeGoneOnWith({ code }: BackupError): boolean {
+  return code === "ABORTED" || code === "STORE_UNAVAILABLE";
+}
+
+function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt, form: Form): string {
+  const size = `${formatBytes(bytes)} in ${formatDuration(elapsedMs)}`;
+  const there = stored === null || stored.resumedBytes === 0 ? "" : `, ${formatBytes(stored.resumedBytes)} were there already`;
+  const gained = stored === null ? "" : describeGain(bytes, stored, form);
+  return `${stored === null ? "checked, not stored:" : "archived"} ${printable(step.snapshot.path)}  ${size}${gained}${there}`;
+}
+
+export function showSummary(
+  path: string,
+  { outcome, dryRun }: { readonly outcome: SyncOutcome; readonly dryRun: boolean },
+  { output }: House,
+): void {
+  const { receipts, failures } = outcome;
+  const bytes = receipts.reduce((sum, receipt) => sum + receipt.bytes, 0);
+  output.record({ type: "summary", subvolume: path, dryRun, sent: dryRun ? 0 : receipts.length, failed: failures.length, bytes });
+  if (receipts.length + failures.length < 2) return;
+  const failed = failures.length === 0 ? "" : `, ${failures.length} failed`;
+  output.line(`${count(receipts.length, "snapshot")} ${dryRun ? "checked" : "archived"}, ${formatBytes(bytes)}${failed}`);
+}
