@@ -9,10 +9,15 @@ import { peekIdentity, type RawIdentity } from "./binding.ts";
  */
 export function sentStage(expected: Lineage): Transform {
   return headStage("SEND_FAILED", (head, identity) => {
-    refuseOther("SEND_FAILED", "of", expected.snapshot, identity.uuid, identity.ctransid);
-    refuseOther("SEND_FAILED", "on top of", expected.sendParent, identity.cloneUuid, identity.cloneCtransid);
+    refuseOtherStream(expected, identity);
     return head;
   });
+}
+
+/** @throws SEND_FAILED for a send stream that is not the one it should be */
+export function refuseOtherStream(expected: Lineage, identity: RawIdentity): void {
+  refuseOther("SEND_FAILED", "of", expected.snapshot, identity.uuid, identity.ctransid);
+  refuseOther("SEND_FAILED", "on top of", expected.sendParent, identity.cloneUuid, identity.cloneCtransid);
 }
 
 /**

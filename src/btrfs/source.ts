@@ -1,11 +1,12 @@
 import { readFile } from "node:fs/promises";
 import { pipeline, type Readable } from "node:stream";
-import type { SnapshotSource } from "../operations/edges.ts";
-import { streamIdentity, type Difference, type Estimate, type SendProto } from "../plan/model.ts";
-import { checkedStream, estimateFrom } from "../stream/check.ts";
-import { readFrom } from "../stream/process.ts";
-import { syncFilesystem } from "./binding.ts";
-import { sentStage } from "./head.ts";
+import type { Passage, SnapshotSource } from "../operations/edges.ts";
+import { streamIdentity, type Difference, type Estimate, type Lineage, type SendProto } from "../plan/model.ts";
+import { checkedFeed, checkedStream, estimateFrom } from "../stream/check.ts";
+import { throughPrograms } from "../stream/pipeline.ts";
+import { readFrom, type Command } from "../stream/process.ts";
+import { syncFilesystem, type StreamSummary } from "./binding.ts";
+import { refuseOtherStream, sentStage } from "./head.ts";
 import { openMounts, type Mounts, type Reach } from "./mounts.ts";
 import { readSendOptions, sendCommand, type SendMode } from "./send-receive.ts";
 import { listSnapshots, readOrigin, readSubvolume, translated } from "./subvolumes.ts";
@@ -37,6 +38,10 @@ export async function openSource(path: string, options: SourceOptions, signal: A
     },
     estimate: (difference, stop) => estimate(difference, mounts, mode, stop),
     send: (difference, stop) => send(difference, mounts, mode, stop),
+    sendThrough: (difference, passage, stop) => {
+      const openSender = async (): Promise<Command> => sendCommand(await reachBoth(difference, mounts, stop), mode, false);
+      return throughPrograms([passage.program], checkedFeed(openSender, accept(difference, passage)), stop);
+    },
     close: () => mounts.close(),
   };
 }
@@ -68,12 +73,7 @@ async function estimate(
 }
 
 function send(difference: Difference, mounts: Mounts, mode: SendMode, signal: AbortSignal): Readable {
-  const { snapshot, sendParent } = difference;
-  const lineage = {
-    snapshot: streamIdentity(snapshot),
-    sendParent: sendParent === null ? null : streamIdentity(sendParent),
-  };
-  const sent = sentStage(lineage);
+  const sent = sentStage(lineageOf(difference));
   reachBoth(difference, mounts, signal).then(
     (reach) => {
       // Nobody wants it any more: nothing is started.
@@ -83,6 +83,17 @@ function send(difference: Difference, mounts: Mounts, mode: SendMode, signal: Ab
     (error: unknown) => sent.destroy(error instanceof Error ? error : new Error(String(error))),
   );
   return checkedStream(sent);
+}
+
+function accept(difference: Difference, { onBytes }: Passage): (summary: StreamSummary) => void {
+  return ({ identity, bytes }) => {
+    if (identity !== null) refuseOtherStream(lineageOf(difference), identity);
+    onBytes(bytes);
+  };
+}
+
+function lineageOf({ snapshot, sendParent }: Difference): Lineage {
+  return { snapshot: streamIdentity(snapshot), sendParent: sendParent === null ? null : streamIdentity(sendParent) };
 }
 
 function reachBoth({ snapshot, sendParent }: Difference, mounts: Mounts, signal: AbortSignal): Promise<Reach> {

@@ -65,7 +65,9 @@ export function watch({ log, output, progress }: House, form: Form, dryRun: bool
     },
     onProgress: ({ read, stored, resumed }) => {
       kept = stored;
-      progress.update(dryRun ? read : stored, resumed);
+      // What is compressed is no measure of what was estimated.
+      if (dryRun || form.zstdLevel !== null) progress.update(read);
+      else progress.update(stored, resumed);
     },
     onReceipt: (receipt) => {
       progress.stop();
@@ -77,7 +79,7 @@ export function watch({ log, output, progress }: House, form: Form, dryRun: bool
       progress.stop();
       const hint = error.hint === null ? "" : `: ${error.hint}`;
       log.error({ code: error.code }, `${step.snapshot.path} is not archived: ${error.message}${hint}`);
-      if (canBeGoneOnWith(error) && kept > 0) {
+      if (canBeGoneOnWith(error) && kept > 0 && form.recipients === null) {
         log.info(`the next run goes on with ${printable(step.snapshot.path)}: ${formatBytes(kept)} of it are stored`);
       }
       output.record(toRecord("failure", step, { code: error.code, message: error.message }));

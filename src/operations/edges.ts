@@ -3,6 +3,7 @@
 // btrfs/, swift/, terminal/ or an SDK; base.ts hands it the real ones, tests the ones in memory.
 
 import type { Readable } from "node:stream";
+import type { Command } from "../stream/process.ts";
 import type { Difference, Estimate, Identity, Present, SendProto, Snapshot, StoreLimits, Subvolume } from "../plan/model.ts";
 
 /** A subvolume and its read-only snapshots, in creation order. */
@@ -28,8 +29,20 @@ export interface SnapshotSource {
    * destroyed with SEND_FAILED. Destroying it stops the process.
    */
   send(difference: Difference, signal: AbortSignal): Readable;
+  /**
+   * What a program makes of the send stream, which on its way there does not pass through this process. It ends only when
+   * all of that holds which {@link send} promises, and the program has read everything and exited with 0.
+   */
+  sendThrough(difference: Difference, passage: Passage, signal: AbortSignal): Readable;
   /** Undoes private mounts. Safe to call twice. */
   close(): Promise<void>;
+}
+
+/** Where a send stream goes through. */
+export interface Passage {
+  readonly program: Command;
+  /** Called with the bytes of the send stream, before the end is told. */
+  readonly onBytes: (bytes: number) => void;
 }
 
 /** The directory on btrfs that snapshots are restored under. */

@@ -23,9 +23,17 @@ export interface EncodingOptions extends EncodingWishes {
   readonly headerBytes: number;
   /** Tells these recipients from others; null without any. */
   readonly fingerprint: string | null;
+  /** Null without recipients. */
+  readonly encryptor: Command | null;
 }
 
-export const NOT_ENCODED: EncodingOptions = { recipients: null, zstdLevel: null, headerBytes: 0, fingerprint: null };
+export const NOT_ENCODED: EncodingOptions = {
+  recipients: null,
+  zstdLevel: null,
+  headerBytes: 0,
+  fingerprint: null,
+  encryptor: null,
+};
 
 /** What one stream is encoded with. */
 export interface Encoder {
@@ -42,8 +50,13 @@ const SAMPLE_BYTES = 16 * 1024 * 1024;
 export async function tryEncoding(wishes: EncodingWishes, signal: AbortSignal): Promise<EncodingOptions> {
   const { recipients, zstdLevel } = wishes;
   if (zstdLevel !== null) await compressedBytes(Buffer.alloc(0), zstdLevel, signal).catch(toConfig);
-  if (recipients === null) return { ...wishes, headerBytes: 0, fingerprint: null };
-  return { ...wishes, ...(await tryRecipients(recipients, signal)) };
+  if (recipients === null) return { ...NOT_ENCODED, zstdLevel };
+  return { ...wishes, ...(await tryRecipients(recipients, signal)), encryptor: encryptCommand(recipients) };
+}
+
+/** What every stream is encoded with; null where that depends on the stream. */
+export function plannedEncoder(options: EncodingOptions): Encoder | null {
+  return options.zstdLevel === null ? toEncoder(options, null) : null;
 }
 
 /** What a stream is to be encoded with, by its beginning, and the stream to go on with. @throws as the stream does */
@@ -70,11 +83,11 @@ export function encoded(plain: Readable, { programs }: Encoder, signal: AbortSig
 }
 
 function toEncoder(options: EncodingOptions, sample: Parameters<typeof planEncoding>[1]): Encoder {
-  const { recipients, zstdLevel, headerBytes, fingerprint } = options;
-  const encoding = planEncoding({ encrypt: recipients !== null, compress: zstdLevel !== null }, sample);
+  const { encryptor, zstdLevel, headerBytes, fingerprint } = options;
+  const encoding = planEncoding({ encrypt: encryptor !== null, compress: zstdLevel !== null }, sample);
   const programs: Command[] = [];
   if (zstdLevel !== null && isCompressed(encoding)) programs.push(compressCommand(zstdLevel));
-  if (recipients !== null && isEncrypted(encoding)) programs.push(encryptCommand(recipients));
+  if (encryptor !== null && isEncrypted(encoding)) programs.push(encryptor);
   return { cost: { encoding, headerBytes }, fingerprint, programs };
 }
 

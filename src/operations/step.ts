@@ -7,8 +7,9 @@ import { planLayout, TOO_LONG_FOR_ONE, type Layout, type Load, type TransferPoli
 import type { Encoding, Estimate, UploadStep } from "../plan/model.ts";
 import { openCheckpoints } from "../stream/checkpoints.ts";
 import { observe } from "../stream/observe.ts";
+import type { Command } from "../stream/process.ts";
 import type { Container, OpenUpload, SnapshotSource, Stored } from "./edges.ts";
-import { chooseEncoder, type EncodingOptions } from "./encode.ts";
+import { chooseEncoder, plannedEncoder, type Encoder, type EncodingOptions } from "./encode.ts";
 import { storeArchive } from "./store.ts";
 
 /** What steps are carried out between. */
@@ -62,6 +63,13 @@ export interface StoredArchive extends Stored {
   readonly encoding: Encoding;
 }
 
+/** A stream that is sent, or what a program makes of it. */
+export interface Sending {
+  readonly stream: Readable;
+  /** Of the send stream, when it has ended; null when it is the stream itself, which tells. */
+  readonly sentBytes: () => number | null;
+}
+
 /** How a step is gone about; a round that fails may tell how to go about the next. */
 interface Round {
   readonly estimate: Estimate | null;
@@ -72,8 +80,8 @@ interface Round {
 export interface StepContext {
   readonly edges: SyncEdges;
   readonly options: SyncOptions;
-  /** Makes the stream of the step; called once for every round. */
-  readonly send: () => Readable;
+  /** Makes the stream of the step, or what a program makes of it; called once for every round. */
+  readonly send: (through: Command | null) => Sending;
   readonly onProgress: (progress: StepProgress) => void;
 }
 
@@ -109,8 +117,10 @@ async function tryRound(
   { edges, options, send, onProgress }: StepContext,
   signal: AbortSignal,
 ): Promise<Pick<Receipt, "bytes" | "stored">> {
+  const { container, source } = edges;
+  const direct = options.dryRun ? null : planDirect(step, estimate, { container, options });
   const progress = { read: 0, stored: 0, resumed: 0 };
-  const stream = send();
+  const { stream, sentBytes } = send(direct === null ? null : options.encoding.encryptor);
   observe(stream, ({ length }) => {
     progress.read += length;
     onProgress(progress);
@@ -119,8 +129,7 @@ async function tryRound(
     await discard(stream, signal);
     return { bytes: progress.read, stored: null };
   }
-  const { encoder, plain } = await chooseEncoder(stream, options.encoding, signal);
-  const { container, source } = edges;
+  const { encoder, plain } = direct ?? (await chooseEncoder(stream, options.encoding, signal));
   const storing = {
     step,
     encoder,
@@ -135,8 +144,23 @@ async function tryRound(
       onProgress(progress);
     },
   };
-  const stored = await storeArchive(plain, storing, container, signal);
-  return { bytes: progress.read, stored: { ...stored, encoding: encoder.cost.encoding } };
+  const stored = await storeArchive(plain ?? stream, storing, container, signal);
+  return { bytes: sentBytes() ?? progress.read, stored: { ...stored, encoding: encoder.cost.encoding } };
+}
+
+/**
+ * Where a stream is only encrypted, and goes into one object, nobody here has to see it: `btrfs send` writes and age reads.
+ * Null where that is not so.
+ */
+function planDirect(
+  step: UploadStep,
+  estimate: Estimate | null,
+  { container, options }: { readonly container: Container; readonly options: SyncOptions },
+): { readonly encoder: Encoder; readonly plain: null } | null {
+  const encoder = plannedEncoder(options.encoding);
+  if (encoder === null || options.encoding.encryptor === null) return null;
+  const { volumeBytes } = chooseLayout(step, { estimate, cost: encoder.cost }, container, options.policy);
+  return volumeBytes === null ? { encoder: { ...encoder, programs: [] }, plain: null } : null;
 }
 
 function chooseLayout(

@@ -1,18 +1,19 @@
 // Carries a sync plan out: one receipt for each snapshot sent, one failure for each that could not be. A failure fails
 // the snapshots that build on it, not the others; only when nothing more can succeed does the run stop.
 
-import type { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
 import { keyPrefix } from "../plan/key.ts";
 import type { Inventory, UploadStep } from "../plan/model.ts";
 import { planSweep, type Remains } from "../plan/sweep.ts";
 import { planSync, type SyncPlan } from "../plan/sync.ts";
+import type { Command } from "../stream/process.ts";
 import type { Container, LocalSnapshots, OpenUpload, SnapshotSource } from "./edges.ts";
 import { examine, findOrigin, takeInventory } from "./inventory.ts";
 import {
   runStep,
   type EstimatedStep,
   type Receipt,
+  type Sending,
   type StepProgress,
   type SyncEdges,
   type SyncOptions,
@@ -108,7 +109,7 @@ export async function runSync(
       try {
         refuseWithoutParent(step, failed);
         watcher.onStart(estimated);
-        const send = (): Readable => streams.take(step, steps[index + 1]?.step ?? null);
+        const send = (through: Command | null): Sending => streams.take(step, steps[index + 1]?.step ?? null, through);
         const onProgress = (progress: StepProgress): void => {
           watcher.onProgress(progress);
         };
@@ -154,29 +155,42 @@ function refuseWithoutParent({ snapshot, sendParent }: UploadStep, failed: Reado
  * The streams of a run. While the last parts of one are under way to the store, the next one is begun: on a large tree
  * `btrfs send` looks for differences for a while before it says anything. It waits with what fits its pipe.
  */
-function sendAhead(
-  source: SnapshotSource,
-  signal: AbortSignal,
-): { take(step: UploadStep, next: UploadStep | null): Readable; drop(): void } {
-  let ahead: { readonly step: UploadStep; readonly stream: Readable } | null = null;
+function sendAhead(source: SnapshotSource, signal: AbortSignal): Ahead {
+  let ahead: { readonly step: UploadStep; readonly through: Command | null; readonly sending: Sending } | null = null;
   const drop = (): void => {
-    ahead?.stream.destroy();
+    ahead?.sending.stream.destroy();
     ahead = null;
   };
   return {
-    take(step, next) {
-      const begun = ahead?.step === step ? ahead.stream : null;
+    take(step, next, through) {
+      const begun = ahead?.step === step && ahead.through === through ? ahead.sending : null;
       if (begun === null) drop();
       ahead = null;
-      const stream = begun ?? source.send(step, signal);
-      stream.once("end", () => {
+      const sending = begun ?? send(step, { source, through }, signal);
+      sending.stream.once("end", () => {
         if (next === null || signal.aborted) return;
-        ahead = { step: next, stream: source.send(next, signal) };
+        ahead = { step: next, through, sending: send(next, { source, through }, signal) };
         // Should it fail before anybody reads it, its reader will be told.
-        ahead.stream.on("error", () => undefined);
+        ahead.sending.stream.on("error", () => undefined);
       });
-      return stream;
+      return sending;
     },
     drop,
   };
+}
+
+interface Ahead {
+  take(step: UploadStep, next: UploadStep | null, through: Command | null): Sending;
+  drop(): void;
+}
+
+function send(
+  step: UploadStep,
+  { source, through }: { readonly source: SnapshotSource; readonly through: Command | null },
+  signal: AbortSignal,
+): Sending {
+  if (through === null) return { stream: source.send(step, signal), sentBytes: () => null };
+  let sentBytes: number | null = null;
+  const onBytes = (bytes: number): void => void (sentBytes = bytes);
+  return { stream: source.sendThrough(step, { program: through, onBytes }, signal), sentBytes: () => sentBytes };
 }

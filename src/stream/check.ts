@@ -2,10 +2,23 @@
 // continued, it repeats bytes), and btrfs receive believes much of what it reads: so nothing is stored or restored that
 // has not been through here.
 
+import { closeSync } from "node:fs";
 import { pipeline, Transform, type Readable } from "node:stream";
 import { pipeline as finished } from "node:stream/promises";
-import { openSendStreamChecker, peekIdentity, type RawIdentity, type StreamSummary } from "../btrfs/binding.ts";
+import {
+  moveSendStream,
+  openPipe,
+  openSendStreamChecker,
+  peekIdentity,
+  type RawIdentity,
+  type StreamSummary,
+} from "../btrfs/binding.ts";
 import { BackupError } from "../errors.ts";
+import { PIPE_BYTES, type Feed } from "./pipeline.ts";
+import { settlesWithin, start, type Command, type Life } from "./process.ts";
+
+/** How long a command is given to end by itself when what it has written is damaged. */
+const GRACE_MS = 2_000;
 
 // The kernel sends an extent compressed when that is no longer than the data it stands for, but does not count what
 // ENCODED_WRITE has around it more than WRITE (80 + path against 28 + path): many tiny files grow.
@@ -78,6 +91,74 @@ export function checkedStream(source: Readable, options: CheckOptions = {}): Rea
 }
 
 /**
+ * Feeds programs with what a command writes, checked on a thread of its own: none of it passes through here. When it has
+ * ended well, the end of it was told, and `accept` has not thrown.
+ * @param open - makes the command
+ * @throws (as the feeding's failure) what `open` and `accept` throw, what `Command.failure` makes, SEND_FAILED
+ */
+export function checkedFeed(open: () => Promise<Command>, accept: (summary: StreamSummary) => void): Feed {
+  return (writeEnd) => {
+    let stop = (): Promise<void> => Promise.resolve();
+    let stopped = false;
+    const feeding = async (): Promise<void> => {
+      const command = await open().catch((error: unknown) => {
+        closeSync(writeEnd);
+        throw error;
+      });
+      if (stopped) {
+        closeSync(writeEnd);
+        return;
+      }
+      const { life, moved, cancel } = startMoving(command, writeEnd);
+      stop = async () => {
+        cancel();
+        await life.stop();
+      };
+      accept(await sumUp(life, moved));
+    };
+    return { done: feeding(), stop: () => ((stopped = true), stop()) };
+  };
+}
+
+interface Moving {
+  readonly life: Life;
+  readonly moved: Promise<StreamSummary>;
+  cancel(): void;
+}
+
+function startMoving(command: Command, writeEnd: number): Moving {
+  const pipe = openPipe(PIPE_BYTES);
+  const { life } = start(command, ["ignore", pipe.writeEnd, "pipe"]);
+  closeSync(pipe.writeEnd);
+  let cancel = (): void => undefined;
+  const moved = new Promise<StreamSummary>((resolve, reject) => {
+    cancel = moveSendStream(pipe.readEnd, writeEnd, (failure, summary) => {
+      if (failure === null) resolve(summary);
+      else reject(toDamage(failure));
+    });
+  });
+  return { life, moved, cancel };
+}
+
+/** A command that fails is the cause of what is wrong with its stream, unless it fails because nobody reads that. */
+async function sumUp(life: Life, moved: Promise<StreamSummary>): Promise<StreamSummary> {
+  const damage = await moved.then(() => null, toError);
+  if (damage !== null && !(await settlesWithin(life.success, GRACE_MS))) {
+    await life.stop();
+    throw damage;
+  }
+  await life.success.catch((failure: unknown) => {
+    throw damage !== null && isUnread(failure) ? damage : failure;
+  });
+  if (damage !== null) throw damage;
+  return await moved;
+}
+
+function isUnread(failure: unknown): boolean {
+  return failure instanceof BackupError && /SIGPIPE|Broken pipe/.test(Object.values(failure.context).join(" "));
+}
+
+/**
  * Reads a `--no-data` stream to its end.
  * @throws SEND_FAILED, and whatever the source is destroyed with
  */
@@ -125,8 +206,14 @@ function damageOf(check: () => void, options: CheckOptions = {}): BackupError | 
     check();
     return null;
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const { code = "SEND_FAILED", subject = "the send stream" } = options;
-    return new BackupError(code, `${subject} is damaged: ${reason}`, { cause });
+    return toDamage(cause, options);
   }
+}
+
+function toDamage(cause: unknown, { code = "SEND_FAILED", subject = "the send stream" }: CheckOptions = {}): BackupError {
+  return new BackupError(code, `${subject} is damaged: ${toError(cause).message}`, { cause });
+}
+
+function toError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }

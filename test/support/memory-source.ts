@@ -5,6 +5,7 @@ import { Readable } from "node:stream";
 import { abortedError, type BackupError } from "../../src/errors.ts";
 import type { SnapshotSource } from "../../src/operations/edges.ts";
 import type { Difference, Snapshot } from "../../src/plan/model.ts";
+import { fedBy, throughPrograms } from "../../src/stream/pipeline.ts";
 import { source } from "./builders.ts";
 
 export interface MemorySource extends SnapshotSource {
@@ -17,6 +18,10 @@ export interface MemorySource extends SnapshotSource {
 export function memorySource(snapshots: readonly Snapshot[], bytesOf: (snapshot: Snapshot) => number): MemorySource {
   const failures = new Map<string, BackupError>();
   const sent: string[] = [];
+  const send = (difference: Difference, signal: AbortSignal): Readable => {
+    sent.push([difference.snapshot.path, difference.sendParent?.path].flatMap((path) => path ?? []).join("<"));
+    return Readable.from(streamOf(difference, bytesOf(difference.snapshot), failures, signal), { objectMode: false });
+  };
   return {
     failures,
     sent,
@@ -24,9 +29,10 @@ export function memorySource(snapshots: readonly Snapshot[], bytesOf: (snapshot:
     compressedData: false,
     list: () => Promise.resolve({ source, snapshots, origin: null }),
     estimate: ({ snapshot }) => Promise.resolve({ bytes: bytesOf(snapshot), exact: true }),
-    send: (difference, signal) => {
-      sent.push([difference.snapshot.path, difference.sendParent?.path].flatMap((path) => path ?? []).join("<"));
-      return Readable.from(streamOf(difference, bytesOf(difference.snapshot), failures, signal), { objectMode: false });
+    send,
+    sendThrough: (difference, { program, onBytes }, signal) => {
+      onBytes(bytesOf(difference.snapshot));
+      return throughPrograms([program], fedBy(send(difference, signal)), signal);
     },
     close: () => Promise.resolve(),
   };

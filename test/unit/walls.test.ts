@@ -27,7 +27,7 @@ const walls: Readonly<Record<string, Wall>> = {
     types: ["terminal/log"],
   },
   "btrfs/": {
-    may: ["btrfs/", "plan/model", "stream/process", "stream/check", "errors", "node:"],
+    may: ["btrfs/", "plan/model", "stream/process", "stream/pipeline", "stream/check", "errors", "node:"],
     types: ["operations/edges", "operations/doctor"],
   },
   "btrfs/binding": { may: ["node-gyp-build"] },
