@@ -32,7 +32,7 @@ export interface AwsProfile {
 export type KeySource =
   /** Said in so many words; `variables` names which. `passedOver`: there is a login at Keystone too. */
   | { readonly kind: "keys"; readonly keys: S3Keys; readonly variables: string; readonly passedOver: boolean }
-  | ({ readonly kind: "profile" } & AwsProfile)
+  | { readonly kind: "profile" }
   /** Those that Keystone keeps for the project. */
   | { readonly kind: "keystone" };
 
@@ -46,6 +46,7 @@ export interface StoreConfig {
   /** Said in passing: where to begin, until the store tells. */
   readonly likelyRegion: string | null;
   readonly source: KeySource;
+  readonly aws: AwsProfile;
   /** Whom to ask for the keys, the endpoint or both; null when nothing is to be asked. */
   readonly keystone: KeystoneLogin | null;
   readonly createCredentials: boolean;
@@ -73,6 +74,7 @@ export function readStoreConfig(flags: StoreFlags, env: Environment): StoreConfi
     region: flags.region ?? null,
     likelyRegion: said(env, "AWS_REGION") ?? said(env, "AWS_DEFAULT_REGION") ?? said(env, "OS_REGION_NAME") ?? null,
     source,
+    aws: readAwsProfile(env),
     keystone: asksKeystone ? readKeystoneLogin(env) : null,
     createCredentials: flags.createCredentials,
     nowhereHint: said(env, "SUDO_USER") === undefined ? NOWHERE : `${NOWHERE}; sudo hides variables unless it is called with -E`,
@@ -88,17 +90,18 @@ export function namesAws(env: Environment): boolean {
 
 /** The first of them that is named at all, so that a half of one is told and not passed over. */
 function chooseSource(env: Environment): KeySource {
-  if (namesAws(env)) return readAwsKeys(env) ?? readAwsProfile(env);
+  if (namesAws(env)) return readAwsKeys(env) ?? { kind: "profile" };
   if (namesKeystone(env)) return { kind: "keystone" };
   const namesTempAuth = ["ST_AUTH", "ST_USER", "ST_KEY"].some((name) => said(env, name) !== undefined);
-  return namesTempAuth ? readTempAuth(env) : readAwsProfile(env);
+  return namesTempAuth ? readTempAuth(env) : { kind: "profile" };
 }
 
-function readAwsProfile(env: Environment): KeySource {
-  const [profile, configFile, keysFile] = ["AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"].map(
-    (name) => said(env, name) ?? null,
-  );
-  return { kind: "profile", profile: profile ?? null, configFile: configFile ?? null, keysFile: keysFile ?? null };
+function readAwsProfile(env: Environment): AwsProfile {
+  return {
+    profile: said(env, "AWS_PROFILE") ?? null,
+    configFile: said(env, "AWS_CONFIG_FILE") ?? null,
+    keysFile: said(env, "AWS_SHARED_CREDENTIALS_FILE") ?? null,
+  };
 }
 
 function readAwsKeys(env: Environment): KeySource | null {

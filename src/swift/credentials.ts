@@ -37,7 +37,7 @@ interface InfoLog {
 export async function openAccess(config: StoreConfig, log: InfoLog, signal: AbortSignal): Promise<Access> {
   const authorities = await readAuthorities(config.authorities);
   const session = config.keystone === null ? null : await logIn(config.keystone, authorities, signal);
-  const files = config.source.kind === "profile" ? await readAwsFiles(config.source) : null;
+  const files = session === null ? await readAwsFiles(config.aws) : null;
   const catalog = session === null || config.endpoint !== null ? null : findS3(session);
   const endpoint = config.endpoint ?? catalog?.endpoint ?? files?.endpoint;
   if (endpoint === undefined) {
@@ -47,7 +47,7 @@ export async function openAccess(config: StoreConfig, log: InfoLog, signal: Abor
     endpoint,
     region: config.region,
     likelyRegion: config.likelyRegion ?? catalog?.region ?? files?.region ?? null,
-    profile: config.source.kind === "profile" ? config.source.profile : null,
+    profile: config.source.kind === "profile" ? config.aws.profile : null,
     authorities,
     native: session === null ? null : nativeApi(session),
     ...(await chooseKeys(config, session, log, signal)),
@@ -55,7 +55,7 @@ export async function openAccess(config: StoreConfig, log: InfoLog, signal: Abor
 }
 
 async function chooseKeys(
-  { source, createCredentials }: StoreConfig,
+  { source, aws, createCredentials }: StoreConfig,
   session: Session | null,
   log: InfoLog,
   signal: AbortSignal,
@@ -66,7 +66,7 @@ async function chooseKeys(
     return { credentials: keys, source: variables, refusalHint };
   }
   if (source.kind === "profile" || session === null) {
-    const profile = source.kind === "profile" && source.profile !== null ? `the AWS profile '${source.profile}'` : "the AWS files";
+    const profile = aws.profile === null ? "the AWS files" : `the AWS profile '${aws.profile}'`;
     return { credentials: null, source: profile, refusalHint: `check ${profile}` };
   }
   const credentials = (await findKeys(session, signal)) ?? (await makeKeys(session, createCredentials, log, signal));
@@ -108,15 +108,14 @@ function nativeApi(session: Session): Access["native"] {
 }
 
 /** What ~/.aws/config says of the store, beside keys. */
-async function readAwsFiles({
-  profile,
-  ...paths
-}: AwsProfile): Promise<{ readonly endpoint: string | undefined; readonly region: string | undefined }> {
+async function readAwsFiles(
+  aws: AwsProfile,
+): Promise<{ readonly endpoint: string | undefined; readonly region: string | undefined }> {
   // The SDK looks nowhere else for them; they may come from an env file.
-  if (paths.configFile !== null) env["AWS_CONFIG_FILE"] = paths.configFile;
-  if (paths.keysFile !== null) env["AWS_SHARED_CREDENTIALS_FILE"] = paths.keysFile;
+  if (aws.configFile !== null) env["AWS_CONFIG_FILE"] = aws.configFile;
+  if (aws.keysFile !== null) env["AWS_SHARED_CREDENTIALS_FILE"] = aws.keysFile;
   const { configFile, credentialsFile } = await loadSharedConfigFiles();
-  const name = profile ?? "default";
+  const name = aws.profile ?? "default";
   const settings = { ...credentialsFile[name], ...configFile[name] };
   const services = settings["services"] === undefined ? undefined : configFile[`services.${settings["services"]}`];
   return { endpoint: services?.["s3.endpoint_url"] ?? settings["endpoint_url"], region: settings["region"] };

@@ -98,6 +98,10 @@ describe("doctor", { skip: noBtrfsOrSwift() }, () => {
     const other = await cli(["doctor", home, "--container-name", "examined", "--env-file", file], { env });
     assert.equal(other.code, 2, other.stdout);
     assert.match(other.stdout, /no credentials for the store: check the AWS profile 'other'/);
+    const keysOnly = { ...swift.environment, AWS_ENDPOINT_URL_S3: "", AWS_REGION: "", AWS_PROFILE: "mine", AWS_CONFIG_FILE: config };
+    const beside = await cli(["doctor", home, "--container-name", "examined"], { env: keysOnly });
+    assert.equal(beside.code, 0, beside.stdout);
+    assert.match(beside.stdout, /^ok +credentials +AWS_ACCESS_KEY_ID and/m);
   });
 
   test("TempAuth's variables are S3 keys as they are, and its proxy is the endpoint", async () => {

@@ -32,6 +32,7 @@ describe("the store", () => {
         variables: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         passedOver: false,
       },
+      aws: { profile: null, configFile: null, keysFile: null },
       keystone: null,
       createCredentials: true,
       authorities: [],
@@ -42,10 +43,9 @@ describe("the store", () => {
   });
 
   test("without keys they are left to the AWS files", () => {
-    const source = { kind: "profile", profile: null, configFile: null, keysFile: null };
-    assert.deepEqual(readStoreConfig(named, { AWS_ENDPOINT_URL: "http://h" }).source, source);
+    assert.deepEqual(readStoreConfig(named, { AWS_ENDPOINT_URL: "http://h" }).source, { kind: "profile" });
     const files = { AWS_PROFILE: "p", AWS_CONFIG_FILE: "/c", AWS_SHARED_CREDENTIALS_FILE: "/k" };
-    assert.deepEqual(readStoreConfig(named, files).source, { ...source, profile: "p", configFile: "/c", keysFile: "/k" });
+    assert.deepEqual(readStoreConfig(named, files).aws, { profile: "p", configFile: "/c", keysFile: "/k" });
   });
 
   test("whoever called sudo is told that it hides variables", () => {
