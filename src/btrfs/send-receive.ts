@@ -69,7 +69,11 @@ const refusals: readonly Refusal[] = [
     meaning: "the disk did not give back what was written to it",
     hint: "dmesg names the file; `btrfs scrub` tells how much is damaged",
   },
-  { pattern: /No space left on device|Disk quota exceeded/, meaning: "the filesystem is full" },
+  {
+    pattern: /No space left on device|Disk quota exceeded/,
+    meaning: "the filesystem is full",
+    hint: "make room, and start again: it goes on where it stopped",
+  },
   {
     pattern: /parent subvol is not reachable/,
     meaning: "the snapshot that it builds on lies outside of what is mounted there",

@@ -85,7 +85,11 @@ function toSnapshots(raw: RawSubvolume): Snapshot[] {
 async function toRefusal(cause: BtrfsError, path: string): Promise<BackupError> {
   const context = { path, errno: cause.code, syscall: cause.syscall };
   if (cause.btrfsCode === "NOT_BTRFS") {
-    return new BackupError("NOT_BTRFS", `${path} is not on a btrfs filesystem`, { context, cause });
+    return new BackupError("NOT_BTRFS", `${path} is not on a btrfs filesystem`, {
+      hint: "`findmnt -t btrfs` shows where there is one",
+      context,
+      cause,
+    });
   }
   if (cause.btrfsCode === "NOT_SUBVOLUME") {
     const hint = `the subvolume that contains it is ${await findContaining(path)}`;

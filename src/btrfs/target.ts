@@ -142,7 +142,10 @@ function refuseUnlessExists(directory: string, cause: unknown): void {
   if (code === "EEXIST") return;
   const refused = code === "EPERM" || code === "EACCES" ? "NO_PRIVILEGE" : "RECEIVE_FAILED";
   const reason = code === "EROFS" ? "it is mounted or set read-only" : String(cause);
-  throw new BackupError(refused, `cannot make the directory ${directory}: ${reason}`, { cause });
+  throw new BackupError(refused, `cannot make the directory ${directory}: ${reason}`, {
+    hint: "restore to a directory that can be written to",
+    cause,
+  });
 }
 
 async function refuseExisting(place: string): Promise<void> {

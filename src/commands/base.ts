@@ -264,6 +264,17 @@ export abstract class ReadCommand extends StoreCommand {
     description: "File with an age identity, for archives that are encrypted. Can be said several times.",
   });
 
+  /** Where archives are read from. A container of thousands takes a while to look through: the screen says so. */
+  protected async openReading(house: House): Promise<Reading> {
+    const container = await house.openContainer(this.tuning());
+    house.progress.start("looking at what is in the container", null);
+    return { container, identities: this.identities() };
+  }
+
+  protected tuning(): Tuning {
+    return {};
+  }
+
   protected identities(): readonly string[] {
     return this.identity.map((file) => resolve(file));
   }
@@ -275,9 +286,8 @@ export abstract class DownloadCommand extends ReadCommand {
     description: "Connections on which an archive is read at once, at the most (default 4).",
   });
 
-  protected async openReading(house: House): Promise<Reading> {
-    const connections = parseCount(this.concurrency, "--concurrency", 64);
-    return { container: await house.openContainer({ connections }), identities: this.identities() };
+  protected override tuning(): Tuning {
+    return { connections: parseCount(this.concurrency, "--concurrency", 64) };
   }
 }
 

@@ -29,11 +29,12 @@ export class ListCommand extends ReadCommand {
   protected override async run(house: House): Promise<number> {
     const { output, signal } = house;
     const source = this.subvolume === undefined ? null : await house.openSource(this.subvolume, null);
-    const reading = { container: await house.openContainer(), identities: this.identities() };
+    const reading = await this.openReading(house);
     const listed =
       source === null
         ? await listContainer(reading, signal)
         : await listSource(await source.list(signal), reading, signal);
+    house.progress.stop();
     output.record({ container: reading.container.name, archives: listed.map((each) => toRecord(each, source !== null)) });
     if (listed.length === 0) output.line("there is nothing");
     const columns = { names: nameSnapshots(listed), withLocal: source !== null };

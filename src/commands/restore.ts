@@ -60,6 +60,7 @@ export class RestoreCommand extends DownloadCommand {
     const prepare = (): Promise<RestorePlan> => prepareRestore(selection, edges, this.only ? "last" : "chain", house.signal);
     let plan = await prepare();
     if (!this.dryRun && (await this.keepOthersAway(plan.chain, reading.container.name, house)).waited) plan = await prepare();
+    house.progress.stop();
     showPlan(plan, this.dryRun, house);
     if (this.dryRun) return 0;
     const context = { watcher: watch(plan.steps.map(({ archive }) => archive), house), now: this.context.now };
@@ -105,6 +106,7 @@ export class RestoreCommand extends DownloadCommand {
 
   private async runWithoutTarget(selection: Selection, reading: Reading, house: House): Promise<number> {
     const chain = await findSelected(selection, reading, house.signal);
+    house.progress.stop();
     const archives = this.only ? chain.slice(-1) : chain;
     if (this.dryRun) {
       showChain(chain, () => "", house);
@@ -126,7 +128,7 @@ function showPlan(plan: RestorePlan, inFull: boolean, house: House): void {
   const { chain, steps, held } = plan;
   const received = new Set(steps.map(({ archive }) => archive));
   if (inFull) showChain(chain, (archive) => (received.has(archive) ? "to receive" : "not needed"), house);
-  if (steps.length === 0) output.line(`it is there already, as ${printable(held?.path ?? "")}`);
+  if (steps.length === 0) output.line(`it is on that filesystem already, as ${printable(held?.path ?? "")}`);
   else output.line(`${steps.length} of ${count(chain.length, "archive")} to receive, ${formatBytes(sumBytes(steps))}`);
   if (held !== null && steps.length > 0) output.line(`the first of them builds on ${printable(held.path)}, which is there`);
 }

@@ -52,6 +52,7 @@ export class VerifyCommand extends DownloadCommand {
     const local = await this.openLocal(house);
     const reading = await this.openReading(house);
     const surveyed = narrow(await survey(reading, house.signal), local?.source.uuid ?? null);
+    house.progress.stop();
     tellAll(surveyed.findings, house);
     const { mine } = surveyed;
     const chosen = subset === null ? (this.readData ? mine : []) : chooseSubset(mine, subset, randomInt(2 ** 32));
@@ -149,8 +150,10 @@ async function readChosen(chosen: readonly Archive[], scene: Scene): Promise<Dam
   if (chosen.length === 0) return [];
   const { house } = scene;
   const context = openContext("read", chosen, scene);
-  const findings = await readArchivesThrough(chosen, context, house.signal);
+  const found = await readArchivesThrough(chosen, context, house.signal);
   house.progress.stop();
+  const told = new Set(scene.findings.map(({ code, subject }) => `${code} ${subject}`));
+  const findings = found.filter(({ code, subject }) => !told.has(`${code} ${subject}`));
   tellAll(findings, house);
   return findings;
 }
@@ -177,7 +180,7 @@ interface Result {
 
 function showSummary({ surveyed, chosen, findings }: Result, { output }: House): void {
   const { mine, withoutChecksum } = surveyed;
-  const errors = findings.filter(({ severity }) => severity === "error").length;
+  const errors = new Set(findings.flatMap(({ severity, subject }) => (severity === "error" ? subject : []))).size;
   const unchecked = chosen.filter(({ key }) => withoutChecksum.has(key)).length;
   output.line(`${count(mine.length, "archive")}, ${formatBytes(sumBytes(mine))}, looked at`);
   if (chosen.length > 0) output.line(`${count(chosen.length, "archive")}, ${formatBytes(sumBytes(chosen))}, read to the end`);

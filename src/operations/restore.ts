@@ -78,7 +78,10 @@ export async function prepareRestore(
 ): Promise<RestorePlan> {
   const chain = await findSelected(selection, edges, signal);
   const plan = planRestore(chain, await edges.target.list(signal), wanted);
-  for (const { archive } of plan.steps) refuseUndecodable(archive, edges.identities);
+  for (const { archive, place } of plan.steps) {
+    refuseUndecodable(archive, edges.identities);
+    await edges.target.refuseTaken(place);
+  }
   return plan;
 }
 

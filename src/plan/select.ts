@@ -1,6 +1,7 @@
 // Which archive people mean: by key, path or UUID, or the newest of a subvolume.
 
 import { BackupError } from "../errors.ts";
+import { formatTime } from "./key.ts";
 import type { Archive, Uuid } from "./model.ts";
 
 /** What was asked for. */
@@ -28,7 +29,7 @@ export function selectArchive(archives: readonly Archive[], selection: Selection
   const old = notAfter === null ? candidates : candidates.filter((archive) => takenBy(archive, notAfter));
   const newest = sortByAge(old).at(-1);
   if (newest !== undefined) return newest;
-  throw new BackupError("ARCHIVE_MISSING", "no archive is that old", { hint: "`list` shows the archives there are" });
+  throw new BackupError("ARCHIVE_MISSING", "no archive is that old", { hint: describeOldest(candidates) });
 }
 
 /** Creation order. What has no metadata has a send stream at least, in which only its last change is told. */
@@ -48,8 +49,21 @@ export function selectSource(archives: readonly Archive[], name: SourceName | nu
     });
   }
   throw new BackupError("USAGE", name === null ? "there are archives of several subvolumes" : `${name.text} could be several`, {
-    hint: `say which: ${fitting.join(", ")}`,
+    hint: `say which: ${fitting.map((source) => describeSource(source, archives)).join(", ")}`,
   });
+}
+
+/** UUIDs say nothing to people, the path of a snapshot does. */
+function describeSource(source: Uuid, archives: readonly Archive[]): string {
+  const newest = sortByAge(archives.filter((archive) => archive.source === source)).at(-1);
+  return newest === undefined ? source : `${source} (${newest.path})`;
+}
+
+function describeOldest(archives: readonly Archive[]): string {
+  const [oldest] = sortByAge(archives);
+  const time = oldest?.otime ?? oldest?.stored ?? null;
+  if (oldest === undefined || time === null) return "`list` shows the archives there are";
+  return `the oldest is ${oldest.path}, of ${formatTime(time)}`;
 }
 
 /** By its UUID or the beginning of it, by its path on this machine, or by where its snapshots were. */

@@ -7,7 +7,6 @@ import { abortedError, BackupError } from "../errors.ts";
 import type { ObjectDetails } from "../operations/edges.ts";
 import { describeError } from "./errors.ts";
 import { hasherFor } from "./etag.ts";
-import { headObject } from "./objects.ts";
 import { backoffMs } from "./retry.ts";
 import type { Store } from "./store.ts";
 
@@ -21,10 +20,11 @@ const WITHHELD_BYTES = 64 * 1024;
  */
 export const PIECE_BYTES = 8 * 1024 * 1024;
 
-/** Some bytes of an object, from `start` to before `end`. */
+/** Some bytes of an object, from `start` to before `end`; fewer when it is shorter. */
 interface Stretch {
   readonly key: string;
-  readonly etag: string;
+  /** Null: whatever is stored when it is asked for first. */
+  readonly etag: string | null;
   readonly start: number;
   readonly end: number;
 }
@@ -36,13 +36,8 @@ export function readObject(store: Store, object: ObjectDetails, partBytes: numbe
 
 /** See {@link import("../operations/edges.ts").Container.peek}. */
 export async function peekObject(store: Store, key: string, length: number, signal: AbortSignal): Promise<Buffer> {
-  const object = await headObject(store, key, signal);
-  if (object === null) {
-    throw new BackupError("ARCHIVE_MISSING", `there is no object '${key}' in container '${store.container}'`);
-  }
-  const stretch = { key, etag: object.etag, start: 0, end: Math.min(length, object.bytes) };
   const chunks: Buffer[] = [];
-  for await (const chunk of readStretch(store, stretch, signal)) chunks.push(chunk);
+  for await (const chunk of readStretch(store, { key, etag: null, start: 0, end: length }, signal)) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
 
@@ -81,13 +76,16 @@ function fetchPiece(store: Store, stretch: Stretch, signal: AbortSignal): Readab
  * Some bytes of an object, in order. After a cut it goes on where it was: bodies end early when a storage node dies.
  * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED, STORE_UNAVAILABLE, ABORTED
  */
-async function* readStretch(store: Store, { key, etag, start, end }: Stretch, signal: AbortSignal): AsyncGenerator<Buffer> {
+async function* readStretch(store: Store, { key, start, ...asked }: Stretch, signal: AbortSignal): AsyncGenerator<Buffer> {
+  let { etag, end } = asked;
   let offset = start;
   let failures = 0;
   let stuckSince = 0;
   while (offset < end) {
     const before = offset;
-    const body = await openBody(store, { key, etag, start: offset, end }, signal);
+    const { body, ...stored } = await openBody(store, { key, etag, start: offset, end }, signal);
+    etag = stored.etag;
+    end = Math.min(end, stored.bytes);
     try {
       for await (const chunk of body) {
         const piece = toBuffer(chunk);
@@ -162,16 +160,22 @@ export function toReadable(generate: (stop: AbortSignal) => AsyncGenerator<Buffe
   return stream;
 }
 
-async function openBody(store: Store, { key, etag, start, end }: Stretch, signal: AbortSignal): Promise<Readable> {
-  const range = `bytes=${String(start)}-${String(end - 1)}`;
+/** Bytes of an object as they come, with its ETag and how many there are of it in all. */
+interface OpenedBody {
+  readonly body: Readable;
+  readonly etag: string | null;
+  readonly bytes: number;
+}
+
+async function openBody(store: Store, { key, etag, start, end }: Stretch, signal: AbortSignal): Promise<OpenedBody> {
+  const asked = { Bucket: store.container, Key: key, Range: `bytes=${String(start)}-${String(end - 1)}` };
+  const condition = etag === null ? {} : { IfMatch: `"${etag}"` };
   try {
-    const response = await store.client.send(
-      new GetObjectCommand({ Bucket: store.container, Key: key, Range: range, IfMatch: `"${etag}"` }),
-      { abortSignal: signal },
-    );
-    if (response.ContentRange?.startsWith(`bytes ${String(start)}-`) !== true) throw unranged(store, key);
+    const response = await store.client.send(new GetObjectCommand({ ...asked, ...condition }), { abortSignal: signal });
+    const [, first, bytes] = /^bytes (\d+)-\d+\/(\d+)$/.exec(response.ContentRange ?? "") ?? [];
+    if (Number(first) !== start) throw unranged(store, key);
     if (!(response.Body instanceof Readable)) throw new BackupError("INTERNAL", "an answer of the store is no stream");
-    return response.Body;
+    return { body: response.Body, etag: etag ?? response.ETag?.replaceAll('"', "") ?? null, bytes: Number(bytes) };
   } catch (error) {
     throw store.translate(error, signal, key);
   }

@@ -231,6 +231,15 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     });
   });
 
+  test("a place that is taken is found before anything is received", async () => {
+    await withTarget(async (directory) => {
+      await mkdir(join(directory, "snapshots/4"), { recursive: true });
+      const { code, stderr } = await restore("snapshots/4", "--target", directory);
+      assert.deepEqual([code, /snapshots\/4 exists already.*move it away/.test(stderr)], [15, true], stderr);
+      assert.deepEqual(await readdir(join(directory, "snapshots")), ["4"]);
+    });
+  });
+
   test("what btrfs would build on by mistake is refused, with the reason", async () => {
     await withTarget(async (directory) => {
       await ok(restore("snapshots/2", "--target", directory));

@@ -152,6 +152,8 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     });
     const { findings } = await report(14);
     assert.deepEqual(findings.map(({ code, subject }) => [code, subject]), [["IDENTITY_MISMATCH", keys[2]]]);
+    // Reading finds it too: told and counted once.
+    assert.match((await verify("--read-data")).stdout, /^1 archive damaged/m);
   });
 
   test("an archive in volumes: read, compared and restored; one that is missing is found without reading", async () => {

@@ -64,7 +64,7 @@ describe("the newest archive", () => {
   });
   test("of nobody in particular, when there is one subvolume only", () => {
     assert.equal(pathOf({ by: "age", source: null, notAfter: null }, archives.slice(0, 3)), "snapshots/3");
-    fails("USAGE", () => newest(null), /several subvolumes: say which: .*abc, .*def/);
+    fails("USAGE", () => newest(null), /several subvolumes: say which: .*abc \(snapshots\/\d\), .*def \(.*\)/);
     fails("USAGE", () => newest("snapshots"), /could be several/);
     fails("ARCHIVE_MISSING", () => newest("nowhere"), /nowhere/);
     fails("ARCHIVE_MISSING", () => selectSource([], null));
@@ -72,7 +72,7 @@ describe("the newest archive", () => {
   test("that is not younger than a date, by creation order and not by name", () => {
     assert.equal(newest(source.uuid, 2_999_999_999n), "snapshots/2");
     assert.equal(newest(source.uuid, 2_000_000_000n), "snapshots/2");
-    fails("ARCHIVE_MISSING", () => newest(source.uuid, 999_999_999n), /that old/);
+    fails("ARCHIVE_MISSING", () => newest(source.uuid, 999_999_999n), /that old: the oldest is snapshots\/1, of 1970-01-01T00:00:01/);
   });
   test("of those without metadata: by when they were stored, and in the order of their last changes", () => {
     const bare = archives.slice(0, 3).map((archive, index) => ({
