@@ -80,6 +80,14 @@ export class RestoreCommand extends DownloadCommand {
     return await house.lock({ container, sources, target: this.target, wait: this.waitLock });
   }
 
+  protected override report(failure: BackupError, house: House): number {
+    const exitCode = super.report(failure, house);
+    if (failure.code === "ARCHIVE_DAMAGED") {
+      house.log.info("what was received before stays; `verify --read-data` tells which snapshots can be restored");
+    }
+    return exitCode;
+  }
+
   private refuseContradictions(): void {
     const refuse = (problem: string, hint: string): never => {
       throw new BackupError("USAGE", problem, { hint });

@@ -69,7 +69,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
   test("of what is whole, nothing is wrong: looked at, read, compared and restored", async () => {
     const plain = await verify();
     assert.deepEqual([plain.code, plain.stderr], [0, ""]);
-    assert.match(plain.stdout, /^3 archives, .* looked at\nnothing is wrong$/m);
+    assert.match(plain.stdout, /^3 archives, .* looked at\nnothing is wrong at first sight; --read-data/m);
     assert.deepEqual((await report(0)).read, []);
     assert.deepEqual((await report(0, "--read-data")).read.toSorted(), [...keys].toSorted());
     assert.deepEqual((await report(0, "--read-data-subset", "latest")).read.length, 3);
