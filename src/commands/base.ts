@@ -208,7 +208,7 @@ export abstract class BaseCommand extends Command<Context> {
     if (target !== undefined) subjects.push(await lockOfTarget(resolve(target)));
     const options = {
       directory: lockDirectory(env),
-      holder: { pid, command: words.join(" ") },
+      holder: { pid, command: words.join(" ").replace(/(--ping-url[= ])\S+/g, "$1…") },
       waitMs: wait === undefined ? 0 : parseDuration(wait, "--wait-lock"),
       now,
       onWait: (other: string) => log.info(`waiting for another run on ${other}`),

@@ -3,7 +3,7 @@ import { parseChoice, parseCount, parseDuration, parseSize, stateDirectory } fro
 import { toBackupError, type BackupError } from "../errors.ts";
 import type { Container, LocalSnapshots, OpenUpload, SnapshotSource } from "../operations/edges.ts";
 import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
-import type { EstimatedStep } from "../operations/step.ts";
+import type { EstimatedStep, Receipt } from "../operations/step.ts";
 import { estimateSteps, prepareSync, runSync, sweep } from "../operations/sync.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
 import type { Inventory, SendProto, UploadStep } from "../plan/model.ts";
@@ -11,6 +11,7 @@ import { count } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
 import { EncodingCommand, NOT_ENCRYPTED } from "./encoding.ts";
+import { openReporting, readState, type Reporting, type SourceState } from "./reporting.ts";
 import { summaryOf } from "./registry.ts";
 import { showPlan, showSummary, sumEstimates, watch } from "./sync-output.ts";
 
@@ -21,6 +22,7 @@ interface Settings {
   readonly encoding: EncodingOptions;
   /** The container, opened when it is first needed. */
   readonly open: () => Promise<Container>;
+  readonly reporting: Reporting;
 }
 
 interface LocalEdges {
@@ -34,6 +36,8 @@ interface Ended {
   readonly code: number;
   /** What stopped it before its end. */
   readonly stoppedBy: BackupError | null;
+  readonly receipts?: readonly Receipt[];
+  readonly state?: SourceState | null;
 }
 
 /** Failures after which no other subvolume can fare better. */
@@ -82,9 +86,50 @@ export class SyncCommand extends EncodingCommand {
     description: "Version of the btrfs send protocol, 1 or 2 (default: the newest that this machine has).",
   });
   waitLock = waitLockOption();
+  metricsFile = Option.String("--metrics-file", {
+    description: "Write how it went into this file, for node_exporter's textfile collector.",
+  });
+  pingUrl = Option.String("--ping-url", {
+    description: "Tell a healthcheck service: URL/start, then URL, or URL/CODE after a failure.",
+  });
   subvolumes = Option.Rest({ name: "PATH", required: 1 });
 
   protected override async run(house: House): Promise<number> {
+    const silent = this.dryRun || this.planOnly;
+    const flags = silent ? { metricsFile: undefined, pingUrl: undefined } : this;
+    const reporting = await openReporting(flags, house.log);
+    reporting.start();
+    const code = await this.syncAll(reporting, house).catch((error: unknown) => this.report(toBackupError(error), house));
+    await reporting.end(code);
+    return code;
+  }
+
+  private async syncAll(reporting: Reporting, house: House): Promise<number> {
+    const settings = await this.readSettings(house);
+    const paths = [...new Set(this.subvolumes)];
+    const codes: number[] = [];
+    for (const path of paths) {
+      const started = this.context.now();
+      const ended = await this.syncOne(path, { ...settings, reporting }, house).catch((error: unknown): Ended => {
+        const failure = toBackupError(error);
+        const code = this.report(failure, house, paths.length === 1 ? "" : `${path}: `);
+        return { code, stoppedBy: failure };
+      });
+      codes.push(ended.code);
+      reporting.note({
+        path,
+        container: this.containerName ?? "",
+        exitCode: ended.code,
+        durationMs: this.context.now() - started,
+        receipts: ended.receipts ?? [],
+        state: ended.state ?? null,
+      });
+      if (ended.stoppedBy !== null && stopsAll(ended.stoppedBy)) return ended.code;
+    }
+    return codes.length === 1 ? (codes[0] ?? 0) : codes.some((code) => code !== 0) ? 3 : 0;
+  }
+
+  private async readSettings(house: House): Promise<Omit<Settings, "reporting">> {
     const tuning = this.readTuning();
     const { doubtful, ...wishes } = this.encodingConfig();
     const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto() };
@@ -95,20 +140,7 @@ export class SyncCommand extends EncodingCommand {
       if (doubtful) house.log.warn(NOT_ENCRYPTED);
       return opened;
     };
-    const open = (): Promise<Container> => (container ??= openOnce());
-    const paths = [...new Set(this.subvolumes)];
-    const ended: Ended[] = [];
-    for (const path of paths) {
-      const one = await this.syncOne(path, { ...settings, encoding, open }, house).catch((error: unknown) => {
-        if (paths.length === 1) throw error;
-        const failure = toBackupError(error);
-        this.report(failure, house, `${path}: `);
-        return { code: failure.exitCode, stoppedBy: failure };
-      });
-      ended.push(one);
-      if (one.stoppedBy !== null && stopsAll(one.stoppedBy)) return one.code;
-    }
-    return ended.length === 1 ? (ended[0]?.code ?? 0) : ended.some(({ code }) => code !== 0) ? 3 : 0;
+    return { ...settings, encoding, open: () => (container ??= openOnce()) };
   }
 
   /** One subvolume, with a plan and receipts of its own. */
@@ -117,14 +149,15 @@ export class SyncCommand extends EncodingCommand {
     let local = await source.list(house.signal);
     if (local.snapshots.length === 0) {
       house.log.info(`${path} has no read-only snapshots: nothing to do`);
-      return { code: 0, stoppedBy: null };
+      return { code: 0, stoppedBy: null, state: { pendingSnapshots: 0, chainLength: null } };
     }
     const container = await settings.open();
     if (this.dryRun || this.planOnly) return await this.syncLocal(path, { local, source, container }, settings, house);
     const lock = await house.lock({ container: container.name, sources: [local.source.uuid], wait: this.waitLock });
     try {
       if (lock.waited) local = await source.list(house.signal);
-      return await this.syncLocal(path, { local, source, container }, settings, house);
+      const ended = await this.syncLocal(path, { local, source, container }, settings, house);
+      return settings.reporting.wantsState ? { ...ended, state: await readState(local, container, house.signal) } : ended;
     } finally {
       lock.close();
     }
@@ -161,9 +194,9 @@ export class SyncCommand extends EncodingCommand {
     const outcome = await runSync(steps, edges, { options, watcher: watch(house, form, this.dryRun) }, house.signal);
     house.progress.stop();
     showSummary(path, { outcome, dryRun: this.dryRun }, house);
-    const { stoppedBy, failures } = outcome;
-    if (stoppedBy !== null) return { code: stoppedBy.exitCode, stoppedBy };
-    return failures.length > 0 ? { code: 3, stoppedBy } : incomplete;
+    const { stoppedBy, failures, receipts } = outcome;
+    if (stoppedBy !== null) return { code: stoppedBy.exitCode, stoppedBy, receipts };
+    return failures.length > 0 ? { code: 3, stoppedBy, receipts } : { ...incomplete, receipts };
   }
 
   private readPolicy(): TransferPolicy {

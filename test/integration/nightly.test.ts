@@ -2,9 +2,11 @@
 
 import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { cli, type Ran } from "../support/cli.ts";
+import { parseExposition } from "../support/exposition.ts";
 import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
@@ -95,6 +97,21 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     const { code, stderr } = await program([small, big, "--container-name", "missing-one"]);
     assert.equal(code, 10);
     assert.equal(stderr.trim().split("\n").length, 1, stderr);
+  });
+
+  test("monitoring is told how each subvolume went, and a service that is away fails nothing", async () => {
+    await swift.createContainer("watched");
+    const file = join(disk.directory, "run.prom");
+    const args = [small, join(disk.mountPoint, "nothing"), "--container-name", "watched"];
+    const { code, stderr } = await program([...args, "--metrics-file", file, "--ping-url", "http://127.0.0.1:1/x"]);
+    assert.equal(code, 3);
+    assert.match(stderr, /"level":"warn".*healthcheck service at 127\.0\.0\.1:1 was not told/);
+    const samples = parseExposition(await readFile(file, "utf8"));
+    const of = (path: string): unknown =>
+      Object.fromEntries(samples.filter(({ labels }) => labels["path"] === path).map(({ name, value }) => [name.slice(25), value]));
+    const told = of(small) as Record<string, number>;
+    assert.deepEqual([told["exit_code"], told["sent_snapshots"], told["pending_snapshots"], told["chain_length"]], [0, 1, 0, 1]);
+    assert.equal((of(join(disk.mountPoint, "nothing")) as Record<string, number>)["exit_code"], 2);
   });
 
   test("-q says nothing at all when all is well, -vv each request", async () => {

@@ -1,0 +1,108 @@
+// What monitoring is told: the text of the metrics file, and pings, which never fail anybody.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { formatMetrics, writeMetrics, type SourceReport } from "../../src/reports/metrics.ts";
+import { openPing } from "../../src/reports/ping.ts";
+import { parseExposition } from "../support/exposition.ts";
+
+const report: SourceReport = {
+  container: "backup",
+  path: '/home/"x"\\\n',
+  exitCode: 0,
+  durationMs: 1234.5,
+  sentBytes: 2 ** 40,
+  sentSnapshots: 2,
+  pendingSnapshots: 0,
+  chainLength: 7,
+};
+
+describe("the metrics file", () => {
+  const value = (text: string, name: string, path: string): number | undefined =>
+    parseExposition(text).find((sample) => sample.name.endsWith(name) && sample.labels["path"] === path)?.value;
+
+  test("is what Prometheus reads, whatever paths are called", () => {
+    const samples = parseExposition(formatMetrics("", [report], 1_700_000_000_000));
+    assert.equal(samples.length, 8);
+    assert.deepEqual(new Set(samples.map(({ labels }) => labels["path"])), new Set([report.path]));
+    assert.deepEqual(samples.map(({ name, value: number }) => [name.replace("btrfs_snapshots_to_swift_", ""), number]), [
+      ["last_run_timestamp_seconds", 1_700_000_000],
+      ["last_success_timestamp_seconds", 1_700_000_000],
+      ["exit_code", 0],
+      ["duration_seconds", 1.235],
+      ["sent_bytes", 2 ** 40],
+      ["sent_snapshots", 2],
+      ["pending_snapshots", 0],
+      ["chain_length", 7],
+    ]);
+  });
+
+  test("keeps when a run last succeeded, what was not found out, and what it tells of others", () => {
+    const first = formatMetrics("", [report, { ...report, path: "/srv", chainLength: 3 }], 1000_000);
+    const failed = { ...report, path: "/srv", exitCode: 75, pendingSnapshots: null, chainLength: null };
+    const second = formatMetrics(first, [failed], 2000_000);
+    const told = ["last_run_timestamp_seconds", "last_success_timestamp_seconds", "exit_code", "chain_length"];
+    assert.deepEqual(told.map((name) => value(second, name, "/srv")), [2000, 1000, 75, 3]);
+    assert.deepEqual(told.map((name) => value(second, name, report.path)), [1000, 1000, 0, 7]);
+  });
+
+  test("is replaced in one step, readable for others, and nothing else is left", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "metrics-"));
+    try {
+      const file = join(directory, "b.prom");
+      await writeMetrics(file, [report]);
+      await writeMetrics(file, [{ ...report, path: "/srv" }]);
+      assert.equal(parseExposition(await readFile(file, "utf8")).length, 16);
+      assert.equal((await stat(file)).mode & 0o777, 0o644);
+      await mkdir(join(directory, "taken"));
+      await assert.rejects(writeMetrics(join(directory, "taken"), [report]));
+      assert.deepEqual((await readdir(directory)).sort(), ["b.prom", "taken"]);
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+});
+
+describe("pings", () => {
+  async function pinged(status: number, exitCode: number): Promise<{ readonly asked: string[]; readonly warned: string[] }> {
+    const asked: string[] = [];
+    const server = createServer((request, answer) => {
+      asked.push(request.url ?? "");
+      answer.writeHead(status).end();
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const warned: string[] = [];
+    const { port } = server.address() as AddressInfo;
+    const ping = openPing(`http://127.0.0.1:${port}/secret?q=1`, (sentence) => warned.push(sentence));
+    ping.start();
+    await ping.end(exitCode);
+    server.close();
+    return { asked, warned };
+  }
+
+  test("tell the start and the end", async () => {
+    assert.deepEqual((await pinged(200, 0)).asked, ["/secret/start?q=1", "/secret?q=1"]);
+    assert.deepEqual((await pinged(200, 75)).asked, ["/secret/start?q=1", "/secret/75?q=1"]);
+  });
+
+  test("are tried twice, and what goes wrong is a warning without the secret in the URL", async () => {
+    const { asked, warned } = await pinged(500, 0);
+    assert.equal(asked.length, 4);
+    assert.match(warned.join("\n"), /at 127\.0\.0\.1:\d+ was not told: it answered 500/);
+    assert.equal(warned.join("\n").includes("secret"), false);
+    const refused: string[] = [];
+    await openPing("http://127.0.0.1:1/secret", (sentence) => refused.push(sentence)).end(0);
+    assert.equal(refused.length, 1);
+  });
+
+  test("need a URL", () => {
+    for (const text of ["", "hc-ping.com/x", "file:///etc/passwd"]) assert.throws(() => openPing(text, () => undefined), { code: "USAGE" });
+  });
+});
