@@ -267,16 +267,20 @@ export abstract class ReadCommand extends StoreCommand {
   /** Where archives are read from. A container of thousands takes a while to look through: the screen says so. */
   protected async openReading(house: House): Promise<Reading> {
     const container = await house.openContainer(this.tuning());
+    const identities = await this.openIdentities(house);
     house.progress.start("looking at what is in the container", null);
-    return { container, identities: this.identities() };
+    return { container, identities };
   }
 
   protected tuning(): Tuning {
     return {};
   }
 
-  protected identities(): readonly string[] {
-    return this.identity.map((file) => resolve(file));
+  /** Where one is behind a passphrase, age asks for it, now. @throws CONFIG */
+  protected async openIdentities({ signal }: House): Promise<readonly string[]> {
+    if (this.identity.length === 0) return [];
+    const { unlockIdentities } = await import("../operations/reading.ts");
+    return await unlockIdentities(this.identity.map((file) => resolve(file)), signal);
   }
 }
 

@@ -101,3 +101,6 @@ export function isDecodable(archive: Archive, identities: readonly string[]): bo
     return false;
   }
 }
+
+/** See {@link unlockIdentities}. */
+export { unlockIdentities } from "../stream/age.ts";

@@ -1,11 +1,13 @@
 // Encryption, done by the program age(1): keys never come into this process, only the names of the files they are in.
 
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { open, readFile, type FileHandle } from "node:fs/promises";
+import { pid } from "node:process";
 import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
 import { fedBy, throughPrograms } from "./pipeline.ts";
-import type { Command, Ending } from "./process.ts";
+import { runInto, type Command, type Ending } from "./process.ts";
 
 /** What every file begins with that age writes. */
 export const AGE_MAGIC = "age-encryption.org/v1";
@@ -57,6 +59,55 @@ async function fingerprintOf({ names, files }: Recipients): Promise<string> {
   const texts = await Promise.all(files.map((file) => readFile(file, "utf8")));
   return createHash("sha256").update(JSON.stringify([names.toSorted(), texts])).digest("hex");
 }
+
+/** What an identity file begins with that is itself encrypted, with a passphrase. */
+const LOCKED = [AGE_MAGIC, "-----BEGIN AGE ENCRYPTED FILE-----"];
+
+/** In memory, where the kernel makes files without a name. */
+const NAMELESS = { directory: "/dev/shm", flags: constants.O_RDWR | constants.O_DIRECTORY | 0o20000000 };
+
+/**
+ * The same identities, but those behind a passphrase unlocked, so that it is asked for once and not for each archive. What
+ * is in them goes from age into a file in memory without a name, which age alone reads, and which is gone with this process.
+ * @throws CONFIG when the passphrase is wrong or nobody can be asked
+ */
+export async function unlockIdentities(identities: Identities, signal: AbortSignal): Promise<Identities> {
+  const unlocked: string[] = [];
+  for (const file of identities) unlocked.push((await isLocked(file)) ? await unlock(file, signal) : file);
+  return unlocked;
+}
+
+async function isLocked(file: string): Promise<boolean> {
+  const head = await readHead(file).catch(() => "");
+  return LOCKED.some((beginning) => head.startsWith(beginning));
+}
+
+/** No more than that is ever read of it here. */
+async function readHead(file: string): Promise<string> {
+  const handle = await open(file);
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(64), 0, 64, 0);
+    return buffer.toString("latin1", 0, bytesRead);
+  } finally {
+    await handle.close();
+  }
+}
+
+async function unlock(file: string, signal: AbortSignal): Promise<string> {
+  const nameless = await open(NAMELESS.directory, NAMELESS.flags, 0o600).catch(() => null);
+  // Then age asks whenever it needs it.
+  if (nameless === null) return file;
+  const failure = (ending: Ending): BackupError =>
+    /killed by SIG(INT|HUP)/.test(ending.how)
+      ? new BackupError("ABORTED", "stopped")
+      : new BackupError("CONFIG", `age cannot unlock the identity ${file}: ${saidBy(ending)}`);
+  await runInto(nameless.fd, { program: "age", args: ["--decrypt", file], failure, mayAsk: true }, signal);
+  kept.push(nameless);
+  return `/proc/${pid}/fd/${nameless.fd}`;
+}
+
+/** Open as long as the process lives: a handle that nobody holds is closed. */
+const kept: FileHandle[] = [];
 
 /** Decrypts what it reads. age authenticates each 64 KiB before it gives them out, and the end. It may ask for a passphrase. */
 export function decryptCommand(identities: Identities, subject: string): Command {

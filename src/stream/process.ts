@@ -163,6 +163,15 @@ export async function runToEnd(command: Command, signal: AbortSignal): Promise<s
   return text;
 }
 
+/** Runs a program that writes into a file that is open; resolves after exit status 0. Rejects as {@link readFrom} does. */
+export async function runInto(descriptor: number, command: Command, signal: AbortSignal): Promise<void> {
+  const { life } = start(command, ["ignore", descriptor, "pipe"]);
+  onAbort(signal, life.success, () => void life.stop());
+  await life.success.catch((error: unknown) => {
+    throw signal.aborted ? abortedError(signal) : error;
+  });
+}
+
 /**
  * Feeds a stream to a program; resolves when the program has read all of it and exited with status 0. When the stream
  * fails, the program is ended; it rejects once that is gone.

@@ -25,6 +25,8 @@ export interface Setting {
   readonly container: string;
   /** A file to keep the stream in. */
   readonly spool: string;
+  /** Of age. */
+  readonly recipient: string;
 }
 
 export interface Contender {
@@ -33,6 +35,8 @@ export interface Contender {
   readonly needs: { readonly program: string; readonly package: string } | null;
   /** Where it sends to. */
   readonly stores: "anything" | "Swift" | "nothing";
+  /** True where what it stores is longer or shorter than the stream. */
+  readonly encodes?: boolean;
   line(setting: Setting): string;
 }
 
@@ -54,6 +58,34 @@ export const contenders = {
     needs: null,
     stores: "anything",
     line: ({ client, source, container }) => client(MAIN, "sync", source, "--container-name", container),
+  },
+  ageCat: {
+    name: "btrfs send | age | cat >/dev/null",
+    needs: { program: "age", package: "age" },
+    stores: "nothing",
+    line: ({ send, client, recipient }) => `${send} | ${client("age", "-r", recipient)} | cat >/dev/null`,
+  },
+  zstdCat: {
+    name: "btrfs send | zstd | cat >/dev/null",
+    needs: { program: "zstd", package: "zstd" },
+    stores: "nothing",
+    line: ({ send, client }) => `${send} | ${client("zstd", "-q", "-3", "-T0")} | cat >/dev/null`,
+  },
+  syncAge: {
+    name: "sync --age-recipient",
+    needs: { program: "age", package: "age" },
+    stores: "anything",
+    encodes: true,
+    line: ({ client, source, container, recipient }) =>
+      client(MAIN, "sync", source, "--container-name", container, "--age-recipient", recipient),
+  },
+  // What it is asked to compress is random, so this is what asking costs; zstd above is what doing it would.
+  syncZstd: {
+    name: "sync --compress zstd (cannot shrink)",
+    needs: { program: "zstd", package: "zstd" },
+    stores: "anything",
+    line: ({ client, source, container }) =>
+      client(MAIN, "sync", source, "--container-name", container, "--compress", "zstd"),
   },
   libStorage: {
     name: "btrfs send | bare lib-storage",

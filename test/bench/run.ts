@@ -76,7 +76,10 @@ async function layCourse(loopback: Loopback, { mebibytes, rounds }: Wish, signal
   const { program, args } = sendCommand({ paths: [snapshot], enter: [] }, source, false);
   const send = [program, ...args];
   const counted = await run("sh", "-c", `${send.map(quote).join(" ")} | wc -c`);
-  return { source: home, send, streamBytes: Number(counted), directory, rounds };
+  const identity = join(directory, "identity");
+  await run("age-keygen", "-o", identity);
+  const recipient = (await run("age-keygen", "-y", identity)).trim();
+  return { source: home, send, streamBytes: Number(counted), recipient, directory, rounds };
 }
 
 async function compare(

@@ -49,6 +49,8 @@ interface Aim {
 
 /** How sync stands against what is aimed at, as far as those ran that it is compared with. */
 export function formatAims(results: Results, { partBytes }: { readonly partBytes: number }): string {
+  const between = (name: ContenderName, other: ContenderName): number =>
+    medianOf(results, name, seconds) / medianOf(results, other, seconds);
   const of = (name: ContenderName, figure: (lap: Lap) => number): number =>
     medianOf(results, "sync", figure) / medianOf(results, name, figure);
   const buffers = (PARTS_IN_FLIGHT + 1) * partBytes;
@@ -58,6 +60,7 @@ export function formatAims(results: Results, { partBytes }: { readonly partBytes
     { what: "wall, sync ÷ rclone rcat", value: of("rclone", seconds), limit: 0.8 },
     { what: "wall, sync ÷ aws s3 cp (later)", value: of("aws", seconds), limit: 1 },
     { what: "wall, sync ÷ swift upload of a spooled file", value: of("swift", seconds), limit: 1 },
+    { what: "wall, sync --age-recipient ÷ btrfs send | age | cat", value: between("syncAge", "ageCat"), limit: 1.25 },
     {
       what: "peak memory without part buffers, MiB",
       value: (medianOf(results, "sync", (lap) => lap.peakBytes) - buffers) / MEBIBYTE,

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { cli, type Ran } from "../support/cli.ts";
+import { cli, MAIN, onTerminal, type Ran } from "../support/cli.ts";
 import { btrfs, openLoopback, run, withLoopback, type Loopback } from "../support/loopback.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
@@ -169,6 +169,23 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
         assert.equal(code, 0, stderr);
       });
     }
+  });
+
+  test("an identity behind a passphrase is asked for on the terminal, once for a whole chain", async () => {
+    const locked = join(disk.directory, "locked");
+    const typed = { prompt: "passphrase", input: "correct horse\n" };
+    await onTerminal(["age", "-p", "-o", locked, identities["owner"] ?? ""], typed, {});
+    const words = [process.execPath, MAIN, "restore", "--container-name", "age", "snapshots/2", "--identity", locked, "--target"];
+    await assertRestored(async (mountPoint) => {
+      const ran = await onTerminal([...words, mountPoint], typed, swift.environment);
+      assert.equal(ran.code, 0, ran.stdout);
+      assert.equal(ran.stdout.match(/Enter passphrase/g)?.length, 1, ran.stdout);
+    });
+    const wrong = await onTerminal([...words, disk.mountPoint], { ...typed, input: "wrong\n" }, swift.environment);
+    assert.equal(wrong.code, 2, wrong.stdout);
+    assert.match(wrong.stdout, /cannot unlock the identity/);
+    const nobody = await program("restore", "--container-name", "age", "snapshots/2", "--stdout", "--identity", locked);
+    assert.equal(nobody.code, 2, nobody.stderr);
   });
 
   describe("a run that cannot be what it is told to be ends at once, with one sentence", () => {

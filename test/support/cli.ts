@@ -32,13 +32,22 @@ export async function cli(args: readonly string[], { env = {}, during }: Surroun
 
 /** Runs the program on a terminal of its own, where somebody types `input`. Everything it shows is in stdout. */
 export async function cliOnTerminal(args: readonly string[], input: string, env: Record<string, string>): Promise<Ran> {
-  const command = [process.execPath, MAIN, ...args].map((word) => `'${word}'`).join(" ");
+  return await onTerminal([process.execPath, MAIN, ...args], { prompt: "[Y/n]", input }, env);
+}
+
+/** Runs any program so, where somebody types `input` each time that the prompt is shown. */
+export async function onTerminal(
+  words: readonly string[],
+  { prompt, input }: { readonly prompt: string; readonly input: string },
+  env: Record<string, string>,
+): Promise<Ran> {
+  const command = words.map((word) => `'${word}'`).join(" ");
   const child = spawn("script", ["--quiet", "--return", "--command", command, "/dev/null"], {
     env: { PATH: "/usr/bin:/bin", TERM: "xterm", ...env },
     stdio: ["pipe", "pipe", "pipe"],
   });
   const answer = (chunk: Buffer): void => {
-    if (chunk.includes("[Y/n]")) child.stdin.write(input);
+    if (chunk.includes(prompt)) child.stdin.write(input);
   };
   child.stdout.on("data", answer);
   return await outcome(child);
