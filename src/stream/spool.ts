@@ -16,9 +16,7 @@ export async function spool(source: Readable, directory: string): Promise<Readab
   });
   try {
     await writeFile(file, source);
-    const { size } = await file.stat();
-    // Its end is said because uploaders take `end + 1 - start` of a file's stream for its length: Infinity, unsaid.
-    return file.createReadStream({ start: 0, end: Math.max(0, size - 1), highWaterMark: 1024 * 1024 });
+    return file.createReadStream({ start: 0, highWaterMark: 1024 * 1024 });
   } catch (error) {
     await file.close();
     throw toSpoolError(error, directory);
