@@ -1,11 +1,11 @@
 // Encryption, done by the program age(1): keys never come into this process, only the names of the files they are in.
 
 import { createHash } from "node:crypto";
-import { constants } from "node:fs";
 import { open, readFile, type FileHandle } from "node:fs/promises";
 import { pid } from "node:process";
 import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
+import { openNameless } from "./nameless.ts";
 import { fedBy, throughPrograms } from "./pipeline.ts";
 import { runInto, type Command, type Ending } from "./process.ts";
 
@@ -63,8 +63,8 @@ async function fingerprintOf({ names, files }: Recipients): Promise<string> {
 /** What an identity file begins with that is itself encrypted, with a passphrase. */
 const LOCKED = [AGE_MAGIC, "-----BEGIN AGE ENCRYPTED FILE-----"];
 
-/** In memory, where the kernel makes files without a name. */
-const NAMELESS = { directory: "/dev/shm", flags: constants.O_RDWR | constants.O_DIRECTORY | 0o20000000 };
+/** Files in it are in memory. */
+const MEMORY = "/dev/shm";
 
 /**
  * The same identities, but those behind a passphrase unlocked, so that it is asked for once and not for each archive. What
@@ -94,7 +94,7 @@ async function readHead(file: string): Promise<string> {
 }
 
 async function unlock(file: string, signal: AbortSignal): Promise<string> {
-  const nameless = await open(NAMELESS.directory, NAMELESS.flags, 0o600).catch(() => null);
+  const nameless = await openNameless(MEMORY).catch(() => null);
   // Then age asks whenever it needs it.
   if (nameless === null) return file;
   const failure = (ending: Ending): BackupError =>

@@ -1,8 +1,7 @@
-import { randomUUID } from "node:crypto";
-import { open, unlink, writeFile, type FileHandle } from "node:fs/promises";
-import { join } from "node:path";
+import { writeFile } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
+import { openNameless } from "./nameless.ts";
 
 /**
  * Keeps a whole stream on disk, then gives it back. The file (0600) has no name from the moment it exists, so it is
@@ -12,7 +11,7 @@ import { BackupError } from "../errors.ts";
 export async function spool(source: Readable, directory: string): Promise<Readable> {
   const file = await openNameless(directory).catch((error: unknown) => {
     source.destroy();
-    throw error;
+    throw toOpenError(error, directory);
   });
   try {
     await writeFile(file, source);
@@ -23,18 +22,11 @@ export async function spool(source: Readable, directory: string): Promise<Readab
   }
 }
 
-async function openNameless(directory: string): Promise<FileHandle> {
-  const path = join(directory, `.btrfs-snapshots-to-swift-${randomUUID()}`);
-  try {
-    const file = await open(path, "wx+", 0o600);
-    await unlink(path);
-    return file;
-  } catch (error) {
-    throw new BackupError("CONFIG", `cannot write to the work directory ${directory}: ${describe(error)}`, {
-      cause: error,
-      hint: "name an existing directory with --work-dir",
-    });
-  }
+function toOpenError(cause: unknown, directory: string): BackupError {
+  return new BackupError("CONFIG", `cannot write to the work directory ${directory}: ${describe(cause)}`, {
+    cause,
+    hint: "name an existing directory with --work-dir",
+  });
 }
 
 function toSpoolError(error: unknown, directory: string): unknown {
