@@ -53,6 +53,7 @@ async function main(argv: readonly string[]): Promise<number> {
     node: process.versions.node,
     pid: process.pid,
     words: argv,
+    settings: { words: [], paths: [], inForce: [] },
   });
   return code === 0 ? 0 : (stopped.exitCode() ?? code);
 }

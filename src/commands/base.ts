@@ -14,6 +14,7 @@ import type { Container, RestoreTarget, Scratch, SnapshotSource } from "../opera
 import type { Reading } from "../operations/reading.ts";
 import type { Finding, SendProto, Uuid } from "../plan/model.ts";
 import type { SourceName } from "../plan/select.ts";
+import type { Settings } from "../settings.ts";
 import type { Access } from "../swift/credentials.ts";
 import type { Logger, LogTarget } from "../terminal/log.ts";
 import { openOutput, type Output } from "../terminal/output.ts";
@@ -36,6 +37,8 @@ export interface Context extends BaseContext {
   readonly pid: number;
   /** What was typed. */
   readonly words: readonly string[];
+  /** What the configuration file adds. */
+  readonly settings: Settings;
 }
 
 /** What was typed about the store and about who asks for it. */
@@ -241,6 +244,8 @@ export function waitLockOption(): string | undefined {
 
 /** A command that talks to a container. */
 export abstract class StoreCommand extends BaseCommand {
+  config = Option.String("--config", { description: "The configuration file (else the one of the user, else of /etc)." });
+  use = Option.String("--use", { description: "The target of the configuration file to use, where it has several." });
   containerName = Option.String("--container-name", { description: "The container; it must exist." });
   endpoint = Option.String("--endpoint", {
     description: "URL of the store's S3 API (else AWS_ENDPOINT_URL_S3, else Keystone's catalog).",

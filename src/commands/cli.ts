@@ -1,8 +1,9 @@
 import { existsSync } from "node:fs";
+import { toBackupError } from "../errors.ts";
+import { nearest } from "../nearest.ts";
 import { formatHelp, formatOverview, type HelpStyle } from "../terminal/help.ts";
 import type { Context } from "./base.ts";
 import { joinLegacyFlags } from "./legacy.ts";
-import { nearest } from "./nearest.ts";
 import { registry, type Registered } from "./registry.ts";
 
 /** Runs what was typed; gives the exit code. Loads only what that needs. */
@@ -33,14 +34,29 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
     return 0;
   }
   const cli = Cli.from([type], { binaryName, enableColors: false });
-  let command;
+  const known = cli.definitions().flatMap(({ options }) => options.flatMap(({ definition }) => spellings(definition)));
   try {
-    command = cli.process(argv, context);
+    cli.process(argv, context);
   } catch (error) {
-    const known = cli.definitions().flatMap(({ options }) => options.flatMap(({ definition }) => spellings(definition)));
-    return refuse(explainUsage(error, known), `${name} --help`, context);
+    return refuse(explainUsage(error, argv, known), `${name} --help`, context);
   }
-  return await cli.run(command, context);
+  const path = name.split(" ");
+  const begins = path.every((word, index) => argv[index] === word) ? path.length : 0;
+  try {
+    const settings = known.includes("--config") ? await readFile(argv, known, context) : context.settings;
+    const configured = [...argv.slice(0, begins), ...settings.words, ...argv.slice(begins)];
+    const complete = { ...context, settings };
+    return await cli.run(cli.process(configured, complete), complete);
+  } catch (error) {
+    const { message, hint, exitCode } = toBackupError(error);
+    context.stderr.write(`error: ${message}${hint === null ? "" : `: ${hint}`}\n`);
+    return exitCode;
+  }
+}
+
+/** YAML is not loaded where no file can be meant. */
+async function readFile(argv: readonly string[], known: readonly string[], { env }: Context): Promise<Context["settings"]> {
+  return (await import("../settings.ts")).readSettings(argv, known, env);
 }
 
 function wantsHelp(argv: readonly string[]): boolean {
@@ -64,14 +80,19 @@ function spellings(definition: string): string[] {
   return [...names, ...names.filter((name) => name.startsWith("--")).map((name) => name.replace("--", "--no-"))];
 }
 
-/** The first line of what the parser has to say; the rest is usage, which `--help` tells better. */
-function explainUsage(error: unknown, known: readonly string[]): string {
-  const [line = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
-  const unknown = /^Unsupported option name \("(?<flag>[^"=]+)/.exec(line)?.groups?.["flag"];
+/**
+ * An option that there is not, else the first line of what the parser has to say; the rest is usage, which `--help` tells
+ * better. Of commands that take any number of words, the parser does not name the option.
+ */
+function explainUsage(error: unknown, argv: readonly string[], known: readonly string[]): string {
+  const end = argv.indexOf("--");
+  const flags = (end === -1 ? argv : argv.slice(0, end)).map((word) => word.split("=")[0] ?? "");
+  const unknown = flags.find((flag) => /^--[a-z]/.test(flag) && !known.includes(flag));
   if (unknown !== undefined) {
     const meant = nearest(unknown, known);
     return `there is no option ${unknown}${meant === null ? "" : `; did you mean ${meant}`}`;
   }
+  const [line = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
   return line.startsWith("Command not found") ? "these words make no command" : line.replace(/\.$/, "");
 }
 

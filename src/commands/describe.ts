@@ -10,6 +10,7 @@ const values: Readonly<Record<string, string>> = {
   "--at": "DATE",
   "--compress": "METHOD",
   "--concurrency": "N",
+  "--config": "FILE",
   "--container-name": "NAME",
   "--endpoint": "URL",
   "--env-file": "FILE",
@@ -25,6 +26,7 @@ const values: Readonly<Record<string, string>> = {
   "--retry-for": "DURATION",
   "--send-proto": "VERSION",
   "--target": "DIR",
+  "--use": "NAME",
   "--volume-size": "SIZE",
   "--wait-lock": "DURATION",
   "--work-dir": "DIR",
@@ -34,6 +36,8 @@ const values: Readonly<Record<string, string>> = {
 /** Options that many commands share, by the heading they stand under; all others come first. */
 const groups: Readonly<Record<string, readonly string[]>> = {
   "Container and credentials": [
+    "--config",
+    "--use",
     "--container-name",
     "--endpoint",
     "--region",

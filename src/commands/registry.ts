@@ -41,6 +41,11 @@ export const registry: readonly Registered[] = [
     summary: "Find out whether a sync could succeed, and if not, why.",
     load: async () => (await import("./doctor.ts")).DoctorCommand,
   },
+  {
+    name: "config show",
+    summary: "Show what a sync would use, and where each setting is from.",
+    load: async () => (await import("./config-show.ts")).ConfigShowCommand,
+  },
 ];
 
 /** The summary of a command, for its own help. */

@@ -1,6 +1,6 @@
 import { Command, Option } from "clipanion";
 import { parseChoice, parseCount, parseDuration, parseSize, stateDirectory } from "../config.ts";
-import { toBackupError, type BackupError } from "../errors.ts";
+import { BackupError, toBackupError } from "../errors.ts";
 import type { Container, LocalSnapshots, OpenUpload, SnapshotSource } from "../operations/edges.ts";
 import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
 import type { EstimatedStep, Receipt } from "../operations/step.ts";
@@ -47,7 +47,7 @@ function stopsAll({ code }: BackupError): boolean {
 
 export class SyncCommand extends EncodingCommand {
   static override paths = [["sync"], Command.Default];
-  static readonly exits = [0, 2, 3, 10, 11, 13, 15, 75, 130];
+  static readonly exits: readonly number[] = [0, 2, 3, 10, 11, 13, 15, 75, 130];
   static override usage = Command.Usage({
     description: summaryOf("sync"),
     details: `
@@ -55,7 +55,7 @@ export class SyncCommand extends EncodingCommand {
       not archived yet as the difference to the one before it; the first one whole. On a terminal the plan is shown and
       asked about once; elsewhere it is carried out.
 
-      Each of several subvolumes has its own plan, and one that fails does not keep the others from being archived.
+      Without a PATH, the paths of the configuration file's target are meant. Each of several subvolumes has its own plan, and one that fails does not keep the others from being archived.
     `,
     examples: [
       ["Archive what is new of /home", "$0 sync /home --container-name backup"],
@@ -64,7 +64,7 @@ export class SyncCommand extends EncodingCommand {
     ],
   });
 
-  protected override readonly narrates = true;
+  protected override readonly narrates: boolean = true;
   workDir = Option.String("--work-dir", {
     description: "Keep each stream in this directory before it is sent, and no longer.",
   });
@@ -92,7 +92,7 @@ export class SyncCommand extends EncodingCommand {
   pingUrl = Option.String("--ping-url", {
     description: "Tell a healthcheck service: URL/start, then URL, or URL/CODE after a failure.",
   });
-  subvolumes = Option.Rest({ name: "PATH", required: 1 });
+  subvolumes = Option.Rest({ name: "PATH" });
 
   protected override async run(house: House): Promise<number> {
     const silent = this.dryRun || this.planOnly;
@@ -106,7 +106,8 @@ export class SyncCommand extends EncodingCommand {
 
   private async syncAll(reporting: Reporting, house: House): Promise<number> {
     const settings = await this.readSettings(house);
-    const paths = [...new Set(this.subvolumes)];
+    const paths = [...new Set(this.subvolumes.length > 0 ? this.subvolumes : this.context.settings.paths)];
+    if (paths.length === 0) throw new BackupError("USAGE", "no subvolume is named", { hint: "say whose snapshots: sync PATH" });
     const codes: number[] = [];
     for (const path of paths) {
       const started = this.context.now();

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { describeCommand } from "../../src/commands/describe.ts";
-import { nearest } from "../../src/commands/nearest.ts";
+import { nearest } from "../../src/nearest.ts";
 import { registry } from "../../src/commands/registry.ts";
 import { exitMeanings } from "../../src/errors.ts";
 import { cli, MAIN } from "../support/cli.ts";

@@ -48,7 +48,7 @@ const walls: Readonly<Record<string, Wall>> = {
   "terminal/": { may: ["terminal/", "plan/model", "errors", "node:"] },
   "terminal/log": { may: ["pino"] },
   "reports/": { may: ["reports/", "errors", "node:"] },
-  "commands/": { may: ["commands/", "operations/", "plan/", "reports/", "terminal/", "config", "errors", "clipanion", "node:"] },
+  "commands/": { may: ["commands/", "operations/", "plan/", "reports/", "terminal/", "config", "errors", "nearest", "settings", "clipanion", "node:"] },
   "commands/base": { may: ["btrfs/", "swift/", "stream/syslog", "lock", "environment"] },
   "commands/version": { may: ["btrfs/binding", "stream/process"] },
   // Words into values; what lies in files is read by environment and clouds, and is words again.
@@ -57,6 +57,8 @@ const walls: Readonly<Record<string, Wall>> = {
   environment: { may: ["config", "openstack", "clouds", "errors", "node:"] },
   clouds: { may: ["openstack", "errors", "node:", "yaml"] },
   errors: { may: [] },
+  nearest: { may: [] },
+  settings: { may: ["errors", "nearest", "node:", "yaml"] },
   lock: { may: ["errors", "btrfs/binding", "node:"] },
   main: { may: ["commands/", "errors", "node:"] },
 };
