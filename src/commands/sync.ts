@@ -4,13 +4,15 @@ import { BackupError, toBackupError } from "../errors.ts";
 import type { Container, LocalSnapshots, OpenUpload, SnapshotSource } from "../operations/edges.ts";
 import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
 import type { EstimatedStep, Receipt } from "../operations/step.ts";
-import { estimateSteps, prepareSync, runSync, sweep } from "../operations/sync.ts";
+import { sweep } from "../operations/sweep.ts";
+import { estimateSteps, prepareSync, runSync } from "../operations/sync.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
 import type { Inventory, SendProto, UploadStep } from "../plan/model.ts";
 import { count } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
 import { EncodingCommand, NOT_ENCRYPTED } from "./encoding.ts";
+import { tellRemoved } from "./leftovers.ts";
 import { openReporting, readState, type Reporting, type SourceState } from "./reporting.ts";
 import { summaryOf } from "./registry.ts";
 import { showPlan, showSummary, sumEstimates, watch } from "./sync-output.ts";
@@ -220,11 +222,10 @@ export class SyncCommand extends EncodingCommand {
     inventory: Inventory,
     steps: readonly UploadStep[],
     container: Container,
-    { log, signal }: House,
+    house: House,
   ): Promise<readonly OpenUpload[]> {
-    const { resumable, removed } = await sweep(inventory, this.resume ? steps : [], container, signal);
-    if (removed.uploads.length > 0) log.info(`${count(removed.uploads.length, "unfinished upload")} removed`);
-    if (removed.volumes.length > 0) log.info(`${count(removed.volumes.length, "volume")} of unfinished archives removed`);
+    const { resumable, removed } = await sweep(inventory, this.resume ? steps : [], container, house.signal);
+    tellRemoved(removed, house);
     return resumable;
   }
 

@@ -12,6 +12,7 @@ import type { Archive, Uuid } from "../plan/model.ts";
 import { chooseSubset, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
 import { DownloadCommand, type House } from "./base.ts";
+import { removeLeftovers } from "./leftovers.ts";
 import { summaryOf } from "./registry.ts";
 
 /** Of the snapshots that one finding breaks. */
@@ -19,7 +20,7 @@ const NAMED_AT_MOST = 10;
 
 export class VerifyCommand extends DownloadCommand {
   static override paths = [["verify"]];
-  static readonly exits = [0, 2, 10, 12, 13, 14, 15, 75, 130];
+  static readonly exits = [0, 2, 10, 11, 12, 13, 14, 15, 75, 130];
   static override usage = Command.Usage({
     description: summaryOf("verify"),
     details: `
@@ -44,6 +45,9 @@ export class VerifyCommand extends DownloadCommand {
   drill = Option.Boolean("--drill", false, {
     description: "Restore the newest archive whose snapshot is here into a scratch filesystem, and compare the trees.",
   });
+  removeLeftovers = Option.Boolean("--remove-leftovers", false, {
+    description: "Remove what interrupted runs have left, while none is at work, on other machines either.",
+  });
   workDir = Option.String("--work-dir", { description: "Where the scratch filesystem's file is kept (else the temporary directory)." });
   subvolume = Option.String({ name: "PATH", required: false });
 
@@ -51,6 +55,8 @@ export class VerifyCommand extends DownloadCommand {
     const subset = this.subset === undefined ? null : parseSubset(this.subset, "--read-data-subset");
     const local = await this.openLocal(house);
     const reading = await this.openReading(house);
+    const prefix = local === null ? "" : keyPrefix(local.source.uuid);
+    if (this.removeLeftovers) await removeLeftovers(prefix, reading.container, house);
     const surveyed = narrow(await survey(reading, house.signal), local?.source.uuid ?? null);
     house.progress.stop();
     tellAll(surveyed.findings, house);

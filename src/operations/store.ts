@@ -52,6 +52,8 @@ export async function storeArchive(
 
 async function storeVolumes(plain: Readable, storing: Storing, container: Container, signal: AbortSignal): Promise<Stored> {
   const { step, layout, resume, onProgress, checkpoints } = storing;
+  // A listing may not show it yet, and its volumes are no leftovers.
+  if ((await container.head(step.key, signal)) !== null) throw alreadyArchived(step);
   if (resume === null) await removeVolumes(step, [], container, signal);
   const volumes: Volume[] = [];
   const total = { bytes: 0, parts: 0, resumedBytes: 0 };
@@ -169,6 +171,10 @@ async function removeVolumes(
   for (const object of await container.list(`${key}/`, signal)) {
     if (!kept.has(object.key)) await container.delete(object.key, signal);
   }
+}
+
+function alreadyArchived({ key }: UploadStep): BackupError {
+  return new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`, { context: { key } });
 }
 
 function metadataOf({ step, layout, facts, encoder }: Storing, volumes: UploadFacts["volumes"]): Record<string, string> {

@@ -2,12 +2,10 @@
 // the snapshots that build on it, not the others; only when nothing more can succeed does the run stop.
 
 import { BackupError, toBackupError } from "../errors.ts";
-import { keyPrefix } from "../plan/key.ts";
 import type { Inventory, UploadStep } from "../plan/model.ts";
-import { planSweep, type Remains } from "../plan/sweep.ts";
 import { planSync, type SyncPlan } from "../plan/sync.ts";
 import type { Command } from "../stream/process.ts";
-import type { Container, LocalSnapshots, OpenUpload, SnapshotSource } from "./edges.ts";
+import type { Container, LocalSnapshots, SnapshotSource } from "./edges.ts";
 import { examine, findOrigin, takeInventory } from "./inventory.ts";
 import {
   runStep,
@@ -52,23 +50,6 @@ export async function prepareSync(
     else if (plan.unexamined.length > 0) inventory = await examine(inventory, plan.unexamined, container, signal);
     else return { inventory, plan };
   }
-}
-
-/**
- * Removes what earlier runs have left and no run will go on with; gives the uploads that this one can go on with.
- * @param toSend - what this run is going to send
- */
-export async function sweep(
-  inventory: Inventory,
-  toSend: readonly UploadStep[],
-  container: Container,
-  signal: AbortSignal,
-): Promise<{ readonly resumable: readonly OpenUpload[]; readonly removed: Remains<OpenUpload> }> {
-  const uploads = await container.openUploads(keyPrefix(inventory.source.uuid), signal);
-  const { keep, remove } = planSweep(inventory, uploads, toSend);
-  for (const upload of remove.uploads) await container.abort(upload, signal);
-  for (const key of remove.volumes) await container.delete(key, signal);
-  return { resumable: keep.uploads, removed: remove };
 }
 
 /**

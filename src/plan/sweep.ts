@@ -2,7 +2,7 @@
 
 import { keyPrefix, parseKey } from "./key.ts";
 import { archiveKeyOf } from "./manifest.ts";
-import type { Inventory, UploadStep } from "./model.ts";
+import type { Inventory, UploadStep, Uuid } from "./model.ts";
 
 /** What stands in a container beside whole archives. */
 export interface Remains<Upload extends { readonly key: string }> {
@@ -24,7 +24,6 @@ export function planSweep<Upload extends { readonly key: string }>(
 ): { readonly keep: Remains<Upload>; readonly remove: Remains<Upload> } {
   const awaited = new Set<string>(toSend.map(({ key }) => key));
   const whole = new Set<string>(archived.keys());
-  const ownerOf = (key: string): string => archiveKeyOf(key) ?? key;
   const isOurs = (key: string): boolean => key.startsWith(keyPrefix(source.uuid)) && parseKey(ownerOf(key)) !== null;
   const isAwaited = (key: string): boolean => awaited.has(ownerOf(key));
   const ours = uploads.filter(({ key }) => isOurs(key));
@@ -35,4 +34,28 @@ export function planSweep<Upload extends { readonly key: string }>(
       volumes: volumes.filter((key) => isOurs(key) && !isAwaited(key) && !whole.has(ownerOf(key))),
     },
   };
+}
+
+/** All that stands beside whole archives, whoever might go on with it. Other people's objects and uploads are not named like ours. */
+export function planClearance<Upload extends { readonly key: string }>(
+  keys: readonly string[],
+  uploads: readonly Upload[],
+): Remains<Upload> {
+  const stored = new Set(keys);
+  const isOurs = (key: string): boolean => parseKey(ownerOf(key)) !== null;
+  return {
+    uploads: uploads.filter(({ key }) => isOurs(key)),
+    volumes: keys.filter((key) => archiveKeyOf(key) !== null && isOurs(key) && !stored.has(ownerOf(key))),
+  };
+}
+
+/** Whose archives they would have become part of. */
+export function sourcesOf({ uploads, volumes }: Remains<{ readonly key: string }>): readonly Uuid[] {
+  const sources = [...uploads.map(({ key }) => key), ...volumes].flatMap((key) => parseKey(ownerOf(key))?.source ?? []);
+  return [...new Set(sources)];
+}
+
+/** The key of the archive that an object or an upload is of. */
+function ownerOf(key: string): string {
+  return archiveKeyOf(key) ?? key;
 }

@@ -56,7 +56,7 @@ export function checkOthers({ keys, uploads }: Others, archives: ReadonlySet<str
   const leftovers = [...new Set(begun)].map((key) => {
     const what = archives.has(key) ? `beside the archive ${key} lies what` : `of the archive ${key}, which does not exist, lies what`;
     return warn("LEFTOVER", key, `${what} an interrupted upload has stored`, {
-      remedy: "`sync` of its subvolume goes on with it, or removes it",
+      remedy: "`sync` of its subvolume goes on with it or removes it; where there is none any more, `verify --remove-leftovers` does",
     });
   });
   const [first] = foreign;

@@ -118,6 +118,14 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     assert.ok(findings.some(({ code, subject }) => code === "LEFTOVER" && subject === key));
   });
 
+  test("what is left over is removed where that is asked for, and nothing else", async () => {
+    const after = await report(0, "--remove-leftovers");
+    assert.deepEqual(after.findings.map(({ code }) => code), ["NOT_AN_ARCHIVE"]);
+    const segments = await (await swift.native.request("GET", `/${container}%2Bsegments`)).text();
+    assert.doesNotMatch(segments, /begun/);
+    assert.deepEqual(after.findings, (await report(0)).findings);
+  });
+
   test("a missing link is found without reading, with what it breaks and what to do", async () => {
     await fillContainer();
     await swift.native.request("DELETE", objectPath(keys[1] ?? ""));

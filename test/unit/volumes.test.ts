@@ -6,10 +6,11 @@ import { BackupError } from "../../src/errors.ts";
 import { openBody } from "../../src/operations/body.ts";
 import { readArchive } from "../../src/operations/inventory.ts";
 import { storeArchive } from "../../src/operations/store.ts";
+import { findRemains, removeRemains } from "../../src/operations/sweep.ts";
 import { PLAIN } from "../../src/plan/encoding.ts";
 import { archiveKeyOf, formatManifest, formatVolumeKey, parseManifest } from "../../src/plan/manifest.ts";
 import type { UploadStep } from "../../src/plan/model.ts";
-import { planSweep } from "../../src/plan/sweep.ts";
+import { planClearance, planSweep, sourcesOf } from "../../src/plan/sweep.ts";
 import { openCheckpoints } from "../../src/stream/checkpoints.ts";
 import { slices } from "../../src/stream/slices.ts";
 import { inventory, keyOf, snapshot, source, uuid } from "../support/builders.ts";
@@ -107,6 +108,21 @@ describe("an archive in volumes", () => {
     assert.equal(container.objects.size, 4);
   });
 
+  test("that is there already, listed or not, is left alone with all its volumes", async () => {
+    const container = memoryContainer();
+    await store(container, streamOf(bodyOf(101)));
+    const list = container.list;
+    const lagging = { ...container, list: async (prefix: string) => (await list(prefix, signal)).filter((object) => object.key !== key) };
+    await assert.rejects(store(lagging, streamOf(bodyOf(101)), { fresh: true }), { code: "ALREADY_ARCHIVED" });
+    const remains = await findRemains("", lagging, signal);
+    assert.equal(remains.volumes.length, 3);
+    assert.deepEqual((await removeRemains(remains, lagging, signal)).volumes, []);
+    assert.deepEqual(await read(container), bodyOf(101));
+    container.objects.delete(key);
+    assert.equal((await removeRemains(remains, container, signal)).volumes.length, 3);
+    assert.equal(container.objects.size, 0);
+  });
+
   test("leaves no volume of a longer one before it", async () => {
     const container = memoryContainer();
     await store(container, streamOf(bodyOf(200)));
@@ -168,4 +184,9 @@ test("what is left over is what no run goes on with; what others have in the con
   assert.deepEqual(keep.uploads.map((upload) => upload.key), [keys[0], volumes[0]]);
   assert.deepEqual(remove.uploads.map((upload) => upload.key), [keys[1], keys[2], volumes[1], volumes[2]]);
   assert.deepEqual([keep.volumes, remove.volumes], [[volumes[0]], [volumes[2]]]);
+
+  const cleared = planClearance([keys[1] ?? "", ...volumes, ...foreign], uploads);
+  assert.deepEqual(cleared.volumes, [volumes[0], volumes[2]]);
+  assert.deepEqual(cleared.uploads.map((upload) => upload.key), [...keys, ...volumes, foreign[1]]);
+  assert.deepEqual(sourcesOf(cleared), [source.uuid, uuid(5)]);
 });
