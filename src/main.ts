@@ -2,6 +2,7 @@
 // The only file that names `process`: arguments, environment and signals come in here, the exit code goes out.
 
 import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { isatty } from "node:tty";
 import { runCommandLine } from "./commands/cli.ts";
 import { BackupError } from "./errors.ts";
@@ -53,6 +54,7 @@ async function main(argv: readonly string[]): Promise<number> {
     node: process.versions.node,
     pid: process.pid,
     words: argv,
+    program: [process.execPath, fileURLToPath(import.meta.url)],
     settings: { words: [], paths: [], inForce: [] },
   });
   return code === 0 ? 0 : (stopped.exitCode() ?? code);

@@ -37,6 +37,8 @@ export interface Context extends BaseContext {
   readonly pid: number;
   /** What was typed. */
   readonly words: readonly string[];
+  /** How this program is started. */
+  readonly program: readonly string[];
   /** What the configuration file adds. */
   readonly settings: Settings;
 }

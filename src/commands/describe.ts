@@ -12,6 +12,7 @@ const values: Readonly<Record<string, string>> = {
   "--concurrency": "N",
   "--config": "FILE",
   "--container-name": "NAME",
+  "--directory": "DIR",
   "--endpoint": "URL",
   "--env-file": "FILE",
   "--identity": "FILE",

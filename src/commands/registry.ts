@@ -46,6 +46,11 @@ export const registry: readonly Registered[] = [
     summary: "Show what a sync would use, and where each setting is from.",
     load: async () => (await import("./config-show.ts")).ConfigShowCommand,
   },
+  {
+    name: "install-units",
+    summary: "Write a service and a timer for systemd.",
+    load: async () => (await import("./install-units.ts")).InstallUnitsCommand,
+  },
 ];
 
 /** The summary of a command, for its own help. */
