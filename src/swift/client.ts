@@ -42,6 +42,8 @@ export interface ClientOptions {
   readonly log: Log | undefined;
   /** Of all uploads together; null = as fast as it goes. */
   readonly uploadBytesPerSecond: number | null;
+  /** What to add to this machine's clock to have the store's, as far as it is known. */
+  readonly clockOffsetMs?: number;
 }
 
 /** Clients that share their connections. */
@@ -84,6 +86,8 @@ export function openClients(options: ClientOptions): Clients {
     const uploader = new S3Client({
       ...settings,
       credentials: client.config.credentials,
+      // Otherwise its first parts would each be refused for their time, and sent again.
+      systemClockOffset: client.config.systemClockOffset,
       requestHandler: bound,
       retryStrategy: retryFor({ ...retry, signal: AbortSignal.any([signal, closing.signal]) }),
     });
@@ -165,6 +169,7 @@ function clientSettings(options: ClientOptions): S3ClientConfig {
   return {
     endpoint: options.endpoint.href,
     region: options.region,
+    systemClockOffset: options.clockOffsetMs ?? 0,
     ...(options.credentials === null ? {} : { credentials: keyPair(options.credentials) }),
     ...(options.profile == null ? {} : { profile: options.profile }),
     customUserAgent: options.userAgent,

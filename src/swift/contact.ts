@@ -28,6 +28,8 @@ export interface ContactOptions extends Omit<ClientOptions, "region" | "endpoint
 export interface Contact {
   readonly endpoint: URL;
   readonly region: string;
+  /** What to add to this machine's clock to have the store's. */
+  readonly clockOffsetMs: number;
 }
 
 /**
@@ -39,8 +41,7 @@ export async function makeContact(options: ContactOptions, signal: AbortSignal):
   const endpoint = parseEndpoint(options.endpoint);
   const contact = { endpoint, region: options.region ?? options.likelyRegion ?? DEFAULT_REGION };
   try {
-    await probe(options, contact, signal);
-    return contact;
+    return { ...contact, clockOffsetMs: await probe(options, contact, signal) };
   } catch (error) {
     const region = options.region === null ? expectedRegion(error) : null;
     if (region === null) {
@@ -51,13 +52,19 @@ export async function makeContact(options: ContactOptions, signal: AbortSignal):
   }
 }
 
-async function probe(options: ContactOptions, contact: Contact, signal: AbortSignal): Promise<void> {
+/** Gives what to add to this machine's clock. */
+async function probe(
+  options: ContactOptions,
+  contact: Pick<Contact, "endpoint" | "region">,
+  signal: AbortSignal,
+): Promise<number> {
   const clients = openClients({ ...options, ...contact, retryForMs: Math.min(RETRY_FOR_MS, options.retryForMs) });
   try {
     // Not a HEAD: its answer has no body, so a missing container, a wrong region and wrong keys look alike.
     const question = new ListObjectsV2Command({ Bucket: options.containerName, MaxKeys: 1, EncodingType: "url" });
     const page = await withPatience(CONTACT_MS, signal, (abortSignal) => clients.client.send(question, { abortSignal }));
     if (page.Name !== options.containerName) throw notS3(contact.endpoint);
+    return clients.client.config.systemClockOffset;
   } finally {
     clients.close();
   }

@@ -3,9 +3,9 @@
 import { setMaxListeners } from "node:events";
 import type { Container } from "../operations/edges.ts";
 import { openClients, type Credentials, type Log } from "./client.ts";
-import { makeContact } from "./contact.ts";
+import { makeContact, type Contact } from "./contact.ts";
 import { peekObject, readObject } from "./download.ts";
-import { translate } from "./errors.ts";
+import { describeClockSkew, translate } from "./errors.ts";
 import { bodyMatches } from "./etag.ts";
 import type { Authorities } from "./http.ts";
 import { readLimits } from "./limits.ts";
@@ -46,6 +46,7 @@ export interface ContainerOptions {
 const RETRY_FOR_MS = 15 * 60_000;
 const STALL_MS = 60_000;
 const CONNECTIONS = 4;
+const CLOCK_WARNING_MS = 5 * 60_000;
 
 /**
  * The container, after a look whether it can be used.
@@ -61,9 +62,11 @@ export async function openContainer(
   const { containerName: container, retryForMs = RETRY_FOR_MS, stallMs = STALL_MS, refusalHint } = options;
   const { uploadBytesPerSecond = null, connections = CONNECTIONS } = options;
   const settings = { ...options, retryForMs, stallMs, uploadBytesPerSecond, log };
-  const { endpoint, region } = await makeContact(settings, signal);
+  const contact = await makeContact(settings, signal);
+  const { endpoint } = contact;
+  warnOfClock(contact, log);
   const limits = await readLimits(endpoint, options.authorities, signal);
-  const { client, bind, close } = openClients({ ...settings, endpoint, region });
+  const { client, bind, close } = openClients({ ...settings, ...contact });
   const translateHere: Store["translate"] = (error, requestSignal, key) =>
     translate(error, { endpoint, container, key, refusalHint, signal: requestSignal });
   const memories = openPartMemories();
@@ -85,4 +88,11 @@ export async function openContainer(
       close();
     },
   };
+}
+
+/** Requests are dated by the store's clock, so that they are taken all the same; what else is dated here is not. */
+function warnOfClock({ clockOffsetMs }: Contact, log: Log | undefined): void {
+  if (Math.abs(clockOffsetMs) < CLOCK_WARNING_MS) return;
+  const clock = `this machine's clock is ${describeClockSkew(-clockOffsetMs)}`;
+  log?.warn({ clockOffsetMs }, `${clock}: set it right, by NTP for example`);
 }

@@ -189,7 +189,12 @@ function judgeByStatus({ status, name, message }: Trouble, { container, key, end
 function skew(date: string | null): string {
   const store = date === null ? NaN : Date.parse(date);
   if (Number.isNaN(store)) return "more than 15 minutes off the store's";
-  const minutes = Math.round((Date.now() - store) / 60_000);
+  return describeClockSkew(Date.now() - store);
+}
+
+/** For a sentence about this machine's clock, of by how much it is ahead. */
+export function describeClockSkew(aheadMs: number): string {
+  const minutes = Math.round(aheadMs / 60_000);
   return `${String(Math.abs(minutes))} minutes ${minutes < 0 ? "behind" : "ahead of"} the store's`;
 }
 

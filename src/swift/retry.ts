@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RetryErrorInfo, RetryStrategyV2, RetryToken } from "@smithy/types";
 import type { Log } from "./client.ts";
-import { describeError } from "./errors.ts";
+import { describeError, isRefusal } from "./errors.ts";
 
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
@@ -12,7 +12,7 @@ const LONGEST_DELAY_MS = 10_000;
 const QUIET_MS = 3_000;
 
 /** Codes of refusals that a second try may well get past, beside those the SDK knows: bytes changed or lost on the way. */
-const tryAgain: readonly string[] = ["BadDigest", "IncompleteBody"];
+const tryAgain: readonly string[] = ["BadDigest", "IncompleteBody", "RequestTimeout"];
 
 /** Milliseconds before the attempt after `failures` failed ones: doubling, with jitter so that parallel parts drift apart. */
 export function backoffMs(failures: number): number {
@@ -75,10 +75,15 @@ function retryToken(count: number): RetryToken {
   return { getRetryCount: () => count, getRetryDelay: () => 0 };
 }
 
-function mayRetry(info: RetryErrorInfo, failures: number): boolean {
-  if (info.errorType === "TRANSIENT" || info.errorType === "THROTTLING" || info.errorType === "SERVER_ERROR") return true;
-  const name = info.error?.name ?? "";
-  // The clock has stepped: the SDK has by now corrected its offset, but by itself does not use it for this request.
-  if (name === "RequestTimeTooSkewed") return failures === 1;
-  return tryAgain.includes(name);
+function mayRetry({ error, errorType }: RetryErrorInfo, failures: number): boolean {
+  if (errorType === "THROTTLING" || errorType === "SERVER_ERROR" || tryAgain.includes(error?.name ?? "")) return true;
+  // The SDK has by now corrected its offset. It then calls every refusal transient, of which only one for the time was.
+  if (isClockTrouble(error)) return failures === 1;
+  return errorType === "TRANSIENT";
+}
+
+/** Beside what Swift says, the SDK's mark on every failure while this machine's clock is four minutes off (3.1173). */
+function isClockTrouble(error: RetryErrorInfo["error"]): boolean {
+  if (error?.name === "RequestTimeTooSkewed") return true;
+  return isRefusal(error) && error !== undefined && "$metadata" in error && error.$metadata.clockSkewCorrected === true;
 }

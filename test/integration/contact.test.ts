@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { createServer, type Server } from "node:net";
+import { Readable } from "node:stream";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { BackupError, type FailureCode } from "../../src/errors.ts";
@@ -92,6 +93,23 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     const body = "<?xml version=\"1.0\"?><Error><Code>RequestTimeTooSkewed</Code><Message>too large</Message></Error>";
     proxy.plan({ when: () => true, fault: { kind: "answer", status: 403, body, headers: { date } }, times: "ever" });
     assert.match((await failure(right, "CONFIG")).message, /clock is 120 minutes ahead of the store's/);
+  });
+
+  test("goes by the store's clock when this machine's is off, and says so", async (t) => {
+    const now = Date.now.bind(Date);
+    t.mock.method(Date, "now", () => now() + 20 * 60_000);
+    const warnings: string[] = [];
+    const log = { debug: () => undefined, warn: (_fields: object, message: string) => void warnings.push(message) };
+    const container = await openContainer({ ...right, endpoint: swift.endpoint }, log, signal);
+    const started = performance.now();
+    // The SDK calls every refusal transient then: this one would be asked for again and again.
+    assert.equal(await container.head("not-there", signal), null);
+    assert.ok(performance.now() - started < 5_000);
+    const body = Readable.from([Buffer.alloc(6 * 2 ** 20)], { objectMode: false });
+    const put = { partBytes: 5 * 2 ** 20, concurrency: 2, metadata: {} };
+    assert.equal((await container.put("late", body, put, signal)).parts, 2);
+    container.close();
+    assert.deepEqual(warnings, ["this machine's clock is 20 minutes ahead of the store's: set it right, by NTP for example"]);
   });
 
   test("soon gives up on a store that is not there", async () => {

@@ -113,6 +113,9 @@ describe("patience", () => {
     assert.equal(await countRetries(strategy, { errorType: "CLIENT_ERROR" }), 0);
     const error = Object.assign(new Error(), { name: "RequestTimeTooSkewed", cause: new Error() });
     assert.equal(await countRetries(strategy, { errorType: "CLIENT_ERROR", error }), 1);
+    // What the SDK makes of a missing object while the clock is off.
+    const missing = { name: "NotFound", $metadata: { httpStatusCode: 404, clockSkewCorrected: true as const }, cause: new Error() };
+    assert.equal(await countRetries(strategy, { errorType: "TRANSIENT", error: Object.assign(new Error(), missing) }), 1);
   });
 
   test("does not wait longer than it has time when the store asks for more", async () => {
