@@ -59,7 +59,8 @@ export function describeCommand(type: CommandType, binaryName: string): CommandH
   return {
     name: path.join(" "),
     isDefault: others.some((other) => other.length === 0),
-    words: words.replace(/[<>]/g, ""),
+    // Of words that can be left out, the parser does not tell the name.
+    words: words.replace(/[<>]/g, "").replace(/^\.\.\.$/, "[PATH]..."),
     summary: usage?.description ?? "",
     details: toParagraphs(usage?.details ?? ""),
     examples: (usage?.examples ?? []).map(([label, line]) => ({ label, line: line.replaceAll("$0", binaryName) })),

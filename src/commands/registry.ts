@@ -51,6 +51,11 @@ export const registry: readonly Registered[] = [
     summary: "Write a service and a timer for systemd.",
     load: async () => (await import("./install-units.ts")).InstallUnitsCommand,
   },
+  {
+    name: "completion",
+    summary: "Print completions for a shell, or the manual page.",
+    load: async () => (await import("./completion.ts")).CompletionCommand,
+  },
 ];
 
 /** The summary of a command, for its own help. */

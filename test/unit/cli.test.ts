@@ -82,6 +82,25 @@ describe("what is not understood", () => {
   });
 });
 
+describe("completion", () => {
+  test("in bash completes commands, options and nothing else", async () => {
+    const { code, stdout } = await cli(["completion", "bash"]);
+    assert.equal(code, 0);
+    const complete = (...words: string[]): string => {
+      const script = `${stdout}\nCOMP_WORDS=(x "$@"); COMP_CWORD=$#; _btrfs_snapshots_to_swift 2>/dev/null; echo "\${COMPREPLY[@]}"`;
+      return execFileSync("bash", ["-c", script, "bash", ...words], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+    };
+    assert.equal(complete("res"), "restore");
+    assert.equal(complete("sync", "--mem"), "--memory");
+    assert.equal(complete("sync", "--no-est"), "--no-estimate");
+    assert.equal(complete("sync", "--memory", "-"), "");
+  });
+  test("the manual tells every command and option", async () => {
+    const { stdout } = await cli(["completion", "man"]);
+    for (const word of [".SH RESTORE", "\\-\\-wait\\-lock DURATION", ".B 75"]) assert.ok(stdout.includes(word), word);
+  });
+});
+
 describe("starting", () => {
   test("--version names what the program rests on", async () => {
     const { code, stdout } = await cli(["--version"]);
