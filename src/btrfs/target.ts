@@ -1,4 +1,4 @@
-import { lstat, mkdir, readdir, rename, rmdir } from "node:fs/promises";
+import { lstat, mkdir, readdir, rename, rmdir, statfs } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { pipeline, type Readable } from "node:stream";
 import { abortedError, BackupError } from "../errors.ts";
@@ -25,6 +25,10 @@ export async function openTarget(directory: string, signal: AbortSignal): Promis
     list: async () => {
       await translated(target, () => syncFilesystem(target));
       return (await listPresent(target)).map(toPresent);
+    },
+    room: async () => {
+      const { bavail, bsize } = await statfs(target);
+      return bavail * bsize;
     },
     refuseTaken: async (path) => refuseExisting(join(target, ...splitPath(path))),
     receive: (stream, path, expected, stop) => receive(stream, { target, path, expected }, stop),

@@ -1,6 +1,7 @@
 import { Command, Option } from "clipanion";
 import { parseDate } from "../config.ts";
 import { BackupError } from "../errors.ts";
+import type { RestoreTarget } from "../operations/edges.ts";
 import type { Reading } from "../operations/reading.ts";
 import { findSelected, prepareRestore, runRestore, writeStreams, type RestoreWatcher } from "../operations/restore.ts";
 import { formatTime } from "../plan/key.ts";
@@ -62,6 +63,7 @@ export class RestoreCommand extends DownloadCommand {
     if (!this.dryRun && (await this.keepOthersAway(plan.chain, reading.container.name, house)).waited) plan = await prepare();
     house.progress.stop();
     showPlan(plan, this.dryRun, house);
+    await this.warnOfRoom(plan, target, house);
     if (this.dryRun) return 0;
     const context = { watcher: watch(plan.steps.map(({ archive }) => archive), house), now: this.context.now };
     const snapshot = await runRestore(plan, edges, context, house.signal);
@@ -78,6 +80,13 @@ export class RestoreCommand extends DownloadCommand {
   private async keepOthersAway(archives: readonly Archive[], container: string, house: House): Promise<Lock> {
     const sources = archives.map(({ source }) => source);
     return await house.lock({ container, sources, target: this.target, wait: this.waitLock });
+  }
+
+  /** No more than a warning, as an archive may be larger or smaller than what becomes of it: one of them is compressed. */
+  private async warnOfRoom({ steps }: RestorePlan, target: RestoreTarget, { log }: House): Promise<void> {
+    const room = await target.room();
+    if (sumBytes(steps) <= room) return;
+    log.warn(`${formatBytes(sumBytes(steps))} to receive, but only ${formatBytes(room)} are free there: it will hardly fit`);
   }
 
   protected override report(failure: BackupError, house: House): number {

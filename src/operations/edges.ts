@@ -49,6 +49,8 @@ export interface Passage {
 export interface RestoreTarget {
   /** Every subvolume on the target's filesystem, wherever it lies. */
   list(signal: AbortSignal): Promise<readonly Present[]>;
+  /** What is free on the target's filesystem, in bytes. */
+  room(): Promise<number>;
   /** @throws RECEIVE_FAILED when there is something at `<target>/<path>`, USAGE when that is no path below it */
   refuseTaken(path: string): Promise<void>;
   /**

@@ -23,7 +23,7 @@ export function openScreen(stream: Terminal, env: Readonly<Record<string, string
     if (shown !== null) stream.write("\r\u001b[K");
   };
   const draw = (): void => {
-    if (shown !== null) stream.write(shown.slice(0, Math.max(1, (stream.columns ?? 80) - 1)));
+    if (shown !== null) stream.write(shown.slice(0, widthOf(stream) - 1));
   };
   const aside = (write: () => void): void => {
     erase();
@@ -44,4 +44,9 @@ export function openScreen(stream: Terminal, env: Readonly<Record<string, string
     },
     aside,
   };
+}
+
+/** A terminal that does not know its width, such as a serial line, says 0. */
+function widthOf({ columns }: Terminal): number {
+  return columns === undefined || columns === 0 ? 80 : columns;
 }

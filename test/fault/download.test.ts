@@ -84,7 +84,11 @@ describe("downloads that something happens to", { skip: noSwift() }, () => {
     proxy.plan({ when: isGet, fault: { kind: "stall", afterBytes: 0 } });
     const download = container.get(stored, PART_BYTES, signal);
     download.read(0);
-    while (gets() < 5 || proxy.underway() > 0) await sleep(50);
+    const start = performance.now();
+    while (gets() < 5 || proxy.underway() > 0) {
+      assert.ok(performance.now() - start < 30_000, `${String(gets())} requests`);
+      await sleep(50);
+    }
     // For longer than the server waits; and in memory there are the pieces of four connections, not the whole.
     await sleep(4_000);
     assert.equal(gets(), 5, "one of them twice, for it was stalled");

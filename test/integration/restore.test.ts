@@ -260,6 +260,10 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     await btrfs("subvolume", "snapshot", "-r", join(top, "large"), join(top, "snapshots/large"));
     await swift.createContainer("slow");
     await ok(program("sync", join(top, "large"), "--container-name", "slow"));
+    await withLoopback({ sizeBytes: 128 * MiB }, async ({ mountPoint }) => {
+      const { stderr } = await ok(program("restore", "--container-name", "slow", "--latest", "--target", mountPoint, "--dry-run"));
+      assert.match(stderr, /64.* MiB to receive, but only .* MiB are free there/);
+    });
     await withTarget(async (directory) => {
       let paused = 0;
       const during = (child: ChildProcess): void => {

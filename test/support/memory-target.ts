@@ -31,6 +31,7 @@ export function memoryTarget(): MemoryTarget {
   return {
     sealed,
     list: () => Promise.resolve([...present]),
+    room: () => Promise.resolve(Infinity),
     refuseTaken: () => Promise.resolve(),
     receive,
     removeDirectory: () => Promise.resolve(),
