@@ -40,10 +40,18 @@ export async function refuseIncomplete(archive: Archive, container: Container, s
   if (archive.volumes === null) return;
   const object = await container.head(archive.key, signal);
   if (object === null) throw missing(archive);
-  const manifest = await readManifest(archive, object, container, signal);
-  for (const volume of manifest) {
-    const stored = await container.head(volume.key, signal);
-    if (!isVolume(stored, volume)) throw damaged(`the volume ${volume.key}`, archive.key);
+  await refuseMissing(await readManifest(archive, object, container, signal), archive.key, container, signal);
+}
+
+/** Looks whether volumes are what they were when they were stored. @throws ARCHIVE_DAMAGED */
+export async function refuseMissing(
+  volumes: readonly Volume[],
+  archiveKey: string,
+  container: Container,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const volume of volumes) {
+    if (!isVolume(await container.head(volume.key, signal), volume)) throw damaged(`the volume ${volume.key}`, archiveKey);
   }
 }
 

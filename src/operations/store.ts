@@ -14,6 +14,7 @@ import { digestOf } from "../stream/observe.ts";
 import { slices } from "../stream/slices.ts";
 import { spool } from "../stream/spool.ts";
 import { BackupError } from "../errors.ts";
+import { refuseMissing } from "./body.ts";
 import type { Container, ObjectDetails, OpenUpload, PutOptions, Stored } from "./edges.ts";
 import { encoded, type Encoder } from "./encode.ts";
 
@@ -71,6 +72,8 @@ async function storeVolumes(plain: Readable, storing: Storing, container: Contai
   const [first, ...rest] = volumes;
   if (first === undefined) throw new BackupError("INTERNAL", `there is nothing to store under '${step.key}'`);
   await removeVolumes(step, volumes, container, signal);
+  // It may have taken days, and others may have cleared up meanwhile, on another machine too.
+  await refuseMissing(volumes, step.key, container, signal);
   const manifest = Readable.from([Buffer.from(formatManifest([first, ...rest]))], { objectMode: false });
   const metadata = metadataOf(storing, { count: volumes.length, bytes: total.bytes });
   const { etag } = await container.put(step.key, manifest, { ...layout, metadata }, signal);
@@ -97,14 +100,13 @@ async function storeVolume(
   const { storing, container } = context;
   const existing = await container.head(key, signal);
   if (existing === null) return await putVolume(slice, key, context, signal);
-  const { partBytes } = storing.layout;
-  const sha256 = isEncryptedBy(storing)
+  const found = isEncryptedBy(storing)
     ? await recallVolume(slice, existing, storing)
-    : await compareVolume(encoded(slice, storing.encoder, signal), existing, { partBytes, container });
-  if (sha256 === null) throw new BackupError("RESUME_REFUSED", `the volume ${key} is not what it would be now`, { context: { key } });
+    : await compareVolume(encoded(slice, storing.encoder, signal), existing, { partBytes: storing.layout.partBytes, container });
+  if (found === null) throw new BackupError("RESUME_REFUSED", `the volume ${key} is not what it would be now`, { context: { key } });
   const { bytes, etag } = existing;
-  const stored = { bytes, etag, parts: Math.ceil(bytes / partBytes), resumedBytes: bytes };
-  return { volume: { key, partBytes, bytes, etag, sha256 }, stored };
+  const stored = { bytes, etag, parts: Math.ceil(bytes / found.partBytes), resumedBytes: bytes };
+  return { volume: { key, ...found, bytes, etag }, stored };
 }
 
 async function putVolume(
@@ -121,30 +123,32 @@ async function putVolume(
   const stored = await container.put(key, body, options, signal);
   const volume = { key, partBytes: layout.partBytes, ...digest(), bytes: stored.bytes, etag: stored.etag };
   if (plainDigest !== null) {
-    const { etag, bytes, sha256 } = volume;
-    await checkpoints.note({ key, etag, bytes, sha256, plainSha256: plainDigest().sha256, encodedFor: encodedFor(storing) });
+    await checkpoints.note({ ...volume, plainSha256: plainDigest().sha256, encodedFor: encodedFor(storing) });
   }
   return { volume, stored };
 }
 
-/** The SHA-256 of a stored volume when it is what a body would make it now; else null. */
+/** What the manifest has to say of a stored volume beside what the store says. */
+type Kept = Pick<Volume, "sha256" | "partBytes">;
+
+/** Of a stored volume when it is what a body would make it now; else null. */
 async function compareVolume(
   body: Readable,
   existing: ObjectDetails,
   { partBytes, container }: { readonly partBytes: number; readonly container: Container },
-): Promise<string | null> {
+): Promise<Kept | null> {
   const digest = digestOf(body);
-  return (await container.matches(existing, partBytes, body)) ? digest().sha256 : null;
+  return (await container.matches(existing, partBytes, body)) ? { sha256: digest().sha256, partBytes } : null;
 }
 
-/** The SHA-256 of a stored volume when it was made of this slice, and for whom it would be made now; else null. */
-async function recallVolume(slice: Readable, existing: ObjectDetails, storing: Storing): Promise<string | null> {
+/** Of a stored volume when it was made of this slice, and for whom it would be made now; else null. */
+async function recallVolume(slice: Readable, existing: ObjectDetails, storing: Storing): Promise<Kept | null> {
   const noted = storing.checkpoints.find(existing.key);
   const isNoted = noted?.etag === existing.etag && noted.bytes === existing.bytes && noted.encodedFor === encodedFor(storing);
   const digest = digestOf(slice);
   if (isNoted) await finished(slice.resume());
   else slice.destroy();
-  return isNoted && digest().sha256 === noted.plainSha256 ? noted.sha256 : null;
+  return isNoted && digest().sha256 === noted.plainSha256 ? { sha256: noted.sha256, partBytes: noted.partBytes } : null;
 }
 
 function encodedFor({ encoder }: Storing): string {

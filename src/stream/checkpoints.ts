@@ -12,6 +12,8 @@ export interface Checkpoint {
   readonly key: string;
   readonly etag: string;
   readonly bytes: number;
+  /** Of the parts that it was stored in, which need not be those of a later run. */
+  readonly partBytes: number;
   /** Of the stored bytes, as the manifest has it. */
   readonly sha256: string;
   /** Of the piece of the send stream in it. */
@@ -68,6 +70,7 @@ async function readCheckpoints(file: string): Promise<readonly Checkpoint[]> {
 }
 
 function isCheckpoint(value: unknown): value is Checkpoint {
-  if (typeof value !== "object" || value === null || typeof Reflect.get(value, "bytes") !== "number") return false;
-  return ["key", "etag", "sha256", "plainSha256", "encodedFor"].every((name) => typeof Reflect.get(value, name) === "string");
+  if (typeof value !== "object" || value === null) return false;
+  const isA = (type: string, ...names: string[]): boolean => names.every((name) => typeof Reflect.get(value, name) === type);
+  return isA("number", "bytes", "partBytes") && isA("string", "key", "etag", "sha256", "plainSha256", "encodedFor");
 }

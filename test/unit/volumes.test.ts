@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Readable } from "node:stream";
 import { describe, test } from "node:test";
 import fc from "fast-check";
@@ -31,15 +34,25 @@ function bodyOf(bytes: number): Buffer {
   return Buffer.from(Array.from({ length: bytes }, (_, index) => index % 251));
 }
 
+/** Fails when more than two volumes of it are there. */
+function broken(): Readable {
+  const pieces = async function* (): AsyncGenerator<Buffer> {
+    yield await Promise.resolve(bodyOf(90));
+    throw new BackupError("SEND_FAILED", "dead");
+  };
+  return Readable.from(pieces(), { objectMode: false });
+}
+
 async function store(
   container: MemoryContainer,
   body: Readable,
-  changes: { volumeBytes?: number; fresh?: boolean } = {},
+  changes: { volumeBytes?: number; partBytes?: number; fresh?: boolean; encryptedNotes?: string } = {},
 ): ReturnType<typeof storeArchive> {
-  const layout = { partBytes: 10, concurrency: 2, volumeBytes: changes.volumeBytes ?? 40 };
+  const layout = { partBytes: changes.partBytes ?? 10, concurrency: 2, volumeBytes: changes.volumeBytes ?? 40 };
   const facts = { sendProto: 2, tool: "t/1" } as const;
-  const encoder = { cost: PLAIN, fingerprint: null, programs: [] };
-  const checkpoints = await openCheckpoints(null, "");
+  const notes = changes.encryptedNotes ?? null;
+  const encoder = { cost: notes === null ? PLAIN : { encoding: "age" as const, headerBytes: 0 }, fingerprint: null, programs: [] };
+  const checkpoints = await openCheckpoints(notes, "");
   const storing = { step, layout, facts, encoder, checkpoints, spoolDirectory: null, resume: changes.fresh === true ? null : [], onProgress: () => undefined };
   return await storeArchive(body, storing, container, signal);
 }
@@ -89,11 +102,36 @@ describe("an archive in volumes", () => {
 
   test("whose stream fails has no manifest, and the next run goes on with what there is", async () => {
     const container = memoryContainer();
-    const broken = Readable.from((async function* () { yield await Promise.resolve(bodyOf(90)); throw new BackupError("SEND_FAILED", "dead"); })(), { objectMode: false });
-    await assert.rejects(store(container, broken), (error) => error instanceof BackupError && error.code === "SEND_FAILED");
+    await assert.rejects(store(container, broken()), (error) => error instanceof BackupError && error.code === "SEND_FAILED");
     assert.deepEqual([...container.objects.keys()], [1, 2].map((n) => formatVolumeKey(key, n)));
     const { resumedBytes } = await store(container, streamOf(bodyOf(101)));
     assert.equal(resumedBytes, 80);
+    assert.deepEqual(await read(container), bodyOf(101));
+  });
+
+  test("that is encrypted is gone on with in parts of another size, and read back as it was", async () => {
+    const encryptedNotes = await mkdtemp(join(tmpdir(), "notes-"));
+    try {
+      const container = memoryContainer();
+      await assert.rejects(store(container, broken(), { partBytes: 24, encryptedNotes }), /dead/);
+      const { resumedBytes } = await store(container, streamOf(bodyOf(101)), { partBytes: 32, encryptedNotes });
+      assert.equal(resumedBytes, 80);
+      assert.deepEqual(await read(container), bodyOf(101));
+    } finally {
+      await rm(encryptedNotes, { recursive: true });
+    }
+  });
+
+  test("of which somebody removes a volume meanwhile is not committed", async () => {
+    const container = memoryContainer();
+    const put: typeof container.put = async (name, ...rest) => {
+      const stored = await container.put(name, ...rest);
+      if (name === formatVolumeKey(key, 3)) container.objects.delete(formatVolumeKey(key, 1));
+      return stored;
+    };
+    await assert.rejects(store({ ...container, put }, streamOf(bodyOf(101))), damaged);
+    assert.equal(container.objects.has(key), false);
+    await store(container, streamOf(bodyOf(101)));
     assert.deepEqual(await read(container), bodyOf(101));
   });
 
