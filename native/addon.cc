@@ -397,7 +397,10 @@ Napi::Value MoveSendStream(const Napi::CallbackInfo& call) {
     end.BlockingCall([mover](Napi::Env at, Napi::Function on_end) { TellEnd(at, on_end, *mover); });
     end.Release();
   }).detach();
-  return Napi::Function::New(env, [mover](const Napi::CallbackInfo&) { mover->Cancel(); });
+  // What cancels it must not keep it: it is gone with its thread, not when garbage happens to be collected.
+  return Napi::Function::New(env, [running = std::weak_ptr(mover)](const Napi::CallbackInfo&) {
+    if (const auto found = running.lock()) found->Cancel();
+  });
 }
 
 // ---- exports

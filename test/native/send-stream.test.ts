@@ -3,11 +3,14 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { closeSync, writeSync } from "node:fs";
+import { readdir, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
-import { openSendStreamChecker, subvolumeInfo } from "../../src/btrfs/binding.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { moveSendStream, openPipe, openSendStreamChecker, subvolumeInfo } from "../../src/btrfs/binding.ts";
 import type { StreamSummary } from "../../src/btrfs/binding.ts";
 import { BackupError } from "../../src/errors.ts";
 import { checkedStream, estimateFrom, peekLineage } from "../../src/stream/check.ts";
@@ -510,5 +513,41 @@ describe("the checker as a stage", () => {
     await once(checked, "readable");
     checked.destroy();
     await new Promise((resolve) => source.once("close", resolve));
+  });
+});
+
+describe("the checker on a thread of its own", () => {
+  const good = stream(mkfile, writeOf(Buffer.alloc(40_000, 1)));
+
+  /** Moves what fits a pipe into another one; gives what went wrong, and what would have cancelled it. */
+  async function move(bytes: Buffer): Promise<{ readonly failure: Error | null; readonly cancel: () => void }> {
+    const [from, to] = [openPipe(1 << 20), openPipe(1 << 20)];
+    writeSync(from.writeEnd, bytes);
+    closeSync(from.writeEnd);
+    let cancel = (): void => undefined;
+    const failure = await new Promise<Error | null>((resolve) => (cancel = moveSendStream(from.readEnd, to.writeEnd, resolve)));
+    closeSync(to.readEnd);
+    return { failure, cancel };
+  }
+
+  /** Pipes, and what threads are woken by. */
+  async function countEnds(): Promise<number> {
+    const names = await readdir("/proc/self/fd");
+    const ends = await Promise.all(names.map((name) => readlink(`/proc/self/fd/${name}`).catch(() => "")));
+    return ends.filter((end) => /^(pipe|anon_inode:\[eventfd)/.test(end)).length;
+  }
+
+  test("leaves nothing open, whether the stream is good or damaged, and takes being cancelled when it is over", async () => {
+    const before = await countEnds();
+    const kept: (() => void)[] = [];
+    for (const bytes of [good, good.subarray(0, -1), good, Buffer.alloc(9)]) {
+      const { failure, cancel } = await move(bytes);
+      assert.equal(failure === null, bytes === good);
+      kept.push(cancel);
+    }
+    // The last thread may still be on its way out.
+    for (let patience = 100; (await countEnds()) > before && patience > 0; patience -= 1) await sleep(10);
+    assert.equal(await countEnds(), before);
+    for (const cancel of kept) cancel();
   });
 });
