@@ -111,11 +111,15 @@ export abstract class BaseCommand extends Command<Context> {
     try {
       const log = await this.openLog(screen, closers);
       const wantsProgress = this.showsProgress && !this.quiet;
+      const progress = openProgress(screen, { now, report: wantsProgress ? (line) => log.info(line) : null });
+      closers.push(() => {
+        progress.stop();
+      });
       const house = {
         log,
         screen,
         output: openOutput(stdout, screen, { json: this.json, quiet: this.quiet && this.narrates }),
-        progress: openProgress(screen, { now, report: wantsProgress ? (line) => log.info(line) : null }),
+        progress,
         signal,
         ...this.edges(log, closers),
       };

@@ -4,6 +4,9 @@ import type { Screen } from "./screen.ts";
 /** Milliseconds between two drawings: fast enough to look alive, slow enough to cost nothing. */
 const REDRAW_MS = 200;
 
+/** As often, in milliseconds, it is looked at while nothing moves: a rate of long ago would be a lie. */
+const IDLE_MS = 1000;
+
 /** Milliseconds between two lines where there is no terminal. */
 const REPORT_MS = 30_000;
 
@@ -47,25 +50,21 @@ export interface Transfer {
  * much of all. Elsewhere a line every 30 s.
  */
 export function openProgress(screen: Screen, { now, report }: ProgressOptions): Progress {
-  const idle = { label: "", total: 0 as number | null, bytes: 0, resumed: 0 };
+  const idle: Current = { label: "", total: 0, bytes: 0, resumed: 0 };
   let current = idle;
-  let all = { transfers: 1, position: 0, total: null as number | null, done: 0 };
+  let all: Whole = { transfers: 1, position: 0, total: null, done: 0 };
   let told = 0;
+  let timer: NodeJS.Timeout | null = null;
   const meter = openMeter(now);
 
-  const describe = (): string => {
-    const { label, bytes, total, resumed } = current;
-    const rate = meter.rate();
-    // Names may be long, and what does not fit the terminal is cut off: they come after what is watched.
-    if (all.transfers < 2) return `${describeTransfer({ bytes, total, resumed, rate })}: ${label}`;
-    const one = describeTransfer({ bytes, total, resumed, rate: null });
-    const whole = describeTransfer({ bytes: all.done + bytes, total: all.total, rate });
-    return `${whole}; ${all.position} of ${all.transfers}: ${one}: ${label}`;
-  };
+  const describe = (): string => describeStatus(current, all, meter.rate());
   const tell = (): void => {
     told = now();
     if (screen.interactive) screen.status(describe());
     else report?.(describe());
+  };
+  const tellIfDue = (): void => {
+    if (report !== null && now() - told >= (screen.interactive ? REDRAW_MS : REPORT_MS)) tell();
   };
   return {
     expect(transfers, total) {
@@ -76,20 +75,47 @@ export function openProgress(screen: Screen, { now, report }: ProgressOptions): 
       all = { ...all, position: all.position + 1 };
       meter.start();
       told = now();
+      timer ??= setInterval(tellIfDue, IDLE_MS).unref();
       if (report !== null && screen.interactive) tell();
     },
     update(bytes, resumed = 0) {
       meter.move(bytes - resumed - (current.bytes - current.resumed));
       current = { ...current, bytes, resumed };
-      if (report !== null && now() - told >= (screen.interactive ? REDRAW_MS : REPORT_MS)) tell();
+      tellIfDue();
     },
     stop() {
+      clearInterval(timer ?? undefined);
+      timer = null;
       // What was expected of a transfer counts as done when it is over, so that the whole comes to its end.
       all = { ...all, done: all.done + (current.total ?? current.bytes) };
       current = idle;
       screen.status(null);
     },
   };
+}
+
+interface Current extends Omit<Transfer, "rate"> {
+  readonly label: string;
+  readonly resumed: number;
+}
+
+/** Several transfers, of which those before the current one are done. */
+interface Whole {
+  readonly transfers: number;
+  readonly position: number;
+  readonly total: number | null;
+  readonly done: number;
+}
+
+function describeStatus(current: Current, { transfers, position, total, done }: Whole, rate: number | null): string {
+  const { label, bytes } = current;
+  // What has no size to tell of is no transfer.
+  if (bytes === 0 && current.total === null) return label;
+  // Names may be long, and what does not fit the terminal is cut off: they come after what is watched.
+  if (transfers < 2) return `${describeTransfer({ ...current, rate })}: ${label}`;
+  const one = describeTransfer({ ...current, rate: null });
+  const whole = describeTransfer({ bytes: done + bytes, total, rate });
+  return `${whole}; ${position} of ${transfers}: ${one}: ${label}`;
 }
 
 /** Measures what moves. It goes on over several transfers, whose pauses count. */

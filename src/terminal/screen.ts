@@ -19,11 +19,18 @@ export interface Screen {
 export function openScreen(stream: Terminal, env: Readonly<Record<string, string | undefined>>): Screen {
   const interactive = stream.isTTY === true && env["TERM"] !== "dumb";
   let shown: string | null = null;
+  let drawn = 0;
   const erase = (): void => {
-    if (shown !== null) stream.write("\r\u001b[K");
+    if (shown === null) return;
+    // A terminal that has become narrower since has broken the line into several.
+    const above = Math.ceil(drawn / widthOf(stream)) - 1;
+    stream.write(above > 0 ? `\r\u001b[${above}A\u001b[J` : "\r\u001b[K");
   };
   const draw = (): void => {
-    if (shown !== null) stream.write(shown.slice(0, widthOf(stream) - 1));
+    if (shown === null) return;
+    const text = shown.slice(0, widthOf(stream) - 1);
+    drawn = text.length;
+    stream.write(text);
   };
   const aside = (write: () => void): void => {
     erase();

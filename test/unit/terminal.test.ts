@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
-import { describe, test } from "node:test";
+import { describe, mock, test } from "node:test";
 import { formatBytes, formatDuration, formatTable, printable } from "../../src/terminal/format.ts";
 import { openLog, type LogFormat, type LogTarget } from "../../src/terminal/log.ts";
 import { openOutput } from "../../src/terminal/output.ts";
@@ -38,6 +38,15 @@ describe("the screen", () => {
     screen.line("a line");
     screen.status(null);
     assert.equal(text(), `${"x".repeat(39)}\r\u001b[Ka line\n${"x".repeat(39)}\r\u001b[K`);
+  });
+  test("a status line that a narrower terminal has broken into several is erased whole", () => {
+    const { stream, text } = terminal(true);
+    const screen = openScreen(stream, {});
+    screen.status("x".repeat(39));
+    Object.assign(stream, { columns: 15 });
+    screen.status("y".repeat(20));
+    screen.status(null);
+    assert.equal(text(), `${"x".repeat(39)}\r\u001b[2A\u001b[J${"y".repeat(14)}\r\u001b[K`);
   });
   test("without a terminal there is no status line, only lines appended", () => {
     const { stream, text } = terminal(false);
@@ -155,6 +164,36 @@ describe("progress", () => {
     progress.start("a", 1000);
     for (now = 1; now <= 1000; now += 1) progress.update(now);
     assert.equal(text().split("\r").length - 1, 5);
+  });
+  test("what has no size is no more than named", () => {
+    const { stream, text } = terminal(true);
+    openProgress(openScreen(stream, {}), { now: () => 0, report: () => undefined }).start("looking around", null);
+    assert.equal(text(), "looking around");
+  });
+  test("while nothing moves the rate sinks, with and without a terminal, until it stops", () => {
+    mock.timers.enable({ apis: ["setInterval"] });
+    try {
+      for (const isTTY of [true, false]) {
+        const { stream, text } = terminal(isTTY);
+        Object.assign(stream, { columns: 200 });
+        let now = 0;
+        const lines: string[] = [];
+        const progress = openProgress(openScreen(stream, {}), { now: () => now, report: (line) => lines.push(line) });
+        progress.start("a", 1000);
+        for (now = 1000; now <= 5000; now += 1000) progress.update(now / 10);
+        now = 40_000;
+        mock.timers.tick(1000);
+        const told = (): string | undefined => (isTTY ? text().split("\r\u001b[K").at(-1) : lines.at(-1));
+        assert.equal(told(), "500 B of 1000 B (50 %), 13 B/s, 40 s left: a");
+        progress.stop();
+        const before = text() + lines.join();
+        now = 80_000;
+        mock.timers.tick(1000);
+        assert.equal(text() + lines.join(), before);
+      }
+    } finally {
+      mock.timers.reset();
+    }
   });
   test("without a terminal is a line every 30 s; when nobody wants to see it, nothing", () => {
     for (const wanted of [true, false]) {
