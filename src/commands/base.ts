@@ -5,7 +5,7 @@ import { randomUUID } from "node:crypto";
 import { fstatSync } from "node:fs";
 import { resolve } from "node:path";
 import { Command, Option, type BaseContext } from "clipanion";
-import { parseBoolean, parseChoice, parseCount, parseDuration, readStoreConfig, type StoreFlags } from "../config.ts";
+import { readStoreConfig, type StoreFlags } from "../config.ts";
 import { readEnvironment, type EnvironmentFlags } from "../environment.ts";
 import { toBackupError, type BackupError } from "../errors.ts";
 import type { Lock } from "../lock.ts";
@@ -20,6 +20,7 @@ import type { Logger, LogTarget } from "../terminal/log.ts";
 import { openOutput, type Output } from "../terminal/output.ts";
 import { openProgress, type Progress } from "../terminal/progress.ts";
 import { openScreen, type Screen, type Terminal } from "../terminal/screen.ts";
+import { parseBoolean, parseChoice, parseCount, parseDuration } from "../words.ts";
 
 export type { Lock } from "../lock.ts";
 

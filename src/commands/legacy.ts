@@ -1,4 +1,4 @@
-import { isBoolean } from "../config.ts";
+import { isBoolean } from "../words.ts";
 
 /** The long options of the Python tool, which took any unambiguous beginning of them. */
 const legacyFlags = ["--container-name", "--work-dir", "--dry-run", "--age-recipient", "--syslog"] as const;

@@ -1,5 +1,4 @@
 import { Command, Option } from "clipanion";
-import { parseDate } from "../config.ts";
 import { BackupError } from "../errors.ts";
 import type { RestoreTarget } from "../operations/edges.ts";
 import type { Reading } from "../operations/reading.ts";
@@ -9,6 +8,7 @@ import type { Archive, Chain } from "../plan/model.ts";
 import type { RestorePlan } from "../plan/restore.ts";
 import type { Selection } from "../plan/select.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
+import { parseDate } from "../words.ts";
 import { DownloadCommand, findSourceName, waitLockOption, type House, type Lock } from "./base.ts";
 import { summaryOf } from "./registry.ts";
 

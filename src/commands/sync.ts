@@ -1,5 +1,5 @@
 import { Command, Option } from "clipanion";
-import { parseChoice, parseCount, parseDuration, parseSize, stateDirectory } from "../config.ts";
+import { stateDirectory } from "../config.ts";
 import { BackupError, toBackupError } from "../errors.ts";
 import type { Container, LocalSnapshots, OpenUpload, SnapshotSource } from "../operations/edges.ts";
 import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
@@ -10,6 +10,7 @@ import type { TransferPolicy } from "../plan/layout.ts";
 import type { Inventory, SendProto, UploadStep } from "../plan/model.ts";
 import { count } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
+import { parseChoice, parseCount, parseDuration, parseSize } from "../words.ts";
 import { tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
 import { EncodingCommand, NOT_ENCRYPTED } from "./encoding.ts";
 import { tellRemoved } from "./leftovers.ts";

@@ -1,6 +1,5 @@
 import { randomInt } from "node:crypto";
 import { Command, Option } from "clipanion";
-import { parseSubset } from "../config.ts";
 import { BackupError } from "../errors.ts";
 import type { Reading } from "../operations/reading.ts";
 import { compareWithLocal, drill, findDrill } from "../operations/compare.ts";
@@ -11,6 +10,7 @@ import { keyPrefix } from "../plan/key.ts";
 import type { Archive, Uuid } from "../plan/model.ts";
 import { chooseSubset, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
+import { parseSubset } from "../words.ts";
 import { DownloadCommand, type House } from "./base.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { summaryOf } from "./registry.ts";
