@@ -10,7 +10,7 @@
         "<!(node -p \"require('node-api-headers').include_dir\")"
       ],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS"],
-      "cflags": ["-fPIC", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"],
+      "cflags": ["-fPIC", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra"],
       "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti"],
       "libraries": ["-lbtrfsutil", "-pthread"]
     }

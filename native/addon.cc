@@ -1,11 +1,11 @@
 // What JavaScript sees: exports, records → objects, failures → Error. It converts and decides nothing.
 
 #include <napi.h>
+#include <pthread.h>
 
 #include <cctype>
 #include <cstring>
 #include <memory>
-#include <thread>
 #include <utility>
 
 #include "lock.h"
@@ -380,25 +380,44 @@ void TellEnd(Napi::Env env, Napi::Function on_end, const pipes::Mover& mover) {
   on_end.Call({failure, ToSummary(env, mover.parser())});
 }
 
+struct Moving {
+  std::shared_ptr<pipes::Mover> mover;
+  Napi::ThreadSafeFunction end;
+};
+
+void* Move(void* given) {
+  const std::unique_ptr<Moving> moving(static_cast<Moving*>(given));
+  const auto mover = moving->mover;
+  mover->Run();
+  moving->end.BlockingCall([mover](Napi::Env at, Napi::Function on_end) { TellEnd(at, on_end, *mover); });
+  moving->end.Release();
+  return nullptr;
+}
+
 /**
  * A thread of its own, not one of libuv's few, which it would keep for hours. It holds the process back from nothing but
- * what waits for its end, and dies with it.
+ * what waits for its end, and dies with it. By pthread and without make_shared: std::thread and std::make_shared without
+ * RTTI ask for a newer libstdc++ than Node does.
  */
 Napi::Value MoveSendStream(const Napi::CallbackInfo& call) {
   const Napi::Env env = call.Env();
   if (!call[0].IsNumber() || !call[1].IsNumber() || !call[2].IsFunction()) {
     return Refuse(env, "moveSendStream takes two ends of pipes and a function");
   }
-  const auto mover = std::make_shared<pipes::Mover>(call[0].As<Napi::Number>().Int32Value(),
-                                                    call[1].As<Napi::Number>().Int32Value());
+  const std::shared_ptr<pipes::Mover> mover = std::make_unique<pipes::Mover>(
+      call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Number>().Int32Value());
   auto end = Napi::ThreadSafeFunction::New(env, call[2].As<Napi::Function>(), "moveSendStream", 0, 1);
-  std::thread([mover, end]() mutable {
-    mover->Run();
-    end.BlockingCall([mover](Napi::Env at, Napi::Function on_end) { TellEnd(at, on_end, *mover); });
+  auto moving = std::make_unique<Moving>(Moving{mover, end});
+  pthread_t thread;
+  const int refused = pthread_create(&thread, nullptr, Move, moving.get());
+  if (refused != 0) {
     end.Release();
-  }).detach();
+    return Refuse(env, std::strerror(refused));
+  }
+  moving.release();
+  pthread_detach(thread);
   // What cancels it must not keep it: it is gone with its thread, not when garbage happens to be collected.
-  return Napi::Function::New(env, [running = std::weak_ptr(mover)](const Napi::CallbackInfo&) {
+  return Napi::Function::New(env, [running = std::weak_ptr<pipes::Mover>(mover)](const Napi::CallbackInfo&) {
     if (const auto found = running.lock()) found->Cancel();
   });
 }

@@ -1,12 +1,7 @@
 // The kernel's edge: subvolumes, mounts, send and receive. Nothing about containers or objects comes in here.
-// This file loads the native addon and types what it gives; what the records mean is for the others to say. The addon
-// is named nowhere else.
+// This file types what the native addon gives; what the records mean is for the others to say.
 
-import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { BackupError } from "../errors.ts";
+import { loadAddon } from "./addon.ts";
 
 /** What btrfs knows of one subvolume. Transaction ids and subvolume ids are exact: both stay far below 2^53. */
 export interface RawInfo {
@@ -126,32 +121,7 @@ let loaded: Addon | null = null;
 
 /** Loaded at the first use, not with the module: so a machine without it still prints its help, and its error. */
 function addon(): Addon {
-  return (loaded ??= load());
-}
-
-function load(): Addon {
-  const require = createRequire(import.meta.url);
-  try {
-    const findAndLoad = require("node-gyp-build") as (root: string) => Addon;
-    return findAndLoad(packageRoot());
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message.split("\n", 1)[0] : String(cause);
-    throw new BackupError("CONFIG", `the native addon cannot be loaded: ${reason}`, {
-      hint:
-        "install python3, make, g++ and libbtrfsutil-dev (Fedora: btrfs-progs-devel, Alpine: btrfs-progs-dev), " +
-        "then: npm rebuild",
-      cause,
-    });
-  }
-}
-
-/** The nearest directory above this file that has the addon's build description, wherever it was compiled to. */
-function packageRoot(): string {
-  const start = dirname(fileURLToPath(import.meta.url));
-  for (let directory = start; directory !== dirname(directory); directory = dirname(directory)) {
-    if (existsSync(join(directory, "binding.gyp"))) return directory;
-  }
-  return start;
+  return (loaded ??= loadAddon() as Addon);
 }
 
 /**

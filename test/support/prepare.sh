@@ -107,7 +107,7 @@ build_addon() {
     say "the addon is not built: /usr/include/btrfsutil.h (package libbtrfsutil-dev) is missing"
     return 0
   fi
-  quietly "building the addon" npm run --silent build:native
+  quietly "building the addon" env CXXFLAGS=-Werror npm run --silent build:native
 }
 
 check_node

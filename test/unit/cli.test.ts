@@ -118,7 +118,7 @@ describe("starting", () => {
     for (const args of [["--help"], ["--version"]]) assert.deepEqual(loadedBy(args).filter((url) => heavy.test(url)), []);
     const forSync = loadedBy(["sync", "/", "--memory", "nonsense"]);
     assert.ok(forSync.some((url) => url.includes("commands/sync")));
-    assert.deepEqual(forSync.filter((url) => /aws-sdk|smithy|\/yaml\/|btrfs\/(?!binding)|commands\/(list|restore|verify|doctor)\./.test(url)), []);
+    assert.deepEqual(forSync.filter((url) => /aws-sdk|smithy|\/yaml\/|btrfs\/(?!binding|addon)|commands\/(list|restore|verify|doctor)\./.test(url)), []);
   });
 });
 

@@ -30,7 +30,6 @@ const walls: Readonly<Record<string, Wall>> = {
     may: ["btrfs/", "plan/model", "stream/process", "stream/pipeline", "stream/check", "errors", "node:"],
     types: ["operations/edges", "operations/doctor"],
   },
-  "btrfs/binding": { may: ["node-gyp-build"] },
   "stream/": { may: ["stream/", "errors", "node:"] },
   "stream/check": { may: ["btrfs/binding"] },
   "stream/pipeline": { may: ["btrfs/binding"] },

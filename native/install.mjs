@@ -1,0 +1,23 @@
+// What npm runs when the package is installed, where it may. It never fails: an addon that loads needs nothing; else one
+// is built when the compiler and the headers are there; else the program says what is missing when it is started.
+
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** False also in a fresh checkout, where nothing is compiled yet. */
+async function loads() {
+  try {
+    const { loadAddon } = await import("../dist/src/btrfs/addon.js");
+    loadAddon(root);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+if (process.env.npm_config_build_from_source === "true" || !(await loads())) {
+  const built = spawnSync("npm", ["run", "--silent", "build:native"], { cwd: root, encoding: "utf8" });
+  if (built.status !== 0) console.log("No native addon was built; the program will say what it needs.");
+}
