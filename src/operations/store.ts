@@ -48,7 +48,15 @@ export async function storeArchive(
   if (layout.volumeBytes !== null) return await storeVolumes(plain, storing, container, signal);
   const metadata = metadataOf(storing, null);
   const options = await putOptions(step.key, { storing, metadata, onProgress }, container, signal);
-  return await container.put(step.key, await bodyOf(plain, storing, signal), options, signal);
+  const stored = await container.put(step.key, await bodyOf(plain, storing, signal), options, signal);
+  await forgetVolumes(storing, container, signal);
+  return stored;
+}
+
+/** What a run has left that wanted several objects: nobody would see it beside a whole archive. Not worth a failure. */
+async function forgetVolumes({ step, checkpoints }: Storing, container: Container, signal: AbortSignal): Promise<void> {
+  await removeVolumes(step, [], container, signal).catch(() => undefined);
+  await checkpoints.forget();
 }
 
 async function storeVolumes(plain: Readable, storing: Storing, container: Container, signal: AbortSignal): Promise<Stored> {

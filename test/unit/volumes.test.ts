@@ -46,9 +46,9 @@ function broken(): Readable {
 async function store(
   container: MemoryContainer,
   body: Readable,
-  changes: { volumeBytes?: number; partBytes?: number; fresh?: boolean; encryptedNotes?: string } = {},
+  changes: { volumeBytes?: number | null; partBytes?: number; fresh?: boolean; encryptedNotes?: string } = {},
 ): ReturnType<typeof storeArchive> {
-  const layout = { partBytes: changes.partBytes ?? 10, concurrency: 2, volumeBytes: changes.volumeBytes ?? 40 };
+  const layout = { partBytes: changes.partBytes ?? 10, concurrency: 2, volumeBytes: changes.volumeBytes === undefined ? 40 : changes.volumeBytes };
   const facts = { sendProto: 2, tool: "t/1" } as const;
   const notes = changes.encryptedNotes ?? null;
   const encoder = { cost: notes === null ? PLAIN : { encoding: "age" as const, headerBytes: 0 }, fingerprint: null, programs: [] };
@@ -107,6 +107,13 @@ describe("an archive in volumes", () => {
     const { resumedBytes } = await store(container, streamOf(bodyOf(101)));
     assert.equal(resumedBytes, 80);
     assert.deepEqual(await read(container), bodyOf(101));
+  });
+
+  test("that was not finished leaves nothing beside the one object that takes its place", async () => {
+    const container = memoryContainer();
+    await assert.rejects(store(container, broken()));
+    await store(container, streamOf(bodyOf(30)), { volumeBytes: null });
+    assert.deepEqual([...container.objects.keys()], [key]);
   });
 
   test("that is encrypted is gone on with in parts of another size, and read back as it was", async () => {
