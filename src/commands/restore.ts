@@ -140,7 +140,8 @@ function sumBytes(steps: RestorePlan["steps"]): number {
   return steps.reduce((sum, step) => sum + step.archive.bytes, 0);
 }
 
-function showPlan(plan: RestorePlan, inFull: boolean, house: House): void {
+/** What is to be received; `inFull`, with every archive of the chain. */
+export function showPlan(plan: RestorePlan, inFull: boolean, house: House): void {
   const { output } = house;
   const { chain, steps, held } = plan;
   const received = new Set(steps.map(({ archive }) => archive));

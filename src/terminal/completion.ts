@@ -6,7 +6,7 @@ export type Shell = "bash" | "zsh" | "fish";
 export function formatCompletion(shell: Shell, program: string, commands: readonly CommandHelp[]): string {
   if (shell === "fish") return formatFish(program, commands);
   const bash = formatBash(program, commands);
-  return shell === "bash" ? bash : `#compdef ${program}\nautoload -Uz bashcompinit && bashcompinit\n${bash}`;
+  return shell === "bash" ? bash : formatZsh(program, bash);
 }
 
 /** Options that take a file or a directory, and those that take another value. */
@@ -41,6 +41,13 @@ ${commands.map((command) => `    ${command.name.split(" ")[0] ?? ""}) options="$
 }
 complete -F ${name} ${program}
 `;
+}
+
+/** zsh takes bash's. Found in $fpath, the file is read at the first completion, which it has to answer itself. */
+function formatZsh(program: string, bash: string): string {
+  const name = `_${program.replaceAll("-", "_")}`;
+  const answer = `[[ \${funcstack[1]-} != _${program} ]] || _bash_complete -F ${name}`;
+  return `#compdef ${program}\nautoload -Uz bashcompinit && bashcompinit\n${bash}${answer}\n`;
 }
 
 function formatFish(program: string, commands: readonly CommandHelp[]): string {

@@ -95,6 +95,13 @@ describe("completion", () => {
     assert.equal(complete("sync", "--no-est"), "--no-estimate");
     assert.equal(complete("sync", "--memory", "-"), "");
   });
+  test("the package has the completions as files, and zsh's answers the first time already", () => {
+    const list = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], { encoding: "utf8" })) as [{ files: { path: string }[] }];
+    const files = list[0].files.map(({ path }) => path).filter((path) => path.startsWith("dist/completions/"));
+    const name = "btrfs-snapshots-to-swift";
+    assert.deepEqual(files.sort(), [`_${name}`, name, `${name}.fish`].map((file) => `dist/completions/${file}`).sort());
+    assert.match(readFileSync(new URL(`../../completions/_${name}`, import.meta.url), "utf8"), /_bash_complete -F _btrfs_snapshots_to_swift\n$/);
+  });
   test("the manual tells every command and option", async () => {
     const { stdout } = await cli(["completion", "man"]);
     for (const word of [".SH RESTORE", "\\-\\-wait\\-lock DURATION", ".B 75"]) assert.ok(stdout.includes(word), word);
