@@ -78,7 +78,8 @@ const { metafile } = await build({
 });
 await writeFile(join(out, "licences-of-others.txt"), await licences(metafile.inputs));
 await writeFile(join(out, "package.json"), `${JSON.stringify({ name, version, license, engines, type: "module", private: true }, null, 2)}\n`);
-for (const file of ["LICENSE", "README.md", "native/NOTICE", "native/LGPL-3.0"]) await cp(join(root, file), join(out, basename(file)));
+const beside = ["LICENSE", "README.md", "native/NOTICE", "native/LGPL-3.0", `dist/${name}.1`];
+for (const file of beside) await cp(join(root, file), join(out, basename(file)));
 await cp(join(root, "prebuilds"), join(out, "prebuilds"), { recursive: true });
 await chmod(join(out, "main.js"), 0o755);
 await symlink("main.js", join(out, name));
