@@ -35,7 +35,10 @@ const flatten = {
   name: "flatten",
   setup({ onLoad }) {
     onLoad({ filter: /dist\/src\/.*\.js$/ }, async ({ path }) => {
-      const text = await readFile(path, "utf8");
+      const text = (await readFile(path, "utf8"))
+        // What is CommonJS has no names of its own in a file of its own, only a default.
+        .replace(/\bimport\("((?!\.|node:)[^"]+)"\)/g, 'import("$1").then((all) => all.default ?? all)')
+        .replace(/createRequire\(import\.meta\.url\)\("/g, 'require("');
       return { contents: text.replace(besides, (_, target) => `new URL("./${basename(target)}", import.meta.url)`) };
     });
   },
