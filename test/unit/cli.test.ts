@@ -2,7 +2,10 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -14,6 +17,20 @@ import { cli, MAIN } from "../support/cli.ts";
 import { openGolden } from "../support/golden.ts";
 
 const README = readFileSync(new URL("../../../README.md", import.meta.url), "utf8");
+
+test("what nobody has foreseen ends it with 1", async () => {
+  const teapot = createServer((_, response) => response.writeHead(418).end("<Error><Code>ShortAndStout</Code></Error>"));
+  await once(teapot.listen(0, "127.0.0.1"), "listening");
+  try {
+    const endpoint = `http://127.0.0.1:${(teapot.address() as AddressInfo).port}`;
+    const env = { AWS_ACCESS_KEY_ID: "a", AWS_SECRET_ACCESS_KEY: "b" };
+    const { code, stderr } = await cli(["list", "--container-name", "backup", "--endpoint", endpoint], { env });
+    assert.equal(code, 1, stderr);
+    assert.match(stderr, /ShortAndStout/);
+  } finally {
+    teapot.close();
+  }
+});
 
 describe("help", () => {
   const golden = openGolden("help");
