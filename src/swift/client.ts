@@ -52,8 +52,8 @@ export interface Clients {
   readonly client: S3Client;
   /**
    * A client whose requests end with the signal, those the caller cannot reach too: lib-storage gives its requests no
-   * signal, and waits between attempts. Creating and completing an upload end with `lateSignal`, as a lost answer to them would leave us ignorant
-   * of what the store has done.
+   * signal, and waits between attempts. Creating and completing an upload end with `lateSignal`, as a lost answer to them
+   * would leave us ignorant of what the store has done.
    */
   bind(signal: AbortSignal, lateSignal: AbortSignal): S3Client;
   /** Ends connections and waits. */

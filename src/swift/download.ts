@@ -6,7 +6,7 @@ import { GetObjectCommand } from "@aws-sdk/client-s3";
 import { abortedError, BackupError } from "../errors.ts";
 import type { ObjectDetails } from "../operations/edges.ts";
 import { describeError } from "./errors.ts";
-import { hasherFor } from "./etag.ts";
+import { hasherFor, unquoted } from "./etag.ts";
 import { backoffMs } from "./retry.ts";
 import type { Store } from "./store.ts";
 
@@ -175,7 +175,8 @@ async function openBody(store: Store, { key, etag, start, end }: Stretch, signal
     const [, first, bytes] = /^bytes (\d+)-\d+\/(\d+)$/.exec(response.ContentRange ?? "") ?? [];
     if (Number(first) !== start) throw unranged(store, key);
     if (!(response.Body instanceof Readable)) throw new BackupError("INTERNAL", "an answer of the store is no stream");
-    return { body: response.Body, etag: etag ?? response.ETag?.replaceAll('"', "") ?? null, bytes: Number(bytes) };
+    const found = response.ETag === undefined ? null : unquoted(response.ETag);
+    return { body: response.Body, etag: etag ?? found, bytes: Number(bytes) };
   } catch (error) {
     throw store.translate(error, signal, key);
   }

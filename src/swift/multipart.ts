@@ -1,6 +1,6 @@
 // An object in several parts, some of which may be stored already.
 // Not by lib-storage, which joins each part out of pieces in memory of its own, hashes where everything else waits for it,
-// and knows of no upload but its own: of the same stream it costs half as much again.
+// and knows of no upload but its own.
 
 import {
   CompleteMultipartUploadCommand,
