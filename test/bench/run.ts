@@ -1,10 +1,11 @@
 // `npm run bench`: how fast the program is beside others that do the same, on this machine and in this hour. Only the
 // ratios of one run say something.
 //
-//   npm run bench -- [MEBIBYTES [ROUNDS]] [sink | swift | parts]...      as root
+//   npm run bench -- [MEBIBYTES [ROUNDS]] [sink | swift | parts]... [CONTENDER]...      as root
 //
 // Without names everything runs: uploads to a server that discards everything, uploads to a real Swift, and the parts
-// (the checker of send streams, the listing of 20,000 subvolumes).
+// (the checker of send streams, the listing of 20,000 subvolumes). Contenders are named as in contenders.ts; without any,
+// all of them take part.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -30,17 +31,25 @@ interface Wish {
   readonly mebibytes: number;
   readonly rounds: number;
   readonly grounds: readonly Ground[];
+  readonly contenders: readonly ContenderName[];
 }
+
+const everybody = Object.keys(contenders) as ContenderName[];
 
 function parseArguments(words: readonly string[]): Wish {
   const [mebibytes = 1024, rounds = 3] = words.filter((word) => /^\d+$/.test(word)).map(Number);
   const named = grounds.filter((ground) => words.includes(ground));
-  return { mebibytes, rounds, grounds: named.length === 0 ? grounds : named };
+  const invited = everybody.filter((name) => words.includes(name));
+  return {
+    mebibytes,
+    rounds,
+    grounds: named.length === 0 ? grounds : named,
+    contenders: invited.length === 0 ? everybody : invited,
+  };
 }
 
 /** Those whose program is here, after trying to install what is missing. */
-async function findEntrants(): Promise<readonly ContenderName[]> {
-  const names = Object.keys(contenders) as ContenderName[];
+async function findEntrants(names: readonly ContenderName[]): Promise<readonly ContenderName[]> {
   const here = await Promise.all(names.map((name) => isHere(contenders[name])));
   const missing = names.flatMap((name, i) => (here[i] === true ? [] : (contenders[name].needs?.package ?? [])));
   if (missing.length === 0) return names;
@@ -100,7 +109,7 @@ async function compare(
 }
 
 async function compareUploads(wish: Wish, signal: AbortSignal): Promise<void> {
-  const entrants = await findEntrants();
+  const entrants = await findEntrants(wish.contenders);
   await withLoopback({ sizeBytes: (3 * wish.mebibytes + 1024) * MEBIBYTE }, async (loopback) => {
     const course = await layCourse(loopback, wish, signal);
     if (wish.grounds.includes("sink")) await compare(await openSink(loopback.directory), course, entrants, signal);
