@@ -4,7 +4,7 @@
   "targets": [
     {
       "target_name": "btrfs",
-      "sources": ["native/addon.cc", "native/crc32c.cc", "native/lock.cc", "native/pipe.cc", "native/send_stream.cc", "native/subvolume.cc"],
+      "sources": ["native/addon.cc", "native/crc32c.cc", "native/lock.cc", "native/md5.cc", "native/pipe.cc", "native/send_stream.cc", "native/subvolume.cc"],
       "include_dirs": [
         "<!(node -p \"require('node-addon-api').include_dir\")",
         "<!(node -p \"require('node-api-headers').include_dir\")"

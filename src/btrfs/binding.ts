@@ -113,6 +113,7 @@ interface Addon {
   openPipe(size: number): Pipe;
   countUnread(end: number): number;
   moveSendStream(from: number, to: number, onEnd: (failure: Error | null, summary: StreamSummary) => void): () => void;
+  md5s(buffers: readonly Uint8Array[]): Promise<Buffer[]>;
   readonly SendStreamChecker: new () => SendStreamChecker;
   readonly versions: { readonly libbtrfsutil: string; readonly napi: number };
 }
@@ -212,6 +213,15 @@ export function moveSendStream(
   onEnd: (failure: Error | null, summary: StreamSummary) => void,
 ): () => void {
   return addon().moveSendStream(from, to, onEnd);
+}
+
+/**
+ * The MD5 of each of the buffers, in their order; their memory may be shared. One call on the thread pool that hashes up
+ * to four of them side by side, for hardly more CPU time than one of them takes. Until it resolves, nobody may change or
+ * transfer their memory. @throws CONFIG; TypeError
+ */
+export async function md5s(buffers: readonly Uint8Array[]): Promise<Buffer[]> {
+  return addon().md5s(buffers);
 }
 
 /** What the addon was compiled with. @throws CONFIG */
