@@ -4,8 +4,8 @@
 //   npm run bench -- [MEBIBYTES [ROUNDS]] [sink | swift | parts]... [CONTENDER]...      as root
 //
 // Without names everything runs: uploads to a server that discards everything, uploads to a real Swift, and the parts
-// (the checker of send streams, the listing of 20,000 subvolumes). Contenders are named as in contenders.ts; without any,
-// all of them take part.
+// (the checker of send streams, the listing of 20,000 subvolumes, MD5). Contenders are named as in contenders.ts; without
+// any, all of them take part.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -131,7 +131,7 @@ async function measureStart(directory: string): Promise<void> {
 
 /** The benches of single parts, which are programs of their own. */
 async function measureParts(): Promise<void> {
-  for (const part of ["send-stream", "subvolumes"]) {
+  for (const part of ["send-stream", "subvolumes", "md5"]) {
     say(`${part}:`);
     const script = fileURLToPath(new URL(`${part}.js`, import.meta.url));
     const child = spawn(process.execPath, [script], { stdio: ["ignore", "inherit", "inherit"] });
