@@ -374,33 +374,60 @@ Napi::Value CountUnread(const Napi::CallbackInfo& call) {
   return bytes < 0 ? ThrowErrno(call.Env(), "FIONREAD", errno) : Napi::Number::New(call.Env(), bytes);
 }
 
-/** What `onEnd` is told: damage or another failure, or null; and what the stream was. */
-void TellEnd(Napi::Env env, Napi::Function on_end, const pipes::Mover& mover) {
+/** What is wrong, damage before all else, or null; and what the stream was. */
+template <typename Machine>
+void TellEnd(Napi::Env env, Napi::Function on_end, const Machine& machine) {
   Napi::Value failure = env.Null();
-  if (mover.parser().failure()) failure = ToDamage(env, *mover.parser().failure()).Value();
-  if (mover.error() != 0) failure = Napi::Error::New(env, std::strerror(mover.error())).Value();
-  on_end.Call({failure, ToSummary(env, mover.parser())});
+  const send_stream::Parser& parser = machine.source().parser();
+  if (parser.failure()) failure = ToDamage(env, *parser.failure()).Value();
+  else if (machine.error() != 0) failure = Napi::Error::New(env, std::strerror(machine.error())).Value();
+  on_end.Call({failure, ToSummary(env, parser)});
 }
 
-struct Moving {
-  std::shared_ptr<pipes::Mover> mover;
-  Napi::ThreadSafeFunction end;
+/** Something that works on a thread of its own, and the function that hears of it. */
+template <typename Machine>
+struct Working {
+  std::shared_ptr<Machine> machine;
+  Napi::ThreadSafeFunction heard;
 };
-
-void* Move(void* given) {
-  const std::unique_ptr<Moving> moving(static_cast<Moving*>(given));
-  const auto mover = moving->mover;
-  mover->Run();
-  moving->end.BlockingCall([mover](Napi::Env at, Napi::Function on_end) { TellEnd(at, on_end, *mover); });
-  moving->end.Release();
-  return nullptr;
-}
 
 /**
  * A thread of its own, not one of libuv's few, which it would keep for hours. It holds the process back from nothing but
- * what waits for its end, and dies with it. By pthread and without make_shared: std::thread and std::make_shared without
- * RTTI ask for a newer libstdc++ than Node does.
+ * what waits for it, and dies with it. By pthread and without make_shared: std::thread and std::make_shared without RTTI
+ * ask for a newer libstdc++ than Node does. False (and a pending error) when there is no thread.
  */
+template <typename Machine>
+bool StartThread(Napi::Env env, Working<Machine> working, void* (*run)(void*)) {
+  auto given = std::make_unique<Working<Machine>>(working);
+  pthread_t thread;
+  const int refused = pthread_create(&thread, nullptr, run, given.get());
+  if (refused != 0) {
+    working.heard.Release();
+    Refuse(env, std::strerror(refused));
+    return false;
+  }
+  given.release();
+  pthread_detach(thread);
+  return true;
+}
+
+/** What cancels a machine must not keep it: it is gone with its thread, not when garbage happens to be collected. */
+template <typename Machine>
+Napi::Function Canceller(Napi::Env env, const std::shared_ptr<Machine>& machine) {
+  return Napi::Function::New(env, [running = std::weak_ptr<Machine>(machine)](const Napi::CallbackInfo&) {
+    if (const auto found = running.lock()) found->Cancel();
+  });
+}
+
+void* Move(void* given) {
+  const std::unique_ptr<Working<pipes::Mover>> working(static_cast<Working<pipes::Mover>*>(given));
+  const auto mover = working->machine;
+  mover->Run();
+  working->heard.BlockingCall([mover](Napi::Env at, Napi::Function on_end) { TellEnd(at, on_end, *mover); });
+  working->heard.Release();
+  return nullptr;
+}
+
 Napi::Value MoveSendStream(const Napi::CallbackInfo& call) {
   const Napi::Env env = call.Env();
   if (!call[0].IsNumber() || !call[1].IsNumber() || !call[2].IsFunction()) {
@@ -409,20 +436,61 @@ Napi::Value MoveSendStream(const Napi::CallbackInfo& call) {
   const std::shared_ptr<pipes::Mover> mover = std::make_unique<pipes::Mover>(
       call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Number>().Int32Value());
   auto end = Napi::ThreadSafeFunction::New(env, call[2].As<Napi::Function>(), "moveSendStream", 0, 1);
-  auto moving = std::make_unique<Moving>(Moving{mover, end});
-  pthread_t thread;
-  const int refused = pthread_create(&thread, nullptr, Move, moving.get());
-  if (refused != 0) {
-    end.Release();
-    return Refuse(env, std::strerror(refused));
-  }
-  moving.release();
-  pthread_detach(thread);
-  // What cancels it must not keep it: it is gone with its thread, not when garbage happens to be collected.
-  return Napi::Function::New(env, [running = std::weak_ptr<pipes::Mover>(mover)](const Napi::CallbackInfo&) {
-    if (const auto found = running.lock()) found->Cancel();
-  });
+  if (!StartThread<pipes::Mover>(env, {mover, end}, Move)) return env.Undefined();
+  return Canceller(env, mover);
 }
+
+void* Serve(void* given) {
+  const std::unique_ptr<Working<pipes::Filler>> working(static_cast<Working<pipes::Filler>*>(given));
+  const auto filler = working->machine;
+  filler->Serve([&](size_t size) {
+    working->heard.BlockingCall([filler, size](Napi::Env at, Napi::Function on_filled) {
+      if (size > 0) on_filled.Call({ToNumber(at, size)});
+      else TellEnd(at, on_filled, *filler);
+    });
+  });
+  working->heard.Release();
+  return nullptr;
+}
+
+/** What a pipe brings, in memory that JavaScript gives. */
+class PipeReader final : public Napi::ObjectWrap<PipeReader> {
+ public:
+  static Napi::Function Define(Napi::Env env) {
+    return DefineClass(env, "PipeReader",
+                       {InstanceMethod<&PipeReader::Fill>("fill"), InstanceMethod<&PipeReader::Cancel>("cancel")});
+  }
+
+  explicit PipeReader(const Napi::CallbackInfo& call) : Napi::ObjectWrap<PipeReader>(call) {
+    const Napi::Env env = call.Env();
+    if (!call[0].IsNumber() || !call[1].IsBoolean() || !call[2].IsFunction()) {
+      Refuse(env, "PipeReader takes the end of a pipe, whether it is checked, and a function");
+      return;
+    }
+    const std::shared_ptr<pipes::Filler> filler = std::make_unique<pipes::Filler>(
+        call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Boolean>().Value());
+    auto heard = Napi::ThreadSafeFunction::New(env, call[2].As<Napi::Function>(), "PipeReader", 0, 1);
+    if (StartThread<pipes::Filler>(env, {filler, heard}, ::Serve)) filler_ = filler;
+  }
+
+ private:
+  /** Whoever asks keeps the memory until it is answered. */
+  Napi::Value Fill(const Napi::CallbackInfo& call) {
+    if (!call[0].IsBuffer() || !call[1].IsBoolean()) return Refuse(call.Env(), "fill takes a Buffer and whether to fill it");
+    const auto memory = call[0].As<Napi::Buffer<uint8_t>>();
+    const bool whole = call[1].As<Napi::Boolean>().Value();
+    if (const auto filler = filler_.lock()) filler->Ask({memory.Data(), memory.Length(), whole});
+    return call.Env().Undefined();
+  }
+
+  Napi::Value Cancel(const Napi::CallbackInfo& call) {
+    if (const auto filler = filler_.lock()) filler->Cancel();
+    return call.Env().Undefined();
+  }
+
+  /** It is gone with its thread. */
+  std::weak_ptr<pipes::Filler> filler_;
+};
 
 // ---- digests
 
@@ -493,6 +561,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports["openPipe"] = Napi::Function::New(env, OpenPipe, "openPipe");
   exports["countUnread"] = Napi::Function::New(env, CountUnread, "countUnread");
   exports["moveSendStream"] = Napi::Function::New(env, MoveSendStream, "moveSendStream");
+  exports["PipeReader"] = PipeReader::Define(env);
   exports["md5s"] = Napi::Function::New(env, Md5s, "md5s");
   exports["versions"] = ToVersions(env);
   return exports;

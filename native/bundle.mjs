@@ -3,33 +3,15 @@
 
 import { build } from "esbuild";
 import { chmod, cp, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const out = join(root, "bundle");
 const { name, version, license, engines } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
 
-/** Files that the program finds by their place beside its own: scripts of threads, package.json. All lie in one directory here. */
+/** Files that the program finds by their place beside its own. All lie in one directory here. */
 const besides = /new URL\("((?:\.{0,2}\/)*[\w./-]+)", import\.meta\.url\)/g;
-
-async function filesUnder(directory) {
-  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
-  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
-}
-
-/** Scripts that are started by URL are entries of their own, or they would not be there. */
-async function findScripts() {
-  const files = (await filesUnder(join(root, "dist/src"))).filter((file) => file.endsWith(".js"));
-  const found = await Promise.all(
-    files.map(async (file) =>
-      [...(await readFile(file, "utf8")).matchAll(besides)]
-        .map(([, target]) => join(dirname(file), target))
-        .filter((target) => target.endsWith(".js")),
-    ),
-  );
-  return [...new Set(found.flat())];
-}
 
 const flatten = {
   name: "flatten",
@@ -62,7 +44,7 @@ await rm(out, { recursive: true, force: true });
 await mkdir(out);
 const { metafile } = await build({
   absWorkingDir: root,
-  entryPoints: [join(root, "dist/src/main.js"), ...(await findScripts())],
+  entryPoints: [join(root, "dist/src/main.js")],
   entryNames: "[name]",
   outdir: out,
   bundle: true,

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <vector>
 
@@ -13,12 +14,29 @@ namespace pipes {
 
 namespace {
 
-/** What is read at once: as much as the kernel lets a large pipe hold. */
-constexpr size_t kBufferBytes = 1 << 20;
+/** As much as a large pipe holds. */
+constexpr size_t kPipeBytes = 1 << 20;
+
+/** What is checked at once: it stays in the processor's cache. */
+constexpr size_t kCheckedBytes = 1 << 17;
+
+/** How long a pipe is empty before it is taken for slow. */
+constexpr int kMomentMs = 50;
 
 void CloseEnd(int& end) {
   if (end >= 0) close(end);
   end = -1;
+}
+
+void Wake(int event) {
+  const uint64_t one = 1;
+  if (write(event, &one, sizeof one) < 0) return;
+}
+
+/** Whether nobody writes into a pipe any more. */
+bool HasHungUp(int end) {
+  struct pollfd one = {end, POLLIN, 0};
+  return poll(&one, 1, 0) > 0 && (one.revents & POLLHUP) != 0;
 }
 
 void MakeNonBlocking(int end) { fcntl(end, F_SETFL, fcntl(end, F_GETFL) | O_NONBLOCK); }
@@ -38,68 +56,140 @@ int CountUnread(int end) {
   return ioctl(end, FIONREAD, &bytes) == 0 ? bytes : -1;
 }
 
-Mover::Mover(int from, int to) : from_(from), to_(to), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  // The other ends are in other hands, and are not changed by this.
-  MakeNonBlocking(from_);
-  MakeNonBlocking(to_);
+Source::Source(int end, bool checked) : end_(end), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), checked_(checked) {
+  // The other end is in other hands, and is not changed by this.
+  MakeNonBlocking(end_);
+  // What could not be cancelled is not begun.
+  if (wake_ < 0) Fail(errno);
 }
 
-Mover::~Mover() {
-  Close();
+Source::~Source() {
+  CloseEnd(end_);
   CloseEnd(wake_);
 }
 
-void Mover::Close() {
-  CloseEnd(from_);
-  CloseEnd(to_);
+size_t Source::Read(uint8_t* data, size_t size) {
+  for (;;) {
+    const ssize_t got = Take(data, size);
+    if (got >= 0) return static_cast<size_t>(got);
+    if (!WaitFor(end_, POLLIN)) return Close(), 0;
+  }
 }
 
-void Mover::Run() {
-  std::vector<uint8_t> buffer(kBufferBytes);
-  while (error_ == 0 && !parser_.failure()) {
-    const ssize_t got = read(from_, buffer.data(), buffer.size());
-    if (got > 0) {
-      parser_.Feed(buffer.data(), static_cast<size_t>(got));
-      if (!parser_.failure()) Write(buffer.data(), static_cast<size_t>(got));
-    } else if (got == 0) {
-      parser_.Finish();
-      break;
-    } else if (errno != EINTR && (errno != EAGAIN || !WaitFor(from_, POLLIN)) && error_ == 0) {
-      error_ = errno;
-    }
+size_t Source::Fill(uint8_t* data, size_t size, bool whole) {
+  size_t filled = Read(data, size);
+  while (filled > 0 && filled < size && !is_over()) {
+    const ssize_t got = Take(data + filled, size - filled);
+    if (got > 0) filled += static_cast<size_t>(got);
+    else if (got < 0 && Poll(end_, POLLIN, whole ? -1 : kMomentMs) != Wait::kReady) break;
   }
+  if (failed()) Close();
+  return filled;
+}
+
+void Source::Cancel() { Wake(wake_); }
+
+bool Source::WaitFor(int end, short event) { return Poll(end, event, -1) == Wait::kReady; }
+
+Source::Wait Source::Poll(int end, short event, int milliseconds) {
+  struct pollfd both[] = {{end, event, 0}, {wake_, POLLIN, 0}};
+  int ready = 0;
+  while ((ready = poll(both, 2, milliseconds)) < 0) {
+    if (errno == EINTR) continue;
+    error_ = errno;
+    return Wait::kFailed;
+  }
+  if (both[1].revents != 0) error_ = ECANCELED;
+  if (error_ != 0) return Wait::kFailed;
+  return ready > 0 ? Wait::kReady : Wait::kNothing;
+}
+
+/** What is there: its length, 0 when it is over, -1 when there is nothing yet. */
+ssize_t Source::Take(uint8_t* data, size_t size) {
+  while (end_ >= 0) {
+    const ssize_t got = read(end_, data, size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) return -1;
+    if (got < 0) error_ = errno;
+    if (got > 0 && checked_) parser_.Feed(data, static_cast<size_t>(got));
+    if (got == 0 && checked_) parser_.Finish();
+    if (got > 0 && !failed()) return got;
+    Close();
+  }
+  return 0;
+}
+
+void Source::Close() { CloseEnd(end_); }
+
+void Source::Fail(int error) {
+  error_ = error;
   Close();
 }
 
-void Mover::Cancel() {
-  const uint64_t one = 1;
-  if (write(wake_, &one, sizeof one) < 0) return;
+Mover::~Mover() { CloseEnd(to_); }
+
+void Mover::Run() {
+  std::vector<uint8_t> buffer(kCheckedBytes);
+  size_t shared = 0;
+  while (shared > 0 || (shared = Share()) > 0) {
+    const size_t got = source_.Read(buffer.data(), std::min(shared, buffer.size()));
+    if (got == 0) break;
+    shared -= got;
+  }
+  CloseEnd(to_);
 }
 
-/** True when there is something to do; otherwise `error_` says why not. */
-bool Mover::WaitFor(int end, short event) {
-  struct pollfd both[] = {{end, event, 0}, {wake_, POLLIN, 0}};
-  while (poll(both, 2, -1) < 0) {
-    if (errno == EINTR) continue;
-    error_ = errno;
-    return false;
+/**
+ * Lets the other pipe have what is in this one, and tells how much; 0 when it is over. It is in the same pages for both:
+ * nothing is copied but what is checked afterwards.
+ */
+size_t Mover::Share() {
+  while (!source_.is_over()) {
+    const ssize_t shared = tee(source_.end(), to_, kPipeBytes, SPLICE_F_NONBLOCK);
+    if (shared > 0) return static_cast<size_t>(shared);
+    if (shared < 0 && errno != EAGAIN && errno != EINTR) return source_.Fail(errno), 0;
+    // Nothing is there, or no room for it. At the end too, where the other pipe is full: looked at in this order.
+    const bool hung_up = HasHungUp(source_.end());
+    const bool empty = CountUnread(source_.end()) == 0;
+    if (empty && hung_up) return Finish(), 0;
+    source_.WaitFor(empty ? source_.end() : to_, empty ? POLLIN : POLLOUT);
+    if (source_.error() != 0) source_.Close();
   }
-  if (both[1].revents != 0) error_ = ECANCELED;
-  return error_ == 0;
+  return 0;
 }
 
-bool Mover::Write(const uint8_t* data, size_t size) {
-  while (size > 0) {
-    const ssize_t put = write(to_, data, size);
-    if (put > 0) {
-      data += put;
-      size -= static_cast<size_t>(put);
-    } else if (put < 0 && errno != EINTR && (errno != EAGAIN || !WaitFor(to_, POLLOUT))) {
-      if (error_ == 0) error_ = errno;
-      return false;
-    }
+/** The end of the stream is read, as there is nothing else. */
+void Mover::Finish() {
+  uint8_t none;
+  if (source_.Read(&none, 1) > 0) source_.Fail(EIO);
+}
+
+Filler::Filler(int from, bool checked)
+    : source_(from, checked), asked_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE)) {
+  if (asked_ < 0) source_.Fail(errno);
+}
+
+Filler::~Filler() { CloseEnd(asked_); }
+
+void Filler::Ask(const Piece& piece) {
+  {
+    const std::lock_guard<std::mutex> hold(lock_);
+    pieces_.push_back(piece);
   }
-  return true;
+  Wake(asked_);
+}
+
+/** Nothing when it was cancelled before there was one. */
+std::optional<Filler::Piece> Filler::Next() {
+  uint64_t one = 0;
+  if (!source_.WaitFor(asked_, POLLIN) || read(asked_, &one, sizeof one) < 0) {
+    source_.Close();
+    return std::nullopt;
+  }
+  const std::lock_guard<std::mutex> hold(lock_);
+  const Piece piece = pieces_.front();
+  pieces_.pop_front();
+  return piece;
 }
 
 }  // namespace pipes

@@ -1,9 +1,10 @@
-// Pipes between programs, and the way of a send stream from one pipe into another on a thread of its own, checked as it
-// passes: so it never goes through JavaScript. Plain C++.
+// Pipes between programs, and the ways out of them, on threads of their own: of a send stream into another pipe, checked
+// as it passes, so that it never goes through JavaScript; and of anything into memory. Plain C++.
 #pragma once
 
+#include <deque>
+#include <mutex>
 #include <optional>
-#include <string>
 
 #include "send_stream.h"
 
@@ -20,11 +21,67 @@ std::optional<Pipe> Open(int size);
 /** Bytes in a pipe that nobody has read; -1, with errno, for what is no pipe. */
 int CountUnread(int end);
 
-/** Moves one send stream. `Run` on one thread, `Cancel` from any other; the parser is to be asked when `Run` is over. */
+/**
+ * The end of a pipe that is read until nothing comes any more, checked on the way where it is to be a send stream. Read on
+ * one thread, cancelled from any other; what went wrong is to be asked when it is over.
+ */
+class Source {
+ public:
+  /** Takes the end, which is closed when it is over. */
+  Source(int end, bool checked);
+  ~Source();
+  Source(const Source&) = delete;
+  Source& operator=(const Source&) = delete;
+
+  /** One byte or more, as many as fit; 0 when it is over, well or not. Waits for them. */
+  size_t Read(uint8_t* data, size_t size);
+
+  /** The same, but goes on until the memory is full, or, unless `whole`, nothing has come for a moment. */
+  size_t Fill(uint8_t* data, size_t size, bool whole);
+
+  /** Whether nothing comes any more. */
+  bool is_over() const { return end_ < 0; }
+
+  void Cancel();
+
+  /** Before the end: whoever writes hears at once that nobody reads any more. */
+  void Close();
+
+  /** The same, with what has gone wrong. */
+  void Fail(int error);
+
+  int end() const { return end_; }
+
+  /** Waits for an end of a pipe, this one or another. False when there is nothing to wait for any more, see `error`. */
+  bool WaitFor(int end, short event);
+
+  /** What is wrong with a send stream is told by it. */
+  const send_stream::Parser& parser() const { return parser_; }
+
+  /** What else has gone wrong: an errno; 0 = nothing. ECANCELED when it was cancelled. */
+  int error() const { return error_; }
+
+  /** False when it has ended well. */
+  bool failed() const { return error_ != 0 || parser_.failure(); }
+
+ private:
+  enum class Wait { kReady, kNothing, kFailed };
+
+  ssize_t Take(uint8_t* data, size_t size);
+  Wait Poll(int end, short event, int milliseconds);
+
+  int end_;
+  int wake_;
+  bool checked_;
+  int error_ = 0;
+  send_stream::Parser parser_;
+};
+
+/** Moves a send stream from one pipe into another. What is damaged may get there too, and is told of when it is over. */
 class Mover {
  public:
   /** Takes both ends, which are closed when it is over. */
-  Mover(int from, int to);
+  Mover(int from, int to) : source_(from, true), to_(to) {}
   ~Mover();
   Mover(const Mover&) = delete;
   Mover& operator=(const Mover&) = delete;
@@ -32,24 +89,63 @@ class Mover {
   /** Until the stream's end, its first damage, a failure or a cancel. */
   void Run();
 
-  void Cancel();
+  void Cancel() { source_.Cancel(); }
 
-  /** What is wrong with the stream is told by it. */
-  const send_stream::Parser& parser() const { return parser_; }
+  const Source& source() const { return source_; }
 
-  /** What else has gone wrong: an errno; 0 = nothing. ECANCELED when it was cancelled. */
-  int error() const { return error_; }
+  int error() const { return source_.error(); }
 
  private:
-  bool WaitFor(int end, short event);
-  bool Write(const uint8_t* data, size_t size);
-  void Close();
+  size_t Share();
+  void Finish();
 
-  int from_;
+  Source source_;
   int to_;
-  int wake_;
-  int error_ = 0;
-  send_stream::Parser parser_;
+};
+
+/** Fills memory with what comes from a pipe, piece by piece in the order in which they are asked for. */
+class Filler {
+ public:
+  struct Piece {
+    uint8_t* data;
+    size_t size;
+    /** Full, unless the pipe ends before; otherwise as much as is there. */
+    bool whole;
+  };
+
+  Filler(int from, bool checked);
+  ~Filler();
+  Filler(const Filler&) = delete;
+  Filler& operator=(const Filler&) = delete;
+
+  /** From any thread. */
+  void Ask(const Piece& piece);
+
+  /** Calls `filled` for each piece with how much of it there is, and with 0 as soon as nothing comes any more. */
+  template <typename Filled>
+  void Serve(Filled filled) {
+    while (!source_.is_over()) {
+      const std::optional<Piece> piece = Next();
+      if (!piece) break;
+      const size_t size = source_.Fill(piece->data, piece->size, piece->whole);
+      if (size > 0) filled(size);
+    }
+    filled(0);
+  }
+
+  /** From any thread. Nothing is written into the memory any more once `filled` was called with 0. */
+  void Cancel() { source_.Cancel(); }
+
+  const Source& source() const { return source_; }
+  int error() const { return source_.error(); }
+
+ private:
+  std::optional<Piece> Next();
+
+  Source source_;
+  int asked_;
+  std::mutex lock_;
+  std::deque<Piece> pieces_;
 };
 
 }  // namespace pipes

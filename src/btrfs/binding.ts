@@ -101,6 +101,32 @@ export interface Pipe {
   readonly writeEnd: number;
 }
 
+/** Reads a pipe on a thread of its own, into memory that it is given. */
+export interface PipeReader {
+  /**
+   * How much of the memory was filled: all of it, unless the pipe ends before or, where it need not be whole, nothing has
+   * come for a moment; 0 when it is over, well or not. Until then nobody may touch the memory. Who asks several times gets
+   * the answers in that order, and what comes in between is not held up.
+   */
+  fill(memory: Buffer, isWhole: boolean): Promise<number>;
+  /** Resolves at the pipe's end; rejects with what is damaged or went wrong. What the stream was, where it is checked. */
+  readonly done: Promise<StreamSummary>;
+  /** Bytes so far. */
+  received(): number;
+  /** True while somebody waits for {@link fill}. */
+  isAsked(): boolean;
+  /** Ends it early. */
+  cancel(): void;
+}
+
+interface NativeReader {
+  fill(memory: Buffer, isWhole: boolean): void;
+  cancel(): void;
+}
+
+/** Called with what was filled; the last time with how it ended. */
+type OnFilled = (...filled: readonly [bytes: number] | readonly [failure: Error | null, summary: StreamSummary]) => void;
+
 interface Addon {
   listSubvolumes(path: string, options?: ListOptions): Promise<RawSubvolume[]>;
   subvolumeInfo(path: string, id?: number): Promise<RawInfo>;
@@ -113,6 +139,7 @@ interface Addon {
   openPipe(size: number): Pipe;
   countUnread(end: number): number;
   moveSendStream(from: number, to: number, onEnd: (failure: Error | null, summary: StreamSummary) => void): () => void;
+  readonly PipeReader: new (readEnd: number, checked: boolean, onFilled: OnFilled) => NativeReader;
   md5s(buffers: readonly Uint8Array[]): Promise<Buffer[]>;
   readonly SendStreamChecker: new () => SendStreamChecker;
   readonly versions: { readonly libbtrfsutil: string; readonly napi: number };
@@ -204,6 +231,7 @@ export function countUnread(end: number): number {
 
 /**
  * Moves a send stream from one pipe into another, on a thread of its own, checks it on the way, and closes both ends.
+ * What is damaged may come out before that is known: it counts only when it is over.
  * @param onEnd - called once, when it is over: with a sentence about what is damaged or went wrong, or with null
  * @returns what cancels it
  */
@@ -213,6 +241,46 @@ export function moveSendStream(
   onEnd: (failure: Error | null, summary: StreamSummary) => void,
 ): () => void {
   return addon().moveSendStream(from, to, onEnd);
+}
+
+/**
+ * Begins to read a pipe, whose end it takes over and closes.
+ * @param isChecked - whether it has to be a send stream; what is damaged, and what comes after it, is never passed on
+ * @throws CONFIG
+ */
+export function openPipeReader(readEnd: number, isChecked: boolean): PipeReader {
+  // Their memory is kept from being collected, too.
+  const asked: { readonly memory: Buffer; readonly answer: (bytes: number) => void }[] = [];
+  let received = 0;
+  let isOver = false;
+  let settle: (failure: Error | null, summary: StreamSummary) => void;
+  const done = new Promise<StreamSummary>((resolve, reject) => {
+    settle = (failure, summary) => (failure === null ? resolve(summary) : reject(failure));
+  });
+  done.catch(() => undefined);
+  const reader = new (addon().PipeReader)(readEnd, isChecked, (...filled) => {
+    if (filled.length === 1) {
+      const [bytes] = filled;
+      received += bytes;
+      asked.shift()?.answer(bytes);
+    } else {
+      isOver = true;
+      settle(...filled);
+      for (const { answer } of asked.splice(0)) answer(0);
+    }
+  });
+  return {
+    fill: (memory, isWhole) =>
+      new Promise((resolve) => {
+        if (isOver || memory.length === 0) return resolve(0);
+        asked.push({ memory, answer: resolve });
+        reader.fill(memory, isWhole);
+      }),
+    done,
+    received: () => received,
+    isAsked: () => asked.length > 0,
+    cancel: () => reader.cancel(),
+  };
 }
 
 /**

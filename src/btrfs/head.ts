@@ -1,17 +1,19 @@
 import { Transform } from "node:stream";
 import { BackupError, type FailureCode } from "../errors.ts";
 import type { Identity, Lineage } from "../plan/model.ts";
+import type { Head } from "../stream/output.ts";
 import { peekIdentity, type RawIdentity } from "./binding.ts";
 
-/**
- * A stage that passes a send stream on, if it is the one it should be.
- * @throws (as the stage's error) SEND_FAILED
- */
-export function sentStage(expected: Lineage): Transform {
-  return headStage("SEND_FAILED", (head, identity) => {
-    refuseOtherStream(expected, identity);
-    return head;
-  });
+/** How the send stream has to begin that is the one it should be. @throws SEND_FAILED */
+export function sentHead(expected: Lineage): Head {
+  return {
+    bytes: HEAD_BYTES,
+    check(head) {
+      const identity = peekIdentity(head);
+      if (identity === null) throw foreign("SEND_FAILED");
+      refuseOtherStream(expected, identity);
+    },
+  };
 }
 
 /** @throws SEND_FAILED for a send stream that is not the one it should be */
@@ -38,23 +40,26 @@ const HEAD_BYTES = 350;
 /** Gathers what it needs to know whose stream this is, has it edited, and passes on the rest as it comes. */
 function headStage(code: FailureCode, edit: (head: Buffer, identity: RawIdentity) => Buffer): Transform {
   let head: Buffer | null = Buffer.alloc(0);
-  const foreign = (): BackupError => new BackupError(code, "what should be a send stream does not begin like one");
   return new Transform({
     transform: (chunk: Buffer, _encoding, done) => {
       if (head === null) return done(null, chunk);
       head = Buffer.concat([head, chunk]);
       const identity = peekIdentity(head);
-      if (identity === null) return done(head.length < HEAD_BYTES ? null : foreign());
+      if (identity === null) return done(head.length < HEAD_BYTES ? null : foreign(code));
       try {
         const edited = edit(head, identity);
         head = null;
         done(null, edited);
       } catch (error) {
-        done(error instanceof Error ? error : foreign());
+        done(error instanceof Error ? error : foreign(code));
       }
     },
-    flush: (done) => done(head === null ? null : foreign()),
+    flush: (done) => done(head === null ? null : foreign(code)),
   });
+}
+
+function foreign(code: FailureCode): BackupError {
+  return new BackupError(code, "what should be a send stream does not begin like one");
 }
 
 function refuseOther(

@@ -1,12 +1,12 @@
 import { readFile } from "node:fs/promises";
-import { pipeline, type Readable } from "node:stream";
 import type { Passage, SnapshotSource } from "../operations/edges.ts";
 import { streamIdentity, type Difference, type Estimate, type Lineage, type SendProto } from "../plan/model.ts";
-import { checkedFeed, checkedStream, estimateFrom } from "../stream/check.ts";
+import { checkedFeed, estimateFrom, sentStream } from "../stream/check.ts";
+import { readFrom } from "../stream/output.ts";
 import { throughPrograms } from "../stream/pipeline.ts";
-import { readFrom, type Command } from "../stream/process.ts";
+import type { Command } from "../stream/process.ts";
 import { syncFilesystem, type StreamSummary } from "./binding.ts";
-import { refuseOtherStream, sentStage } from "./head.ts";
+import { refuseOtherStream, sentHead } from "./head.ts";
 import { openMounts, type Mounts, type Reach } from "./mounts.ts";
 import { readSendOptions, sendCommand, type SendMode } from "./send-receive.ts";
 import { listSnapshots, readOrigin, readSubvolume, translated } from "./subvolumes.ts";
@@ -27,6 +27,8 @@ export async function openSource(path: string, options: SourceOptions, signal: A
   await readSubvolume(path);
   const mode = await chooseMode(options, signal);
   const mounts = openMounts(path);
+  const sender = (difference: Difference, stop: AbortSignal) => async (): Promise<Command> =>
+    sendCommand(await reachBoth(difference, mounts, stop), mode, false);
   return {
     ...mode,
     list: async () => {
@@ -37,11 +39,9 @@ export async function openSource(path: string, options: SourceOptions, signal: A
       return { source, snapshots, origin: await readOrigin(path) };
     },
     estimate: (difference, stop) => estimate(difference, mounts, mode, stop),
-    send: (difference, stop) => send(difference, mounts, mode, stop),
-    sendThrough: (difference, passage, stop) => {
-      const openSender = async (): Promise<Command> => sendCommand(await reachBoth(difference, mounts, stop), mode, false);
-      return throughPrograms([passage.program], checkedFeed(openSender, accept(difference, passage)), stop);
-    },
+    send: (difference, stop) => sentStream(sender(difference, stop), sentHead(lineageOf(difference)), stop),
+    sendThrough: (difference, passage, stop) =>
+      throughPrograms([passage.program], checkedFeed(sender(difference, stop), accept(difference, passage)), stop),
     close: () => mounts.close(),
   };
 }
@@ -70,19 +70,6 @@ async function estimate(
   const reach = await reachBoth(difference, mounts, signal);
   const { bytes, upperBound } = await estimateFrom(readFrom(sendCommand(reach, mode, true), signal));
   return mode.compressedData ? { bytes: upperBound, exact: false } : { bytes, exact: true };
-}
-
-function send(difference: Difference, mounts: Mounts, mode: SendMode, signal: AbortSignal): Readable {
-  const sent = sentStage(lineageOf(difference));
-  reachBoth(difference, mounts, signal).then(
-    (reach) => {
-      // Nobody wants it any more: nothing is started.
-      if (sent.destroyed) return;
-      pipeline(readFrom(sendCommand(reach, mode, false), signal), sent, () => undefined);
-    },
-    (error: unknown) => sent.destroy(error instanceof Error ? error : new Error(String(error))),
-  );
-  return checkedStream(sent);
 }
 
 function accept(difference: Difference, { onBytes }: Passage): (summary: StreamSummary) => void {

@@ -203,7 +203,7 @@ function judgeClock(aheadMs: number | null): Verdict {
 async function tryRights(container: Container, signal: AbortSignal): Promise<string[]> {
   const key = `.btrfs-snapshots-to-swift-doctor-${randomUUID()}`;
   const body = Buffer.from("written by the doctor command, to see whether it can be\n");
-  const options = { partBytes: container.limits.minPartBytes, concurrency: 1, metadata: {} };
+  const options = { partBytes: container.limits.minPartBytes, concurrency: 1, partsInMemory: 2, metadata: {} };
   const attempts: readonly (readonly [right: string, attempt: () => Promise<unknown>])[] = [
     ["list", () => container.list(key, signal)],
     ["write", () => container.put(key, Readable.from([body]), options, signal)],

@@ -3,8 +3,11 @@
 // btrfs/, swift/, terminal/ or an SDK; base.ts hands it the real ones, tests the ones in memory.
 
 import type { Readable } from "node:stream";
+import type { DirectReadable } from "../stream/output.ts";
 import type { Command } from "../stream/process.ts";
 import type { Difference, Estimate, Identity, Present, SendProto, Snapshot, StoreLimits, Subvolume } from "../plan/model.ts";
+
+export type { DirectReadable };
 
 /** A subvolume and its read-only snapshots, in creation order. */
 export interface LocalSnapshots {
@@ -99,6 +102,8 @@ export interface PutOptions {
   readonly partBytes: number;
   /** Parts in flight at the most. */
   readonly concurrency: number;
+  /** Parts that may be in memory at once; more than are in flight. */
+  readonly partsInMemory: number;
   readonly metadata: Readonly<Record<string, string>>;
   /** Uploads of this key that are ours: the best of them is gone on with, the others are aborted. */
   readonly resume?: readonly OpenUpload[] | undefined;
@@ -133,7 +138,8 @@ export interface Container {
   get(object: ObjectDetails, partBytes: number | null, signal: AbortSignal): Readable;
   /**
    * Stores the body under a key that must not exist. The object appears only when the body ended well and the stored
-   * size and ETag are what was sent. What was stored of a body that fails stays in an open upload, to be gone on with.
+   * size and ETag are what was sent. What was stored of a body that fails stays in an open upload, to be gone on with. A
+   * {@link DirectReadable} is read directly.
    * @throws ALREADY_ARCHIVED, STORE_UNAVAILABLE, and whatever `body` is destroyed with; RESUME_REFUSED when what was to
    * be gone on with is not the beginning of this body: try again without; STREAM_TOO_LONG
    */

@@ -200,9 +200,9 @@ async function putOptions(
   container: Container,
   signal: AbortSignal,
 ): Promise<PutOptions> {
-  const { partBytes, concurrency } = storing.layout;
+  const { partBytes, concurrency, partsInMemory } = storing.layout;
   const uploads = storing.resume?.filter((upload) => upload.key === key);
-  const options = { partBytes, concurrency, metadata, onProgress };
+  const options = { partBytes, concurrency, partsInMemory, metadata, onProgress };
   if (!isEncryptedBy(storing)) return { ...options, resume: uploads };
   for (const upload of uploads ?? []) await container.abort(upload, signal);
   return options;

@@ -150,7 +150,12 @@ function sendAhead(source: SnapshotSource, signal: AbortSignal): Ahead {
       const sending = begun ?? send(step, { source, through }, signal);
       sending.stream.once("end", () => {
         if (next === null || signal.aborted) return;
-        ahead = { step: next, through, sending: send(next, { source, through }, signal) };
+        try {
+          ahead = { step: next, through, sending: send(next, { source, through }, signal) };
+        } catch {
+          // Who takes it will be told, when it is tried again.
+          return;
+        }
         // Should it fail before anybody reads it, its reader will be told.
         ahead.sending.stream.on("error", () => undefined);
       });

@@ -12,6 +12,9 @@ const USUAL_PART_BYTES = 16 * MEBIBYTE;
 /** One part fills while others are in flight. */
 const PARTS_BESIDE_FLIGHT = 1;
 
+/** So many parts are hashed side by side for hardly more than one costs, where memory is not wanted otherwise. */
+const PARTS_HASHED_TOGETHER = 4;
+
 /** More than Node hashes or sends in one piece would be 2 GiB. */
 const LARGEST_PART_BYTES = 1024 * MEBIBYTE;
 
@@ -27,6 +30,8 @@ export interface TransferPolicy {
 export interface Layout {
   readonly partBytes: number;
   readonly concurrency: number;
+  /** Parts that there is memory for: those in flight, and one or more besides. */
+  readonly partsInMemory: number;
   /** Bytes of the stream in each object but the last where it needs several; null = one object. */
   readonly volumeBytes: number | null;
 }
@@ -55,15 +60,17 @@ export function planLayout({ estimate, cost }: Load, limits: StoreLimits, policy
   const needed = ceilToMebibyte(bytes / limits.partsPerUpload);
   if (bytes <= wanted && needed <= largest) {
     const partBytes = clamp(Math.max(needed, Math.min(USUAL_PART_BYTES, affordable)), limits.minPartBytes, largest);
-    return { partBytes, concurrency: concurrencyFor(partBytes, policy), volumeBytes: null };
+    return { partBytes, ...parallelism(partBytes, policy), volumeBytes: null };
   }
   const partBytes = clamp(Math.min(affordable, ceilToMebibyte(wanted)), limits.minPartBytes, largest);
   const objectBytes = Math.min(partBytes * limits.partsPerUpload, Math.max(partBytes, wanted));
-  return { partBytes, concurrency: concurrencyFor(partBytes, policy), volumeBytes: plainCapacity(objectBytes, cost) };
+  return { partBytes, ...parallelism(partBytes, policy), volumeBytes: plainCapacity(objectBytes, cost) };
 }
 
-function concurrencyFor(partBytes: number, { memoryBytes, concurrency }: TransferPolicy): number {
-  return clamp(Math.floor(memoryBytes / partBytes) - PARTS_BESIDE_FLIGHT, 1, concurrency);
+function parallelism(partBytes: number, policy: TransferPolicy): Pick<Layout, "concurrency" | "partsInMemory"> {
+  const affordable = Math.floor(policy.memoryBytes / partBytes);
+  const concurrency = clamp(affordable - PARTS_BESIDE_FLIGHT, 1, policy.concurrency);
+  return { concurrency, partsInMemory: Math.min(affordable, concurrency + PARTS_HASHED_TOGETHER) };
 }
 
 function clamp(value: number, least: number, most: number): number {

@@ -8,13 +8,15 @@ import { pipeline as finished } from "node:stream/promises";
 import {
   moveSendStream,
   openPipe,
+  openPipeReader,
   openSendStreamChecker,
   peekIdentity,
   type RawIdentity,
   type StreamSummary,
 } from "../btrfs/binding.ts";
 import { BackupError } from "../errors.ts";
-import { PIPE_BYTES, type Feed } from "./pipeline.ts";
+import { drained, outputOf, PIPE_BYTES, type DirectReadable, type Head } from "./output.ts";
+import type { Feed } from "./pipeline.ts";
 import { settlesWithin, start, type Command, type Life } from "./process.ts";
 
 /** How long a command is given to end by itself when what it has written is damaged. */
@@ -91,6 +93,41 @@ export function checkedStream(source: Readable, options: CheckOptions = {}): Rea
 }
 
 /**
+ * What a command writes, checked by the thread that reads it. It ends only when the command has ended well and all of it
+ * was a whole, undamaged send stream.
+ * @param open - makes the command
+ * @param head - looks at how the stream begins
+ * @throws (as the stream's error) what `open` and `head` throw, what `Command.failure` makes, SEND_FAILED; ABORTED
+ */
+export function sentStream(open: () => Promise<Command>, head: Head, signal: AbortSignal): DirectReadable {
+  const pipe = openPipe(PIPE_BYTES);
+  const reader = openPipeReader(pipe.readEnd, true);
+  let life: Life | null = null;
+  let isStopped = false;
+  const sending = async (): Promise<void> => {
+    const started = await startInto(pipe.writeEnd, open, () => isStopped);
+    life = started.life;
+    await sumUp(life, drained(reader, started).catch(throwDamage));
+  };
+  const stop = async (): Promise<void> => {
+    isStopped = true;
+    await life?.stop();
+  };
+  return outputOf({ reader, success: sending(), stop, head, withholds: true }, signal);
+}
+
+/** Starts what `open` makes, with one end of a pipe for its output, and closes that. @throws when it is stopped before */
+async function startInto(writeEnd: number, open: () => Promise<Command>, isStopped: () => boolean): Promise<Started> {
+  try {
+    const command = await open();
+    if (isStopped()) throw new Error("it was stopped before it began");
+    return { command, life: start(command, ["ignore", writeEnd, "pipe"]).life };
+  } finally {
+    closeSync(writeEnd);
+  }
+}
+
+/**
  * Feeds programs with what a command writes, checked on a thread of its own: none of it passes through here. When it has
  * ended well, the end of it was told, and `accept` has not thrown.
  * @param open - makes the command
@@ -99,45 +136,42 @@ export function checkedStream(source: Readable, options: CheckOptions = {}): Rea
 export function checkedFeed(open: () => Promise<Command>, accept: (summary: StreamSummary) => void): Feed {
   return (writeEnd) => {
     let stop = (): Promise<void> => Promise.resolve();
-    let stopped = false;
+    let isStopped = false;
     const feeding = async (): Promise<void> => {
-      const command = await open().catch((error: unknown) => {
-        closeSync(writeEnd);
-        throw error;
-      });
-      if (stopped) {
-        closeSync(writeEnd);
-        return;
-      }
-      const { life, moved, cancel } = startMoving(command, writeEnd);
+      const pipe = openPipe(PIPE_BYTES);
+      const { moved, cancel } = startMoving(pipe.readEnd, writeEnd);
+      stop = async () => cancel();
+      const { life } = await startInto(pipe.writeEnd, open, () => isStopped);
       stop = async () => {
         cancel();
         await life.stop();
       };
       accept(await sumUp(life, moved));
     };
-    return { done: feeding(), stop: () => ((stopped = true), stop()) };
+    return { done: feeding(), stop: () => ((isStopped = true), stop()) };
   };
 }
 
-interface Moving {
+interface Started {
+  readonly command: Command;
   readonly life: Life;
+}
+
+interface Moving {
   readonly moved: Promise<StreamSummary>;
   cancel(): void;
 }
 
-function startMoving(command: Command, writeEnd: number): Moving {
-  const pipe = openPipe(PIPE_BYTES);
-  const { life } = start(command, ["ignore", pipe.writeEnd, "pipe"]);
-  closeSync(pipe.writeEnd);
+function startMoving(readEnd: number, writeEnd: number): Moving {
   let cancel = (): void => undefined;
   const moved = new Promise<StreamSummary>((resolve, reject) => {
-    cancel = moveSendStream(pipe.readEnd, writeEnd, (failure, summary) => {
+    cancel = moveSendStream(readEnd, writeEnd, (failure, summary) => {
       if (failure === null) resolve(summary);
       else reject(toDamage(failure));
     });
   });
-  return { life, moved, cancel };
+  moved.catch(() => undefined);
+  return { moved, cancel };
 }
 
 /** A command that fails is the cause of what is wrong with its stream, unless it fails because nobody reads that. */
@@ -212,6 +246,11 @@ function damageOf(check: () => void, options: CheckOptions = {}): BackupError | 
 
 function toDamage(cause: unknown, { code = "SEND_FAILED", subject = "the send stream" }: CheckOptions = {}): BackupError {
   return new BackupError(code, `${subject} is damaged: ${toError(cause).message}`, { cause });
+}
+
+/** @throws as damage what is no failure of a program */
+function throwDamage(failure: unknown): never {
+  throw failure instanceof BackupError ? failure : toDamage(failure);
 }
 
 function toError(error: unknown): Error {

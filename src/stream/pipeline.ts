@@ -5,11 +5,9 @@ import { closeSync } from "node:fs";
 import { Socket } from "node:net";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { countUnread, openPipe } from "../btrfs/binding.ts";
-import { outputOf, settlesWithin, start, type Command, type Life } from "./process.ts";
-
-/** The largest pipe that the kernel gives to everybody. */
-export const PIPE_BYTES = 1024 * 1024;
+import { countUnread, openPipe, openPipeReader } from "../btrfs/binding.ts";
+import { drained, headOf, outputOf, PIPE_BYTES, type DirectReadable } from "./output.ts";
+import { settlesWithin, start, type Command, type Life } from "./process.ts";
 
 /** How often it is looked whether a program that has ended has left something unread, as long as more may come. */
 const LOOK_MS = 50;
@@ -49,18 +47,20 @@ export function fedBy(source: Readable): Feed {
  * @throws (as the stream's error) what the feeding rejects with, what `Command.failure` makes; CONFIG when a program is
  * missing; ABORTED
  */
-export function throughPrograms(commands: readonly Command[], feed: Feed, signal: AbortSignal): Readable {
-  const pipes = commands.map(() => openPipe(PIPE_BYTES));
-  const stages = commands.map((command, index): Stage => {
-    const [input, output] = [pipes[index]?.readEnd ?? 0, pipes[index + 1]?.writeEnd];
-    const started = start(command, [input, output ?? "pipe", "pipe"]);
-    if (output !== undefined) closeSync(output);
-    return { command, ...started, input: keepOpen(input) };
+export function throughPrograms(commands: readonly Command[], feed: Feed, signal: AbortSignal): DirectReadable {
+  const pipes = Array.from({ length: commands.length + 1 }, () => openPipe(PIPE_BYTES));
+  const [first, last, command] = [pipes[0], pipes.at(-1), commands.at(-1)];
+  if (first === undefined || last === undefined || command === undefined) throw new TypeError("a row of no programs");
+  const stages = commands.map((each, index): Stage => {
+    const [input, output] = [pipes[index]?.readEnd ?? 0, pipes[index + 1]?.writeEnd ?? 1];
+    const started = start(each, [input, output, "pipe"]);
+    closeSync(output);
+    return { command: each, ...started, input: keepOpen(input) };
   });
-  const last = stages.at(-1);
-  if (last === undefined) throw new TypeError("a row of no programs");
-  const feeding = feed(pipes[0]?.writeEnd ?? 0);
-  return outputOf(last.child.stdout, { command: last.command, life: joinLives(stages, feeding) }, signal);
+  const life = joinLives(stages, feed(first.writeEnd));
+  const reader = openPipeReader(last.readEnd, false);
+  const success = life.success.then(() => drained(reader, { command, life }));
+  return outputOf({ reader, success, stop: () => life.stop(), head: headOf(command) }, signal);
 }
 
 interface Stage extends ReturnType<typeof start> {

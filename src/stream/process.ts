@@ -6,7 +6,7 @@
 
 import { spawn, type ChildProcess, type StdioOptions } from "node:child_process";
 import { env, kill } from "node:process";
-import { Readable } from "node:stream";
+import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { abortedError, BackupError } from "../errors.ts";
@@ -52,15 +52,15 @@ export interface Companion {
 const GRACE_MS = 2_000;
 
 /** How long the output of an exited process may stay open and silent in the hands of one that it left behind. */
-const LINGER_MS = 5_000;
+export const LINGER_MS = 5_000;
+
+/** How such a process ended. */
+export const LEFT_BEHIND = "exited, but left a process behind that holds its output open";
 
 const STDERR_TAIL_CHARS = 4_096;
 
 /** What a sink may leave unread before lines are dropped. */
 const SINK_BACKLOG_BYTES = 1024 * 1024;
-
-/** What may be read from a child before anybody asks for it; then the child has to wait. */
-const READ_AHEAD_BYTES = 1024 * 1024;
 
 /** Debian's package of each program that we run. */
 const packages: Readonly<Record<string, string>> = {
@@ -76,16 +76,6 @@ const packages: Readonly<Record<string, string>> = {
   zstd: "zstd",
 };
 
-/**
- * The standard output of a program. It ends only after exit status 0; otherwise it is destroyed with the command's
- * failure. Destroying it ends the program, and it closes once that is gone.
- * @throws (as the stream's error) what `command.failure` makes; CONFIG when the program is missing; ABORTED
- */
-export function readFrom(command: Command, signal: AbortSignal): Readable {
-  const { child, life } = start(command, ["ignore", "pipe", "pipe"]);
-  return outputOf(child.stdout, { command, life }, signal);
-}
-
 /** A program that was started. */
 export interface Started {
   readonly child: ChildProcess;
@@ -98,74 +88,30 @@ export function start(command: Command, stdio: StdioOptions): Started {
   return { child, life: watch(child, command) };
 }
 
-/** A child at work: the one that writes, and the life of all that its output depends on. */
-interface Work {
-  readonly command: Command;
-  readonly life: Life;
-}
-
-/** What comes out of a child, as a stream that ends only when its life was a success. See {@link readFrom}. */
-export function outputOf(stdout: Readable | null, { command, life }: Work, signal: AbortSignal): Readable {
-  if (stdout === null) throw new TypeError(`${command.program} was started without an output`);
-  const output = new Readable({
-    highWaterMark: READ_AHEAD_BYTES,
-    read: () => void stdout.resume(),
-    destroy: (error, done) => {
-      stdout.destroy();
-      const gone = error === null && output.readableEnded ? Promise.resolve() : life.stop();
-      void gone.then(() => done(error));
-    },
-  });
-  const gate = openGate(command);
-  stdout.on("data", (chunk: Buffer) => {
-    const passed = gate.pass(chunk);
-    if (passed instanceof BackupError) output.destroy(passed);
-    else if (passed.length > 0 && !output.push(passed)) stdout.pause();
-  });
-  stdout.pause();
-  const ended = new Promise<void>((resolve) => stdout.once("end", resolve));
-  const fail = (error: unknown): void => void output.destroy(toError(error));
-  stdout.on("error", fail);
-  life.success.then(() => failWhenHeldOpen(output, stdout, command), fail);
-  void Promise.all([ended, life.success]).then(() => {
-    const failure = gate.close();
-    if (failure === null) output.push(null);
-    else output.destroy(failure);
-  }, fail);
-  onAbort(signal, life.success, () => output.destroy(abortedError(signal)));
-  return output;
-}
-
-/** Lets nothing pass before it has seen that an output begins as it should. */
-function openGate({ program, begins = "", failure }: Command): { pass(chunk: Buffer): Buffer | BackupError; close(): BackupError | null } {
-  const expected = Buffer.from(begins, "latin1");
-  let head: Buffer | null = expected.length === 0 ? null : Buffer.alloc(0);
-  const wrong = (): BackupError => failure({ how: `wrote what does not begin like the output of ${program}`, stderr: "" });
-  return {
-    pass(chunk) {
-      if (head === null) return chunk;
-      head = Buffer.concat([head, chunk]);
-      if (!head.subarray(0, expected.length).equals(expected.subarray(0, head.length))) return wrong();
-      if (head.length < expected.length) return Buffer.alloc(0);
-      const passed = head;
-      head = null;
-      return passed;
-    },
-    close: () => (head === null ? null : wrong()),
-  };
-}
-
-/** The whole standard output of a program that says little. Rejects as {@link readFrom} does. */
+/**
+ * The whole standard output of a program that says little, after exit status 0.
+ * @throws what `command.failure` makes; CONFIG when the program is missing; ABORTED
+ */
 export async function runToEnd(command: Command, signal: AbortSignal): Promise<string> {
-  const output = readFrom(command, signal).setEncoding("utf8");
-  let text = "";
-  for await (const chunk of output) text += String(chunk);
-  return text;
+  const { child, life } = start(command, ["ignore", "pipe", "pipe"]);
+  let said = "";
+  const { stdout } = child;
+  if (stdout === null) throw new TypeError(`${command.program} was started without an output`);
+  stdout.setEncoding("utf8").on("data", (text: string) => void (said += text));
+  const ended = closed(stdout);
+  await untilSuccess(life, signal);
+  if (await settlesWithin(ended, LINGER_MS)) return said;
+  stdout.destroy();
+  throw command.failure({ how: LEFT_BEHIND, stderr: "" });
 }
 
-/** Runs a program that writes into a file that is open; resolves after exit status 0. Rejects as {@link readFrom} does. */
+/** Runs a program that writes into a file that is open; resolves after exit status 0. Rejects as {@link runToEnd} does. */
 export async function runInto(descriptor: number, command: Command, signal: AbortSignal): Promise<void> {
   const { life } = start(command, ["ignore", descriptor, "pipe"]);
+  await untilSuccess(life, signal);
+}
+
+async function untilSuccess(life: Life, signal: AbortSignal): Promise<void> {
   onAbort(signal, life.success, () => void life.stop());
   await life.success.catch((error: unknown) => {
     throw signal.aborted ? abortedError(signal) : error;
@@ -306,22 +252,8 @@ function killGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
   }
 }
 
-/** A process that was left behind by one that exited well, and holds its output open, would be waited for in vain. */
-function failWhenHeldOpen(output: Readable, stdout: Readable, command: Command): void {
-  if (stdout.closed) return;
-  let heard = true;
-  const timer = setInterval(() => {
-    if (!heard && !stdout.isPaused()) {
-      const how = "exited, but left a process behind that holds its output open";
-      output.destroy(command.failure({ how, stderr: "" }));
-    }
-    heard = false;
-  }, LINGER_MS).unref();
-  stdout.on("data", () => void (heard = true)).once("close", () => clearInterval(timer));
-}
-
 /** Calls back once when the signal is or becomes aborted, unless `until` settles first. */
-function onAbort(signal: AbortSignal, until: Promise<void>, callback: () => void): void {
+export function onAbort(signal: AbortSignal, until: Promise<unknown>, callback: () => void): void {
   if (signal.aborted) return callback();
   signal.addEventListener("abort", callback, { once: true });
   const forget = (): void => signal.removeEventListener("abort", callback);
@@ -344,10 +276,6 @@ export async function settlesWithin(promise: Promise<unknown>, milliseconds: num
 function isBrokenPipe(error: unknown): boolean {
   const code = error instanceof Error && "code" in error ? error.code : null;
   return code === "EPIPE" || code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE";
-}
-
-function toError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }
 
 /** No secret of ours is of use to a child, and messages are matched in English. */

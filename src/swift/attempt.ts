@@ -78,7 +78,10 @@ export function newAttempt(store: Store, put: Put, signal: AbortSignal): Attempt
 /** Notes the first failure, the cause of all that follow, and stops everything; the body too, as it may be idle just now. */
 export function fail(attempt: Attempt, failure: Failure): void {
   if (attempt.failure !== null) return;
-  attempt.failure = failure;
+  const { error } = failure;
+  // Who reads the body may hear how it fails before those who listen to it.
+  const ofBody = failure.ofBody || (error instanceof Error && error === attempt.body.errored);
+  attempt.failure = { error, ofBody };
   attempt.stop.abort();
   attempt.body.destroy();
 }

@@ -83,10 +83,7 @@ export async function openContainer(
     delete: async (key, requestSignal) => deleteObject(store, key, requestSignal),
     openUploads: async (prefix, requestSignal) => listUploads(store, prefix, requestSignal),
     abort: async (upload, requestSignal) => abortUpload(store, upload, requestSignal),
-    close() {
-      memories.close();
-      close();
-    },
+    close,
   };
 }
 

@@ -11,43 +11,66 @@ import {
 import { BackupError } from "../errors.ts";
 import { fail, notePart, noteStored, type Attempt } from "./attempt.ts";
 import { unquoted } from "./etag.ts";
-import type { Part, PartMemory } from "./parts.ts";
+import { openPartHasher } from "./hasher.ts";
+import type { Part } from "./parts.ts";
 import type { StoredPart } from "./resume.ts";
-
-/** What an upload is made with, and its parts are hashed with. */
-export interface PartSender {
-  readonly client: S3Client;
-  readonly memory: PartMemory;
-}
 
 /** What every object is. s3api would give one of several parts the type of the request that completes it. */
 export const CONTENT_TYPE = "application/octet-stream";
 
 /** Sends the parts, so many at a time, and makes the object of them. */
-export async function sendParts(attempt: Attempt, parts: AsyncIterable<Part>, sender: PartSender): Promise<void> {
-  attempt.uploadId = attempt.resumable?.upload.uploadId ?? (await begin(attempt, sender.client));
-  const inFlight = new Set<Promise<void>>();
+export async function sendParts(attempt: Attempt, parts: AsyncIterable<Part>, client: S3Client): Promise<void> {
+  attempt.uploadId = attempt.resumable?.upload.uploadId ?? (await begin(attempt, client));
+  const { concurrency, partsInMemory } = attempt.options;
+  const hasher = openPartHasher(partsInMemory - concurrency);
+  const sending: Sending = { client, inTurn: openTurnstile(concurrency) };
+  const inHand = new Set<Promise<void>>();
   try {
     for await (const part of parts) {
       notePart(attempt, part);
-      const hashed = sender.memory.md5(part.data);
-      // It is waited for below; until then nobody may call it unheard.
-      hashed.catch(() => undefined);
-      while (inFlight.size >= attempt.options.concurrency) await Promise.race(inFlight);
-      const flight = sendPart(attempt, part, hashed, sender.client)
+      const sent = sendPart(attempt, part, hasher.md5(part.data), sending)
         .catch((error: unknown) => fail(attempt, { error, ofBody: false }))
         .finally(() => {
           part.release();
-          inFlight.delete(flight);
+          inHand.delete(sent);
         });
-      inFlight.add(flight);
+      inHand.add(sent);
+      if (part.isLast) hasher.flush();
+      while (inHand.size >= partsInMemory) await Promise.race(inHand);
     }
   } catch (error) {
     fail(attempt, { error, ofBody: false });
+    hasher.flush();
   }
-  await Promise.all(inFlight);
+  await Promise.all(inHand);
   if (attempt.failure !== null) throw attempt.failure.error;
-  await complete(attempt, sender.client);
+  await complete(attempt, client);
+}
+
+/** How parts are sent. */
+interface Sending {
+  readonly client: S3Client;
+  readonly inTurn: Turnstile;
+}
+
+/** Runs a task when its turn has come. */
+type Turnstile = <Result>(task: () => Promise<Result>) => Promise<Result>;
+
+/** Lets so many in at a time, in the order in which they come. */
+function openTurnstile(places: number): Turnstile {
+  const waiting: (() => void)[] = [];
+  let free = places;
+  return async (task) => {
+    if (free > 0) free -= 1;
+    else await new Promise<void>((resolve) => waiting.push(resolve));
+    try {
+      return await task();
+    } finally {
+      const next = waiting.shift();
+      if (next === undefined) free += 1;
+      else next();
+    }
+  };
 }
 
 async function begin({ store, key, options }: Attempt, client: S3Client): Promise<string> {
@@ -57,18 +80,27 @@ async function begin({ store, key, options }: Attempt, client: S3Client): Promis
   return UploadId;
 }
 
-async function sendPart(attempt: Attempt, { number, data }: Part, hashed: Promise<Buffer>, client: S3Client): Promise<void> {
-  const { store, key, uploadId } = attempt;
+async function sendPart(attempt: Attempt, part: Part, hashed: Promise<Buffer>, { client, inTurn }: Sending): Promise<void> {
+  const { number, data } = part;
   const md5 = await hashed;
   attempt.md5s.set(number, md5);
   if (isThere(attempt, number, { etag: md5.toString("hex"), bytes: data.length })) {
     attempt.resumedBytes += data.length;
   } else {
-    const which = { Bucket: store.container, Key: key, UploadId: uploadId ?? "", PartNumber: number };
-    const { ETag } = await client.send(new UploadPartCommand({ ...which, Body: data, ContentMD5: md5.toString("base64") }));
-    checkPart(attempt, number, ETag);
+    const etag = await inTurn(async () => uploadPart(attempt, part, md5, client));
+    checkPart(attempt, number, etag);
   }
   noteStored(attempt, data.length);
+}
+
+/** The store's answer: the part's ETag. */
+async function uploadPart(attempt: Attempt, part: Part, md5: Buffer, client: S3Client): Promise<string | undefined> {
+  // Something else may have failed while this part waited.
+  attempt.stop.signal.throwIfAborted();
+  const { store, key, uploadId } = attempt;
+  const which = { Bucket: store.container, Key: key, UploadId: uploadId ?? "", PartNumber: part.number };
+  const { ETag } = await client.send(new UploadPartCommand({ ...which, Body: part.data, ContentMD5: md5.toString("base64") }));
+  return ETag;
 }
 
 /**

@@ -3,6 +3,7 @@
 // here: what becomes of an upload that is given up, and whether the store has what was sent.
 
 import { finished } from "node:stream";
+import type { S3Client } from "@aws-sdk/client-s3";
 import { Upload } from "@aws-sdk/lib-storage";
 import { abortedError, BackupError, type FailureCode } from "../errors.ts";
 import type { ObjectDetails, Stored } from "../operations/edges.ts";
@@ -19,7 +20,8 @@ import {
 } from "./attempt.ts";
 import { describeError, isRefusal } from "./errors.ts";
 import { unquoted } from "./etag.ts";
-import { CONTENT_TYPE, sendParts, type PartSender } from "./multipart.ts";
+import { openPartHasher } from "./hasher.ts";
+import { CONTENT_TYPE, sendParts } from "./multipart.ts";
 import { checkKey, checkMetadata } from "./names.ts";
 import { deleteObject, headObject } from "./objects.ts";
 import { partsOf, type Part } from "./parts.ts";
@@ -75,10 +77,9 @@ async function send(attempt: Attempt): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   stop.signal.addEventListener("abort", () => (timer = setTimeout(() => late.abort(), LAST_ANSWER_MS)), { once: true });
   const client = store.bind(stop.signal, late.signal);
-  // One part fills while the others are in flight.
-  const memory = store.memories.borrow(options.partBytes, options.concurrency + 1);
+  const memory = store.memories.borrow(options.partBytes, options.partsInMemory);
   try {
-    await sendBody(attempt, partsOf(body, memory), { client, memory });
+    await sendBody(attempt, partsOf(body, memory), client);
   } finally {
     clearTimeout(timer);
     store.memories.giveBack(memory);
@@ -87,11 +88,11 @@ async function send(attempt: Attempt): Promise<void> {
   if (attempt.failure !== null) throw attempt.failure.error;
 }
 
-async function sendBody(attempt: Attempt, parts: AsyncGenerator<Part, void>, sender: PartSender): Promise<void> {
+async function sendBody(attempt: Attempt, parts: AsyncGenerator<Part, void>, client: S3Client): Promise<void> {
   const first = await parts.next();
   if (first.done === true) return;
-  if (first.value.isLast) await sendWhole(attempt, first.value, sender);
-  else await sendParts(attempt, continued(first.value, parts), sender);
+  if (first.value.isLast) await sendWhole(attempt, first.value, client);
+  else await sendParts(attempt, continued(first.value, parts), client);
 }
 
 async function* continued(first: Part, rest: AsyncIterable<Part>): AsyncGenerator<Part> {
@@ -100,11 +101,11 @@ async function* continued(first: Part, rest: AsyncIterable<Part>): AsyncGenerato
 }
 
 /** Sends a body of one part. */
-async function sendWhole(attempt: Attempt, part: Part, { client, memory }: PartSender): Promise<void> {
+async function sendWhole(attempt: Attempt, part: Part, client: S3Client): Promise<void> {
   const { store, key, options, resumable, signal } = attempt;
   const { data: Body } = part;
   notePart(attempt, part);
-  const md5 = await memory.md5(Body);
+  const md5 = await openPartHasher(1).md5(Body);
   attempt.md5s.set(1, md5);
   if (resumable !== null) await abortUpload(store, resumable.upload, signal);
   // The body may have taken its time since the first look.

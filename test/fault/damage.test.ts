@@ -46,7 +46,7 @@ describe("a damaged archive", { skip: noBtrfs() }, () => {
     await source.close();
     container = memoryContainer();
     const metadata = formatMetadata({ snapshot, sendParent: null }, { encoding: "identity", sendProto: 2, partBytes: 5242880, volumes: null, tool: "test/1" });
-    await container.put(keyOf("small"), Readable.from([body]), { partBytes: 5242880, concurrency: 1, metadata }, signal);
+    await container.put(keyOf("small"), Readable.from([body]), { partBytes: 5242880, concurrency: 1, partsInMemory: 3, metadata }, signal);
   });
   after(() => disk.close());
 

@@ -51,7 +51,7 @@ describe("downloads that something happens to", { skip: noSwift() }, () => {
   }
 
   async function store(into: Container, key: string, content: Buffer): Promise<ObjectDetails> {
-    await into.put(key, Readable.from([content]), { partBytes: PART_BYTES, concurrency: 2, metadata: {} }, signal);
+    await into.put(key, Readable.from([content]), { partBytes: PART_BYTES, concurrency: 2, partsInMemory: 4, metadata: {} }, signal);
     const found = await into.head(key, signal);
     assert.ok(found !== null);
     return found;

@@ -6,13 +6,14 @@ import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
 import type { Container, PutOptions, Stored } from "../../src/operations/edges.ts";
+import { readFrom } from "../../src/stream/output.ts";
 import { openContainer } from "../../src/swift/container.ts";
 import { noSwift } from "../support/requirements.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
 
 const MIB = 1024 ** 2;
 const { signal } = new AbortController();
-const options: PutOptions = { partBytes: 5 * MIB, concurrency: 2, metadata: { "btrfs-format": "1" } };
+const options: PutOptions = { partBytes: 5 * MIB, concurrency: 2, partsInMemory: 4, metadata: { "btrfs-format": "1" } };
 
 describe("an interrupted upload", { skip: noSwift() }, () => {
   let swift: Swift;
@@ -69,6 +70,18 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     assert.deepEqual([resumedBytes, parts], [15 * MIB, 6]);
     await assertStored("plain", body);
     assert.equal((await container.head("plain", signal))?.metadata["btrfs-format"], "1");
+  });
+
+  test("of a program that fails is gone on with, too", async () => {
+    for (let attempt = 0; attempt < 5; attempt += 1) {
+      const key = `program-${attempt}`;
+      const failure = (): BackupError => new BackupError("SEND_FAILED", "interrupted");
+      const body = readFrom({ program: "sh", args: ["-c", `head -c ${12 * MIB} /dev/zero; sleep 1; exit 3`], failure }, signal);
+      await assert.rejects(container.put(key, body, options, signal), { code: "SEND_FAILED" });
+      assert.equal((await container.openUploads(key, signal)).length, 1);
+      const { resumedBytes } = await goOn(key, Buffer.alloc(12 * MIB));
+      assert.ok(resumedBytes > 0);
+    }
   });
 
   test("that changed behind its beginning is sent again from the first difference on", async () => {

@@ -3,12 +3,13 @@ import { chmod, mkdir, open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
-import { after, afterEach, before, test } from "node:test";
+import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openSource } from "../../src/btrfs/source.ts";
 import { BackupError } from "../../src/errors.ts";
-import type { SnapshotSource } from "../../src/operations/edges.ts";
+import type { DirectReadable, SnapshotSource } from "../../src/operations/edges.ts";
 import type { Snapshot } from "../../src/plan/model.ts";
+import { observe } from "../../src/stream/observe.ts";
 import { btrfs, openLoopback, run, withLoopback, type Loopback } from "../support/loopback.ts";
 
 const never = new AbortController().signal;
@@ -52,15 +53,29 @@ interface Outcome {
   readonly error: unknown;
 }
 
+/** The pieces of a stream, read as one. */
+async function* pieces(stream: Readable): AsyncGenerator<Buffer> {
+  for await (const chunk of stream) yield chunk as Buffer;
+}
+
+/** The same, read into memory that is used again and again. */
+async function* directPieces(stream: Readable): AsyncGenerator<Buffer> {
+  const memory = Buffer.alloc(MiB);
+  const { readInto } = stream as DirectReadable;
+  for (let bytes = 0; (bytes = await readInto(memory)) > 0; ) yield memory.subarray(0, bytes);
+}
+
+const ways = { "as a stream": pieces, directly: directPieces };
+
 /** Reads a stream to its end or failure; `meanwhile` runs once, after the first megabyte, with the reader waiting. */
-async function consume(stream: Readable, meanwhile?: () => Promise<void>): Promise<Outcome> {
+async function consumeBy(read: typeof pieces, stream: Readable, meanwhile?: () => Promise<void>): Promise<Outcome> {
   let bytes = 0;
   let ended = false;
   let left = meanwhile;
   stream.once("end", () => void (ended = true));
   try {
-    for await (const chunk of stream) {
-      bytes += (chunk as Buffer).length;
+    for await (const chunk of read(stream)) {
+      bytes += chunk.length;
       if (left === undefined || bytes < MiB) continue;
       await left();
       left = undefined;
@@ -99,131 +114,141 @@ async function replaceBtrfs(script: string): Promise<void> {
 
 const full = (): Readable => source.send({ snapshot: first, sendParent: null }, never);
 
-test("btrfs send is killed", async () => {
-  for (const [signal, name] of [
-    ["SIGKILL", /killed by SIGKILL/],
-    ["SIGTERM", /killed by SIGTERM|status 143/],
-    ["SIGSEGV", /killed by SIGSEGV/],
-  ] as const) {
-    assertFailed(await consume(full(), async () => void process.kill(await senderPid(), signal)), name);
-  }
-});
+for (const [way, read] of Object.entries(ways)) {
+  const consume = (stream: Readable, meanwhile?: () => Promise<void>): Promise<Outcome> => consumeBy(read, stream, meanwhile);
 
-test("btrfs send is stopped and continued: the stream is right, or it fails", async () => {
-  const right = await buffer(full());
-  let damaged = 0;
-  for (let attempt = 0; attempt < 6; attempt++) {
-    const stopAndContinue = async (): Promise<void> => {
-      const pid = await senderPid();
-      for (let times = 0; times < 20; times++) {
-        process.kill(pid, "SIGSTOP");
-        await sleep(5);
-        process.kill(pid, "SIGCONT");
-        await sleep(1);
+  describe(`a send stream that is read ${way}, when`, () => {
+    test("btrfs send is killed", async () => {
+      for (const [signal, name] of [
+        ["SIGKILL", /killed by SIGKILL/],
+        ["SIGTERM", /killed by SIGTERM|status 143/],
+        ["SIGSEGV", /killed by SIGSEGV/],
+      ] as const) {
+        assertFailed(await consume(full(), async () => void process.kill(await senderPid(), signal)), name);
       }
-    };
-    const chunks: Buffer[] = [];
-    const stream = full();
-    stream.on("data", (chunk: Buffer) => void chunks.push(chunk));
-    const outcome = await consume(stream, stopAndContinue);
-    if (outcome.error === null) {
-      assert.ok(Buffer.concat(chunks).equals(right), "another stream, and no error");
-      continue;
-    }
-    damaged += 1;
-    assertFailed(outcome, /./);
-  }
-  console.log(`stopped and continued: ${damaged} of 6 streams were damaged, and refused`);
-});
+    });
 
-test("btrfs send exits 1 after a stream that is whole", async () => {
-  await replaceBtrfs('"$real" "$@"; echo "ERROR: what a pity" >&2; exit 1');
-  assertFailed(await consume(full()), /exited with status 1: what a pity/);
-});
+    test("btrfs send is stopped and continued: the stream is right, or it fails", async () => {
+      const right = await buffer(full());
+      let damaged = 0;
+      for (let attempt = 0; attempt < 6; attempt++) {
+        const stopAndContinue = async (): Promise<void> => {
+          const pid = await senderPid();
+          try {
+            for (let times = 0; times < 20; times++) {
+              process.kill(pid, "SIGSTOP");
+              await sleep(5);
+              process.kill(pid, "SIGCONT");
+              await sleep(1);
+            }
+          } catch {
+            // What is read ahead was found damaged, and it was ended for that.
+          }
+        };
+        const chunks: Buffer[] = [];
+        const stream = full();
+        observe(stream, (chunk) => void chunks.push(Buffer.from(chunk)));
+        const outcome = await consume(stream, stopAndContinue);
+        if (outcome.error === null) {
+          assert.ok(Buffer.concat(chunks).equals(right), "another stream, and no error");
+          continue;
+        }
+        damaged += 1;
+        assertFailed(outcome, /./);
+      }
+      console.log(`stopped and continued: ${damaged} of 6 streams were damaged, and refused`);
+    });
 
-test("btrfs send exits 1 after half a stream", async () => {
-  await replaceBtrfs('"$real" "$@" | head -c 50000000; exit 1');
-  assertFailed(await consume(full()), /exited with status 1/);
-});
+    test("btrfs send exits 1 after a stream that is whole", async () => {
+      await replaceBtrfs('"$real" "$@"; echo "ERROR: what a pity" >&2; exit 1');
+      assertFailed(await consume(full()), /exited with status 1: what a pity/);
+    });
 
-test("btrfs send exits 0 after half a stream", async () => {
-  await replaceBtrfs('"$real" "$@" | head -c 50000000; exit 0');
-  assertFailed(await consume(full()), /damaged/);
-});
+    test("btrfs send exits 1 after half a stream", async () => {
+      await replaceBtrfs('"$real" "$@" | head -c 50000000; exit 1');
+      assertFailed(await consume(full()), /exited with status 1/);
+    });
 
-test("btrfs send exits 0 after a stream with a changed byte", async () => {
-  const changeByte = 'head -c 1 | tr "\\000-\\377" "\\001-\\377\\000"';
-  await replaceBtrfs(`"$real" "$@" | { head -c 50000000; ${changeByte}; cat; }; exit 0`);
-  assertFailed(await consume(full()), /damaged/);
-});
+    test("btrfs send exits 0 after half a stream", async () => {
+      await replaceBtrfs('"$real" "$@" | head -c 50000000; exit 0');
+      assertFailed(await consume(full()), /damaged/);
+    });
 
-test("btrfs send exits 0 without having sent anything", async () => {
-  await replaceBtrfs("exit 0");
-  assertFailed(await consume(full()), /does not begin like one/);
-});
+    test("btrfs send exits 0 after a stream with a changed byte", async () => {
+      const changeByte = 'head -c 1 | tr "\\000-\\377" "\\001-\\377\\000"';
+      await replaceBtrfs(`"$real" "$@" | { head -c 50000000; ${changeByte}; cat; }; exit 0`);
+      assertFailed(await consume(full()), /damaged/);
+    });
 
-test("btrfs send sends another snapshot, or on another base", async () => {
-  const other = join(loopback.mountPoint, "second");
-  await replaceBtrfs(`"$real" send -q ${other}`);
-  assertFailed(await consume(full()), /the send stream is of .*, expected was/);
-  const difference = (): Readable => source.send({ snapshot: second, sendParent: first }, never);
-  assertFailed(await consume(difference()), /on top of nothing, expected was/);
-  await replaceBtrfs(`"$real" send -q -p ${join(loopback.mountPoint, "first")} ${other}`);
-  assert.equal((await consume(difference())).error, null);
-  const whole = source.send({ snapshot: second, sendParent: null }, never);
-  assertFailed(await consume(whole), /on top of .*, expected was nothing/);
-});
+    test("btrfs send exits 0 without having sent anything", async () => {
+      await replaceBtrfs("exit 0");
+      assertFailed(await consume(full()), /there is nothing at byte 0/);
+    });
 
-test("btrfs send never says anything again", { timeout: 20_000 }, async () => {
-  await replaceBtrfs('"$real" "$@" | head -c 5000000; exec sleep 1000');
-  const controller = new AbortController();
-  const stream = source.send({ snapshot: first, sendParent: null }, controller.signal);
-  setTimeout(() => controller.abort(), 500);
-  const { ended, error } = await consume(stream);
-  assert.ok(error instanceof BackupError && error.code === "ABORTED", String(error));
-  assert.equal(ended, false);
-});
+    test("btrfs send sends another snapshot, or on another base", async () => {
+      const other = join(loopback.mountPoint, "second");
+      await replaceBtrfs(`"$real" send -q ${other}`);
+      assertFailed(await consume(full()), /the send stream is of .*, expected was/);
+      const difference = (): Readable => source.send({ snapshot: second, sendParent: first }, never);
+      assertFailed(await consume(difference()), /on top of nothing, expected was/);
+      await replaceBtrfs(`"$real" send -q -p ${join(loopback.mountPoint, "first")} ${other}`);
+      assert.equal((await consume(difference())).error, null);
+      const whole = source.send({ snapshot: second, sendParent: null }, never);
+      assertFailed(await consume(whole), /on top of .*, expected was nothing/);
+    });
 
-test("the snapshot was made writable or deleted after it was listed", async () => {
-  const place = join(loopback.mountPoint, "short-lived");
-  await btrfs("-q", "subvolume", "snapshot", "-r", join(loopback.mountPoint, "home"), place);
-  const snapshot = (await source.list(never)).snapshots.at(-1);
-  assert.equal(snapshot?.path, "short-lived");
-  await btrfs("-q", "property", "set", place, "ro", "false");
-  assertFailed(await consume(source.send({ snapshot, sendParent: null }, never)), /made writable/);
-  await writeFile(join(place, "change"), "change");
-  await btrfs("-q", "property", "set", place, "ro", "true");
-  await btrfs("-q", "filesystem", "sync", place);
-  assertFailed(await consume(source.send({ snapshot, sendParent: null }, never)), /at transaction .* expected was/);
-  await btrfs("-q", "subvolume", "delete", place);
-  assertFailed(await consume(source.send({ snapshot, sendParent: null }, never)), /short-lived is gone/);
-  // Another one in its place is another one.
-  await btrfs("-q", "subvolume", "snapshot", "-r", join(loopback.mountPoint, "first"), place);
-  assertFailed(await consume(source.send({ snapshot, sendParent: null }, never)), /short-lived is gone/);
-  await btrfs("-q", "subvolume", "delete", place);
-});
+    test("btrfs send never says anything again", { timeout: 20_000 }, async () => {
+      await replaceBtrfs('"$real" "$@" | head -c 5000000; exec sleep 1000');
+      const controller = new AbortController();
+      const stream = source.send({ snapshot: first, sendParent: null }, controller.signal);
+      setTimeout(() => controller.abort(), 500);
+      const { ended, error } = await consume(stream);
+      assert.ok(error instanceof BackupError && error.code === "ABORTED", String(error));
+      assert.equal(ended, false);
+    });
 
-test("the disk gives back other bytes than were written", async () => {
-  await withLoopback({ sizeBytes: 256 * MiB }, async (other) => {
-    const home = join(other.mountPoint, "home");
-    await btrfs("-q", "subvolume", "create", home);
-    await writeFile(join(home, "good"), Buffer.alloc(4 * MiB, "good"));
-    await writeFile(join(home, "rotten"), Buffer.alloc(4 * MiB, "look here for me"));
-    await btrfs("-q", "subvolume", "snapshot", "-r", home, join(other.mountPoint, "one"));
-    await run("umount", other.mountPoint);
-    await rot(other.device, "look here for me");
-    await run("mount", other.device, other.mountPoint);
-    const opened = await openSource(home, { sendProto: 1 }, never);
-    const snapshot = (await opened.list(never)).snapshots[0];
-    assert.ok(snapshot);
-    // Metadata is whole: the estimate knows of nothing.
-    assert.ok((await opened.estimate({ snapshot, sendParent: null }, never)).bytes > 8 * MiB);
-    const outcome = await consume(opened.send({ snapshot, sendParent: null }, never));
-    assertFailed(outcome, /the disk did not give back what was written/);
-    assert.ok(outcome.bytes > 0);
-    await opened.close();
+    test("the snapshot was made writable or deleted after it was listed", async () => {
+      const place = join(loopback.mountPoint, "short-lived");
+      await btrfs("-q", "subvolume", "snapshot", "-r", join(loopback.mountPoint, "home"), place);
+      const snapshot = (await source.list(never)).snapshots.at(-1);
+      assert.equal(snapshot?.path, "short-lived");
+      await btrfs("-q", "property", "set", place, "ro", "false");
+      assertFailed(await consume(source.send({ snapshot, sendParent: null }, never)), /made writable/);
+      await writeFile(join(place, "change"), "change");
+      await btrfs("-q", "property", "set", place, "ro", "true");
+      await btrfs("-q", "filesystem", "sync", place);
+      assertFailed(await consume(source.send({ snapshot, sendParent: null }, never)), /at transaction .* expected was/);
+      await btrfs("-q", "subvolume", "delete", place);
+      assertFailed(await consume(source.send({ snapshot, sendParent: null }, never)), /short-lived is gone/);
+      // Another one in its place is another one.
+      await btrfs("-q", "subvolume", "snapshot", "-r", join(loopback.mountPoint, "first"), place);
+      assertFailed(await consume(source.send({ snapshot, sendParent: null }, never)), /short-lived is gone/);
+      await btrfs("-q", "subvolume", "delete", place);
+    });
+
+    test("the disk gives back other bytes than were written", async () => {
+      await withLoopback({ sizeBytes: 256 * MiB }, async (other) => {
+        const home = join(other.mountPoint, "home");
+        await btrfs("-q", "subvolume", "create", home);
+        await writeFile(join(home, "good"), Buffer.alloc(4 * MiB, "good"));
+        await writeFile(join(home, "rotten"), Buffer.alloc(4 * MiB, "look here for me"));
+        await btrfs("-q", "subvolume", "snapshot", "-r", home, join(other.mountPoint, "one"));
+        await run("umount", other.mountPoint);
+        await rot(other.device, "look here for me");
+        await run("mount", other.device, other.mountPoint);
+        const opened = await openSource(home, { sendProto: 1 }, never);
+        const snapshot = (await opened.list(never)).snapshots[0];
+        assert.ok(snapshot);
+        // Metadata is whole: the estimate knows of nothing.
+        assert.ok((await opened.estimate({ snapshot, sendParent: null }, never)).bytes > 8 * MiB);
+        const outcome = await consume(opened.send({ snapshot, sendParent: null }, never));
+        assertFailed(outcome, /the disk did not give back what was written/);
+        assert.ok(outcome.bytes > 0);
+        await opened.close();
+      });
+    });
   });
-});
+}
 
 /** Changes a byte in the middle of the first extent that begins with this text. */
 async function rot(device: string, text: string): Promise<void> {

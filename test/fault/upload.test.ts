@@ -14,7 +14,7 @@ import { openSwift, type Swift, type SwiftServer } from "../support/swift.ts";
 
 const MIB = 1024 ** 2;
 const { signal } = new AbortController();
-const options: PutOptions = { partBytes: 5 * MIB, concurrency: 2, metadata: {} };
+const options: PutOptions = { partBytes: 5 * MIB, concurrency: 2, partsInMemory: 4, metadata: {} };
 const isPart = (method: string, path: string): boolean => method === "PUT" && path.includes("partNumber=");
 const isCreate = (method: string, path: string): boolean => method === "POST" && path.includes("?uploads");
 const isComplete = (method: string, path: string): boolean => method === "POST" && path.includes("uploadId=");

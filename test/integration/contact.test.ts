@@ -106,7 +106,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     assert.equal(await container.head("not-there", signal), null);
     assert.ok(performance.now() - started < 5_000);
     const body = Readable.from([Buffer.alloc(6 * 2 ** 20)], { objectMode: false });
-    const put = { partBytes: 5 * 2 ** 20, concurrency: 2, metadata: {} };
+    const put = { partBytes: 5 * 2 ** 20, concurrency: 2, partsInMemory: 4, metadata: {} };
     assert.equal((await container.put("late", body, put, signal)).parts, 2);
     container.close();
     assert.deepEqual(warnings, ["this machine's clock is 20 minutes ahead of the store's: set it right, by NTP for example"]);
@@ -182,7 +182,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       const container = await openContainer(${JSON.stringify(right)}, undefined, signal);
       await Promise.all(Array.from({ length: 24 }, (_, at) => container.head(String(at), signal)));
       const body = Readable.from(Array.from({ length: 65 }, () => Buffer.alloc(1024 ** 2, 1)));
-      await container.put("quiet", body, { partBytes: 5 * 1024 ** 2, concurrency: 12, metadata: {} }, signal);
+      await container.put("quiet", body, { partBytes: 5 * 1024 ** 2, concurrency: 12, partsInMemory: 14, metadata: {} }, signal);
       container.close();
     `;
     const start = performance.now();

@@ -15,7 +15,7 @@ import { openSwift, type Swift } from "../support/swift.ts";
 
 const MIB = 1024 ** 2;
 const { signal } = new AbortController();
-const options: PutOptions = { partBytes: 5 * MIB, concurrency: 2, metadata: {} };
+const options: PutOptions = { partBytes: 5 * MIB, concurrency: 2, partsInMemory: 4, metadata: {} };
 
 /** What a suite is run on. */
 interface Inhabitant {

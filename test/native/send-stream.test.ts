@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, writeSync } from "node:fs";
+import { closeSync, readSync, writeSync } from "node:fs";
 import { readdir, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -549,5 +549,28 @@ describe("the checker on a thread of its own", () => {
     for (let patience = 100; (await countEnds()) > before && patience > 0; patience -= 1) await sleep(10);
     assert.equal(await countEnds(), before);
     for (const cancel of kept) cancel();
+  });
+
+  test("rests when all is moved, and as much as fits is not read yet", async () => {
+    const page = 4096;
+    const room = 16 * page;
+    const head = stream(mkfile).subarray(0, -end.length);
+    const filling = writeOf(Buffer.alloc(room - page / 2 - head.length - (writeOf(Buffer.alloc(0)).length + end.length)));
+    const bytes = Buffer.concat([head, filling, end]);
+    const [from, to] = [openPipe(1 << 20), openPipe(room)];
+    writeSync(from.writeEnd, bytes);
+    closeSync(from.writeEnd);
+    const over = new Promise<Error | null>((resolve) => void moveSendStream(from.readEnd, to.writeEnd, resolve));
+    await sleep(100);
+    const { user, system } = process.cpuUsage();
+    await sleep(500);
+    const used = process.cpuUsage({ user, system });
+    assert.ok(used.user + used.system < 250_000, `${used.user + used.system} us of CPU`);
+    const read = Buffer.alloc(2 * room);
+    let length = 0;
+    for (let got = 0; (got = readSync(to.readEnd, read, length, read.length - length, null)) > 0; ) length += got;
+    closeSync(to.readEnd);
+    assert.ok(read.subarray(0, length).equals(bytes));
+    assert.equal(await over, null);
   });
 });

@@ -12,22 +12,22 @@ const tooLong: Load = { estimate: TOO_LONG_FOR_ONE, cost: PLAIN };
 const unknown: Load = { estimate: null, cost: PLAIN };
 
 test("a small stream takes the usual parts and all the concurrency", () => {
-  assert.deepEqual(planLayout(exactly(1), swift, usual), { partBytes: 16 * MiB, concurrency: 4, volumeBytes: null });
+  assert.deepEqual(planLayout(exactly(1), swift, usual), { partBytes: 16 * MiB, concurrency: 4, partsInMemory: 8, volumeBytes: null });
 });
 
 test("parts grow so that the stream fits the parts that the store takes", () => {
-  assert.deepEqual(planLayout(exactly(50 * GiB), swift, usual), { partBytes: 52 * MiB, concurrency: 4, volumeBytes: null });
+  assert.deepEqual(planLayout(exactly(50 * GiB), swift, usual), { partBytes: 52 * MiB, concurrency: 4, partsInMemory: 8, volumeBytes: null });
 });
 
 test("where parts are large, fewer of them are in flight: memory is kept", () => {
   const layout = planLayout(exactly(100 * GiB), swift, usual);
-  assert.deepEqual(layout, { partBytes: 103 * MiB, concurrency: 3, volumeBytes: null });
+  assert.deepEqual(layout, { partBytes: 103 * MiB, concurrency: 3, partsInMemory: 4, volumeBytes: null });
 });
 
 test("a stream that fits no object within the memory is cut into volumes of the largest parts at full concurrency", () => {
   const largest = 256 * MiB * 1000;
   assert.equal(planLayout(exactly(largest), swift, usual)?.volumeBytes, null);
-  const volumes = { partBytes: 102 * MiB, concurrency: 4, volumeBytes: 102 * MiB * 1000 };
+  const volumes = { partBytes: 102 * MiB, concurrency: 4, partsInMemory: 5, volumeBytes: 102 * MiB * 1000 };
   assert.deepEqual(planLayout(exactly(largest + 1), swift, usual), volumes);
   assert.deepEqual(planLayout(tooLong, swift, usual), volumes);
   assert.equal(planLayout(exactly(largest + 1), swift, { ...usual, memoryBytes: GiB })?.volumeBytes, null);
@@ -36,12 +36,12 @@ test("a stream that fits no object within the memory is cut into volumes of the 
 test("volumes are as long as wanted, and what is shorter stays one object", () => {
   const wanted = { ...usual, volumeBytes: 100 * MiB };
   assert.equal(planLayout(exactly(100 * MiB), swift, wanted)?.volumeBytes, null);
-  assert.deepEqual(planLayout(exactly(101 * MiB), swift, wanted), { partBytes: 100 * MiB, concurrency: 4, volumeBytes: 100 * MiB });
+  assert.deepEqual(planLayout(exactly(101 * MiB), swift, wanted), { partBytes: 100 * MiB, concurrency: 4, partsInMemory: 5, volumeBytes: 100 * MiB });
   assert.equal(planLayout(exactly(101 * MiB), swift, { ...usual, volumeBytes: 1 })?.volumeBytes, 5 * MiB);
 });
 
 test("without an estimate the parts are as large as memory allows at full concurrency", () => {
-  assert.deepEqual(planLayout(unknown, swift, usual), { partBytes: 102 * MiB, concurrency: 4, volumeBytes: null });
+  assert.deepEqual(planLayout(unknown, swift, usual), { partBytes: 102 * MiB, concurrency: 4, partsInMemory: 5, volumeBytes: null });
 });
 
 test("the store's own limits on parts hold", () => {

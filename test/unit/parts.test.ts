@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { describe, test } from "node:test";
 import { openPartMemories, openPartMemory, partsOf, type Part } from "../../src/swift/parts.ts";
 
-const MIB = 1024 * 1024;
 
 function streamed(body: Buffer, pieceBytes: number): Readable {
   const count = Math.ceil(body.length / pieceBytes);
@@ -59,30 +58,6 @@ describe("parts of a body", () => {
 });
 
 describe("the memory of parts", () => {
-  test("has them hashed by another thread, and answers in order", async () => {
-    const memory = openPartMemory(3 * MIB, 4);
-    const order: number[] = [];
-    const asked = [10, 3 * MIB, 2 * MIB, 10].map(async (bytes, at) => {
-      const part = memory.take().subarray(0, bytes);
-      randomBytes(bytes).copy(part);
-      const md5 = await memory.md5(part);
-      order.push(at);
-      assert.equal(md5.toString("hex"), createHash("md5").update(part).digest("hex"));
-    });
-    await Promise.all(asked);
-    assert.deepEqual(order, [0, 1, 2, 3]);
-    memory.close();
-  });
-
-  test("says so when the thread is gone", async () => {
-    const memory = openPartMemory(2 * MIB, 1);
-    const part = memory.take();
-    const asked = memory.md5(part);
-    memory.close();
-    await assert.rejects(asked, /thread that hashes has ended/);
-    await assert.rejects(memory.md5(part), /thread that hashes has ended/);
-  });
-
   test("is used again by the next upload, all of it free, and given up for one that needs more", () => {
     const memories = openPartMemories();
     const first = memories.borrow(1000, 3);

@@ -48,7 +48,7 @@ async function store(
   body: Readable,
   changes: { volumeBytes?: number | null; partBytes?: number; fresh?: boolean; encryptedNotes?: string } = {},
 ): ReturnType<typeof storeArchive> {
-  const layout = { partBytes: changes.partBytes ?? 10, concurrency: 2, volumeBytes: changes.volumeBytes === undefined ? 40 : changes.volumeBytes };
+  const layout = { partBytes: changes.partBytes ?? 10, concurrency: 2, partsInMemory: 3, volumeBytes: changes.volumeBytes === undefined ? 40 : changes.volumeBytes };
   const facts = { sendProto: 2, tool: "t/1" } as const;
   const notes = changes.encryptedNotes ?? null;
   const encoder = { cost: notes === null ? PLAIN : { encoding: "age" as const, headerBytes: 0 }, fingerprint: null, programs: [] };

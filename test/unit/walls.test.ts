@@ -27,11 +27,12 @@ const walls: Readonly<Record<string, Wall>> = {
     types: ["terminal/log"],
   },
   "btrfs/": {
-    may: ["btrfs/", "plan/model", "stream/process", "stream/pipeline", "stream/check", "errors", "node:"],
+    may: ["btrfs/", "plan/model", "stream/process", "stream/output", "stream/pipeline", "stream/check", "errors", "node:"],
     types: ["operations/edges", "operations/doctor"],
   },
   "stream/": { may: ["stream/", "errors", "node:"] },
   "stream/check": { may: ["btrfs/binding"] },
+  "stream/output": { may: ["btrfs/binding"] },
   "stream/pipeline": { may: ["btrfs/binding"] },
   // Files that only this process holds are reached by its number.
   "stream/age": { may: ["node:process"] },
@@ -40,6 +41,7 @@ const walls: Readonly<Record<string, Wall>> = {
     may: ["swift/", "errors", "@aws-sdk/", "@smithy/", "node:"],
     types: ["operations/edges", "operations/doctor", "terminal/log", "config", "openstack"],
   },
+  "swift/hasher": { may: ["btrfs/binding"] },
   // The SDK looks for its files by the environment only.
   "swift/credentials": { may: ["node:process"] },
   // The SDK's warning about old Node versions is silenced by the environment only.
