@@ -190,8 +190,9 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       await sleep(1200);
       child.kill("SIGKILL");
     };
-    const { code } = await cli(args, { env: swift.environment, during });
-    if (code === "SIGKILL") assert.deepEqual(await listed("killed"), []);
+    const { code } = await cli([...args, "--limit-upload", "8Mi"], { env: swift.environment, during });
+    assert.equal(code, "SIGKILL");
+    assert.deepEqual(await listed("killed"), []);
     assert.equal((await program(...args)).code, 0);
     assert.equal((await listed("killed")).length, 1);
   });
