@@ -411,14 +411,6 @@ bool StartThread(Napi::Env env, Working<Machine> working, void* (*run)(void*)) {
   return true;
 }
 
-/** What cancels a machine must not keep it: it is gone with its thread, not when garbage happens to be collected. */
-template <typename Machine>
-Napi::Function Canceller(Napi::Env env, const std::shared_ptr<Machine>& machine) {
-  return Napi::Function::New(env, [running = std::weak_ptr<Machine>(machine)](const Napi::CallbackInfo&) {
-    if (const auto found = running.lock()) found->Cancel();
-  });
-}
-
 void* Move(void* given) {
   const std::unique_ptr<Working<pipes::Mover>> working(static_cast<Working<pipes::Mover>*>(given));
   const auto mover = working->machine;
@@ -437,7 +429,10 @@ Napi::Value MoveSendStream(const Napi::CallbackInfo& call) {
       call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Number>().Int32Value());
   auto end = Napi::ThreadSafeFunction::New(env, call[2].As<Napi::Function>(), "moveSendStream", 0, 1);
   if (!StartThread<pipes::Mover>(env, {mover, end}, Move)) return env.Undefined();
-  return Canceller(env, mover);
+  // What cancels it must not keep it: it is gone with its thread, not when garbage happens to be collected.
+  return Napi::Function::New(env, [running = std::weak_ptr<pipes::Mover>(mover)](const Napi::CallbackInfo&) {
+    if (const auto found = running.lock()) found->Cancel();
+  });
 }
 
 void* Serve(void* given) {

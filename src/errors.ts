@@ -92,3 +92,8 @@ export function abortedError(signal: AbortSignal): BackupError {
   const reason: unknown = signal.reason;
   return reason instanceof BackupError ? reason : new BackupError("ABORTED", "stopped", { cause: reason });
 }
+
+/** What was thrown, as an Error. */
+export function toError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}

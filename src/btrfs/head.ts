@@ -28,7 +28,7 @@ export function refuseOtherStream(expected: Lineage, identity: RawIdentity): voi
  * @throws (as the stage's error) RECEIVE_FAILED
  */
 export function renamedStage(expected: Identity, name: string): Transform {
-  return headStage("RECEIVE_FAILED", (head, identity) => {
+  return headStage((head, identity) => {
     refuseOther("RECEIVE_FAILED", "of", expected, identity.uuid, identity.ctransid);
     return withName(head, identity.path.length, name);
   });
@@ -38,23 +38,23 @@ export function renamedStage(expected: Identity, name: string): Transform {
 const HEAD_BYTES = 350;
 
 /** Gathers what it needs to know whose stream this is, has it edited, and passes on the rest as it comes. */
-function headStage(code: FailureCode, edit: (head: Buffer, identity: RawIdentity) => Buffer): Transform {
+function headStage(edit: (head: Buffer, identity: RawIdentity) => Buffer): Transform {
   let head: Buffer | null = Buffer.alloc(0);
   return new Transform({
     transform: (chunk: Buffer, _encoding, done) => {
       if (head === null) return done(null, chunk);
       head = Buffer.concat([head, chunk]);
       const identity = peekIdentity(head);
-      if (identity === null) return done(head.length < HEAD_BYTES ? null : foreign(code));
+      if (identity === null) return done(head.length < HEAD_BYTES ? null : foreign("RECEIVE_FAILED"));
       try {
         const edited = edit(head, identity);
         head = null;
         done(null, edited);
       } catch (error) {
-        done(error instanceof Error ? error : foreign(code));
+        done(error instanceof Error ? error : foreign("RECEIVE_FAILED"));
       }
     },
-    flush: (done) => done(head === null ? null : foreign(code)),
+    flush: (done) => done(head === null ? null : foreign("RECEIVE_FAILED")),
   });
 }
 

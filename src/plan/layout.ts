@@ -13,7 +13,7 @@ const USUAL_PART_BYTES = 16 * MEBIBYTE;
 const PARTS_BESIDE_FLIGHT = 1;
 
 /** So many parts are hashed side by side for hardly more than one costs, where memory is not wanted otherwise. */
-const PARTS_HASHED_TOGETHER = 4;
+export const PARTS_HASHED_TOGETHER = 4;
 
 /** More than Node hashes or sends in one piece would be 2 GiB. */
 const LARGEST_PART_BYTES = 1024 * MEBIBYTE;

@@ -14,7 +14,7 @@ import {
   type RawIdentity,
   type StreamSummary,
 } from "../btrfs/binding.ts";
-import { BackupError } from "../errors.ts";
+import { BackupError, toError } from "../errors.ts";
 import { drained, outputOf, PIPE_BYTES, type DirectReadable, type Head } from "./output.ts";
 import type { Feed } from "./pipeline.ts";
 import { settlesWithin, start, type Command, type Life } from "./process.ts";
@@ -251,8 +251,4 @@ function toDamage(cause: unknown, { code = "SEND_FAILED", subject = "the send st
 /** @throws as damage what is no failure of a program */
 function throwDamage(failure: unknown): never {
   throw failure instanceof BackupError ? failure : toDamage(failure);
-}
-
-function toError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }

@@ -5,7 +5,7 @@ import { closeSync } from "node:fs";
 import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openPipe, openPipeReader, type PipeReader, type StreamSummary } from "../btrfs/binding.ts";
-import { abortedError } from "../errors.ts";
+import { abortedError, toError } from "../errors.ts";
 import { LEFT_BEHIND, LINGER_MS, onAbort, settlesWithin, start, type Command, type Life } from "./process.ts";
 
 /** The largest pipe that the kernel gives to everybody. */
@@ -219,8 +219,4 @@ export function drained(
     return reader.done;
   }
   return Promise.race([reader.done, life.success.then(watch, () => reader.done)]);
-}
-
-function toError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }

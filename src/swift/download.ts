@@ -3,7 +3,7 @@
 import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { GetObjectCommand } from "@aws-sdk/client-s3";
-import { abortedError, BackupError } from "../errors.ts";
+import { abortedError, BackupError, toError } from "../errors.ts";
 import type { ObjectDetails } from "../operations/edges.ts";
 import { describeError } from "./errors.ts";
 import { hasherFor, unquoted } from "./etag.ts";
@@ -143,7 +143,7 @@ export function toReadable(generate: (stop: AbortSignal) => AsyncGenerator<Buffe
     read() {
       chunks.next().then(
         ({ done, value }) => this.push(done === true ? null : value),
-        (error: unknown) => this.destroy(error instanceof Error ? error : new Error(String(error))),
+        (error: unknown) => this.destroy(toError(error)),
       );
     },
     destroy(error, callback) {

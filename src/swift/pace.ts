@@ -4,6 +4,7 @@
 
 import { Readable } from "node:stream";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import { toError } from "../errors.ts";
 
 const SLICE_BYTES = 1024 * 1024;
 
@@ -46,7 +47,7 @@ export function pacedBody(body: Uint8Array, pace: Pace): Readable {
   return new Readable({
     highWaterMark: pace.sliceBytes,
     read() {
-      passSlice(this).catch((error: unknown) => this.destroy(error instanceof Error ? error : new Error(String(error))));
+      passSlice(this).catch((error: unknown) => this.destroy(toError(error)));
     },
   });
 }

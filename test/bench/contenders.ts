@@ -11,8 +11,6 @@ const LIB_STORAGE = fileURLToPath(new URL("lib-storage.js", import.meta.url));
 
 const PART_MIB = 16;
 export const PARTS_IN_FLIGHT = 4;
-/** That sync keeps in memory besides. */
-export const PARTS_BESIDE = 4;
 
 /** What a contender writes its line with. */
 export interface Setting {

@@ -1,4 +1,5 @@
-import { contenders, PARTS_BESIDE, PARTS_IN_FLIGHT, type ContenderName } from "./contenders.ts";
+import { PARTS_HASHED_TOGETHER } from "../../src/plan/layout.ts";
+import { contenders, PARTS_IN_FLIGHT, type ContenderName } from "./contenders.ts";
 import type { Course, Lap, Results } from "./race.ts";
 
 const GIBIBYTE = 2 ** 30;
@@ -53,7 +54,7 @@ export function formatAims(results: Results, { partBytes }: { readonly partBytes
     medianOf(results, name, seconds) / medianOf(results, other, seconds);
   const of = (name: ContenderName, figure: (lap: Lap) => number): number =>
     medianOf(results, "sync", figure) / medianOf(results, name, figure);
-  const buffers = (PARTS_IN_FLIGHT + PARTS_BESIDE) * partBytes;
+  const buffers = (PARTS_IN_FLIGHT + PARTS_HASHED_TOGETHER) * partBytes;
   const aims: readonly Aim[] = [
     { what: "CPU of the client, sync ÷ rclone rcat", value: of("rclone", clientCpu), limit: 0.6 },
     { what: "CPU of the client, sync ÷ bare lib-storage", value: of("libStorage", clientCpu), limit: 1 },
