@@ -58,8 +58,8 @@ const { metafile } = await build({
   legalComments: "none",
   metafile: true,
   plugins: [flatten],
-  // What is not ESM asks for Node's own modules by require.
-  banner: { js: 'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);' },
+  // The first line makes main.js a script of sh, as in src/main.ts. What is not ESM asks for Node's own modules by require.
+  banner: { js: '// 2>/dev/null; exec node -- "$0" "$@"\nimport { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);' },
 });
 await writeFile(join(out, "licences-of-others.txt"), await licences(metafile.inputs));
 await writeFile(join(out, "package.json"), `${JSON.stringify({ name, version, license, engines, type: "module", private: true }, null, 2)}\n`);

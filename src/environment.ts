@@ -1,7 +1,7 @@
 // What the environment says once everything it refers to has been read: an env file, secrets kept in files, a cloud of
 // clouds.yaml. What comes out is a plain environment again, which config.ts can read without touching the world.
 
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { readCloud } from "./clouds.ts";
 import { namesAws, parseEnvFile } from "./config.ts";
@@ -11,6 +11,8 @@ import { said, type Environment } from "./openstack.ts";
 export interface EnvironmentFlags {
   readonly envFile: string | undefined;
   readonly osCloud: string | undefined;
+  /** True when Node has read the env file before this program, as an option of its own. */
+  readonly readByNode?: boolean;
 }
 
 /** What may be kept in a file: named by the variable with `_FILE`, or by its own name in $CREDENTIALS_DIRECTORY. */
@@ -43,15 +45,22 @@ const overCloud = ["OS_REGION_NAME", "OS_INTERFACE", "OS_CACERT"];
  * the environment are not looked at.
  * @throws CONFIG for what cannot be read
  */
-export async function readEnvironment(env: Environment, { envFile, osCloud }: EnvironmentFlags): Promise<Environment> {
-  const chosen =
-    envFile === undefined
-      ? env
-      : { ...without(env, /^(AWS|OS|ST)_/), ...parseEnvFile(await readText(envFile, "the env file"), envFile) };
+export async function readEnvironment(env: Environment, flags: EnvironmentFlags): Promise<Environment> {
+  const { envFile, osCloud, readByNode = false } = flags;
+  const chosen = envFile === undefined ? env : { ...without(env, /^(AWS|OS|ST)_/), ...(await readEnvFile(envFile, readByNode)) };
   const complete = { ...chosen, ...(await readSecrets(chosen)) };
   if (osCloud !== undefined) return withCloud(without(complete, /^(AWS|ST)_/), osCloud);
   const cloud = said(complete, "OS_CLOUD");
   return cloud === undefined || namesAws(complete) ? complete : withCloud(complete, cloud);
+}
+
+/** @throws CONFIG where Node has emptied a pipe, or has taken options from the file */
+async function readEnvFile(file: string, readByNode: boolean): Promise<Environment> {
+  const isPipe = readByNode && (await stat(file).then((found) => !found.isFile(), () => false));
+  const variables = isPipe ? {} : parseEnvFile(await readText(file, "the env file"), file);
+  if (!readByNode || (!isPipe && variables["NODE_OPTIONS"] === undefined)) return variables;
+  const what = isPipe ? `Node has read ${file} before this program, and a pipe can be read once` : `Node has taken NODE_OPTIONS from ${file}`;
+  throw new BackupError("CONFIG", what, { hint: "start the program by its name, or as `node -- main.js`" });
 }
 
 function without(env: Environment, names: RegExp): Environment {

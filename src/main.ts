@@ -1,4 +1,10 @@
-#!/usr/bin/env node
+#!/bin/sh
+// 2>/dev/null; exec node -- "$0" "$@"
+
+// To sh the line above is a command that fails and one that starts Node; to Node it is a comment. With `--`, Node leaves
+// our words alone: it takes `--env-file` for its own option, wherever it stands (nodejs/node#54232, seen on 20.20, 22.23
+// and 24.21). Not `env -S`, which busybox does not have.
+//
 // The only file that names `process`: arguments, environment and signals come in here, the exit code goes out.
 
 import { readFileSync } from "node:fs";
@@ -37,6 +43,12 @@ function ignoreBrokenPipes(): void {
   }
 }
 
+/** True when Node may have taken words of ours for options of its own: nothing kept it from them by `--`. */
+function nodeReadsWords(): boolean {
+  const [, ...words] = readFileSync("/proc/self/cmdline", "utf8").split("\0");
+  return words[process.execArgv.length] !== "--";
+}
+
 async function main(argv: readonly string[]): Promise<number> {
   ignoreBrokenPipes();
   const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
@@ -54,7 +66,8 @@ async function main(argv: readonly string[]): Promise<number> {
     node: process.versions.node,
     pid: process.pid,
     words: argv,
-    program: [process.execPath, fileURLToPath(import.meta.url)],
+    nodeReadsWords: nodeReadsWords(),
+    program: [process.execPath, "--", fileURLToPath(import.meta.url)],
     settings: { words: [], paths: [], inForce: [] },
   });
   return code === 0 ? 0 : (stopped.exitCode() ?? code);

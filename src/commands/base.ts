@@ -38,6 +38,8 @@ export interface Context extends BaseContext {
   readonly pid: number;
   /** What was typed. */
   readonly words: readonly string[];
+  /** True when Node may have taken words of these for options of its own. */
+  readonly nodeReadsWords: boolean;
   /** How this program is started. */
   readonly program: readonly string[];
   /** What the configuration file adds. */
@@ -232,9 +234,10 @@ export abstract class BaseCommand extends Command<Context> {
   }
 
   private async askForAccess(log: Logger): Promise<Access> {
-    const { env, signal } = this.context;
+    const { env, signal, words, nodeReadsWords } = this.context;
     const flags = this.storeFlags();
-    const config = readStoreConfig(flags, await readEnvironment(env, flags));
+    const readByNode = nodeReadsWords && words.some((word) => /^--env-file(=|$)/.test(word));
+    const config = readStoreConfig(flags, await readEnvironment(env, { ...flags, readByNode }));
     const { openAccess } = await import("../swift/credentials.ts");
     const access = await openAccess(config, log, signal);
     log.debug({ source: access.source, endpoint: access.endpoint }, "credentials");
