@@ -132,9 +132,10 @@ describe("starting", () => {
     assert.match(stdout, /^btrfs-snapshots-to-swift \d+\.\d+\.\d+\S*\naddon for Node-API \d+\nlibbtrfsutil \d[\d.]+\nNode \d[\d.]+\nbtrfs-progs \d[\d.]+\n$/);
   });
 
-  test("--version takes less than 150 ms of CPU", () => {
-    const spent = Array.from({ length: 5 }, () => cpuMs("--version"));
-    assert.ok(Math.min(...spent) < 150, `${spent.join(", ")} ms`);
+  test("--version takes less than three times the CPU that Node itself takes to start", () => {
+    const spent = Array.from({ length: 5 }, () => ({ node: cpuMs("-e", "0"), version: cpuMs(MAIN, "--version") }));
+    const least = (of: "node" | "version"): number => Math.min(...spent.map((each) => each[of]));
+    assert.ok(least("version") < 3 * least("node"), JSON.stringify(spent));
   });
 
   test("nothing is loaded that is not needed", () => {
@@ -146,10 +147,10 @@ describe("starting", () => {
   });
 });
 
-/** User and system time, of the program and what it starts. */
+/** User and system time, of Node and what it starts. */
 function cpuMs(...args: string[]): number {
   const script = '"$@" >/dev/null; times';
-  const text = execFileSync("sh", ["-c", script, "sh", process.execPath, MAIN, ...args], { encoding: "utf8" });
+  const text = execFileSync("sh", ["-c", script, "sh", process.execPath, ...args], { encoding: "utf8" });
   const children = text.trim().split("\n").at(-1) ?? "";
   return [...children.matchAll(/(\d+)m([\d.]+)s/g)].reduce((sum, [, m, s]) => sum + Number(m) * 60_000 + Number(s) * 1000, 0);
 }
