@@ -35,6 +35,8 @@ export interface ClientOptions {
   readonly authorities?: Authorities;
   /** How long after its first failure a request may still be tried again. */
   readonly retryForMs: number;
+  /** True when the store has taken the keys already: if it refuses them later, a request is tried again all the same. */
+  readonly keysHaveWorked?: boolean;
   /** A connection on which no byte has moved for so long is given up; the request is tried again. */
   readonly stallMs: number;
   /** `name/version` */
@@ -67,7 +69,7 @@ export function openClients(options: ClientOptions): Clients {
   const closing = new AbortController();
   const handler = traced(openHandler(options), options.log);
   const settings = clientSettings(options);
-  const retry = { forMs: options.retryForMs, log: options.log };
+  const retry = { forMs: options.retryForMs, log: options.log, keysHaveWorked: options.keysHaveWorked };
   const client = new S3Client({ ...settings, requestHandler: handler, retryStrategy: retryFor({ ...retry, signal: closing.signal }) });
 
   const pace = openPace(options.uploadBytesPerSecond);

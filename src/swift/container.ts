@@ -66,9 +66,9 @@ export async function openContainer(
   const { endpoint } = contact;
   warnOfClock(contact, log);
   const limits = await readLimits(endpoint, options.authorities, signal);
-  const { client, bind, close } = openClients({ ...settings, ...contact });
+  const { client, bind, close } = openClients({ ...settings, ...contact, keysHaveWorked: true });
   const translateHere: Store["translate"] = (error, requestSignal, key) =>
-    translate(error, { endpoint, container, key, refusalHint, signal: requestSignal });
+    translate(error, { endpoint, container, key, refusalHint, keysHaveWorked: true, signal: requestSignal });
   const memories = openPartMemories();
   const store: Store = { client, bind, container, limits, retryForMs, connections, memories, log, translate: translateHere };
   return {

@@ -11,6 +11,8 @@ export interface Request {
   readonly key?: string | undefined;
   /** What to do when the keys are refused; depends on where they come from. */
   readonly refusalHint?: string | undefined;
+  /** True once this run has had an answer to a request that they signed. */
+  readonly keysHaveWorked?: boolean | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -71,6 +73,21 @@ export function isRefusal(error: unknown): boolean {
   return status !== null && status >= 400 && status < 500;
 }
 
+/**
+ * True when the store says that it does not know who asks. Swift says so too while it cannot ask Keystone: its s3token
+ * takes every answer of Keystone but 2xx, a 429 or 503 as well, for a refusal (2.30 to 2.38). A lack of rights is another
+ * error, AccessDenied.
+ */
+export function refusesKeys(error: unknown): boolean {
+  return ["SignatureDoesNotMatch", "InvalidAccessKeyId"].includes(readTrouble(error).name);
+}
+
+/** True for a refusal without a word, as a HEAD gets it: of the keys, or of what they want to do. */
+export function isMuteRefusal(error: unknown): boolean {
+  const { status, name } = readTrouble(error);
+  return status === 403 && name === "Unknown";
+}
+
 /** True when there is no such key, or no such upload. */
 export function isMissing(error: unknown): boolean {
   return readTrouble(error).status === 404;
@@ -123,7 +140,14 @@ const verdicts: Readonly<Record<string, (trouble: Trouble, request: Request) => 
   }),
 };
 
-function refusedCredentials(_: Trouble, { endpoint, refusalHint }: Request): Verdict {
+function refusedCredentials(_: Trouble, { endpoint, refusalHint, keysHaveWorked = false }: Request): Verdict {
+  if (keysHaveWorked) {
+    return {
+      code: "STORE_UNAVAILABLE",
+      message: `${endpoint.host} refuses credentials that it took before in this run`,
+      hint: "either it cannot ask Keystone just now, which passes, or the keys were deleted meanwhile: try again later",
+    };
+  }
   return {
     code: "ACCESS_DENIED",
     message: `${endpoint.host} refuses these credentials`,

@@ -8,7 +8,7 @@ import {
 } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
 import type { ObjectDetails, StoredObject } from "../operations/edges.ts";
-import { isMissing } from "./errors.ts";
+import { isMissing, isMuteRefusal } from "./errors.ts";
 import { unquoted } from "./etag.ts";
 import type { Store } from "./store.ts";
 
@@ -24,22 +24,40 @@ export async function listObjects(store: Store, prefix: string, signal: AbortSig
   return objects;
 }
 
+/** How often a HEAD may be refused without a reason while listings are not. */
+const MUTE_REFUSALS = 3;
+
 /** Null when there is no such object. @throws ACCESS_DENIED, STORE_UNAVAILABLE */
 export async function headObject(store: Store, key: string, signal: AbortSignal): Promise<ObjectDetails | null> {
+  for (let refusals = 1; ; refusals += 1) {
+    try {
+      return await askHead(store, key, signal);
+    } catch (error) {
+      if (isMissing(error)) return null;
+      if (!isMuteRefusal(error) || refusals > MUTE_REFUSALS) throw store.translate(error, signal, key);
+      await askForReason(store, signal);
+    }
+  }
+}
+
+async function askHead(store: Store, key: string, signal: AbortSignal): Promise<ObjectDetails> {
+  const command = new HeadObjectCommand({ Bucket: store.container, Key: key });
+  const found = await store.client.send(command, { abortSignal: signal });
+  return {
+    key,
+    bytes: found.ContentLength ?? 0,
+    modified: found.LastModified ?? new Date(0),
+    etag: unquoted(found.ETag),
+    metadata: found.Metadata ?? {},
+  };
+}
+
+/** A refused listing tells why, as no HEAD can, and is tried again when it may pass. @throws ACCESS_DENIED, STORE_UNAVAILABLE */
+async function askForReason(store: Store, signal: AbortSignal): Promise<void> {
   try {
-    const found = await store.client.send(new HeadObjectCommand({ Bucket: store.container, Key: key }), {
-      abortSignal: signal,
-    });
-    return {
-      key,
-      bytes: found.ContentLength ?? 0,
-      modified: found.LastModified ?? new Date(0),
-      etag: unquoted(found.ETag),
-      metadata: found.Metadata ?? {},
-    };
+    await store.client.send(new ListObjectsV2Command({ Bucket: store.container, MaxKeys: 1, EncodingType: "url" }), { abortSignal: signal });
   } catch (error) {
-    if (isMissing(error)) return null;
-    throw store.translate(error, signal, key);
+    throw store.translate(error, signal);
   }
 }
 

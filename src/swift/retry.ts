@@ -1,10 +1,11 @@
 // When a request is tried again, and how long is waited. The bound is time, not a count: three attempts, the SDK's
 // default, are over in a second, while a proxy that is restarted is gone for longer (measured).
 
+import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RetryErrorInfo, RetryStrategyV2, RetryToken } from "@smithy/types";
 import type { Log } from "./client.ts";
-import { describeError, isRefusal } from "./errors.ts";
+import { describeError, isRefusal, refusesKeys } from "./errors.ts";
 
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
@@ -24,6 +25,8 @@ interface RetryOptions {
   /** How long after its first failure a request may still be tried again. */
   readonly forMs: number;
   readonly log: Log | undefined;
+  /** True once the store has taken the keys in this run: that it refuses them later may pass. */
+  readonly keysHaveWorked?: boolean | undefined;
   /** Ends every wait. */
   readonly signal: AbortSignal;
 }
@@ -32,7 +35,9 @@ interface RetryOptions {
  * The SDK's retry strategy, bounded by time. (Its own also counts failures of all requests together, and with several
  * parts in flight that budget is gone long before a restart of the store is over.)
  */
-export function retryFor({ forMs, log, signal }: RetryOptions): RetryStrategyV2 {
+export function retryFor({ forMs, log, keysHaveWorked = false, signal }: RetryOptions): RetryStrategyV2 {
+  // Each request that waits for its next attempt listens to it; Node takes more than ten for a leak, and says so on stderr.
+  setMaxListeners(0, signal);
   const firstFailures = new WeakMap<RetryToken, number>();
   let troubleSince: number | null = null;
   let warned = false;
@@ -52,7 +57,8 @@ export function retryFor({ forMs, log, signal }: RetryOptions): RetryStrategyV2 
     const failures = token.getRetryCount() + 1;
     const hintMs = info.retryAfterHint === undefined ? 0 : info.retryAfterHint.getTime() - Date.now();
     const delay = Math.max(backoffMs(failures), hintMs);
-    if (!mayRetry(info, failures)) throw new Error("not to be tried again");
+    const mayPass = mayRetry(info, failures) || (keysHaveWorked && refusesKeys(info.error));
+    if (!mayPass) throw new Error("not to be tried again");
     noteTrouble(now, info);
     if (now + delay > first + forMs) throw new Error("no time left");
     await sleep(delay, undefined, { signal });

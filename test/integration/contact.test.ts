@@ -9,7 +9,7 @@ import { after, afterEach, before, beforeEach, describe, test } from "node:test"
 import { promisify } from "node:util";
 import { BackupError, type FailureCode } from "../../src/errors.ts";
 import { openContainer, type ContainerOptions } from "../../src/swift/container.ts";
-import { openFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
+import { openFaultProxy, type Fault, type FaultProxy } from "../support/fault-proxy.ts";
 import { noSwift } from "../support/requirements.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
 
@@ -71,6 +71,62 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     }
     const reader = { accessKeyId: swift.reader.accessKey, secretAccessKey: swift.reader.secretKey };
     assert.match((await failure({ ...right, credentials: reader }, "ACCESS_DENIED")).message, /no right/);
+  });
+
+  describe("keys that have worked in this run", () => {
+    const refusal = (code: string): Fault => ({ kind: "answer", status: 403, body: `<?xml version="1.0"?><Error><Code>${code}</Code></Error>` });
+    const isOfObjects = (_: string, path: string): boolean => path.startsWith("/contact");
+
+    test("are tried again when the store refuses them for a while, whatever is asked", async () => {
+      const container = await openContainer(right, undefined, signal);
+      const body = Readable.from([Buffer.from("x")], { objectMode: false });
+      const requests: readonly (() => Promise<unknown>)[] = [
+        () => container.list("", signal),
+        () => container.head("none", signal),
+        () => container.put("flapping", body, { partBytes: 5 * 2 ** 20, concurrency: 1, partsInMemory: 2, metadata: {} }, signal),
+        () => container.peek("flapping", 1, signal),
+        () => container.openUploads("flapping", signal),
+        () => container.delete("flapping", signal),
+      ];
+      for (const request of requests) {
+        proxy.plan({ when: isOfObjects, fault: refusal("SignatureDoesNotMatch"), times: 2 });
+        await request();
+      }
+      // A HEAD is refused without a word.
+      proxy.plan({ when: (method) => method === "HEAD", fault: { kind: "answer", status: 403 } });
+      assert.equal(await container.head("none", signal), null);
+      container.close();
+    });
+
+    test("are not called wrong when they are refused for longer: that may pass", async () => {
+      const container = await openContainer({ ...right, retryForMs: 500 }, undefined, signal);
+      proxy.plan({ when: isOfObjects, fault: refusal("SignatureDoesNotMatch"), times: "ever" });
+      for (const request of [() => container.list("", signal), () => container.head("none", signal)]) {
+        const error: unknown = await request().then(() => null, (thrown: unknown) => thrown);
+        assert.ok(error instanceof BackupError);
+        assert.deepEqual([error.code, error.exitCode], ["STORE_UNAVAILABLE", 75]);
+        assert.match(`${error.message}: ${error.hint ?? ""}`, /refuses credentials that it took before.*Keystone.*deleted/);
+      }
+      container.close();
+    });
+
+    test("have no right to something: that is said at once", async () => {
+      const container = await openContainer(right, undefined, signal);
+      const started = performance.now();
+      proxy.plan({ when: (method) => method === "DELETE", fault: refusal("AccessDenied") });
+      await assert.rejects(container.delete("none", signal), { code: "ACCESS_DENIED" });
+      proxy.plan({ when: (method) => method === "HEAD", fault: { kind: "answer", status: 403 }, times: "ever" });
+      await assert.rejects(container.head("none", signal), { code: "ACCESS_DENIED" });
+      assert.ok(performance.now() - started < 5_000);
+      container.close();
+    });
+
+    test("were never right: that is said at once", async () => {
+      proxy.plan({ when: isOfObjects, fault: refusal("SignatureDoesNotMatch"), times: "ever" });
+      const started = performance.now();
+      await failure(right, "ACCESS_DENIED");
+      assert.ok(performance.now() - started < 2_500);
+    });
   });
 
   test("names the store's region when another was said", async () => {

@@ -7,6 +7,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
+import { openContainer } from "../../src/swift/container.ts";
 import { cli, MAIN, type Ran } from "../support/cli.ts";
 import { openFaultProxy } from "../support/fault-proxy.ts";
 import { openCloud, type Cloud } from "../support/keystone.ts";
@@ -17,6 +18,7 @@ import { compareTrees, makeTree } from "../support/tree.ts";
 
 const MiB = 2 ** 20;
 const REGION = "RegionOne";
+const { signal } = new AbortController();
 const PASSWORD = "pass word's $x";
 
 describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => {
@@ -210,6 +212,32 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
       assert.equal(code, 75, stderr);
       assert.match(stderr, /Keystone cannot be reached: nothing answers at 127\.0\.0\.1/);
     });
+  });
+
+  test("a Keystone that answers 429 or 503 for a while ends no run whose keys were taken before", async () => {
+    const keystone = await openFaultProxy(new URL(cloud.keystone.authUrl).origin);
+    const swift = await cloud.openSwift({}, { s3tokenUrl: `${keystone.endpoint}/v3`, secretCacheSeconds: 0 });
+    await swift.createContainer("backup");
+    const [pair] = await pairsOf(user);
+    const credentials = { accessKeyId: pair?.access ?? "", secretAccessKey: pair?.secret ?? "" };
+    const options = { containerName: "backup", endpoint: swift.endpoint, region: REGION, credentials, userAgent: "test/1" };
+    const asks = (_: string, path: string): boolean => path === "/v3/s3tokens";
+    try {
+      const patient = await openContainer(options, undefined, signal);
+      for (const status of [429, 503]) {
+        keystone.plan({ when: asks, fault: { kind: "answer", status }, times: 2 });
+        assert.deepEqual(await patient.list("none", signal), []);
+      }
+      patient.close();
+      const hasty = await openContainer({ ...options, retryForMs: 300 }, undefined, signal);
+      keystone.plan({ when: asks, fault: { kind: "answer", status: 503 }, times: "ever" });
+      await assert.rejects(hasty.list("none", signal), { code: "STORE_UNAVAILABLE" });
+      hasty.close();
+      await assert.rejects(openContainer(options, undefined, signal), { code: "ACCESS_DENIED" });
+    } finally {
+      await swift.close();
+      await keystone.close();
+    }
   });
 
   test("no secret is in a log at any level, in an argument of any process, or in a child's environment", async () => {

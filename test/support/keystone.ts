@@ -7,6 +7,7 @@ import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { freePort, launch, openSweeper, openSwift, roomForStorage, SYSTEM_PYTHON, type Swift, type SwiftOptions } from "./swift.ts";
+import type { KeystoneFilters } from "./swift-config.ts";
 import { nativeApi, type NativeApi } from "./swift-native.ts";
 
 const START_TIMEOUT_MS = 60_000;
@@ -98,7 +99,7 @@ export interface Cloud {
   /** Id of the project `demo`. */
   readonly project: string;
   /** Another Swift that believes the same Keystone; in no catalog. */
-  openSwift(options?: SwiftOptions): Promise<Swift>;
+  openSwift(options?: SwiftOptions, s3token?: Pick<KeystoneFilters, "s3tokenUrl" | "secretCacheSeconds">): Promise<Swift>;
   /** A token of a user, for the project `demo`. */
   requestToken(user: string, password: string): Promise<string>;
   /** One that may do all that its user may. */
@@ -116,8 +117,8 @@ export async function openCloud(region: string): Promise<Cloud> {
   await keystone.addUser(OPERATOR.name, OPERATOR.password, { [project]: "member" });
   const open = async (endpoint: string): Promise<NativeApi> =>
     nativeApi(`${endpoint}/v1/AUTH_${project}`, await requestToken(authUrl, OPERATOR, "demo"));
-  const openOne = (options: SwiftOptions = {}): Promise<Swift> =>
-    openSwift({ region, ...options, keystone: { ...SERVICE, authUrl, open } });
+  const openOne: Cloud["openSwift"] = (options = {}, s3token = {}) =>
+    openSwift({ region, ...options, keystone: { ...SERVICE, ...s3token, authUrl, open } });
   const swift = await openOne();
   await keystone.addEndpoint("object-store", region, `${swift.endpoint}/v1/AUTH_%(project_id)s`);
   return {

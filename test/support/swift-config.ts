@@ -41,6 +41,10 @@ export interface SwiftConfiguration {
 /** What the proxy needs to know of a Keystone. */
 export interface KeystoneFilters {
   readonly authUrl: string;
+  /** Whom s3token asks about signatures; by default `authUrl`. */
+  readonly s3tokenUrl?: string;
+  /** How long s3token remembers a secret; by default a minute. */
+  readonly secretCacheSeconds?: number;
   /** Of the service user, in project `service`. */
   readonly username: string;
   readonly password: string;
@@ -223,7 +227,7 @@ user_test2_tester2 = ${accounts.stranger.secretKey} .admin
 user_admin_admin = ${accounts.admin.secretKey} .admin .reseller_admin`;
 
 /** Keystone tells secrets to those only who say who they are (OSSA-2025-002), hence credentials for s3token too. */
-function keystoneFilters({ authUrl, username, password }: KeystoneFilters): string {
+function keystoneFilters({ authUrl, s3tokenUrl = authUrl, secretCacheSeconds = 60, username, password }: KeystoneFilters): string {
   const service = `\
 auth_url = ${authUrl}
 auth_type = password
@@ -245,9 +249,9 @@ service_token_roles_required = false
 [filter:s3token]
 use = egg:swift#s3token
 reseller_prefix = AUTH_
-auth_uri = ${authUrl}
+auth_uri = ${s3tokenUrl}
 ${service}
-secret_cache_duration = 60
+secret_cache_duration = ${secretCacheSeconds}
 
 [filter:keystoneauth]
 use = egg:swift#keystoneauth
