@@ -12,7 +12,8 @@ export type InDomain = { readonly id: string } | { readonly name: string; readon
 
 /** By what Keystone is to know us. */
 export type Identity =
-  | { readonly kind: "password"; readonly user: InDomain; readonly password: string }
+  /** `passedOver`: variables of another login that are set too. */
+  | { readonly kind: "password"; readonly user: InDomain; readonly password: string; readonly passedOver?: string }
   | { readonly kind: "token"; readonly token: string }
   | { readonly kind: "application credential"; readonly credential: ApplicationCredential; readonly secret: string };
 
@@ -95,6 +96,7 @@ function readIdentity(env: Environment): Identity {
         kind: "password",
         user: readUser(env),
         password: need(env, "the password", ["OS_PASSWORD", "ST_KEY"], " or OS_PASSWORD_FILE"),
+        ...(passesOverCredential(env) ? { passedOver: "OS_APPLICATION_CREDENTIAL_*" } : {}),
       };
     case "token":
       return { kind: "token", token: need(env, "the token", ["OS_TOKEN", "OS_AUTH_TOKEN"]) };
@@ -107,11 +109,23 @@ function readIdentity(env: Environment): Identity {
   }
 }
 
+/**
+ * As openstackclient chooses (6.0): a user's name comes before a token. That takes an application credential only where
+ * OS_AUTH_TYPE says so; here one is enough by itself, and a password beside it comes first, as the other may be a leftover.
+ */
 function guessType(env: Environment): string {
   const has = (...names: string[]): boolean => names.some((name) => said(env, name) !== undefined);
-  if (has("OS_APPLICATION_CREDENTIAL_ID", "OS_APPLICATION_CREDENTIAL_NAME")) return "applicationcredential";
+  if (has("OS_USERNAME", "OS_USER_ID") && has("OS_PASSWORD")) return "password";
+  if (has(...credentialNames)) return "applicationcredential";
   if (has("OS_USERNAME", "OS_USER_ID", "OS_PASSWORD")) return "password";
   return has("OS_TOKEN", "OS_AUTH_TOKEN") ? "token" : "password";
+}
+
+const credentialNames = ["OS_APPLICATION_CREDENTIAL_ID", "OS_APPLICATION_CREDENTIAL_NAME"];
+
+/** True when nobody but the guess above has chosen the password. */
+function passesOverCredential(env: Environment): boolean {
+  return said(env, "OS_AUTH_TYPE") === undefined && credentialNames.some((name) => said(env, name) !== undefined);
 }
 
 function readApplicationCredential(env: Environment): Identity {

@@ -130,7 +130,13 @@ async function explainRefusal(visit: Visit): Promise<BackupError> {
     token: "tokens live for some hours only: get a new one, or set OS_USERNAME and OS_PASSWORD",
     "application credential": "check OS_APPLICATION_CREDENTIAL_ID and OS_APPLICATION_CREDENTIAL_SECRET",
   } as const;
-  return new BackupError("ACCESS_DENIED", `Keystone at ${host} refuses ${subject(login)}`, { hint: hints[identity.kind] });
+  return new BackupError("ACCESS_DENIED", `Keystone at ${host} refuses ${subject(login)}`, { hint: `${hints[identity.kind]}${otherLogin(identity)}` });
+}
+
+/** Where there is another login that was not tried. */
+function otherLogin(identity: KeystoneLogin["identity"]): string {
+  if (identity.kind !== "password" || identity.passedOver === undefined) return "";
+  return `; ${identity.passedOver} was not tried, as OS_AUTH_TYPE=v3applicationcredential does not choose it`;
 }
 
 async function askForProject(visit: Visit, answer: HttpAnswer): Promise<BackupError> {

@@ -79,8 +79,22 @@ describe("a login at Keystone", () => {
     [{ OS_USERNAME: "", OS_PASSWORD: "", OS_TOKEN: "t" }, { kind: "token", token: "t" }],
     [{ OS_AUTH_TYPE: "v3token", OS_AUTH_TOKEN: "t" }, { kind: "token", token: "t" }],
     [
-      { OS_APPLICATION_CREDENTIAL_ID: "i", OS_APPLICATION_CREDENTIAL_SECRET: "s" },
+      { OS_USERNAME: "", OS_PASSWORD: "", OS_APPLICATION_CREDENTIAL_ID: "i", OS_APPLICATION_CREDENTIAL_SECRET: "s" },
       { kind: "application credential", credential: { id: "i" }, secret: "s" },
+    ],
+    // As openstackclient: a leftover application credential counts only where OS_AUTH_TYPE chooses it.
+    [
+      { OS_APPLICATION_CREDENTIAL_ID: "i", OS_APPLICATION_CREDENTIAL_SECRET: "s" },
+      { kind: "password", user: { name: "me", domain }, password, passedOver: "OS_APPLICATION_CREDENTIAL_*" },
+    ],
+    [
+      { OS_AUTH_TYPE: "v3applicationcredential", OS_APPLICATION_CREDENTIAL_ID: "i", OS_APPLICATION_CREDENTIAL_SECRET: "s" },
+      { kind: "application credential", credential: { id: "i" }, secret: "s" },
+    ],
+    [{ OS_AUTH_TYPE: "password", OS_APPLICATION_CREDENTIAL_ID: "i" }, { kind: "password", user: { name: "me", domain }, password }],
+    [
+      { OS_PASSWORD: "", OS_APPLICATION_CREDENTIAL_NAME: "n", OS_APPLICATION_CREDENTIAL_SECRET: "s" },
+      { kind: "application credential", credential: { name: "n", user: { name: "me", domain } }, secret: "s" },
     ],
     [
       { OS_AUTH_TYPE: "v3applicationcredential", OS_APPLICATION_CREDENTIAL_NAME: "n", OS_APPLICATION_CREDENTIAL_SECRET: "s" },
