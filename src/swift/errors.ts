@@ -109,6 +109,9 @@ const verdicts: Readonly<Record<string, (trouble: Trouble, request: Request) => 
   InvalidBucketName: (_, { container }) => ({
     code: "CONFIG",
     message: `the store does not take '${container}' as a container name`,
+    hint:
+      "use a container named with 3 to 63 lower-case letters, digits, dots and dashes; or ask the operator of the store" +
+      " to set dns_compliant_bucket_names = false for s3api, which allows upper case and underscores too",
   }),
   // What Swift says of a wrong access key too.
   SignatureDoesNotMatch: refusedCredentials,

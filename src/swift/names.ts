@@ -9,22 +9,13 @@ const METADATA_NAME_BYTES = 128;
 const METADATA_VALUE_BYTES = 256;
 const METADATA_BYTES = 4096;
 
-/** True for a name that S3 can address, by the rules of Swift's `dns_compliant_bucket_names`. */
-export function isContainerName(name: string): boolean {
-  if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(name)) return false;
-  if (/\.\.|\.-|-\./.test(name)) return false;
-  return !/^\d{1,3}(\.\d{1,3}){3}$/.test(name);
-}
-
-/** @throws CONFIG when the container cannot be reached over S3 under this name */
+/**
+ * Refuses only what cannot be asked for: which names a store takes is its operator's choice (`dns_compliant_bucket_names`).
+ * @throws CONFIG for no name, for a slash, which no container has, and for what the SDK takes for an ARN
+ */
 export function checkContainerName(name: string): void {
-  if (isContainerName(name)) return;
-  throw new BackupError("CONFIG", `the container name '${name}' cannot be addressed over S3`, {
-    hint:
-      "use a container named with 3 to 63 lower-case letters, digits, dots and dashes; or ask the operator of the store" +
-      " to set dns_compliant_bucket_names = false for s3api",
-    context: { container: name },
-  });
+  if (name !== "" && !name.includes("/") && !name.startsWith("arn:")) return;
+  throw new BackupError("CONFIG", `'${name}' cannot be the name of a container`, { context: { container: name } });
 }
 
 /** @throws INTERNAL for a key that the store would refuse */

@@ -47,12 +47,32 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     await failure({ ...right, credentials: { accessKeyId: swift.stranger.accessKey, secretAccessKey: swift.stranger.secretKey } }, "CONTAINER_MISSING");
   });
 
-  test("says what can be done about a name that S3 cannot address, without a request", async () => {
-    for (const containerName of ["Under_score", "UPPER", "ab", "a".repeat(64), "dash-", "1.2.3.4", "a..b", "x+segments", "a/b", ""]) {
+  test("says what can be done about a name that the store does not take", async () => {
+    for (const containerName of ["Under_score", "UPPER", "ab", "a".repeat(64), "dash-", "1.2.3.4", "a..b", "x+segments", "ä b"]) {
       const error = await failure({ ...right, containerName }, "CONFIG");
-      assert.match(error.hint ?? "", /lower-case.*dns_compliant_bucket_names/);
+      assert.match(`${error.message}: ${error.hint ?? ""}`, /does not take '.*' as a container name.*lower-case.*dns_compliant_bucket_names/);
     }
-    assert.deepEqual(proxy.seen, []);
+    const { length } = proxy.seen;
+    for (const containerName of ["a/b", ""]) await failure({ ...right, containerName }, "CONFIG");
+    assert.equal(proxy.seen.length, length, "names that no container has are not asked for");
+  });
+
+  test("uses any name that the store takes", async () => {
+    const lenient = await openSwift({ limits: { dnsCompliantBucketNames: false } });
+    try {
+      for (const containerName of ["Under_score", "a..b", `UPPER-${"x".repeat(80)}-`]) {
+        await lenient.createContainer(containerName);
+        const container = await openContainer({ ...right, endpoint: lenient.endpoint, containerName }, undefined, signal);
+        const options = { partBytes: 5 * 2 ** 20, concurrency: 1, partsInMemory: 2, metadata: {} };
+        await container.put("small", Readable.from([Buffer.from("x")], { objectMode: false }), options, signal);
+        await container.put("large", Readable.from([Buffer.alloc(6 * 2 ** 20)], { objectMode: false }), options, signal);
+        assert.deepEqual((await container.list("", signal)).map(({ key }) => key), ["large", "small"]);
+        assert.equal((await container.peek("small", 1, signal)).toString(), "x");
+        container.close();
+      }
+    } finally {
+      await lenient.close();
+    }
   });
 
   test("takes an endpoint that is no URL for a mistake", async () => {

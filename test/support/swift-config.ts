@@ -11,6 +11,8 @@ export interface SwiftLimits {
   readonly maxFileSize?: number;
   /** Bytes of any part but the last. The default of s3api: 5 MiB. */
   readonly minSegmentSize?: number;
+  /** Whether buckets may be named with lower-case letters, digits, dots and dashes only. The default of s3api: true. */
+  readonly dnsCompliantBucketNames?: boolean;
 }
 
 /** The ports of one Swift, all on 127.0.0.1. */
@@ -191,6 +193,7 @@ use = egg:swift#s3api
 location = ${region}
 ${setting("max_upload_part_num", limits.maxUploadPartNum)}
 ${setting("min_segment_size", limits.minSegmentSize)}
+${setting("dns_compliant_bucket_names", limits.dnsCompliantBucketNames?.toString())}
 
 [filter:slo]
 use = egg:swift#slo
