@@ -15,10 +15,13 @@ constexpr size_t kStreamHeader = sizeof kMagic + 4;
 constexpr size_t kCommandHeader = 4 + 2 + 4;
 constexpr size_t kPathMax = 4096;
 
+/** The longest name in a directory. */
+constexpr size_t kNameMax = 255;
+
 // Whole commands: 64 KiB in version 1; from version 2 on 16 KiB + 128 KiB, rounded up to the page size of the machine
 // that sent, which is 64 KiB at the most.
-constexpr size_t kMaxCommand1 = 64 << 10;
-constexpr size_t kMaxCommand2 = 192 << 10;
+constexpr uint64_t kMaxCommand1 = 64 << 10;
+constexpr uint64_t kMaxCommand2 = 192 << 10;
 
 // Payload of one WRITE as the kernel cuts extents.
 constexpr uint64_t kMaxWrite1 = 48 << 10;
@@ -117,11 +120,17 @@ constexpr uint32_t Set(Some... attributes) {
 enum Command : size_t {
   kSubvol = 1,
   kSnapshot = 2,
+  kSymlink = 8,
+  kSetXattr = 13,
+  kRemoveXattr = 14,
   kWrite = 15,
+  kChmod = 18,
+  kChown = 19,
   kUtimes = 20,
   kEnd = 21,
   kUpdateExtent = 22,
   kLastOfVersion1 = 22,
+  kFileattrCommand = 24,
   kEncodedWrite = 25,
 };
 
@@ -179,10 +188,54 @@ uint64_t ReadNumber(const uint8_t* data, size_t size) {
   return number;
 }
 
+// Sizes that a stream tells are added and compared in 64 bits: what they say, 32 bits may not hold.
 uint64_t Length(const uint8_t* head) { return ReadNumber(head, 4); }
-size_t Type(const uint8_t* head) { return ReadNumber(head + 4, 2); }
+size_t Type(const uint8_t* head) { return static_cast<size_t>(ReadNumber(head + 4, 2)); }
 uint32_t Checksum(const uint8_t* head) { return static_cast<uint32_t>(ReadNumber(head + 6, 4)); }
-size_t WholeSize(const uint8_t* head) { return kCommandHeader + Length(head); }
+uint64_t ToldSize(const uint8_t* head) { return kCommandHeader + Length(head); }
+
+/** Of a command whose header was checked, and with it its size. */
+size_t WholeSize(const uint8_t* head) { return static_cast<size_t>(ToldSize(head)); }
+
+uint64_t AddWithoutOverflow(uint64_t a, uint64_t b) { return b > UINT64_MAX - a ? UINT64_MAX : a + b; }
+
+/** What `btrfs receive` would do with a name: go where it leads. Only names that the kernel can have sent pass. */
+bool IsCleanName(const uint8_t* name, size_t size) {
+  const bool leads_on = size == 0 || (name[0] == '.' && (size == 1 || (size == 2 && name[1] == '.')));
+  return !leads_on && size <= kNameMax && std::memchr(name, 0, size) == nullptr;
+}
+
+/** Relative, of clean names: it leads nowhere but below the snapshot. */
+bool IsCleanPath(const uint8_t* path, size_t size) {
+  for (size_t at = 0;;) {
+    const void* slash = size > at ? std::memchr(path + at, '/', size - at) : nullptr;
+    const size_t end = slash == nullptr ? size : static_cast<size_t>(static_cast<const uint8_t*>(slash) - path);
+    if (!IsCleanName(path + at, end - at)) return false;
+    if (slash == nullptr) return true;
+    at = end + 1;
+  }
+}
+
+/** True for what is done to the snapshot's uppermost directory too, whose path is empty. */
+bool TakesRoot(size_t command) {
+  switch (command) {
+    case kSetXattr:
+    case kRemoveXattr:
+    case kChmod:
+    case kChown:
+    case kUtimes:
+    case kFileattrCommand:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** Whether a value names a file. What a symbolic link says is data: it is written down, and leads nowhere by itself. */
+bool IsPath(size_t command, size_t attribute) {
+  if (attribute == kPathLink) return command != kSymlink;
+  return attribute == kPath || attribute == kPathTo || attribute == kClonePath;
+}
 
 /** How much of a command is wanted in one piece: all of it, but of file data only what stands before. */
 size_t HeadSize(const uint8_t* head) {
@@ -201,11 +254,12 @@ uint32_t Crc(const uint8_t* head, size_t size) {
 
 }  // namespace
 
+struct Parser::Value {
+  const uint8_t* data;
+  size_t size;
+};
+
 struct Parser::Attributes {
-  struct Value {
-    const uint8_t* data;
-    size_t size;
-  };
   Value values[kAttributes];
   uint32_t seen = 0;
 
@@ -317,7 +371,7 @@ bool Parser::CheckCommandHeader(const uint8_t* head) {
   const bool is_first = command == kSubvol || command == kSnapshot;
   if (!identity_ && !is_first) return RefuseIn(command, "a start without SUBVOL or SNAPSHOT");
   if (identity_ && is_first) return RefuseIn(command, "a second snapshot starts");
-  if (WholeSize(head) > (version_ == 1 ? kMaxCommand1 : kMaxCommand2)) return RefuseIn(command, "impossible length");
+  if (ToldSize(head) > (version_ == 1 ? kMaxCommand1 : kMaxCommand2)) return RefuseIn(command, "impossible length");
   return true;
 }
 
@@ -346,20 +400,30 @@ bool Parser::ReadAttributes(const uint8_t* head, size_t head_size, Attributes& a
     const bool bare = version_ >= 2 && at + 2 <= head_size && ReadNumber(head + at, 2) == kData;
     const size_t value = at + (bare ? 2 : 4);
     if (value > head_size) return RefuseIn(command, "an attribute is cut short");
-    const size_t type = ReadNumber(head + at, 2);
-    const size_t size = bare ? whole - value : ReadNumber(head + at + 2, 2);
+    const size_t type = static_cast<size_t>(ReadNumber(head + at, 2));
+    const size_t size = bare ? whole - value : static_cast<size_t>(ReadNumber(head + at + 2, 2));
     if (type >= kAttributes || (allowed >> type & 1) == 0) return RefuseIn(command, "unexpected attribute", type);
     if ((attributes.seen >> type & 1) != 0) return RefuseIn(command, "repeated attribute", type);
     // File data comes last; of everything else all bytes are here.
     const bool fits = type == kData ? value + size == whole : value + size <= head_size;
     const bool sane = size >= kLengths[type].min && size <= kLengths[type].max;
     if (!fits || !sane) return RefuseIn(command, "wrong length of attribute", type);
+    if (IsPath(command, type) && !CheckPath(command, {head + value, size})) return false;
     attributes.values[type] = {head + value, size};
     attributes.seen |= 1u << type;
     at = value + size;
   }
   const uint32_t missing = required & ~attributes.seen;
   return missing == 0 || RefuseIn(command, "missing attribute", static_cast<size_t>(__builtin_ctz(missing)));
+}
+
+bool Parser::CheckPath(size_t command, const Value& path) {
+  if (command == kSubvol || command == kSnapshot) {
+    const bool is_name = IsCleanName(path.data, path.size) && std::memchr(path.data, '/', path.size) == nullptr;
+    return is_name || RefuseIn(command, "an impossible name");
+  }
+  if (path.size == 0 && TakesRoot(command)) return true;
+  return IsCleanPath(path.data, path.size) || RefuseIn(command, "a path that leads out of the snapshot, or is none,");
 }
 
 bool Parser::ReadIdentity(size_t command, const Attributes& attributes) {
@@ -373,9 +437,6 @@ bool Parser::ReadIdentity(size_t command, const Attributes& attributes) {
   // Nor could a double hold it exactly, which is what JS has.
   const uint64_t higher = std::max(identity.ctransid, identity.clone_ctransid);
   if (higher >> 53 != 0) return RefuseIn(command, "an impossibly high transaction id");
-  if (identity.path.empty() || identity.path.size() > 255 || identity.path.find('/') != std::string::npos) {
-    return RefuseIn(command, "an impossible name");
-  }
   identity_ = std::move(identity);
   return true;
 }
@@ -384,7 +445,7 @@ void Parser::Count(size_t command, size_t size, const Attributes& attributes) {
   tallies_[command].count++;
   tallies_[command].bytes += size;
   if (command != kUpdateExtent) {
-    estimated_bytes_ += size;
+    estimated_bytes_ = AddWithoutOverflow(estimated_bytes_, size);
     return;
   }
   // Around the data of one WRITE stand, beside the path: header 10, PATH 4, FILE_OFFSET 12, DATA 4 (from version 2: 2).
@@ -392,7 +453,8 @@ void Parser::Count(size_t command, size_t size, const Attributes& attributes) {
   const uint64_t max = version_ == 1 ? kMaxWrite1 : kMaxWrite2;
   const uint64_t data = attributes.Number(kSize);
   const uint64_t writes = data / max + (data % max != 0 ? 1 : 0);
-  estimated_bytes_ += data + writes * around;
+  // `around` is below 2^13, and `writes` below 2^49.
+  estimated_bytes_ = AddWithoutOverflow(estimated_bytes_, AddWithoutOverflow(data, writes * around));
 }
 
 /** False, as the callers' own answer. */

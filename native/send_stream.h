@@ -1,5 +1,5 @@
 // A reader of the btrfs send stream that believes nothing: header, order and kind of the commands, the CRC32C of each,
-// its attributes, END as the last word. Plain C++, fed with buffers of any size; copies only what lies across two of
+// its attributes, that no path leads out of the snapshot, END as the last word. Plain C++, fed with buffers of any size; copies only what lies across two of
 // them, and of file data nothing at all.
 //
 // What no reader can know without a hash of the whole stream: that whole commands with their right checksums were left
@@ -75,6 +75,7 @@ class Parser {
   const std::array<Tally, kCommands>& tallies() const { return tallies_; }
 
  private:
+  struct Value;
   struct Attributes;
 
   size_t FeedHead(const uint8_t* data, size_t size);
@@ -85,6 +86,7 @@ class Parser {
   bool CheckCommandHeader(const uint8_t* head);
   void Accept(const uint8_t* head, size_t head_size, uint32_t crc);
   bool ReadAttributes(const uint8_t* head, size_t head_size, Attributes& attributes);
+  bool CheckPath(size_t command, const Value& path);
   bool ReadIdentity(size_t command, const Attributes& attributes);
   void Count(size_t command, size_t size, const Attributes& attributes);
   bool Refuse(const std::string& sentence);

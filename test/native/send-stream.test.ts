@@ -23,10 +23,11 @@ import { changeTree, makeTree } from "../support/tree.ts";
 
 const attribute = {
   uuid: 1, ctransid: 2, ino: 3, size: 4, xattrName: 13, xattrData: 14, path: 15, pathTo: 16, fileOffset: 18, data: 19,
-  cloneUuid: 20, cloneCtransid: 21,
+  cloneUuid: 20, cloneCtransid: 21, clonePath: 22, cloneOffset: 23, cloneLength: 24, pathLink: 17, mode: 5, uid: 6, gid: 7,
 } as const;
 const command = {
-  subvol: 1, snapshot: 2, mkfile: 3, rename: 9, setXattr: 13, write: 15, end: 21, updateExtent: 22, fileattr: 24,
+  subvol: 1, snapshot: 2, mkfile: 3, mkdir: 4, symlink: 8, rename: 9, link: 10, unlink: 11, rmdir: 12, setXattr: 13,
+  write: 15, clone: 16, truncate: 17, chmod: 18, chown: 19, end: 21, updateExtent: 22, fileattr: 24,
   enableVerity: 26,
 } as const;
 const uuidA = Buffer.from("00112233445566778899aabbccddeeff", "hex");
@@ -355,6 +356,9 @@ describe("streams made by hand", () => {
       [alone(end), "a start without SUBVOL or SNAPSHOT in the END command"],
       [alone(subvolOf("", uuidA, number(7))), "an impossible name in the SUBVOL command"],
       [alone(subvolOf("a/b", uuidA, number(7))), "an impossible name in the SUBVOL command"],
+      [alone(subvolOf(".", uuidA, number(7))), "an impossible name in the SUBVOL command"],
+      [alone(subvolOf("..", uuidA, number(7))), "an impossible name in the SUBVOL command"],
+      [alone(subvolOf("a\0b", uuidA, number(7))), "an impossible name in the SUBVOL command"],
       [alone(subvolOf("n".repeat(256), uuidA, number(7))), "an impossible name in the SUBVOL command"],
       [alone(subvolOf("s", Buffer.alloc(16), number(7))), "a UUID of zeros in the SUBVOL command"],
       [alone(subvolOf("s", uuidA, Buffer.alloc(8, 255))), "an impossibly high transaction id in the SUBVOL command"],
@@ -401,6 +405,60 @@ describe("streams made by hand", () => {
       [v2(cmd(command.write, path, offset, Buffer.alloc(192 << 10))), "impossible length in the WRITE command"],
     ];
     assertRefused(wrong, ` at byte ${at}`);
+  });
+
+  test("a path that leads out of the snapshot, or is none, is refused in whatever command it stands", () => {
+    const of = (value: string): Buffer => tlv(attribute.path, value);
+    const offset = tlv(attribute.fileOffset, number(0));
+    const cloneOf = (from: string): Buffer =>
+      cmd(command.clone, path, offset, tlv(attribute.cloneLength, number(1)), tlv(attribute.cloneUuid, uuidA),
+        tlv(attribute.cloneCtransid, number(7)), tlv(attribute.clonePath, from), tlv(attribute.cloneOffset, number(0)));
+    const ways: ReadonlyArray<readonly [string, (bad: string) => Buffer]> = [
+      ["MKFILE", (bad) => cmd(command.mkfile, of(bad))],
+      ["MKDIR", (bad) => cmd(command.mkdir, of(bad))],
+      ["SYMLINK", (bad) => cmd(command.symlink, of(bad), tlv(attribute.pathLink, "target"))],
+      ["RENAME", (bad) => cmd(command.rename, of(bad), tlv(attribute.pathTo, "g"))],
+      ["RENAME", (bad) => cmd(command.rename, path, tlv(attribute.pathTo, bad))],
+      ["LINK", (bad) => cmd(command.link, of(bad), tlv(attribute.pathLink, "g"))],
+      ["LINK", (bad) => cmd(command.link, path, tlv(attribute.pathLink, bad))],
+      ["UNLINK", (bad) => cmd(command.unlink, of(bad))],
+      ["RMDIR", (bad) => cmd(command.rmdir, of(bad))],
+      ["WRITE", (bad) => cmd(command.write, of(bad), offset, tlv(attribute.data, "d"))],
+      ["CLONE", cloneOf],
+      ["TRUNCATE", (bad) => cmd(command.truncate, of(bad), tlv(attribute.size, number(1)))],
+      ["CHMOD", (bad) => cmd(command.chmod, of(bad), tlv(attribute.mode, number(0o644)))],
+      ["CHOWN", (bad) => cmd(command.chown, of(bad), tlv(attribute.uid, number(0)), tlv(attribute.gid, number(0)))],
+    ];
+    const bad = ["/", "/f", "f/", "a//f", "..", "../f", "a/../f", "a/..", ".", "./f", "a/./f", "a\0/f", `a/${"n".repeat(256)}`];
+    const rootless = ways.filter(([name]) => !["CHMOD", "CHOWN"].includes(name));
+    const wrong: Wrong = [
+      ...ways.flatMap(([name, make]) => bad.map((value) => [name, make(value)] as const)),
+      ...rootless.map(([name, make]) => [name, make("")] as const),
+    ].map(([name, bytes]) => [stream(bytes), `a path that leads out of the snapshot, or is none, in the ${name} command`] as const);
+    for (const [bytes, sentence] of wrong) {
+      for (const pieceBytes of [7, bytes.length]) assert.equal(refusal(bytes, pieceBytes), `${sentence} at byte ${at} of the send stream`);
+    }
+  });
+
+  test("what a path may be, and where a symbolic link leads, is left alone", () => {
+    const good = ["f", "a/b", "...", ".a", "..a", "a..", "a/...", "-", "\u00e9 \n", "n".repeat(255), Array(2048).fill("a").join("/")];
+    for (const value of good) assert.equal(refusal(stream(cmd(command.mkfile, tlv(attribute.path, value)))), null, value);
+    for (const target of ["/etc/target", "../../target", "a//b/./c"]) {
+      assert.equal(refusal(stream(cmd(command.symlink, path, tlv(attribute.pathLink, target)))), null, target);
+    }
+    const root = tlv(attribute.path, "");
+    const xattr = cmd(command.setXattr, root, tlv(attribute.xattrName, "user.x"), tlv(attribute.xattrData, "y"));
+    assert.equal(refusal(stream(cmd(command.chmod, root, tlv(attribute.mode, number(0o700))), xattr)), null);
+  });
+
+  test("sizes that no 32, or no 64, bits can hold together are neither believed nor wrapped around", () => {
+    const huge = Buffer.from(mkfile);
+    huge.writeUInt32LE(0xffffffff, 0);
+    assertRefused([[stream(huge), "impossible length in the MKFILE command"]], ` at byte ${at}`);
+    huge.writeUInt32LE(0xfffffff6, 0);
+    assertRefused([[stream(huge), "impossible length in the MKFILE command"]], ` at byte ${at}`);
+    const extent = cmd(command.updateExtent, path, tlv(attribute.fileOffset, number(0)), tlv(attribute.size, Buffer.alloc(8, 255)));
+    assert.equal(check(stream(extent, extent), 50).estimatedBytes, 2 ** 64);
   });
 
   test("what cannot be seen: whole commands missing, doubled, or in another order", () => {
