@@ -194,12 +194,17 @@ Napi::Value ListSubvolumes(const Napi::CallbackInfo& call) {
   if (!path) return env.Undefined();
   if (!call[1].IsObject() && !call[1].IsUndefined()) return Refuse(env, "options must be an object");
   const Napi::Object options = call[1].IsObject() ? call[1].As<Napi::Object>() : Napi::Object::New(env);
-  const auto top = ReadId(env, options.Get("top"), subvolume::kTopLevel);
+  // Where a getter has thrown there is no value, and its error is pending: nothing may be thrown on top of it.
+  const Napi::Value top_value = options.Get("top");
+  if (top_value.IsEmpty()) return env.Undefined();
+  const auto top = ReadId(env, top_value, subvolume::kTopLevel);
   if (!top) return env.Undefined();
   subvolume::Filter filter;
   const Napi::Value read_only = options.Get("readOnly");
+  if (read_only.IsEmpty()) return env.Undefined();
   if (read_only.IsBoolean()) filter.read_only = read_only.As<Napi::Boolean>().Value();
   const Napi::Value parent_uuid = options.Get("parentUuid");
+  if (parent_uuid.IsEmpty()) return env.Undefined();
   if (parent_uuid.IsString()) filter.parent_uuid = ParseUuid(parent_uuid.As<Napi::String>());
   if (!filter.parent_uuid && !parent_uuid.IsUndefined()) return Refuse(env, "parentUuid must be a UUID");
   if (!filter.read_only && !read_only.IsUndefined()) return Refuse(env, "readOnly must be a boolean");
@@ -240,7 +245,49 @@ Napi::Value IsSubvolume(const Napi::CallbackInfo& call) {
 
 Napi::Value SyncFilesystem(const Napi::CallbackInfo& call) { return RunPlain(call, subvolume::Sync); }
 
-Napi::Value DeleteSubvolume(const Napi::CallbackInfo& call) { return RunPlain(call, subvolume::Delete); }
+Napi::Value DeleteSubvolume(const Napi::CallbackInfo& call) {
+  const Napi::Env env = call.Env();
+  const auto path = ReadPathArgument(call);
+  if (!path) return env.Undefined();
+  const std::string name = call[1].IsString() ? call[1].As<Napi::String>().Utf8Value() : std::string();
+  const auto id = ReadId(env, call[2], 0);
+  if (!id) return env.Undefined();
+  const bool is_name = !name.empty() && name.find('/') == std::string::npos && name.find('\0') == std::string::npos;
+  if (!is_name || *id <= subvolume::kTopLevel) return Refuse(env, "deleteSubvolume takes a name and the id of a subvolume");
+  return Run<bool>(
+      env, *path, [path = *path, name, id = *id](bool&) { return subvolume::Delete(path, name, id); },
+      [](Napi::Env at, const bool&) { return at.Undefined(); });
+}
+
+Napi::Value SetReadOnly(const Napi::CallbackInfo& call) {
+  const Napi::Env env = call.Env();
+  const auto path = ReadPathArgument(call);
+  if (!path) return env.Undefined();
+  if (!call[1].IsBoolean()) return Refuse(env, "setReadOnly takes a boolean");
+  const bool read_only = call[1].As<Napi::Boolean>().Value();
+  return Run<bool>(
+      env, *path, [path = *path, read_only](bool&) { return subvolume::SetReadOnly(path, read_only); },
+      [](Napi::Env at, const bool&) { return at.Undefined(); });
+}
+
+Napi::Value FindChange(const Napi::CallbackInfo& call) {
+  const Napi::Env env = call.Env();
+  const auto path = ReadPathArgument(call);
+  if (!path) return env.Undefined();
+  const auto id = ReadId(env, call[1], 0);
+  if (!id) return env.Undefined();
+  using Found = std::optional<subvolume::Change>;
+  return Run<Found>(
+      env, *path, [path = *path, id = *id](Found& found) { return subvolume::FindChange(path, id, found); },
+      [](Napi::Env at, const Found& found) -> Napi::Value {
+        if (!found) return at.Null();
+        Napi::Object change = Napi::Object::New(at);
+        change["inode"] = ToNumber(at, found->inode);
+        change["transid"] = ToNumber(at, found->transid);
+        change["timeNs"] = ToNanoseconds(at, found->time);
+        return change;
+      });
+}
 
 // ---- send stream
 
@@ -550,6 +597,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports["isSubvolume"] = Napi::Function::New(env, IsSubvolume, "isSubvolume");
   exports["syncFilesystem"] = Napi::Function::New(env, SyncFilesystem, "syncFilesystem");
   exports["deleteSubvolume"] = Napi::Function::New(env, DeleteSubvolume, "deleteSubvolume");
+  exports["setReadOnly"] = Napi::Function::New(env, SetReadOnly, "setReadOnly");
+  exports["findChange"] = Napi::Function::New(env, FindChange, "findChange");
   exports["SendStreamChecker"] = SendStreamChecker::Define(env);
   exports["peekIdentity"] = Napi::Function::New(env, PeekIdentity, "peekIdentity");
   exports["lockFile"] = Napi::Function::New(env, LockFile, "lockFile");

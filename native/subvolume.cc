@@ -1,9 +1,15 @@
 #include "subvolume.h"
 
+#include <fcntl.h>
+#include <linux/btrfs.h>
+#include <linux/btrfs_tree.h>
 #include <linux/magic.h>
+#include <sys/ioctl.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -43,6 +49,97 @@ bool Passes(const Filter& filter, const Info& info) {
   if (filter.read_only && *filter.read_only != IsReadOnly(info)) return false;
   if (!filter.parent_uuid) return true;
   return std::memcmp(filter.parent_uuid->data(), info.parent_uuid, filter.parent_uuid->size()) == 0;
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(const std::string& path) : number_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
+  ~Descriptor() {
+    if (number_ >= 0) close(number_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int number() const { return number_; }
+
+ private:
+  int number_;
+};
+
+/** Little-endian, as everything in a btrfs tree. */
+uint64_t ReadNumber(const uint8_t* data, size_t size) {
+  uint64_t number = 0;
+  for (size_t at = size; at > 0; at--) number = number << 8 | data[at - 1];
+  return number;
+}
+
+bool IsLater(const struct timespec& a, const struct timespec& b) {
+  return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;
+}
+
+constexpr size_t kSearchBytes = 256 << 10;
+
+/** Room for what one search gives, and its arguments before it. */
+struct Search {
+  explicit Search(uint64_t tree) : memory(sizeof(struct btrfs_ioctl_search_args_v2) + kSearchBytes) {
+    struct btrfs_ioctl_search_key& key = args()->key;
+    key.tree_id = tree;
+    key.min_objectid = BTRFS_FIRST_FREE_OBJECTID;
+    key.max_objectid = BTRFS_LAST_FREE_OBJECTID;
+    key.max_type = UINT32_MAX;
+    key.max_offset = UINT64_MAX;
+    key.max_transid = UINT64_MAX;
+  }
+
+  struct btrfs_ioctl_search_args_v2* args() {
+    return reinterpret_cast<struct btrfs_ioctl_search_args_v2*>(memory.data());
+  }
+
+  std::vector<uint8_t> memory;
+};
+
+/** The change that an item of a subvolume's tree tells of, if it is an inode that was changed after it was received. */
+std::optional<Change> ToChange(const struct btrfs_ioctl_search_header& header, const uint8_t* item, const Info& info) {
+  if (header.type != BTRFS_INODE_ITEM_KEY || header.len < sizeof(struct btrfs_inode_item)) return std::nullopt;
+  const uint8_t* ctime = item + offsetof(struct btrfs_inode_item, ctime);
+  Change change{header.objectid, ReadNumber(item + offsetof(struct btrfs_inode_item, transid), 8), {}};
+  change.time.tv_sec = static_cast<time_t>(ReadNumber(ctime, 8));
+  change.time.tv_nsec = static_cast<long>(ReadNumber(ctime + 8, 4));
+  return change.transid > info.rtransid && IsLater(change.time, info.rtime) ? std::optional(change) : std::nullopt;
+}
+
+/** Has a search go on behind an item. False when there can be nothing. */
+bool StepBehind(const struct btrfs_ioctl_search_header& header, struct btrfs_ioctl_search_key& key) {
+  key.min_objectid = header.objectid;
+  key.min_type = header.type;
+  key.min_offset = header.offset + 1;
+  if (key.min_offset == 0 && ++key.min_type == 256) key.min_type = 0, key.min_objectid++;
+  return key.min_objectid <= key.max_objectid;
+}
+
+Outcome SearchChange(const std::string& path, const Info& info, std::optional<Change>& change) {
+  const Descriptor descriptor(path);
+  if (descriptor.number() < 0) return Failure{BTRFS_UTIL_ERROR_OPEN_FAILED, errno, "open"};
+  Search search(info.id);
+  struct btrfs_ioctl_search_key& key = search.args()->key;
+  key.min_transid = info.rtransid + 1;
+  while (true) {
+    search.args()->buf_size = kSearchBytes;
+    key.nr_items = UINT32_MAX;
+    if (ioctl(descriptor.number(), BTRFS_IOC_TREE_SEARCH_V2, search.args()) != 0) {
+      return Failure{BTRFS_UTIL_ERROR_SEARCH_FAILED, errno, "TREE_SEARCH_V2"};
+    }
+    if (key.nr_items == 0) return std::nullopt;
+    const uint8_t* at = search.memory.data() + sizeof(struct btrfs_ioctl_search_args_v2);
+    struct btrfs_ioctl_search_header header {};
+    for (uint32_t item = 0; item < key.nr_items; item++) {
+      std::memcpy(&header, at, sizeof header);
+      at += sizeof header;
+      change = ToChange(header, at, info);
+      if (change) return std::nullopt;
+      at += header.len;
+    }
+    if (!StepBehind(header, key)) return std::nullopt;
+  }
 }
 
 }  // namespace
@@ -94,10 +191,37 @@ Outcome Sync(const std::string& path) {
   return Check(code, "sync");
 }
 
-Outcome Delete(const std::string& path) {
-  if (Outcome failure = CheckBtrfs(path)) return failure;
-  const enum btrfs_util_error code = btrfs_util_delete_subvolume(path.c_str(), 0);
+Outcome Delete(const std::string& directory, const std::string& name, uint64_t id) {
+  if (Outcome failure = CheckBtrfs(directory)) return failure;
+  const Descriptor descriptor(directory);
+  if (descriptor.number() < 0) return Failure{BTRFS_UTIL_ERROR_OPEN_FAILED, errno, "open"};
+  enum btrfs_util_error code = btrfs_util_delete_subvolume_by_id_fd(descriptor.number(), id);
+  if (code != BTRFS_UTIL_OK && (errno == ENOTTY || errno == EOPNOTSUPP)) {
+    code = btrfs_util_delete_subvolume_fd(descriptor.number(), name.c_str(), 0);
+  }
   return Check(code, "delete_subvolume");
+}
+
+Outcome SetReadOnly(const std::string& path, bool read_only) {
+  if (Outcome failure = CheckBtrfs(path)) return failure;
+  const enum btrfs_util_error code = btrfs_util_set_subvolume_read_only(path.c_str(), read_only);
+  return Check(code, "set_subvolume_read_only");
+}
+
+// Every write to an inode gives its subvolume a new ctransid, so one that is not above rtransid proves that nothing
+// changed. The reverse proves nothing: `btrfs receive` seals before the data is written out, and what is written out
+// later, or is deduplicated, counts as a write (seen on Linux 6.18: rtransid 7, ctransid 9, nothing changed). What these
+// leave as it was is the ctime of the inodes, and whatever a user may do sets it. So of the inodes written after the seal
+// it is looked for one whose ctime is later too; the kernel skips the leaves of the tree that are older than the seal.
+// Where the subvolume's own ctime, the time of its last write, lies before the seal, the clock was set back, and ctimes
+// tell nothing: that counts as a change, of the root directory.
+Outcome FindChange(const std::string& path, uint64_t id, std::optional<Change>& change) {
+  Info info;
+  if (Outcome failure = ReadInfo(path, id, info)) return failure;
+  if (info.rtransid == 0 || info.ctransid <= info.rtransid) return std::nullopt;
+  if (!IsLater(info.rtime, info.ctime)) return SearchChange(path, info, change);
+  change = Change{BTRFS_FIRST_FREE_OBJECTID, info.ctransid, info.ctime};
+  return std::nullopt;
 }
 
 // BTRFS_ROOT_SUBVOL_RDONLY of the root item. libbtrfsutil's own get_subvolume_read_only opens the path instead, which

@@ -57,8 +57,27 @@ Outcome IsSubvolume(const std::string& path, bool& answer);
 /** Writes everything of the filesystem that `path` lies on to disk. */
 Outcome Sync(const std::string& path);
 
-/** Fails when other subvolumes lie in it. */
-Outcome Delete(const std::string& path);
+/**
+ * Deletes the subvolume with this id, whatever leads to it by now; before Linux 5.7, which cannot do that, the one of this
+ * name in `directory`. Fails when other subvolumes lie in it.
+ */
+Outcome Delete(const std::string& directory, const std::string& name, uint64_t id);
+
+/** Of the subvolume whose root `path` is. Keeps what it was received as, which `btrfs property set` does not. */
+Outcome SetReadOnly(const std::string& path, bool read_only);
+
+/** A file or directory of a received subvolume that was changed later. */
+struct Change {
+  uint64_t inode;
+  uint64_t transid;
+  struct timespec time;
+};
+
+/**
+ * What was changed in a received subvolume after it was sealed; nothing when that is what it was, or it was not received.
+ * See subvolume.cc for what counts. To be asked when everything is on disk.
+ */
+Outcome FindChange(const std::string& path, uint64_t id, std::optional<Change>& change);
 
 bool IsReadOnly(const Info& info);
 

@@ -37,6 +37,15 @@ export interface RawSubvolume extends RawInfo {
   readonly pathIsExact: boolean;
 }
 
+/** A file or directory that was changed where nothing should be. */
+export interface RawChange {
+  readonly inode: number;
+  /** Of the transaction that wrote it last. */
+  readonly transid: number;
+  /** When it was changed, in nanoseconds since the epoch. */
+  readonly timeNs: bigint;
+}
+
 export interface ListOptions {
   /**
    * Id of the subvolume to list below. 5, the default, is the top level: everything, wherever it is mounted; needs
@@ -133,7 +142,9 @@ interface Addon {
   subvolumePath(path: string, id?: number): Promise<string>;
   isSubvolume(path: string): Promise<boolean>;
   syncFilesystem(path: string): Promise<void>;
-  deleteSubvolume(path: string): Promise<void>;
+  deleteSubvolume(directory: string, name: string, id: number): Promise<void>;
+  setReadOnly(path: string, isReadOnly: boolean): Promise<void>;
+  findChange(path: string, id: number): Promise<RawChange | null>;
   peekIdentity(bytes: Buffer): RawIdentity | null;
   lockFile(path: string): number | null;
   openPipe(size: number): Pipe;
@@ -188,9 +199,29 @@ export async function syncFilesystem(path: string): Promise<void> {
   return addon().syncFilesystem(path);
 }
 
-/** Fails when other subvolumes lie in it. @throws {@link BtrfsError}; CONFIG */
-export async function deleteSubvolume(path: string): Promise<void> {
-  return addon().deleteSubvolume(path);
+/**
+ * Deletes a subvolume by its id, wherever it is by now; before Linux 5.7 by its name in a directory. Fails when other
+ * subvolumes lie in it. @throws {@link BtrfsError}; CONFIG
+ */
+export async function deleteSubvolume(directory: string, name: string, id: number): Promise<void> {
+  return addon().deleteSubvolume(directory, name, id);
+}
+
+/**
+ * Makes the subvolume whose root the path is read-only or writable. It goes on being what it was received as.
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function setReadOnly(path: string, isReadOnly: boolean): Promise<void> {
+  return addon().setReadOnly(path, isReadOnly);
+}
+
+/**
+ * What was changed in a received subvolume after it was received; null when nothing was, or it was not received. Data
+ * that is written out late, deduplication and balance are no changes. Everything must be on disk.
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function findChange(path: string, id: number): Promise<RawChange | null> {
+  return addon().findChange(path, id);
 }
 
 export function isBtrfsError(error: unknown): error is BtrfsError {

@@ -26,13 +26,23 @@ export function sendCommand({ paths, enter }: Reach, mode: SendMode, noData: boo
   return { program, args, failure: (ending) => toFailure("SEND_FAILED", `btrfs send of ${snapshot}`, ending) };
 }
 
+/** Where something is received. */
+export interface Reception {
+  readonly directory: string;
+  /** What it will be in the end, for people. */
+  readonly name: string;
+  /** Stands before a program that is to see the directory. */
+  readonly enter: readonly string[];
+}
+
 /**
  * `btrfs receive` into a directory: in a chroot of it (-C), because a stream can name paths outside; and never with
  * `-E 0`, by which btrfs-progs 6.2 loops for ever where a stream ends too early.
  */
-export function receiveCommand(directory: string): Command {
-  const failure = (ending: Ending): BackupError => toFailure("RECEIVE_FAILED", `btrfs receive in ${directory}`, ending);
-  return { program: "btrfs", args: ["receive", "-q", "-C", directory], failure };
+export function receiveCommand({ directory, name, enter }: Reception): Command {
+  const failure = (ending: Ending): BackupError => toFailure("RECEIVE_FAILED", `btrfs receive of ${name}`, ending);
+  const [program = "", ...args] = enter.concat("btrfs", "receive", "-q", "-C", directory);
+  return { program, args, failure };
 }
 
 /** A writable snapshot of the place reached. */

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import type { Passage, SnapshotSource } from "../operations/edges.ts";
-import { streamIdentity, type Difference, type Estimate, type Lineage, type SendProto } from "../plan/model.ts";
+import { streamIdentity, type Difference, type Estimate, type Finding, type Lineage, type SendProto, type Snapshot } from "../plan/model.ts";
 import { checkedFeed, estimateFrom, sentStream } from "../stream/check.ts";
 import { readFrom } from "../stream/output.ts";
 import { throughPrograms } from "../stream/pipeline.ts";
@@ -36,7 +36,9 @@ export async function openSource(path: string, options: SourceOptions, signal: A
       await translated(path, () => syncFilesystem(path));
       const source = await readSubvolume(path);
       const snapshots = await listSnapshots(path, { parentUuid: source.uuid });
-      return { source, snapshots, origin: await readOrigin(path) };
+      const origin = await readOrigin(path);
+      if (!origin?.changed) return { source, snapshots, origin: origin?.snapshot ?? null };
+      return { source, snapshots, origin: null, doubts: [changedOrigin(origin.snapshot, origin.changed)] };
     },
     estimate: (difference, stop) => estimate(difference, mounts, mode, stop),
     send: (difference, stop) => sentStream(sender(difference, stop), sentHead(lineageOf(difference)), stop),
@@ -44,6 +46,11 @@ export async function openSource(path: string, options: SourceOptions, signal: A
       throughPrograms([passage.program], checkedFeed(sender(difference, stop), accept(difference, passage)), stop),
     close: () => mounts.close(),
   };
+}
+
+function changedOrigin({ path }: Snapshot, changed: string): Finding {
+  const message = `${path}, which this subvolume began as, ${changed}: it is not what was archived, so nothing builds on it`;
+  return { code: "SNAPSHOT_CHANGED", severity: "warning", subject: path, message };
 }
 
 /** @throws CONFIG when btrfs-progs are missing */

@@ -2,6 +2,7 @@ import { dirname, resolve } from "node:path";
 import { BackupError } from "../errors.ts";
 import { byCreation, parseUuid, type Snapshot, type Subvolume } from "../plan/model.ts";
 import {
+  findChange,
   isBtrfsError,
   isSubvolume,
   listSubvolumes,
@@ -23,11 +24,22 @@ export async function readSubvolume(path: string): Promise<Subvolume> {
   });
 }
 
-/** The read-only snapshot that the subvolume whose root a path is was made from; null when there is none. */
-export async function readOrigin(path: string): Promise<Snapshot | null> {
+/**
+ * The read-only snapshot that the subvolume whose root a path is was made from; null when there is none.
+ * @returns with it how it was changed after it was received, as {@link readChange} tells
+ */
+export async function readOrigin(path: string): Promise<{ readonly snapshot: Snapshot; readonly changed: string | null } | null> {
   const { parentUuid } = await translated(path, () => subvolumeInfo(path));
-  if (parentUuid === null) return null;
-  return (await listSnapshots(path)).find(({ uuid }) => uuid === parentUuid) ?? null;
+  const found = parentUuid === null ? undefined : (await listSnapshots(path)).find(({ uuid }) => uuid === parentUuid);
+  return found === undefined ? null : { snapshot: found, changed: await readChange(path, found) };
+}
+
+/** How a received snapshot was changed after it was received, as in "was changed …"; null when it was not. */
+export async function readChange(path: string, { id, received }: Snapshot): Promise<string | null> {
+  const change = received === null ? null : await translated(path, () => findChange(path, id));
+  if (change === null) return null;
+  const time = new Date(Number(change.timeNs / 1_000_000n)).toISOString();
+  return `was changed after it was received (inode ${change.inode}, ${time}, transaction ${change.transid})`;
 }
 
 /** The read-only subvolume whose root a path is; null when it is writable. @throws as {@link readSubvolume} */
@@ -48,8 +60,14 @@ export async function listSnapshots(path: string, filter: Omit<ListOptions, "rea
   return found.flatMap(toSnapshots).sort(byCreation);
 }
 
+/** A subvolume of any kind. */
+export interface Listed {
+  readonly snapshot: Snapshot;
+  readonly readOnly: boolean;
+}
+
 /** As {@link listSnapshots}, and the writable subvolumes too. */
-export async function listPresent(path: string): Promise<{ readonly snapshot: Snapshot; readonly readOnly: boolean }[]> {
+export async function listPresent(path: string): Promise<Listed[]> {
   const found = await translated(path, () => listSubvolumes(path));
   return found.flatMap((raw) => toSnapshots(raw).map((snapshot) => ({ snapshot, readOnly: raw.readOnly })));
 }

@@ -63,6 +63,7 @@ export class RestoreCommand extends DownloadCommand {
     if (!this.dryRun && (await this.keepOthersAway(plan.chain, reading.container.name, house)).waited) plan = await prepare();
     house.progress.stop();
     showPlan(plan, this.dryRun, house);
+    for (const { path, reason } of plan.passedOver) house.log.warn(`${path} ${reason}: it is not taken for what is archived`);
     await this.warnOfRoom(plan, target, house);
     if (this.dryRun) return 0;
     const context = { watcher: watch(plan.steps.map(({ archive }) => archive), house), now: this.context.now };

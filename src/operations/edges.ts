@@ -5,7 +5,7 @@
 import type { Readable } from "node:stream";
 import type { DirectReadable } from "../stream/output.ts";
 import type { Command } from "../stream/process.ts";
-import type { Difference, Estimate, Identity, Present, SendProto, Snapshot, StoreLimits, Subvolume } from "../plan/model.ts";
+import type { Difference, Estimate, Finding, Identity, Present, SendProto, Snapshot, StoreLimits, Subvolume, Uuid } from "../plan/model.ts";
 
 export type { DirectReadable };
 
@@ -15,6 +15,8 @@ export interface LocalSnapshots {
   readonly snapshots: readonly Snapshot[];
   /** The read-only snapshot that the subvolume is a writable copy of; null when there is none. */
   readonly origin: Snapshot | null;
+  /** What was found while they were looked at; absent when there was nothing. */
+  readonly doubts?: readonly Finding[];
 }
 
 /** The filesystem that snapshots are read from. */
@@ -50,8 +52,11 @@ export interface Passage {
 
 /** The directory on btrfs that snapshots are restored under. */
 export interface RestoreTarget {
-  /** Every subvolume on the target's filesystem, wherever it lies. */
-  list(signal: AbortSignal): Promise<readonly Present[]>;
+  /**
+   * Every subvolume on the target's filesystem, wherever it lies.
+   * @param relevant - UUIDs: what was received under one of them is looked at for changes
+   */
+  list(relevant: ReadonlySet<Uuid>, signal: AbortSignal): Promise<readonly Present[]>;
   /** What is free on the target's filesystem, in bytes. */
   room(): Promise<number>;
   /** @throws RECEIVE_FAILED when there is something at `<target>/<path>`, USAGE when that is no path below it */
@@ -62,8 +67,11 @@ export interface RestoreTarget {
    * @throws RECEIVE_FAILED, and whatever `stream` is destroyed with
    */
   receive(stream: Readable, path: string, expected: Identity, signal: AbortSignal): Promise<Snapshot>;
-  /** Removes `<target>/<name>` and the snapshots in it, if it exists. */
-  removeDirectory(name: string): Promise<void>;
+  /**
+   * Removes `<target>/<name>`, if it exists, and what was received there under these UUIDs as names, finished or not.
+   * @throws RECEIVE_FAILED when it holds anything else
+   */
+  removeReceived(name: string, uuids: ReadonlySet<Uuid>): Promise<void>;
   /** Makes a writable snapshot of one on this filesystem as `<target>/<path>`. @throws RECEIVE_FAILED, USAGE */
   makeWritable(snapshot: Snapshot, path: string, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;

@@ -7,11 +7,11 @@ import { abortedError, BackupError, toBackupError } from "../errors.ts";
 import { findChain, indexArchives, isSilent } from "../plan/chain.ts";
 import { keyPrefix, parseKey } from "../plan/key.ts";
 import type { Archive, Chain, ReceiveStep, Snapshot } from "../plan/model.ts";
-import { planRestore, refuseImpostor, type RestorePlan, type Wanted } from "../plan/restore.ts";
+import { planRestore, refuseImpostor, refuseOtherStream, uuidsOf, type RestorePlan, type Wanted } from "../plan/restore.ts";
 import { selectArchive, type Selection } from "../plan/select.ts";
 import { checkedStream } from "../stream/check.ts";
 import type { RestoreTarget } from "./edges.ts";
-import { readArchives } from "./inventory.ts";
+import { readArchives, toLineage } from "./inventory.ts";
 import { identityMissing, openStream, refuseUndecodable, subjectOf, type Reading } from "./reading.ts";
 
 export interface RestoreEdges extends Reading {
@@ -77,12 +77,21 @@ export async function prepareRestore(
   signal: AbortSignal,
 ): Promise<RestorePlan> {
   const chain = await findSelected(selection, edges, signal);
-  const plan = planRestore(chain, await edges.target.list(signal), wanted);
+  const plan = planRestore(chain, await edges.target.list(uuidsOf(chain), signal), wanted);
   for (const { archive, place } of plan.steps) {
     refuseUndecodable(archive, edges.identities);
-    await edges.target.refuseTaken(place);
+    await edges.target.refuseTaken(place).catch((error: unknown) => {
+      throw withReason(error, plan);
+    });
   }
   return plan;
+}
+
+/** What is in the place of a snapshot may well look like it. */
+function withReason(error: unknown, { passedOver: [first] }: RestorePlan): unknown {
+  if (!(error instanceof BackupError) || first === undefined) return error;
+  const { code, hint, context, cause } = error;
+  return new BackupError(code, `${error.message}: ${first.path} ${first.reason}`, { hint: hint ?? undefined, context, cause });
 }
 
 /**
@@ -102,7 +111,7 @@ export async function runRestore(
     newest = await receive(step, edges, watcher, signal);
     watcher.onReceipt({ archive: step.archive, snapshot: newest, elapsedMs: now() - started });
   }
-  if (plan.scaffold !== null) await edges.target.removeDirectory(plan.scaffold);
+  if (plan.scaffold !== null) await edges.target.removeReceived(plan.scaffold, uuidsOf(plan.chain));
   if (newest === null) throw new TypeError("a plan without steps that holds nothing");
   return newest;
 }
@@ -118,10 +127,11 @@ export async function writeStreams(
   signal: AbortSignal,
 ): Promise<void> {
   for (const archive of archives) refuseUndecodable(archive, reading.identities);
-  for (const archive of archives) {
+  for (const [position, archive] of archives.entries()) {
     watcher.onStart(archive);
     const started = now();
-    const stream = await openChecked(archive, reading, watcher, signal);
+    const parent = archives[position - 1] ?? null;
+    const stream = await openChecked({ archive, parent }, reading, watcher, signal);
     await pipeline(stream, sink, { signal, end: false }).catch((error: unknown) => {
       if (signal.aborted) throw abortedError(signal);
       throw isBrokenPipe(error) ? readerGone(error) : toBackupError(error);
@@ -137,19 +147,24 @@ async function receive(
   signal: AbortSignal,
 ): Promise<Snapshot> {
   // Looked at anew each time: a restore may take days.
-  refuseImpostor(step, await edges.target.list(signal));
-  const stream = await openChecked(step.archive, edges, watcher, signal);
+  refuseImpostor(step, await edges.target.list(uuidsOf([step.archive, ...(step.parent === null ? [] : [step.parent])]), signal));
+  const stream = await openChecked(step, edges, watcher, signal);
   return await edges.target.receive(stream, step.place, step.expected, signal);
 }
 
+/** The send stream of an archive, which is damaged if it is not the one that the chain was made of. */
 async function openChecked(
-  archive: Archive,
+  { archive, parent }: Pick<ReceiveStep, "archive" | "parent">,
   reading: Reading,
   watcher: RestoreWatcher,
   signal: AbortSignal,
 ): Promise<Readable> {
   const stream = await openStream(reading, archive, (bytes) => watcher.onProgress(bytes), signal);
-  return checkedStream(stream, { code: "ARCHIVE_DAMAGED", subject: subjectOf(archive) });
+  return checkedStream(stream, {
+    code: "ARCHIVE_DAMAGED",
+    subject: subjectOf(archive),
+    onLineage: (found) => refuseOtherStream(archive, parent, toLineage(found)),
+  });
 }
 
 function isBrokenPipe(error: unknown): boolean {

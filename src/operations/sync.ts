@@ -48,7 +48,7 @@ export async function prepareSync(
     const plan = planSync(inventory);
     if (plan.wantsOrigin) inventory = await findOrigin(inventory, container, signal);
     else if (plan.unexamined.length > 0) inventory = await examine(inventory, plan.unexamined, container, signal);
-    else return { inventory, plan };
+    else return { inventory, plan: { ...plan, findings: [...(local.doubts ?? []), ...plan.findings] } };
   }
 }
 

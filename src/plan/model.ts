@@ -64,6 +64,8 @@ export const OWN_PREFIX = ".btrfs-snapshots-to-swift-";
 export interface Present extends Snapshot {
   /** False when it is writable, or is what an interrupted restore left: nothing may build on it. */
   readonly whole: boolean;
+  /** How it was changed after it was received, as in "was changed …"; null when it was not, or nobody had to know. */
+  readonly changed: string | null;
 }
 
 /** What a snapshot is a copy of: a received one goes by what its stream called it, any other by what it is. */
@@ -163,6 +165,8 @@ export interface UploadStep extends Difference {
 export interface ReceiveStep {
   readonly do: "receive";
   readonly archive: Archive;
+  /** What it builds on; null when it is full. */
+  readonly parent: Archive | null;
   readonly expected: Identity;
   /** Where the snapshot is put, relative to the target directory. */
   readonly place: string;
@@ -206,7 +210,8 @@ export type FindingCode =
   | "IDENTITY_MISMATCH"
   | "NOT_READABLE"
   | "NOT_COMPARABLE"
-  | "LEFTOVER";
+  | "LEFTOVER"
+  | "SNAPSHOT_CHANGED";
 
 /** Damage or doubt, as a value. */
 export interface Finding {

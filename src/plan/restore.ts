@@ -13,6 +13,7 @@ import {
   type Present,
   type ReceiveStep,
   type Snapshot,
+  type Uuid,
 } from "./model.ts";
 
 export interface RestorePlan {
@@ -21,6 +22,8 @@ export interface RestorePlan {
   readonly steps: readonly ReceiveStep[];
   /** The newest snapshot of the chain that is there already; null when there is none. */
   readonly held: Snapshot | null;
+  /** What carries the identity of one of them but is not what was received, with the reason. */
+  readonly passedOver: readonly { readonly path: string; readonly reason: string }[];
   /** Directory below the target that is removed in the end, with the snapshots in it; null = all of them are wanted. */
   readonly scaffold: string | null;
 }
@@ -37,15 +40,23 @@ export type Wanted = "chain" | "last";
 export function planRestore(chain: Chain, present: readonly Present[], wanted: Wanted): RestorePlan {
   const target = chain.at(-1) ?? chain[0];
   const scaffold = wanted === "last" && chain.length > 1 ? scaffoldOf(lineageOf(target).snapshot) : null;
-  const usable = present.filter((snapshot) => snapshot.whole && isOutsideOfScaffolds(snapshot, scaffold));
+  const usable = present.filter(
+    (snapshot) => snapshot.whole && snapshot.changed === null && isOutsideOfScaffolds(snapshot, scaffold),
+  );
   const links = chain.map((archive) => ({
     archive,
     held: usable.find((snapshot) => holds(snapshot, archive)) ?? null,
   }));
   const newest = links.findLastIndex((link) => link.held !== null);
-  const steps = links.slice(newest + 1).map(({ archive }) => toStep(archive, archive === target ? null : scaffold));
+  const steps = chain
+    .map((archive, position) => toStep(archive, chain[position - 1] ?? null, archive === target ? null : scaffold))
+    .slice(newest + 1);
   for (const step of steps) refuseImpostor(step, present.filter(({ path }) => !isOurs(path)));
-  return { chain, steps, held: links[newest]?.held ?? null, scaffold };
+  const passedOver = present.flatMap((snapshot) => {
+    const { path, whole, changed } = snapshot;
+    return whole && changed !== null && chain.some((archive) => holds(snapshot, archive)) ? [{ path, reason: changed }] : [];
+  });
+  return { chain, steps, held: links[newest]?.held ?? null, passedOver, scaffold };
 }
 
 /**
@@ -56,9 +67,11 @@ export function planRestore(chain: Chain, present: readonly Present[], wanted: W
 export function refuseImpostor({ archive }: ReceiveStep, present: readonly Present[]): void {
   const { sendParent } = lineageOf(archive);
   if (sendParent === null) return;
-  for (const { received, whole, path } of present) {
-    if (received?.uuid !== sendParent.uuid || (whole && received.ctransid === sendParent.ctransid)) continue;
-    const reason = whole ? `was received in another state (transaction ${received.ctransid})` : "is writable or unfinished";
+  for (const { received, whole, changed, path } of present) {
+    if (received?.uuid !== sendParent.uuid) continue;
+    if (whole && changed === null && received.ctransid === sendParent.ctransid) continue;
+    const other = changed ?? `was received in another state (transaction ${received.ctransid})`;
+    const reason = whole ? other : "is writable or unfinished";
     throw new BackupError(
       "RECEIVE_FAILED",
       `${archive.path} would be built on ${path}, which carries the UUID of its parent (${sendParent.uuid}, transaction ` +
@@ -66,6 +79,36 @@ export function refuseImpostor({ archive }: ReceiveStep, present: readonly Prese
       { hint: "delete that subvolume, or restore to another filesystem", context: { key: archive.key } },
     );
   }
+}
+
+/** The UUIDs that subvolumes would have been received under which a restore of this chain can use. */
+export function uuidsOf(chain: readonly Archive[]): ReadonlySet<Uuid> {
+  return new Set(chain.map((archive) => lineageOf(archive).snapshot.uuid));
+}
+
+/**
+ * Makes sure that an archive holds the stream that it is taken for, before any of it is used: what the chain was made of
+ * is metadata, what `btrfs receive` goes by is the stream.
+ * @param parent - the archive that it builds on; null when it is full, or that is not at hand
+ * @throws ARCHIVE_DAMAGED
+ */
+export function refuseOtherStream(archive: Archive, parent: Archive | null, found: Lineage | null): void {
+  const expected = lineageOf(archive);
+  // On top of a restored snapshot a stream calls that by the transaction of the restore: such a parent is of another source.
+  const sameParent =
+    parent?.source === archive.source && expected.sendParent !== null && found?.sendParent
+      ? sameIdentity(expected.sendParent, found.sendParent)
+      : expected.sendParent?.uuid === found?.sendParent?.uuid;
+  if (found !== null && sameIdentity(expected.snapshot, found.snapshot) && sameParent) return;
+  const message = `the archive of ${archive.path} holds ${describe(found)}, and its metadata says: ${describe(expected)}`;
+  throw new BackupError("ARCHIVE_DAMAGED", message, { context: { key: archive.key } });
+}
+
+function describe(lineage: Lineage | null): string {
+  if (lineage === null) return "no send stream";
+  const name = ({ uuid, ctransid }: Identity): string => `${uuid} at transaction ${ctransid}`;
+  const { snapshot, sendParent } = lineage;
+  return sendParent === null ? `the full stream of ${name(snapshot)}` : `the stream of ${name(snapshot)} on top of ${name(sendParent)}`;
 }
 
 function scaffoldOf({ uuid }: Identity): string {
@@ -82,9 +125,9 @@ function isOutsideOfScaffolds({ path }: Snapshot, own: string | null): boolean {
   return folders.every((name) => name === own || !name.startsWith(OWN_PREFIX));
 }
 
-function toStep(archive: Archive, scaffold: string | null): ReceiveStep {
+function toStep(archive: Archive, parent: Archive | null, scaffold: string | null): ReceiveStep {
   const expected = lineageOf(archive).snapshot;
-  return { do: "receive", archive, expected, place: scaffold === null ? archive.path : `${scaffold}/${expected.uuid}` };
+  return { do: "receive", archive, parent, expected, place: scaffold === null ? archive.path : `${scaffold}/${expected.uuid}` };
 }
 
 function lineageOf({ key, lineage }: Archive): Lineage {

@@ -34,6 +34,8 @@ export interface CheckOptions {
   readonly code?: DamageCode | undefined;
   /** What the error says is damaged; "the send stream" unless told otherwise. */
   readonly subject?: string | undefined;
+  /** Called once, before anything is passed on that comes after the first command: what it throws is the stream's error. */
+  readonly onLineage?: ((lineage: StreamLineage) => void) | undefined;
   /** Called once, when the whole stream has been found good, right before it ends. */
   readonly onSummary?: ((summary: StreamSummary) => void) | undefined;
 }
@@ -67,12 +69,24 @@ const highWaterMark = 1 << 18;
  */
 export function checkedStream(source: Readable, options: CheckOptions = {}): Readable {
   const checker = openSendStreamChecker();
-  const { onSummary } = options;
+  const { onLineage, onSummary } = options;
   let withheld: Buffer | null = null;
+  let isKnown = onLineage === undefined;
+  const tellLineage = (): Error | null => {
+    const lineage = isKnown ? null : lineageOf(checker.summary());
+    if (lineage === null) return null;
+    isKnown = true;
+    try {
+      onLineage?.(lineage);
+      return null;
+    } catch (error) {
+      return toError(error);
+    }
+  };
   const checked = new Transform({
     highWaterMark,
     transform(chunk: Buffer, _encoding, done) {
-      const damage = damageOf(() => checker.push(chunk), options);
+      const damage = damageOf(() => checker.push(chunk), options) ?? tellLineage();
       if (damage === null && chunk.length > 0) {
         if (withheld !== null) this.push(withheld);
         withheld = chunk;

@@ -141,7 +141,7 @@ describe("a damaged archive", { skip: noBtrfs() }, () => {
 
   /** The snapshot itself lies on the same filesystem; nothing would be received. */
   function withoutOriginal(target: RestoreTarget): RestoreTarget {
-    return { ...target, list: async (stop) => (await target.list(stop)).filter(({ uuid }) => uuid !== snapshot.uuid) };
+    return { ...target, list: async (...args) => (await target.list(...args)).filter(({ uuid }) => uuid !== snapshot.uuid) };
   }
 });
 

@@ -8,9 +8,11 @@ import { appendFile, mkdir, readdir, readFile, writeFile } from "node:fs/promise
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { setReadOnly } from "../../src/btrfs/binding.ts";
 import { cli, MAIN, type Ran } from "../support/cli.ts";
 import { btrfs, openLoopback, run, withLoopback, type Loopback } from "../support/loopback.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";
+import { endOfFirst, makeFile, sealCommand, withCommands } from "../support/stream-commands.ts";
 import { openSwift, rot, type Swift } from "../support/swift.ts";
 import { changeTree, compareTrees, makeTree } from "../support/tree.ts";
 
@@ -200,7 +202,7 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
 
   async function countSealed({ mountPoint }: Loopback, wanted: number): Promise<boolean> {
     const list = await btrfs("subvolume", "list", "-r", mountPoint);
-    return list.split("\n").filter((line) => line !== "" && !/\.btrfs-snapshots-to-swift-[0-9a-f-]{36}$/.test(line)).length >= wanted;
+    return list.split("\n").filter((line) => line !== "" && !/\.btrfs-snapshots-to-swift-(in-)?[0-9a-f-]{36}(\/s)?$/.test(line)).length >= wanted;
   }
 
   test("after a restore, or going back to a snapshot, sync goes on with the difference to it", async () => {
@@ -252,6 +254,63 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
       assert.match(stderr, /snapshots\/3 would be built on snapshots\/2, .* is writable/);
       assert.deepEqual(await readdir(join(directory, "snapshots")), ["1", "2"]);
     });
+  });
+
+  test("a received snapshot that was changed and made read-only again is not what was archived", async () => {
+    await withTarget(async (directory) => {
+      await ok(restore("snapshots/2", "--target", directory));
+      const changed = join(directory, "snapshots/2");
+      await ok(restore("snapshots/2", "--target", directory, "--dry-run"));
+      await setReadOnly(changed, false);
+      await writeFile(join(changed, "changed"), "changed");
+      await setReadOnly(changed, true);
+      for (const args of [[], ["--dry-run"]]) {
+        const parent = await restore("snapshots/3", "--target", directory, ...args);
+        assert.equal(parent.code, 15, parent.stderr);
+        assert.match(parent.stderr, /built on snapshots\/2, .* but was changed after it was received \(inode 256,/);
+        const held = await restore("snapshots/2", "--target", directory, ...args);
+        assert.equal(held.code, 15, held.stderr);
+        assert.match(held.stderr, /exists already .*: snapshots\/2 was changed after it was received/);
+      }
+      assert.deepEqual(await readdir(join(directory, "snapshots")), ["1", "2"]);
+      // What began as it is not the archived one with changes either.
+      await btrfs("subvolume", "snapshot", changed, join(directory, "again"));
+      await btrfs("subvolume", "snapshot", "-r", join(directory, "again"), join(directory, "again-1"));
+      const { stdout, stderr } = await ok(program("sync", join(directory, "again"), "--container-name", "main", "--plan"));
+      assert.match(stderr, /snapshots\/2, which this subvolume began as, was changed after it was received/);
+      assert.doesNotMatch(stdout, /again-1 +since/);
+    });
+  });
+
+  test("an archive with a stream that is not the one of its metadata, or leads out of its snapshot, makes nothing", async () => {
+    const [first, second, third] = archives;
+    assert.ok(first && second && third);
+    await swift.createContainer("hostile");
+    const copy = async (key: string, change: (stream: Buffer) => Buffer): Promise<void> => {
+      const path = `/main/${encodeURIComponent(key)}`;
+      const { headers } = await swift.native.request("HEAD", path);
+      const metadata = Object.fromEntries([...headers].filter(([name]) => name.startsWith("x-object-meta-")));
+      const body = change(await swift.native.getObject("main", key));
+      await swift.native.request("PUT", path.replace("main", "hostile"), { body, headers: metadata });
+    };
+    const refuses = async (reason: RegExp): Promise<void> => {
+      await withTarget(async (directory, target) => {
+        for (const words of [["--target", directory], ["--stdout"]]) {
+          const { code, stderr, stdout } = await program("restore", "--container-name", "hostile", third.key, ...words);
+          assert.deepEqual([code, stdout.includes("evil"), reason.test(stderr)], [14, false, true], stderr);
+        }
+        assert.doesNotMatch(await btrfs("subvolume", "list", target.mountPoint), /3$|btrfs-snapshots-to-swift/m);
+      });
+    };
+    for (const { key } of [first, second]) await copy(key, (stream) => stream);
+    await copy(third.key, (stream) => withCommands(stream, makeFile("../evil")));
+    await refuses(/a path that leads out of the snapshot/);
+    await copy(third.key, (stream) => {
+      const snapshot = Buffer.from(stream.subarray(17, endOfFirst(stream)));
+      snapshot.writeUInt32LE(77, snapshot.length - 8);
+      return Buffer.concat([stream.subarray(0, 17), sealCommand(snapshot), stream.subarray(endOfFirst(stream))]);
+    });
+    await refuses(/holds the stream of .* on top of .* at transaction 77, and its metadata says/);
   });
 
   test("a receiver that pauses for longer than the store waits gets everything", async () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
@@ -9,9 +9,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { openSource, type SourceOptions } from "../../src/btrfs/source.ts";
 import { openTarget } from "../../src/btrfs/target.ts";
 import { BackupError } from "../../src/errors.ts";
+import { checkedStream } from "../../src/stream/check.ts";
 import type { RestoreTarget, SnapshotSource } from "../../src/operations/edges.ts";
 import { parseUuid, streamIdentity, type Identity, type SendProto, type Snapshot } from "../../src/plan/model.ts";
 import { btrfs, openLoopback, run, withLoopback, type Loopback } from "../support/loopback.ts";
+import { makeFile, makeLink, withCommands } from "../support/stream-commands.ts";
 
 const never = new AbortController().signal;
 const MiB = 1024 * 1024;
@@ -62,7 +64,8 @@ async function withTarget(
   await withLoopback({ sizeBytes }, async (loopback) => {
     const directory = join(loopback.mountPoint, "restored");
     await mkdir(directory);
-    await use(await openTarget(directory, never), directory, loopback);
+    const target = await openTarget(directory, never);
+    await use(target, directory, loopback).finally(() => target.close());
   });
 }
 
@@ -81,7 +84,7 @@ async function subvolumes(loopback: Loopback): Promise<string[]> {
 
 /** What a restore may build on. */
 async function wholeOn(target: RestoreTarget): Promise<Snapshot[]> {
-  return (await target.list(never)).flatMap(({ whole, ...snapshot }) => (whole ? [snapshot] : []));
+  return (await target.list(new Set(), never)).flatMap(({ whole, changed, ...snapshot }) => (whole && changed === null ? [snapshot] : []));
 }
 
 async function failsWith(promise: Promise<unknown>, code: string, message?: RegExp): Promise<BackupError> {
@@ -185,7 +188,6 @@ async function sendAndReceive(sendProto: SendProto): Promise<void> {
     }
     assert.deepEqual(await wholeOn(target), [one, two]);
     assert.deepEqual(await subvolumes(other), [one.path, two.path]);
-    await target.close();
   });
 }
 
@@ -196,6 +198,7 @@ test("sent and received back on the filesystem it came from", async () => {
   const back = await target.receive(send(first, second), "snapshot", streamIdentity(second), never);
   assert.equal(await differences(join(loopback.mountPoint, second.path), join(directory, "snapshot")), "");
   assert.deepEqual(streamIdentity(back).uuid, second.uuid);
+  await target.close();
   await btrfs("-q", "subvolume", "delete", join(directory, "snapshot"));
 });
 
@@ -299,39 +302,78 @@ test("a stream that is cut, foreign or not the expected one makes nothing", asyn
   });
 });
 
-/** A command of a send stream with two attributes: PATH (15) and INO (3). */
-function makeFile(path: string): Buffer {
-  const value = Buffer.from(path);
-  const command = Buffer.alloc(10 + 4 + value.length + 4 + 8);
-  command.writeUInt32LE(command.length - 10, 0);
-  command.writeUInt16LE(3, 4);
-  command.writeUInt16LE(15, 10);
-  command.writeUInt16LE(value.length, 12);
-  value.copy(command, 14);
-  command.writeUInt16LE(3, 14 + value.length);
-  command.writeUInt16LE(8, 16 + value.length);
-  command.writeUInt32LE(300, 18 + value.length);
-  command.writeUInt32LE(crc32c(command), 6);
-  return command;
-}
-
-function crc32c(bytes: Buffer): number {
-  let crc = 0;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
-  }
-  return crc >>> 0;
-}
-
-test("a stream that names files outside of the target makes none there", async () => {
+test("a stream that names files outside of its snapshot never reaches btrfs receive", async () => {
   await withTarget(async (target, directory, other) => {
     const stream = await buffer(send(null, first));
-    const end = 17 + 10 + stream.readUInt32LE(17);
-    const evil = Buffer.concat([stream.subarray(0, end), makeFile("../../evil"), stream.subarray(end)]);
-    await target.receive(Readable.from([evil]), "s", streamIdentity(first), never);
-    assert.deepEqual(await readdir(other.mountPoint), [basename(directory)]);
-    assert.deepEqual((await readdir(directory)).sort(), ["evil", "s"]);
+    for (const path of ["../../evil", "/evil", "../precious/evil"]) {
+      const evil = Readable.from([withCommands(stream, makeFile(path))]);
+      const checked = checkedStream(evil, { code: "ARCHIVE_DAMAGED" });
+      const attempt = target.receive(checked, "s", streamIdentity(first), never);
+      await failsWith(attempt, "ARCHIVE_DAMAGED", /a path that leads out of the snapshot, or is none, in the MKFILE command/);
+      assert.deepEqual([await readdir(directory), await subvolumes(other)], [[], []]);
+    }
+  });
+});
+
+test("through its symbolic links a stream reaches nothing but what it made itself", async () => {
+  await withTarget(async (target, directory, other) => {
+    await mkdir(join(directory, "precious"));
+    const stream = await buffer(send(null, first));
+    for (const [to, path] of [["/precious", "evil"], ["../precious", "evil"], ["../../restored/precious", "evil"]] as const) {
+      const bytes = withCommands(stream, makeLink("link", to), makeFile(`link/${path}`));
+      await failsWith(target.receive(checkedStream(Readable.from([bytes])), "s", streamIdentity(first), never), "RECEIVE_FAILED");
+      assert.deepEqual([await readdir(directory), await readdir(join(directory, "precious"))], [["precious"], []]);
+    }
+    const beside = withCommands(stream, makeLink("link", "/"), makeFile("link/evil"));
+    const attempt = (): Promise<unknown> =>
+      target.receive(checkedStream(Readable.from([beside])), "s", streamIdentity(first), never);
+    await failsWith(attempt(), "RECEIVE_FAILED", /made something beside its snapshot/);
+    const [stage = ""] = (await readdir(directory)).filter((name) => name !== "precious");
+    assert.deepEqual([await readdir(join(directory, stage)), await subvolumes(other)], [["evil"], []]);
+    await failsWith(attempt(), "RECEIVE_FAILED", /holds what no restore put there/);
+  });
+});
+
+test("what is removed is removed by its id, and only what a restore brought", async () => {
+  await withTarget(async (target, directory, other) => {
+    const { uuid } = streamIdentity(first);
+    const scaffold = join(directory, "scaffold");
+    await target.receive(send(null, first), `scaffold/${uuid}`, streamIdentity(first), never);
+    await btrfs("-q", "subvolume", "create", join(directory, "precious"));
+    await btrfs("-q", "subvolume", "snapshot", "-r", join(directory, "precious"), join(scaffold, "mine"));
+    await failsWith(target.removeReceived("scaffold", new Set([uuid])), "RECEIVE_FAILED", /holds what no restore put there/);
+    assert.deepEqual(await readdir(scaffold), ["mine"]);
+    await btrfs("-q", "subvolume", "delete", join(scaffold, "mine"));
+    await btrfs("-q", "subvolume", "snapshot", "-r", join(directory, "precious"), join(scaffold, uuid));
+    await failsWith(target.removeReceived("scaffold", new Set([uuid])), "RECEIVE_FAILED", /nothing that a restore left/);
+    await btrfs("-q", "subvolume", "delete", join(scaffold, uuid));
+    await symlink("../precious", join(scaffold, uuid));
+    await failsWith(target.removeReceived("scaffold", new Set([uuid])), "RECEIVE_FAILED", /is in the way/);
+    await rm(scaffold, { recursive: true });
+    await symlink("precious", scaffold);
+    await failsWith(target.removeReceived("scaffold", new Set([uuid])), "RECEIVE_FAILED", /is in the way/);
+    assert.deepEqual((await subvolumes(other)).map((path) => basename(path)), ["precious"]);
+    await rm(scaffold);
+    await target.removeReceived("scaffold", new Set([uuid]));
+  });
+});
+
+test("a directory that is exchanged for a link meanwhile leads nowhere", async () => {
+  await withTarget(async (target, directory, other) => {
+    const stream = await buffer(send(null, first));
+    await mkdir(join(directory, "elsewhere"));
+    async function* exchanging(): AsyncGenerator<Buffer> {
+      yield stream.subarray(0, 200_000);
+      const stage = `.btrfs-snapshots-to-swift-in-${streamIdentity(first).uuid}`;
+      while ((await readdir(join(directory, "way", stage)).catch(() => [])).length === 0) await sleep(20);
+      await rename(join(directory, "way"), join(directory, "moved"));
+      await symlink("elsewhere", join(directory, "way"));
+      yield stream.subarray(200_000);
+    }
+    await target.receive(Readable.from(exchanging()), "way/s", streamIdentity(first), never);
+    assert.deepEqual(await readdir(join(directory, "elsewhere")), []);
+    assert.deepEqual(await readdir(join(directory, "moved")), ["s"]);
+    assert.equal((await subvolumes(other)).length, 1);
   });
 });
 
@@ -376,6 +418,7 @@ test("a read-only target", async () => {
       target.receive(send(null, first), path, streamIdentity(first), never);
     await failsWith(receive("s"), "RECEIVE_FAILED", /read-only/);
     await failsWith(receive("a/s"), "RECEIVE_FAILED", /read-only/);
+    await target.close();
   });
 });
 
@@ -411,16 +454,19 @@ test("killed while receiving: the half is nobody's snapshot, and the next attemp
     const child = spawn(process.execPath, args, { stdio: ["pipe", "inherit", "inherit"] });
     child.stdin.on("error", () => undefined);
     child.stdin.write(stream.subarray(0, 500_000));
-    while ((await readdir(directory)).length === 0) await sleep(20);
+    const folder = join(directory, `.btrfs-snapshots-to-swift-in-${uuid}`);
+    while ((await readdir(folder).catch(() => [])).length === 0) await sleep(20);
     child.kill("SIGKILL");
     await new Promise((resolve) => child.once("exit", resolve));
-    const [half = ""] = await readdir(directory);
-    assert.equal(half, `.btrfs-snapshots-to-swift-${uuid}`);
+    const half = join(folder, "s");
     assert.ok(parseUuid(uuid));
     // Read-only or not, nothing may build on it.
     assert.deepEqual(await wholeOn(target), []);
-    await btrfs("-q", "property", "set", join(directory, half), "ro", "true");
+    await btrfs("-q", "property", "set", half, "ro", "true");
     assert.deepEqual(await wholeOn(target), []);
+    // Somebody's snapshot, whatever its name: stays. What nobody finished: goes.
+    await failsWith(target.receive(Readable.from([stream]), "s", { uuid, ctransid }, never), "RECEIVE_FAILED", /nothing that a restore left/);
+    await btrfs("-q", "property", "set", half, "ro", "false");
     await target.receive(Readable.from([stream]), "s", { uuid, ctransid }, never);
     assert.deepEqual(await readdir(directory), ["s"]);
     assert.deepEqual((await subvolumes(other)).map((path) => basename(path)), ["s"]);

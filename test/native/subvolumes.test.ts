@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, readdir, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, rename, rmdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
@@ -11,9 +11,11 @@ import { Worker } from "node:worker_threads";
 import {
   addonVersions,
   deleteSubvolume,
+  findChange,
   isBtrfsError,
   isSubvolume,
   listSubvolumes,
+  setReadOnly,
   subvolumeInfo,
   subvolumePath,
   syncFilesystem,
@@ -46,6 +48,15 @@ async function populate(top: string, count: number): Promise<void> {
     btrfs filesystem sync .`;
   await run("sh", "-ec", script, "sh", top, String(count));
 }
+
+/** FIDEDUPERANGE of a file with one that holds the same: allowed in read-only subvolumes too. */
+const dedupe = `
+import fcntl, os, struct, sys
+source, destination = (os.open(path, os.O_RDONLY) for path in sys.argv[1:])
+size = os.fstat(source).st_size // 4096 * 4096
+argument = bytearray(struct.pack("=QQHHI", 0, size, 1, 0, 0) + struct.pack("=qQQiI", destination, 0, 0, 0, 0))
+fcntl.ioctl(source, 0xC0189436, argument)
+assert struct.unpack_from("=Qi", argument, 40)[1] == 0`;
 
 /** The fields of `btrfs subvolume show`, by their labels. */
 async function show(path: string): Promise<Map<string, string>> {
@@ -280,7 +291,10 @@ describe("on a small filesystem", { skip }, () => {
     await symlink("a", join(top, "link"));
     assert.equal(await isSubvolume(join(top, "link")), true);
     await btrfs("subvolume", "create", join(top, "gone"));
-    await deleteSubvolume(join(top, "gone"));
+    const { id } = await subvolumeInfo(join(top, "gone"));
+    await btrfs("subvolume", "create", join(top, "stays"));
+    await deleteSubvolume(top, "stays", id);
+    assert.equal(byPath(await listSubvolumes(top)).has("stays"), true);
     assert.equal(byPath(await listSubvolumes(top)).has("gone"), false);
   });
 
@@ -303,7 +317,7 @@ describe("on a small filesystem", { skip }, () => {
     assert.equal(await failure(subvolumePath(top, 99999), top), missing);
     await btrfs("subvolume", "create", join(top, "outer"));
     await btrfs("subvolume", "create", join(top, "outer", "inner"));
-    const full = await failure(deleteSubvolume(join(top, "outer")), top);
+    const full = await failure(deleteSubvolume(top, "outer", (await subvolumeInfo(join(top, "outer"))).id), top);
     assert.match(full, /^ENOTEMPTY -39 SNAP_DESTROY_FAILED: .*not empty$/);
   });
 
@@ -346,6 +360,59 @@ describe("on a small filesystem", { skip }, () => {
     await assert.rejects(listSubvolumes(top, { top: -1 }), TypeError);
     await assert.rejects(subvolumeInfo(top, 0.5), TypeError);
     await assert.rejects(subvolumeInfo(top, 2 ** 53), TypeError);
+    await assert.rejects(deleteSubvolume(top, "a", 5), TypeError);
+    await assert.rejects(deleteSubvolume(top, "a/b", 256), TypeError);
+    for (const name of ["top", "readOnly", "parentUuid"]) {
+      // Without an answer to the first, nothing may be said of the others: a second error ended the process.
+      const options: object = Object.defineProperty({ readOnly: 5, parentUuid: "no UUID" }, name, {
+        get() {
+          throw new RangeError(name);
+        },
+      });
+      await assert.rejects(listSubvolumes(top, options), { name: "RangeError", message: name });
+    }
+  });
+
+  test("what was changed in a received subvolume after it was received, and what only looks so", async () => {
+    const dirty = join(top, "dirty");
+    await btrfs("subvolume", "create", dirty);
+    await run("sh", "-ec", 'cd "$1"; mkdir d; head -c 3000000 /dev/urandom >d/f; cp d/f g; echo x >x', "sh", dirty);
+    await btrfs("subvolume", "snapshot", "-r", dirty, join(top, "dirty-1"));
+    await withLoopback({ sizeBytes: 256 * 2 ** 20 }, async ({ mountPoint: target }) => {
+      const copy = join(target, "dirty-1");
+      const change = async (): Promise<unknown> => {
+        await syncFilesystem(target);
+        return (await findChange(target, (await subvolumeInfo(copy)).id))?.inode ?? null;
+      };
+      await run("sh", "-ec", 'btrfs -q send "$1" | btrfs -q receive "$2"', "sh", join(top, "dirty-1"), target);
+      await syncFilesystem(target);
+      const { ctransid, rtransid } = await subvolumeInfo(copy);
+      assert.equal(ctransid > rtransid, true, "data is written out after the seal");
+      assert.equal(await change(), null);
+      await rename(copy, `${copy}-away`);
+      await rename(`${copy}-away`, copy);
+      await setReadOnly(copy, false);
+      await setReadOnly(copy, true);
+      assert.equal(await change(), null, "renamed, and writable for a moment");
+      await run("/usr/bin/python3", "-c", dedupe, join(copy, "d/f"), join(copy, "g"));
+      await run("btrfs", "balance", "start", "-m", target);
+      assert.equal(await change(), null, "deduplicated and balanced");
+      for (const script of ["chmod 600 x", "echo y >>d/f", "rm x"]) {
+        const again = join(target, "again");
+        await mkdir(again);
+        await run("sh", "-ec", 'btrfs -q send "$1" | btrfs -q receive "$2"', "sh", join(top, "dirty-1"), again);
+        await setReadOnly(join(again, "dirty-1"), false);
+        await run("sh", "-ec", `cd "$1/dirty-1"; ${script}`, "sh", again);
+        await setReadOnly(join(again, "dirty-1"), true);
+        await syncFilesystem(target);
+        const { id, receivedUuid } = await subvolumeInfo(join(again, "dirty-1"));
+        assert.notEqual(receivedUuid, null);
+        assert.notEqual(await findChange(target, id), null, script);
+        await deleteSubvolume(again, "dirty-1", id);
+        await rmdir(again);
+      }
+      assert.equal(await findChange(top, (await subvolumeInfo(dirty)).id), null, "was not received");
+    });
   });
 
   test("listing goes on while snapshots come and go", async () => {

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
 import { findChain, indexArchives } from "../../src/plan/chain.ts";
-import { OWN_PREFIX, type Present, type Snapshot } from "../../src/plan/model.ts";
-import { planRestore, refuseImpostor, type Wanted } from "../../src/plan/restore.ts";
+import { OWN_PREFIX, type Archive, type Lineage, type Present, type Snapshot } from "../../src/plan/model.ts";
+import { planRestore, refuseImpostor, refuseOtherStream, type Wanted } from "../../src/plan/restore.ts";
 import { archiveOf, snapshot, uuid } from "../support/builders.ts";
 
 const snapshots = [1, 2, 3, 4].map((number) => snapshot(number));
@@ -38,9 +38,9 @@ describe("a chain", () => {
 
 describe("what is received", () => {
   const chain = findChain(last, index);
-  const present = (each: Snapshot, whole = true): Present => ({ ...each, whole });
+  const present = (each: Snapshot, whole = true): Present => ({ ...each, whole, changed: null });
   const received = (number: number, ctransid = 10 * number - 1, changes: Partial<Present> = {}): Present =>
-    present({ ...snapshot(number + 100, { received: { uuid: uuid(number), ctransid } }), ...changes }, changes.whole);
+    ({ ...present(snapshot(number + 100, { received: { uuid: uuid(number), ctransid } })), ...changes });
   const keys = (there: readonly Present[], wanted: Wanted = "chain"): string[] =>
     planRestore(chain, there, wanted).steps.map(({ archive }) => archive.path.replace("snapshots/", ""));
   const refused = (there: readonly Present[], reason: RegExp): void => {
@@ -73,6 +73,42 @@ describe("what is received", () => {
     refused([received(1), received(2, 19, { whole: false })], /snapshots\/3 would be built on .* but is writable or unfinished/);
     refused([received(2), received(2, 999, { id: 999 })], /in another state \(transaction 999\)/);
     assert.deepEqual(keys([received(4, 999), received(3)]), ["4"], "nothing builds on it");
+  });
+  test("what was changed after it was received is not held and no parent, and is told of", () => {
+    const changed = "was changed after it was received (inode 257)";
+    refused([received(2, 19, { changed })], /snapshots\/3 would be built on snapshots\/102,.* but was changed after it was received/);
+    const there = [received(4, 39, { changed }), received(3)];
+    assert.deepEqual(keys(there), ["4"]);
+    assert.deepEqual(planRestore(chain, there, "chain").passedOver, [{ path: "snapshots/104", reason: changed }]);
+    assert.deepEqual(planRestore(chain, [received(4)], "chain").passedOver, []);
+  });
+
+  describe("a stream", () => {
+    const lineage = last.lineage ?? assert.fail();
+    const parent = archives[2] ?? assert.fail();
+    const damaged = (found: Lineage | null, of: Archive | null = parent): void => {
+      assert.throws(() => refuseOtherStream(last, of, found), (error) => error instanceof BackupError && error.code === "ARCHIVE_DAMAGED");
+    };
+    const { snapshot: itself, sendParent } = lineage;
+    assert.ok(sendParent);
+
+    test("is the one that the chain was made of, or damage", () => {
+      refuseOtherStream(last, parent, lineage);
+      damaged(null);
+      damaged({ snapshot: { ...itself, ctransid: 1 }, sendParent });
+      damaged({ snapshot: itself, sendParent: null });
+      damaged({ snapshot: itself, sendParent: { ...sendParent, uuid: uuid(9) } });
+      damaged({ snapshot: itself, sendParent: { ...sendParent, ctransid: 1 } });
+      const [full] = archives;
+      assert.ok(full?.lineage);
+      assert.throws(() => refuseOtherStream(full, null, { ...full.lineage, snapshot: full.lineage?.snapshot ?? itself, sendParent }), /on top of/);
+    });
+
+    test("on top of a restored snapshot, which is of another source, calls that by another transaction", () => {
+      const found = { snapshot: itself, sendParent: { ...sendParent, ctransid: 1 } };
+      refuseOtherStream(last, { ...parent, source: uuid(77) }, found);
+      damaged({ snapshot: itself, sendParent: { ...sendParent, uuid: uuid(9) } }, { ...parent, source: uuid(77) });
+    });
   });
   test("what an interrupted restore left is no reason to refuse before it is removed", () => {
     const half = received(2, 19, { whole: false, path: `restored/${OWN_PREFIX}${uuid(2)}` });

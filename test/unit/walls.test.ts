@@ -30,6 +30,8 @@ const walls: Readonly<Record<string, Wall>> = {
     may: ["btrfs/", "plan/model", "stream/process", "stream/output", "stream/pipeline", "stream/check", "errors", "node:"],
     types: ["operations/edges", "operations/doctor"],
   },
+  // Directories that this process holds open are reached by its number.
+  "btrfs/directories": { may: ["node:process"] },
   "stream/": { may: ["stream/", "errors", "node:"] },
   "stream/check": { may: ["btrfs/binding"] },
   "stream/output": { may: ["btrfs/binding"] },

@@ -1,0 +1,107 @@
+// Directories that are held open. What is done in one is done there, whatever its path has come to mean: a symbolic link
+// that somebody puts in the way meanwhile leads nowhere.
+
+import { constants, lstat, mkdir, open, type FileHandle } from "node:fs/promises";
+import { join } from "node:path";
+import { pid } from "node:process";
+import { BackupError, type FailureCode } from "../errors.ts";
+
+export interface Directory {
+  /** As it was reached, for people. */
+  readonly path: string;
+  /** An entry, or without a name the directory itself, by the descriptor; for this process and those that it starts. */
+  at(name?: string): string;
+  /** Safe to call twice. */
+  close(): Promise<void>;
+}
+
+/** The directory that a path leads to now, through links too. @throws Error with errno's name as `code` */
+export async function openDirectory(path: string): Promise<Directory> {
+  return hold(await open(path, constants.O_RDONLY | constants.O_DIRECTORY), path);
+}
+
+/** One in another; null when there is nothing of that name. @throws RECEIVE_FAILED when it is something else */
+export async function enterDirectory(parent: Directory, name: string): Promise<Directory | null> {
+  const path = join(parent.path, name);
+  try {
+    const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
+    return hold(await open(parent.at(name), O_RDONLY | O_DIRECTORY | O_NOFOLLOW), path);
+  } catch (cause) {
+    const code = codeOf(cause);
+    if (code === "ENOENT") return null;
+    const isOther = code === "ENOTDIR" || code === "ELOOP";
+    const problem = isOther ? `${path} is in the way: it is not a directory` : `cannot open the directory ${path}: ${String(cause)}`;
+    throw new BackupError("RECEIVE_FAILED", problem, { cause });
+  }
+}
+
+/** One below another, name by name; null when one is missing. @throws RECEIVE_FAILED */
+export async function enterDirectories(top: Directory, names: readonly string[]): Promise<Directory | null> {
+  return await walk(top, names, () => Promise.resolve());
+}
+
+/** The same; those that are missing are made. @throws RECEIVE_FAILED, NO_PRIVILEGE */
+export async function makeDirectories(top: Directory, names: readonly string[]): Promise<Directory> {
+  const directory = await walk(top, names, makeDirectory);
+  if (directory !== null) return directory;
+  throw new BackupError("RECEIVE_FAILED", `${join(top.path, ...names)} was removed meanwhile`);
+}
+
+/** Does nothing when there is something of that name. */
+export async function makeDirectory(parent: Directory, name: string, mode = 0o777): Promise<void> {
+  await mkdir(parent.at(name), mode).catch((cause: unknown) => {
+    if (codeOf(cause) !== "EEXIST") throw cannotMake(join(parent.path, name), cause);
+  });
+}
+
+/** Whether a directory has an entry of that name, be it a link that leads nowhere. */
+export async function hasEntry(directory: Directory, name: string): Promise<boolean> {
+  return await lstat(directory.at(name)).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function walk(
+  top: Directory,
+  names: readonly string[],
+  prepare: (parent: Directory, name: string) => Promise<void>,
+): Promise<Directory | null> {
+  let directory = hold(await open(top.at(), constants.O_RDONLY | constants.O_DIRECTORY), top.path);
+  for (const name of names) {
+    const parent = directory;
+    try {
+      await prepare(parent, name);
+      const next = await enterDirectory(parent, name);
+      if (next === null) return null;
+      directory = next;
+    } finally {
+      await parent.close();
+    }
+  }
+  return directory;
+}
+
+function hold(handle: FileHandle, path: string): Directory {
+  const own = `/proc/${pid}/fd/${handle.fd}`;
+  let closing: Promise<void> | null = null;
+  return {
+    path,
+    at: (name) => (name === undefined ? own : `${own}/${name}`),
+    close: () => (closing ??= handle.close()),
+  };
+}
+
+function cannotMake(path: string, cause: unknown): BackupError {
+  const code = codeOf(cause);
+  const refused: FailureCode = code === "EPERM" || code === "EACCES" ? "NO_PRIVILEGE" : "RECEIVE_FAILED";
+  const reason = code === "EROFS" ? "it is mounted or set read-only" : String(code ?? cause);
+  return new BackupError(refused, `cannot make the directory ${path}: ${reason}`, {
+    hint: "restore to a directory that can be written to",
+    cause,
+  });
+}
+
+function codeOf(error: unknown): string | null {
+  return error instanceof Error && "code" in error ? String(error.code) : null;
+}

@@ -1,0 +1,47 @@
+// Commands of a send stream made by hand, with their right checksums.
+
+/** With a path, an inode number, and what a link leads to. */
+export function streamCommand(kind: number, path: string, to?: string): Buffer {
+  const target = to === undefined ? [] : [[17, Buffer.from(to)] as const];
+  const attributes = [[15, Buffer.from(path)] as const, [3, Buffer.alloc(8, 1)] as const, ...target].map(([type, value]) => {
+    const head = Buffer.alloc(4);
+    head.writeUInt16LE(type, 0);
+    head.writeUInt16LE(value.length, 2);
+    return Buffer.concat([head, value]);
+  });
+  const bytes = Buffer.concat([Buffer.alloc(10), ...attributes]);
+  bytes.writeUInt32LE(bytes.length - 10, 0);
+  bytes.writeUInt16LE(kind, 4);
+  return sealCommand(bytes);
+}
+
+export const makeFile = (path: string): Buffer => streamCommand(3, path);
+export const makeLink = (path: string, to: string): Buffer => streamCommand(8, path, to);
+
+/** Where the first command of a stream ends. */
+export function endOfFirst(stream: Buffer): number {
+  return 17 + 10 + stream.readUInt32LE(17);
+}
+
+/** The stream with more commands behind its first. */
+export function withCommands(stream: Buffer, ...commands: readonly Buffer[]): Buffer {
+  const end = endOfFirst(stream);
+  return Buffer.concat([stream.subarray(0, end), ...commands, stream.subarray(end)]);
+}
+
+/** The same command with the checksum that it should have. */
+export function sealCommand(command: Buffer): Buffer {
+  const sealed = Buffer.from(command);
+  sealed.writeUInt32LE(0, 6);
+  sealed.writeUInt32LE(crc32c(sealed), 6);
+  return sealed;
+}
+
+function crc32c(bytes: Buffer): number {
+  let crc = 0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
+  }
+  return crc >>> 0;
+}
