@@ -12,6 +12,7 @@ import {
   openSendStreamChecker,
   peekIdentity,
   type RawIdentity,
+  type SendStreamChecker,
   type StreamSummary,
 } from "../btrfs/binding.ts";
 import { BackupError, toError } from "../errors.ts";
@@ -94,7 +95,7 @@ export function checkedStream(source: Readable, options: CheckOptions = {}): Rea
       done(damage);
     },
     flush(done) {
-      const damage = damageOf(() => checker.finish(), options);
+      const damage = damageOf(() => finish(checker), options);
       if (damage === null) {
         onSummary?.(checker.summary());
         this.push(withheld);
@@ -199,7 +200,21 @@ async function sumUp(life: Life, moved: Promise<StreamSummary>): Promise<StreamS
     throw damage !== null && isUnread(failure) ? damage : failure;
   });
   if (damage !== null) throw damage;
-  return await moved;
+  const summary = await moved;
+  rethrowDamage(() => refuseWithoutData(summary));
+  return summary;
+}
+
+/** @throws Error unless it is a whole send stream, with the data of files */
+function finish(checker: SendStreamChecker): void {
+  checker.finish();
+  refuseWithoutData(checker.summary());
+}
+
+/** `btrfs send --no-data` has lengths where data should be: `btrfs receive` makes files full of zeros of it, without a word. */
+function refuseWithoutData({ commands }: StreamSummary): void {
+  if ((commands["UPDATE_EXTENT"]?.count ?? 0) === 0) return;
+  throw new Error("it is a stream without the data of files (btrfs send --no-data), which only serves to estimate sizes");
 }
 
 function isUnread(failure: unknown): boolean {

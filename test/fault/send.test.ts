@@ -185,6 +185,11 @@ for (const [way, read] of Object.entries(ways)) {
       assertFailed(await consume(full()), /there is nothing at byte 0/);
     });
 
+    test("btrfs send leaves the data of files out", async () => {
+      await replaceBtrfs('shift; exec "$real" send --no-data "$@"');
+      assertFailed(await consume(full()), /without the data of files/);
+    });
+
     test("btrfs send sends another snapshot, or on another base", async () => {
       const other = join(loopback.mountPoint, "second");
       await replaceBtrfs(`"$real" send -q ${other}`);

@@ -538,6 +538,17 @@ describe("the checker as a stage", () => {
     assert.equal(source.destroyed, true);
   });
 
+  test("a stream without the data of files is damage, but for an estimate", async () => {
+    const offset = tlv(attribute.fileOffset, number(0));
+    const withoutData = stream(mkfile, cmd(command.updateExtent, path, offset, tlv(attribute.size, number(40000))));
+    const onSummary = (): void => assert.fail("a summary of damage");
+    const { bytes, error } = await outcome(checkedStream(Readable.from([withoutData]), { code: "ARCHIVE_DAMAGED", onSummary }));
+    assert.equal(bytes, 0, "nothing is passed on that could seal a snapshot");
+    assert.ok(error instanceof BackupError && error.code === "ARCHIVE_DAMAGED");
+    assert.match(error.message, /without the data of files/);
+    assert.ok((await estimateFrom(Readable.from([withoutData]))).bytes > 40000);
+  });
+
   test("a source that just ends is damage too", async () => {
     for (const cut of [0, 10, 17, good.length - 10, good.length - 1]) {
       const { error } = await outcome(checkedStream(Readable.from([good.subarray(0, cut)])));
