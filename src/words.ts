@@ -2,7 +2,7 @@
 // unchecked text.
 
 import { BackupError } from "./errors.ts";
-import type { Subset } from "./plan/verify.ts";
+import type { Subset } from "./plan/subset.ts";
 
 const sizeUnits: Readonly<Record<string, number>> = { "": 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 

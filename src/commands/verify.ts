@@ -4,11 +4,13 @@ import { BackupError } from "../errors.ts";
 import type { Reading } from "../operations/reading.ts";
 import { compareWithLocal, drill, findDrill } from "../operations/compare.ts";
 import type { LocalSnapshots, SnapshotSource } from "../operations/edges.ts";
-import { readArchivesThrough, survey, type Survey, type VerifyContext } from "../operations/verify.ts";
-import { findChain, indexArchives } from "../plan/chain.ts";
-import { keyPrefix } from "../plan/key.ts";
-import type { Archive, Uuid } from "../plan/model.ts";
-import { chooseSubset, type Damage } from "../plan/verify.ts";
+import { survey, type Survey } from "../operations/survey.ts";
+import { readArchivesThrough, type VerifyContext } from "../operations/verify.ts";
+import { findChain, indexArchives, withAncestors } from "../plan/chain.ts";
+import { formatKey, keyPrefix } from "../plan/key.ts";
+import type { Archive, Key, Uuid } from "../plan/model.ts";
+import { chooseSubset } from "../plan/subset.ts";
+import { judge, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
 import { parseSubset } from "../words.ts";
 import { DownloadCommand, type House } from "./base.ts";
@@ -18,6 +20,8 @@ import { summaryOf } from "./registry.ts";
 /** Of the snapshots that one finding breaks. */
 const NAMED_AT_MOST = 10;
 
+const exits = { well: 0, "not opened": 12, damaged: 14 } as const;
+
 export class VerifyCommand extends DownloadCommand {
   static override paths = [["verify"]];
   static readonly exits = [0, 2, 10, 11, 12, 13, 14, 15, 75, 130];
@@ -26,7 +30,8 @@ export class VerifyCommand extends DownloadCommand {
     details: `
       Without options it is cheap: each archive's chain, sizes, metadata and first bytes, and what else lies in the
       container. --read-data reads archives to their end and checks the store's checksum, the decryption, every command
-      of the stream and its end. PATH, a subvolume on this machine, narrows it down to the archives of that one.
+      of the stream and its end. PATH, a subvolume on this machine, narrows it down to the archives of that one and all
+      that they build on.
     `,
     examples: [
       ["Look at everything, read nothing", "$0 verify --container-name backup"],
@@ -57,7 +62,7 @@ export class VerifyCommand extends DownloadCommand {
     const reading = await this.openReading(house);
     const prefix = local === null ? "" : keyPrefix(local.source.uuid);
     if (this.removeLeftovers) await removeLeftovers(prefix, reading.container, house);
-    const surveyed = narrow(await survey(reading, house.signal), local?.source.uuid ?? null);
+    const surveyed = narrow(await survey(reading, keysOf(local), house.signal), local?.source.uuid ?? null);
     house.progress.stop();
     tellAll(surveyed.findings, house);
     const { mine } = surveyed;
@@ -71,7 +76,7 @@ export class VerifyCommand extends DownloadCommand {
     ];
     const thorough = chosen.length > 0 || this.againstLocal || this.drill;
     showSummary({ surveyed, chosen, findings, thorough }, house);
-    return findings.some(({ severity }) => severity === "error") ? 14 : 0;
+    return exits[judge(findings)];
   }
 
   private async openLocal(house: House): Promise<LocalSnapshots | null> {
@@ -127,14 +132,26 @@ interface Narrowed extends Survey {
   readonly mine: readonly Archive[];
 }
 
-/** Chains may cross from one source to another, so all archives stay known. */
+/** The archives of a source and all that they build on: chains may cross from one source to another. */
 function narrow(surveyed: Survey, source: Uuid | null): Narrowed {
-  if (source === null) return { ...surveyed, mine: surveyed.archives };
+  const { archives, findings } = surveyed;
+  if (source === null) return { ...surveyed, mine: archives };
+  const own = withAncestors(archives.filter((archive) => archive.source === source), indexArchives(archives));
+  const keys = new Set<string>([...own].map(({ key }) => key));
   return {
     ...surveyed,
-    mine: surveyed.archives.filter((archive) => archive.source === source),
-    findings: surveyed.findings.filter(({ subject }) => subject.startsWith(keyPrefix(source))),
+    mine: archives.filter((archive) => own.has(archive)),
+    findings: findings.filter(({ code, subject }) => subject.startsWith(keyPrefix(source)) || keys.has(subject) || code === "NOT_CHECKED"),
   };
+}
+
+/** Keys that the snapshots on this machine have when they are archived. */
+function keysOf(local: LocalSnapshots | null): Key[] {
+  if (local === null) return [];
+  return local.snapshots.flatMap(({ path }) => {
+    const name = formatKey(local.source.uuid, path);
+    return "key" in name ? [name.key] : [];
+  });
 }
 
 interface Scene extends Narrowed {
@@ -189,13 +206,11 @@ interface Result {
 
 function showSummary({ surveyed, chosen, findings, thorough }: Result, { output }: House): void {
   const { mine, withoutChecksum } = surveyed;
-  const errors = new Set(findings.flatMap(({ severity, subject }) => (severity === "error" ? subject : []))).size;
   const unchecked = chosen.filter(({ key }) => withoutChecksum.has(key)).length;
   output.line(`${count(mine.length, "archive")}, ${formatBytes(sumBytes(mine))}, looked at`);
   if (chosen.length > 0) output.line(`${count(chosen.length, "archive")}, ${formatBytes(sumBytes(chosen))}, read to the end`);
   if (unchecked > 0) output.line(`of ${unchecked} of them the store's checksum cannot be recomputed: their streams alone were checked`);
-  const allWell = thorough ? "nothing is wrong" : "nothing is wrong at first sight; --read-data looks at every byte";
-  output.line(errors === 0 ? allWell : `${count(errors, "archive")} damaged or incomplete`);
+  output.line(describeOutcome(findings, thorough));
   output.record({
     archives: mine.length,
     bytes: sumBytes(mine),
@@ -203,6 +218,17 @@ function showSummary({ surveyed, chosen, findings, thorough }: Result, { output 
     withoutChecksum: mine.map(({ key }) => key).filter((key) => withoutChecksum.has(key)),
     findings,
   });
+}
+
+function describeOutcome(findings: readonly Damage[], thorough: boolean): string {
+  const verdict = judge(findings);
+  const errors = new Set(findings.flatMap(({ severity, subject }) => (severity === "error" ? subject : []))).size;
+  if (verdict === "damaged") return `${count(errors, "archive")} damaged, incomplete or missing`;
+  if (verdict === "not opened") return `${count(errors, "archive")} could not be checked: no identity opens what has to be read`;
+  const unread = new Set(findings.flatMap(({ code, subject }) => (code === "NOT_READABLE" ? subject : []))).size;
+  const beyond = unread === 0 ? "" : `, but ${count(unread, "archive")} could not be looked into without --identity`;
+  if (thorough) return `nothing is wrong${beyond}`;
+  return `nothing is wrong at first sight${beyond}; --read-data looks at every byte`;
 }
 
 function sumBytes(archives: readonly Archive[]): number {

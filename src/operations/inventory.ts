@@ -134,8 +134,13 @@ export async function examineObject(
 }
 
 /** Whose stream an archive holds, by the first bytes of that stream; null when they do not tell. */
-export async function peekArchive(archive: Archive, reading: Reading, signal: AbortSignal): Promise<Lineage | null> {
-  return recogniseLineage((await decodeBeginning(archive, reading, signal)).bytes);
+export async function peekArchive(
+  archive: Archive,
+  reading: Reading,
+  signal: AbortSignal,
+): Promise<{ readonly lineage: Lineage | null; readonly isRefused: boolean }> {
+  const { bytes, isRefused } = await decodeBeginning(archive, reading, signal);
+  return { lineage: recogniseLineage(bytes), isRefused };
 }
 
 async function decodeBeginning(

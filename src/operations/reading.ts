@@ -2,7 +2,7 @@
 
 import { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
-import { BackupError } from "../errors.ts";
+import { BackupError, toError } from "../errors.ts";
 import { isEncrypted } from "../plan/encoding.ts";
 import type { Archive, Encoding } from "../plan/model.ts";
 import { observe } from "../stream/observe.ts";
@@ -22,7 +22,12 @@ export interface DecodedHead {
   readonly bytes: Buffer;
   /** What stood around it, as far as it could be taken off. */
   readonly encoding: Encoding;
+  /** True when it is encrypted, and none of the identities that were given opens it. */
+  readonly isRefused: boolean;
 }
+
+/** As much is kept of what a beginning becomes; a few bytes of zeros can be compressed to nearly nothing. */
+const KEPT_BYTES = 64 * 1024;
 
 /**
  * The send stream that an archive holds, decoded but not checked.
@@ -58,19 +63,28 @@ export async function decodeHead(
   signal: AbortSignal,
 ): Promise<DecodedHead> {
   const layers: Layer[] = [];
-  const chunks: Buffer[] = [];
   const decoding = { identities, subject: subjectOf(archive), onLayer: (layer: Layer) => layers.push(layer) };
   const stream = decoded([Readable.from([head], { objectMode: false })], decoding, signal);
+  const { bytes, error } = await takeBeginning(stream);
+  // What is cut does not end well; and what no identity opens tells nothing here, which is said where it matters.
+  const code = error instanceof BackupError ? error.code : null;
+  if (error !== null && code !== "ARCHIVE_DAMAGED" && code !== "IDENTITY_REFUSED") throw error;
+  return { bytes, encoding: encodingOf(layers), isRefused: code === "IDENTITY_REFUSED" };
+}
+
+/** The first bytes of a stream, which is stopped then, and what it failed with before they were all there. */
+async function takeBeginning(stream: Readable): Promise<{ readonly bytes: Buffer; readonly error: Error | null }> {
+  const chunks: Buffer[] = [];
+  let length = 0;
   // Taken as it comes: what a stream still holds when it fails is lost.
-  stream.on("data", (chunk: Buffer) => chunks.push(chunk));
-  try {
-    await finished(stream);
-  } catch (error) {
-    // What is cut does not end well; and what no identity opens tells nothing here, which is said where it matters.
-    const told = error instanceof BackupError && (error.code === "ARCHIVE_DAMAGED" || error.code === "IDENTITY_REFUSED");
-    if (!told) throw error;
-  }
-  return { bytes: Buffer.concat(chunks), encoding: encodingOf(layers) };
+  stream.on("data", (chunk: Buffer) => {
+    if (length >= KEPT_BYTES) return;
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length >= KEPT_BYTES) stream.destroy();
+  });
+  const error = await finished(stream).then(() => null, toError);
+  return { bytes: Buffer.concat(chunks).subarray(0, KEPT_BYTES), error: length < KEPT_BYTES ? error : null };
 }
 
 /** @throws IDENTITY_REFUSED when this command line cannot decode it */

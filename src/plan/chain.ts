@@ -50,6 +50,15 @@ export function findChain(target: Archive, index: ArchiveIndex): Chain {
   return full === undefined ? [target] : [full, ...rest, target];
 }
 
+/** Archives, and all that they build on, under whatever keys. */
+export function withAncestors(archives: readonly Archive[], index: ArchiveIndex): ReadonlySet<Archive> {
+  const found = new Set<Archive>();
+  for (const archive of archives) {
+    for (let link: Archive | null | undefined = archive; link != null && !found.has(link); link = parentIn(link, index)) found.add(link);
+  }
+  return found;
+}
+
 /** How many archives have to be read for each one; null when its chain is broken. */
 export function measureChains(archives: readonly Archive[], index: ArchiveIndex): ReadonlyMap<Key, number | null> {
   const lengths = new Map<Key, number | null>();

@@ -1,10 +1,11 @@
-// What is wrong with the archives of a container, as far as it can be told without reading them; what a damaged archive
-// takes with it; and which of them are read when not all are.
+// What is wrong with the archives of a container, as far as it can be told without reading them; and what a damaged
+// archive takes with it.
 
 import { indexArchives, isSilent, parentIn, type ArchiveIndex } from "./chain.ts";
+import { dependentsOf } from "./dependents.ts";
 import { parseKey } from "./key.ts";
 import { archiveKeyOf } from "./manifest.ts";
-import { sameIdentity, type Archive, type Finding, type FindingCode, type Key, type Lineage } from "./model.ts";
+import { sameIdentity, type Archive, type Finding, type FindingCode, type Identity, type Key, type Lineage, type Uuid } from "./model.ts";
 import { sortByAge } from "./select.ts";
 
 /** Damage or doubt of an archive, and what follows from it. */
@@ -19,13 +20,36 @@ export interface Damage extends Finding {
 export interface Examined {
   readonly archive: Archive;
   readonly etag: string;
-  /** By the listing, which may lag behind. */
-  readonly listedBytes: number;
+  /** By the listing, which may lag behind; null when it does not name the object. */
+  readonly listedBytes: number | null;
+  /** What kept its first bytes from being read; absent when nothing did. */
+  readonly failure?: string;
 }
+
+/** An archive whose object the store does not have. */
+export interface MissingArchive {
+  readonly key: Key;
+  readonly source: Uuid;
+  readonly path: string;
+}
+
+/** What a run of verify comes to. */
+export type Verdict = "well" | "not opened" | "damaged";
+
+const OPEN_IT = "use --identity FILE with the key it was encrypted for";
 
 const SEND_AGAIN =
   "if the snapshot still exists, delete the archive and run `sync`: what builds on it is whole again then; otherwise keep " +
   "what can be restored and let `sync` begin a new chain";
+
+/** Findings that only an identity can settle: they say nothing against what is stored. */
+const unopened: ReadonlySet<FindingCode> = new Set(["NOT_OPENED", "CHAIN_UNKNOWN"]);
+
+export function judge(findings: readonly Finding[]): Verdict {
+  const errors = findings.filter(({ severity }) => severity === "error");
+  if (errors.length === 0) return "well";
+  return errors.every(({ code }) => unopened.has(code)) ? "not opened" : "damaged";
+}
 
 /** Everything that can be told from names, sizes and metadata. */
 export function checkArchives(examined: readonly Examined[]): Damage[] {
@@ -33,9 +57,31 @@ export function checkArchives(examined: readonly Examined[]): Damage[] {
   const index = indexArchives(archives);
   return [
     ...examined.flatMap((each) => checkOne(each, archives)),
-    ...archives.flatMap((archive) => checkLink(archive, index, archives)),
+    ...checkLinks(archives, index),
     ...findDuplicates(archives),
   ];
+}
+
+/**
+ * What follows from objects that the store does not have although something names them. What they held is not known any
+ * more: of their subvolume's archives, those that miss what they build on cannot be restored, nor what builds on them.
+ */
+export function checkMissing(missing: readonly MissingArchive[], archives: readonly Archive[]): Damage[] {
+  const index = indexArchives(archives);
+  const orphans = archives.filter((archive) => archive.lineage !== null && parentIn(archive, index) === undefined);
+  return missing.map(({ key, source, path }) => {
+    const lost = new Set(orphans.filter((orphan) => orphan.source === source).flatMap((orphan) => dependentsOf(orphan, archives)));
+    return {
+      code: "ARCHIVE_MISSING",
+      severity: "error",
+      subject: key,
+      message: `the archive of ${path} is missing: the container's listing names it, but the store does not have the object`,
+      breaks: [path, ...sortByAge([...lost]).map((archive) => archive.path)],
+      remedy:
+        "if it was deleted a moment ago, verify again; otherwise the store has lost it: if the snapshot still exists, run " +
+        "`sync`, else a new chain begins with the next snapshot",
+    };
+  });
 }
 
 /** What lies in the container beside whole archives. */
@@ -64,20 +110,6 @@ export function checkOthers({ keys, uploads }: Others, archives: ReadonlySet<str
   const others = foreign.length === 1 ? first : `${first} and ${foreign.length - 1} more`;
   const remedy = "nothing, if somebody else keeps them here";
   return [...leftovers, warn("NOT_AN_ARCHIVE", first, `objects that are no archives: ${others}`, { remedy })];
-}
-
-/** The archives that cannot be restored without one: itself, and what builds on it. In creation order. */
-export function dependentsOf(archive: Archive, archives: readonly Archive[]): Archive[] {
-  const index = indexArchives(archives);
-  const children = new Map<Archive, Archive[]>();
-  for (const each of archives) {
-    const parent = parentIn(each, index);
-    if (parent != null) children.set(parent, [...(children.get(parent) ?? []), each]);
-  }
-  const lost = new Set([archive]);
-  // A set gives out what is added to it on the way, each once.
-  for (const each of lost) for (const child of children.get(each) ?? []) lost.add(child);
-  return sortByAge([...lost]);
 }
 
 /** An archive that cannot be restored as it is. */
@@ -114,51 +146,7 @@ export function hasChecksum({ etag, archive }: Pick<Examined, "etag" | "archive"
   return /^[0-9a-f]{32}$/.test(etag) || (/^[0-9a-f]{32}-\d+$/.test(etag) && archive.partBytes !== null);
 }
 
-/** Part of all archives, so that in the course of time all of them are read. */
-export type Subset =
-  /** About so much of all bytes, by chance. */
-  | { readonly of: "share"; readonly share: number }
-  /** The nth of so many groups, which are the same each time. */
-  | { readonly of: "group"; readonly group: number; readonly groups: number }
-  /** The newest archive of each source, with its chain. */
-  | { readonly of: "latest" };
-
-/** @param seed - chance, from outside */
-export function chooseSubset(archives: readonly Archive[], subset: Subset, seed: number): Archive[] {
-  switch (subset.of) {
-    case "group":
-      return archives.filter(({ key }) => hash(key, 0) % subset.groups === subset.group - 1);
-    case "latest":
-      return chooseLatest(archives);
-    case "share": {
-      const total = archives.reduce((sum, { bytes }) => sum + bytes, 0);
-      let read = 0;
-      return archives
-        .toSorted((a, b) => hash(a.key, seed) - hash(b.key, seed))
-        .filter(({ bytes }) => {
-          const wanted = read < total * subset.share;
-          if (wanted) read += bytes;
-          return wanted;
-        });
-    }
-  }
-}
-
-function chooseLatest(archives: readonly Archive[]): Archive[] {
-  const index = indexArchives(archives);
-  const newest = new Map(sortByAge(archives).map((archive) => [archive.source, archive]));
-  const chosen = new Set<Archive>();
-  for (const archive of newest.values()) {
-    let link: Archive | null | undefined = archive;
-    while (link != null && !chosen.has(link)) {
-      chosen.add(link);
-      link = parentIn(link, index);
-    }
-  }
-  return archives.filter((archive) => chosen.has(archive));
-}
-
-function checkOne({ archive, etag, listedBytes }: Examined, archives: readonly Archive[]): Damage[] {
+function checkOne({ archive, etag, listedBytes, failure }: Examined, archives: readonly Archive[]): Damage[] {
   const { path, bytes, volumes, partBytes, key, lineage } = archive;
   const parts = Number(/-(\d+)$/.exec(etag)?.[1] ?? Number.NaN);
   if (bytes === 0) return [damaged("ARCHIVE_DAMAGED", archive, `the archive of ${path} is empty`, archives)];
@@ -166,13 +154,17 @@ function checkOne({ archive, etag, listedBytes }: Examined, archives: readonly A
     const message = `the archive of ${path} has ${bytes} bytes, which are not the ${parts} parts it was stored in`;
     return [damaged("ARCHIVE_DAMAGED", archive, message, archives)];
   }
+  if (failure !== undefined) return [damaged("ARCHIVE_DAMAGED", archive, failure, archives)];
   const findings: Damage[] = [];
   if (isSilent(archive)) findings.push(notReadable(archive));
   else if (lineage === null) {
     const message = `what is stored under the name of ${path} begins neither like a send stream nor like an encrypted one`;
     findings.push(damaged("NOT_AN_ARCHIVE", archive, message, archives));
   }
-  if (volumes === null && listedBytes !== bytes && listedBytes !== 0) {
+  if (listedBytes === null) {
+    const message = `the archive of ${path} is there, but the container's listing does not name it`;
+    findings.push(warn("NOT_LISTED", key, message, { remedy: "listings lag behind: verify again in a while, and have the container updater looked at if it stays" }));
+  } else if (volumes === null && listedBytes !== bytes && listedBytes !== 0) {
     const message = `the listing says ${listedBytes} bytes of the archive of ${path}, the object ${bytes}`;
     findings.push(warn("NOT_COMPARABLE", key, message, { remedy: "listings lag behind: verify again in a while" }));
   }
@@ -182,20 +174,53 @@ function checkOne({ archive, etag, listedBytes }: Examined, archives: readonly A
 /** An archive that nothing could be checked of without its key. */
 export function notReadable({ key, path }: Archive): Damage {
   const message = `the archive of ${path} is encrypted: what it holds was not checked`;
-  return warn("NOT_READABLE", key, message, { remedy: "say --identity FILE with the key it was encrypted for" });
+  return warn("NOT_READABLE", key, message, { remedy: OPEN_IT });
 }
 
-function checkLink(archive: Archive, index: ArchiveIndex, archives: readonly Archive[]): Damage[] {
-  const { lineage, path } = archive;
-  if (lineage?.sendParent == null || parentIn(archive, index) !== undefined) return [];
-  const { uuid, ctransid } = lineage.sendParent;
-  if (archives.some(isSilent)) {
-    const message = `what ${path} builds on is not among the archives that tell what they hold`;
-    return [warn("NOT_READABLE", archive.key, message, { remedy: "say --identity FILE, so that the others tell too" })];
+/** An archive that no identity opens which was given: no proof of damage, nor of the contrary. */
+export function notOpened({ key, path }: Archive): Damage {
+  const message = `the archive of ${path} is encrypted for somebody else: no identity opens it, so what it holds was not checked`;
+  return { code: "NOT_OPENED", severity: "error", subject: key, message, breaks: [], remedy: OPEN_IT };
+}
+
+/** Archives that build on what is not among those that tell what they hold. */
+function checkLinks(archives: readonly Archive[], index: ArchiveIndex): Damage[] {
+  const silent = archives.filter(isSilent);
+  const firsts = new Map<Uuid, Archive>();
+  for (const archive of sortByAge(archives)) {
+    if (archive.lineage !== null && !firsts.has(archive.source)) firsts.set(archive.source, archive);
+  }
+  // One that does not tell whose stream it holds may be the missing parent when it is of the same subvolume. One of another
+  // subvolume may only where a subvolume begins, after a restore: later snapshots build on their own predecessors.
+  const candidatesFor = (archive: Archive): Archive[] =>
+    silent.filter(({ source }) => source === archive.source || firsts.get(archive.source) === archive);
+  return archives.flatMap((archive) => {
+    const sendParent = archive.lineage?.sendParent ?? null;
+    if (sendParent === null || parentIn(archive, index) !== undefined) return [];
+    return [brokenLink(archive, sendParent, { candidates: candidatesFor(archive), archives })];
+  });
+}
+
+interface LinkContext {
+  /** What may be the missing parent. */
+  readonly candidates: readonly Archive[];
+  readonly archives: readonly Archive[];
+}
+
+function brokenLink(archive: Archive, { uuid, ctransid }: Identity, { candidates, archives }: LinkContext): Damage {
+  const { path, key } = archive;
+  if (candidates.length > 0) {
+    const message = `whether what ${path} builds on is archived is not known: ${enumerate(candidates)} may hold it`;
+    return { code: "CHAIN_UNKNOWN", severity: "error", subject: key, message, breaks: [], remedy: OPEN_IT };
   }
   const message = `${path} builds on a snapshot that is not archived (UUID ${uuid}, transaction ${ctransid})`;
-  const remedy = "if that snapshot still exists, run `sync`; otherwise what is told here cannot be restored any more";
-  return [{ ...damaged("CHAIN_BROKEN", archive, message, archives), remedy }];
+  const remedy = "if that snapshot still exists, run `sync`; otherwise what is named here cannot be restored any more";
+  return { ...damaged("CHAIN_BROKEN", archive, message, archives), remedy };
+}
+
+function enumerate(archives: readonly Archive[]): string {
+  const more = archives.length - 3;
+  return `${archives.slice(0, 3).map(({ path }) => path).join(", ")}${more > 0 ? ` or ${more} more, all encrypted,` : ", encrypted,"}`;
 }
 
 function findDuplicates(archives: readonly Archive[]): Damage[] {
@@ -214,12 +239,4 @@ function findDuplicates(archives: readonly Archive[]): Damage[] {
 function describeLineage({ snapshot, sendParent }: Lineage): string {
   const base = sendParent === null ? "" : ` on top of ${sendParent.uuid}`;
   return `of ${snapshot.uuid}, transaction ${snapshot.ctransid}${base}`;
-}
-
-/** FNV-1a: the same key falls into the same group on every machine. */
-function hash(key: Key, seed: number): number {
-  let value = (0x811c9dc5 ^ seed) >>> 0;
-  for (const char of key) value = Math.imul(value ^ (char.codePointAt(0) ?? 0), 0x01000193) >>> 0;
-  // The last characters of keys are much alike, and the low bits are what groups are told by.
-  return (value ^ (value >>> 15)) >>> 0;
 }

@@ -12,7 +12,8 @@ import { openTarget } from "../../src/btrfs/target.ts";
 import { BackupError } from "../../src/errors.ts";
 import type { RestoreTarget } from "../../src/operations/edges.ts";
 import { prepareRestore, runRestore } from "../../src/operations/restore.ts";
-import { readArchivesThrough, survey } from "../../src/operations/verify.ts";
+import { survey } from "../../src/operations/survey.ts";
+import { readArchivesThrough } from "../../src/operations/verify.ts";
 import { formatMetadata } from "../../src/plan/key.ts";
 import type { Snapshot } from "../../src/plan/model.ts";
 import { keyOf } from "../support/builders.ts";
@@ -70,7 +71,7 @@ describe("a damaged archive", { skip: noBtrfs() }, () => {
 
   async function isFound(what: string): Promise<void> {
     const reading = { container, identities: [] };
-    const { archives, findings } = await survey(reading, signal);
+    const { archives, findings } = await survey(reading, [], signal);
     const read = await readArchivesThrough(archives, { archives, reading, onBytes: () => undefined }, signal);
     const [found] = read;
     assert.ok(found !== undefined || findings.some(({ severity }) => severity === "error"), what);
@@ -102,7 +103,7 @@ describe("a damaged archive", { skip: noBtrfs() }, () => {
     const target = memoryTarget();
     await restoreTo(target);
     assert.ok(target.sealed.get("small")?.equals(body));
-    const { archives, findings } = await survey({ container, identities: [] }, signal);
+    const { archives, findings } = await survey({ container, identities: [] }, [], signal);
     assert.deepEqual([archives.length, findings], [1, []]);
   });
 

@@ -145,15 +145,46 @@ function control(servers: Servers): Pick<Swift, "stop" | "start" | "freeze" | "t
 
 /** Changes bytes in the middle of the newest stored file of this size. */
 export async function rot(swift: Swift, bytes: number): Promise<void> {
+  const file = await open(await newestFileOf(swift, bytes), "r+");
+  await file.write(Buffer.from("rot!"), 0, 4, Math.floor(bytes / 2));
+  await file.close();
+}
+
+/** Removes the newest stored file of this size, as a disk that is gone does: listings go on naming the object. */
+export async function lose(swift: Swift, bytes: number): Promise<void> {
+  await rm(await newestFileOf(swift, bytes));
+}
+
+/** Takes an object out of the listing of its container, as a container server that was away does; the object stays. */
+export async function unlist(swift: Swift, container: string, key: string): Promise<void> {
+  // What the server has noted only beside its database is written into it before it answers.
+  await (await swift.native.request("GET", `/${encodeURIComponent(container)}`)).text();
+  const databases = (await readdir(join(swift.dir, "srv"), { recursive: true })).filter((name) => /containers\/.*\.db$/.test(name));
+  const script = [
+    "import sqlite3, sys",
+    "container, key, removed = sys.argv[1], sys.argv[2], 0",
+    "for path in sys.argv[3:]:",
+    "    database = sqlite3.connect(path)",
+    "    if database.execute('SELECT container FROM container_info').fetchone() != (container,): continue",
+    "    database.create_function('chexor', 3, lambda old, name, time: old)",
+    "    removed += database.execute('DELETE FROM object WHERE name = ?', (key,)).rowcount",
+    "    database.commit()",
+    "sys.exit(0 if removed == 1 else 1)",
+  ].join("\n");
+  const paths = databases.map((name) => join(swift.dir, "srv", name));
+  const process = spawn(SYSTEM_PYTHON, ["-c", script, container, key, ...paths], { stdio: "inherit" });
+  const [status] = (await once(process, "exit")) as [number | null];
+  if (status !== 0) throw new Error(`${key} is not in the one listing that it should be in`);
+}
+
+async function newestFileOf(swift: Swift, bytes: number): Promise<string> {
   const objects = join(swift.dir, "srv");
   const files = (await readdir(objects, { recursive: true })).filter((name) => name.endsWith(".data"));
   const looked = files.map(async (name) => ({ path: join(objects, name), stats: await stat(join(objects, name)) }));
   const sized = (await Promise.all(looked)).filter(({ stats }) => stats.size === bytes);
-  const [victim] = sized.toSorted((a, b) => b.stats.mtimeMs - a.stats.mtimeMs);
-  if (victim === undefined) throw new Error(`no file of ${bytes} bytes`);
-  const file = await open(victim.path, "r+");
-  await file.write(Buffer.from("rot!"), 0, 4, Math.floor(bytes / 2));
-  await file.close();
+  const [newest] = sized.toSorted((a, b) => b.stats.mtimeMs - a.stats.mtimeMs);
+  if (newest === undefined) throw new Error(`no file of ${bytes} bytes`);
+  return newest.path;
 }
 
 async function writeConfiguration(directory: string, ports: SwiftPorts, options: SwiftOptions): Promise<void> {

@@ -4,17 +4,19 @@ import { parseSubset } from "../../src/words.ts";
 import { BackupError } from "../../src/errors.ts";
 import { indexArchives, measureChains } from "../../src/plan/chain.ts";
 import type { Archive } from "../../src/plan/model.ts";
+import { dependentsOf } from "../../src/plan/dependents.ts";
+import { chooseSubset } from "../../src/plan/subset.ts";
 import { arrangeTree } from "../../src/plan/tree.ts";
 import {
   checkArchives,
   checkIdentity,
+  checkMissing,
   checkOthers,
-  chooseSubset,
-  dependentsOf,
   hasChecksum,
+  judge,
   type Damage,
 } from "../../src/plan/verify.ts";
-import { archiveOf, keyOf, snapshot } from "../support/builders.ts";
+import { archiveOf, keyOf, snapshot, uuid } from "../support/builders.ts";
 
 /** 1 ← 2 ← 3 ← 5, and 4 on 2 as well. */
 const [one, two, three, four, five] = [
@@ -41,12 +43,35 @@ describe("archives at first sight", () => {
     assert.deepEqual([finding?.code, finding?.severity, finding?.breaks], ["CHAIN_BROKEN", "error", [three.path, five.path]]);
     assert.match(finding?.remedy ?? "", /sync/);
   });
-  test("a link that may be one of those that tell nothing is a doubt, not a damage", () => {
-    const findings = check([one, silent(two), three]);
-    assert.deepEqual(findings.map(({ code, severity }) => [code, severity]), [
-      ["NOT_READABLE", "warning"],
-      ["NOT_READABLE", "warning"],
+  test("a link that may be one of those that tell nothing is not known, and not well", () => {
+    const findings = check([one, silent(two), three, five]);
+    assert.deepEqual(findings.map(({ code, severity, subject }) => [code, severity, subject]), [
+      ["NOT_READABLE", "warning", two.key],
+      ["CHAIN_UNKNOWN", "error", three.key],
     ]);
+    assert.match(findings[1]?.message ?? "", /snapshots\/2, encrypted, may hold it/);
+    assert.doesNotMatch(findings[1]?.remedy ?? "", /delete/);
+    assert.equal(judge(findings), "not opened");
+  });
+  test("one of another subvolume that tells nothing does not hide that a chain is broken", () => {
+    const foreign = { ...silent(one), source: uuid(0xdef), key: keyOf("elsewhere", uuid(0xdef)) };
+    const broken = check([foreign, one, three]).filter(({ code }) => code === "CHAIN_BROKEN");
+    assert.deepEqual(broken.map(({ subject }) => subject), [three.key]);
+    assert.equal(judge(check([foreign, one, three])), "damaged");
+    // But where a subvolume begins, after a restore, its first snapshot may build on one of another.
+    assert.deepEqual(check([foreign, three]).map(({ code }) => code), ["NOT_READABLE", "CHAIN_UNKNOWN"]);
+  });
+  test("what the store has lost is an error, with what cannot be restored any more", () => {
+    const [finding, ...others] = checkMissing([one], [two, three, four, five]);
+    assert.deepEqual([others.length, finding?.code, finding?.severity], [0, "ARCHIVE_MISSING", "error"]);
+    assert.deepEqual(finding?.breaks, [one, two, three, four, five].map(({ path }) => path));
+    assert.deepEqual(checkMissing([five], [one, two, three, four])[0]?.breaks, [five.path]);
+    assert.deepEqual(checkMissing([{ ...one, source: uuid(0xdef) }], [three])[0]?.breaks, [one.path]);
+  });
+  test("what is not listed is a doubt, and what could not be read is damage", () => {
+    const examined = { archive: one, etag: "0".repeat(32), listedBytes: null };
+    assert.deepEqual(checkArchives([examined]).map(({ code, severity }) => [code, severity]), [["NOT_LISTED", "warning"]]);
+    assert.deepEqual(checkArchives([{ ...examined, failure: "it is gone" }]).map(({ code, message }) => [code, message]), [["ARCHIVE_DAMAGED", "it is gone"]]);
   });
   test("an empty one, one of the wrong size, and what is no archive", () => {
     const codes = (archive: Archive, etag?: string): string[] => check([archive], etag === undefined ? {} : { etag }).map(({ code }) => code);

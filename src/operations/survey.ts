@@ -1,0 +1,159 @@
+// Finds out what is in a container and what is wrong with it at first sight: by names, metadata and first bytes. Listings
+// lag behind, and go on naming what the store has lost: the object itself is asked whether it is there.
+
+import { toBackupError } from "../errors.ts";
+import { isSilent } from "../plan/chain.ts";
+import { parseArchive, parseKey } from "../plan/key.ts";
+import { archiveKeyOf } from "../plan/manifest.ts";
+import type { Archive, Key } from "../plan/model.ts";
+import {
+  checkArchives,
+  checkIdentity,
+  checkMissing,
+  checkOthers,
+  damaged,
+  hasChecksum,
+  notOpened,
+  warn,
+  type Damage,
+  type Examined,
+  type MissingArchive,
+} from "../plan/verify.ts";
+import { refuseIncomplete } from "./body.ts";
+import type { Container, ObjectDetails, StoredObject } from "./edges.ts";
+import { examineObject, forEachConcurrently, peekArchive } from "./inventory.ts";
+import { isDecodable, subjectOf, type Reading } from "./reading.ts";
+import { inOrder, toDamage } from "./verify.ts";
+
+/** Requests in flight while archives are looked at. */
+const EXAMINERS = 16;
+
+/** What is in the container, and what is wrong with it at first sight. */
+export interface Survey {
+  readonly archives: readonly Archive[];
+  /** Keys of archives whose checksum cannot be recomputed: only what their streams hold themselves tells of damage. */
+  readonly withoutChecksum: ReadonlySet<string>;
+  readonly findings: readonly Damage[];
+}
+
+/**
+ * Looks at every object, without reading it.
+ * @param expected - keys that are asked for whether or not the listing names them
+ */
+export async function survey(reading: Reading, expected: readonly Key[], signal: AbortSignal): Promise<Survey> {
+  const { container } = reading;
+  const objects = await container.list("", signal);
+  const { examined, missing } = await examineNamed(objects, { reading, expected }, signal);
+  const archives = examined.map(({ archive }) => archive);
+  const findings: Damage[] = [];
+  await forEachConcurrently(examined, EXAMINERS, async (each) => {
+    const finding = await checkHead(each, { archives, reading }, signal);
+    if (finding !== null) findings.push(finding);
+  });
+  const { keys: uploads, finding } = await listUploads(container, signal);
+  if (finding !== null) findings.push(finding);
+  const named = new Set<string>([...archives, ...missing].map(({ key }) => key));
+  const others = checkOthers({ keys: objects.map(({ key }) => key), uploads }, named);
+  const withoutChecksum = new Set<string>(examined.filter((each) => !hasChecksum(each)).map(({ archive }) => archive.key));
+  const told = [...checkArchives(examined), ...checkMissing(missing, archives), ...findings, ...others];
+  return { archives, withoutChecksum, findings: inOrder(withoutDoubts(told)) };
+}
+
+interface Named {
+  readonly examined: readonly Examined[];
+  readonly missing: readonly MissingArchive[];
+}
+
+/** Asks for every archive that anything names: the listing, a volume of it, or a snapshot that is here. */
+async function examineNamed(
+  objects: readonly StoredObject[],
+  { reading, expected }: { readonly reading: Reading; readonly expected: readonly Key[] },
+  signal: AbortSignal,
+): Promise<Named> {
+  const listed = new Map(objects.map((object) => [object.key, object]));
+  const owners = objects.map(({ key }) => archiveKeyOf(key) ?? key);
+  const keys = [...new Set([...owners, ...expected])].filter((key) => parseKey(key) !== null);
+  const examined: Examined[] = [];
+  const absent: string[] = [];
+  await forEachConcurrently(keys, EXAMINERS, async (key) => {
+    const details = await reading.container.head(key, signal);
+    if (details !== null) examined.push(...(await examineStored(details, { reading, listedBytes: listed.get(key)?.bytes ?? null }, signal)));
+    else if (listed.has(key)) absent.push(key);
+  });
+  return { examined, missing: await findMissing(absent, reading.container, signal) };
+}
+
+/** What was deleted since it was listed is not missing, and is listed no more. */
+async function findMissing(absent: readonly string[], container: Container, signal: AbortSignal): Promise<MissingArchive[]> {
+  const missing: MissingArchive[] = [];
+  await forEachConcurrently(absent, EXAMINERS, async (text) => {
+    const name = parseKey(text);
+    const listed = await container.list(text, signal);
+    if (name !== null && listed.some(({ key }) => key === text)) missing.push(name);
+  });
+  return missing;
+}
+
+interface StoredContext {
+  readonly reading: Reading;
+  readonly listedBytes: number | null;
+}
+
+async function examineStored(details: ObjectDetails, { reading, listedBytes }: StoredContext, signal: AbortSignal): Promise<Examined[]> {
+  const { etag } = details;
+  try {
+    const archive = await examineObject(details, reading.container, signal, reading.identities);
+    return archive === null ? [] : [{ archive, etag, listedBytes }];
+  } catch (error) {
+    const { code, message } = toBackupError(error);
+    const archive = parseArchive(details);
+    if (archive === null || (code !== "ARCHIVE_DAMAGED" && code !== "ARCHIVE_MISSING")) throw error;
+    return [{ archive, etag, listedBytes, failure: `${subjectOf(archive)} cannot be read: ${message}` }];
+  }
+}
+
+interface HeadContext {
+  readonly archives: readonly Archive[];
+  readonly reading: Reading;
+}
+
+/** Looks for volumes, and compares what metadata says with the first bytes of the stream. */
+async function checkHead(
+  { archive, failure }: Examined,
+  { archives, reading }: HeadContext,
+  signal: AbortSignal,
+): Promise<Damage | null> {
+  const isUnknown = archive.lineage === null && !isSilent(archive);
+  if (archive.bytes === 0 || failure !== undefined || isUnknown) return null;
+  try {
+    await refuseIncomplete(archive, reading.container, signal);
+    if (!isDecodable(archive, reading.identities)) return null;
+    const { lineage, isRefused } = await peekArchive(archive, reading, signal);
+    if (lineage !== null) return checkIdentity(archive, lineage, archives);
+    if (isRefused) return notOpened(archive);
+    return damaged("ARCHIVE_DAMAGED", archive, `${subjectOf(archive)} does not begin like a send stream`, archives);
+  } catch (error) {
+    return toDamage(error, archive, archives);
+  }
+}
+
+/** Keys of open uploads. They are kept where not everybody may look who may read archives. */
+async function listUploads(
+  container: Container,
+  signal: AbortSignal,
+): Promise<{ readonly keys: readonly string[]; readonly finding: Damage | null }> {
+  try {
+    return { keys: (await container.openUploads("", signal)).map(({ key }) => key), finding: null };
+  } catch (error) {
+    const { code, message } = toBackupError(error);
+    if (code !== "ACCESS_DENIED") throw error;
+    const remedy = `nothing for those who only read; else the right to read the container ${container.name}+segments`;
+    return { keys: [], finding: warn("NOT_CHECKED", container.name, `whether interrupted uploads are left over was not checked: ${message}`, { remedy }) };
+  }
+}
+
+/** That something was not looked into says nothing where something worse is known of it. */
+function withoutDoubts(findings: readonly Damage[]): Damage[] {
+  const worse = new Set(findings.filter(({ severity }) => severity === "error").map(({ subject }) => subject));
+  return findings.filter(({ code, subject }) => code !== "NOT_READABLE" || !worse.has(subject));
+}
