@@ -68,7 +68,7 @@ async function main(argv: readonly string[]): Promise<number> {
     words: argv,
     nodeReadsWords: nodeReadsWords(),
     program: [process.execPath, "--", fileURLToPath(import.meta.url)],
-    settings: { words: [], paths: [], inForce: [] },
+    settings: { words: [], paths: [], inForce: [], skipped: null },
   });
   return code === 0 ? 0 : (stopped.exitCode() ?? code);
 }

@@ -4,9 +4,11 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { userInfo } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type * as Yaml from "yaml";
-import { BackupError } from "./errors.ts";
+import { BackupError, toBackupError } from "./errors.ts";
 import { nearest } from "./nearest.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -21,6 +23,8 @@ interface Key {
   /** Variables that win over the file. */
   readonly variables?: readonly string[];
   readonly secret?: boolean;
+  /** True for the path of a file or directory. */
+  readonly isPath?: boolean;
 }
 
 const logins = ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "OS_AUTH_URL", "OS_CLOUD", "OS_TOKEN", "ST_AUTH"];
@@ -30,18 +34,18 @@ const keys: Readonly<Record<string, Key>> = {
   container: { flag: "--container-name", takes: "text" },
   endpoint: { flag: "--endpoint", takes: "text", variables: ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "OS_STORAGE_URL"] },
   region: { flag: "--region", takes: "text", variables: ["AWS_REGION", "AWS_DEFAULT_REGION"] },
-  "env-file": { flag: "--env-file", takes: "text", rivals: ["--os-cloud"], variables: logins },
+  "env-file": { flag: "--env-file", takes: "text", isPath: true, rivals: ["--os-cloud"], variables: logins },
   "os-cloud": { flag: "--os-cloud", takes: "text", rivals: ["--env-file"], variables: logins },
   "create-credentials": { flag: "--create-credentials", takes: "switch" },
   recipients: { flag: "--age-recipient", takes: "list", rivals: encryption },
-  "recipients-file": { flag: "--age-recipients-file", takes: "list", rivals: encryption },
+  "recipients-file": { flag: "--age-recipients-file", takes: "list", isPath: true, rivals: encryption },
   "require-encryption": { flag: "--require-encryption", takes: "switch" },
-  identity: { flag: "--identity", takes: "list" },
+  identity: { flag: "--identity", takes: "list", isPath: true },
   compress: { flag: "--compress", takes: "text" },
-  "work-dir": { flag: "--work-dir", takes: "text" },
+  "work-dir": { flag: "--work-dir", takes: "text", isPath: true },
   "send-proto": { flag: "--send-proto", takes: "text" },
   "wait-lock": { flag: "--wait-lock", takes: "text" },
-  "metrics-file": { flag: "--metrics-file", takes: "text" },
+  "metrics-file": { flag: "--metrics-file", takes: "text", isPath: true },
   "ping-url": { flag: "--ping-url", takes: "text", secret: true },
 };
 
@@ -67,6 +71,8 @@ export interface Settings {
   /** Subvolumes of the target. */
   readonly paths: readonly string[];
   readonly inForce: readonly InForce[];
+  /** Why the configuration file was not read, in one sentence; null when it was, or there is none. */
+  readonly skipped: string | null;
 }
 
 /** A target as it stands in the file: values by their key, and the paths. */
@@ -81,10 +87,7 @@ export interface Target {
  * @throws CONFIG, USAGE
  */
 export function readSettings(argv: readonly string[], known: readonly string[], env: Environment): Settings {
-  const name = typed(argv, "--use").at(-1);
-  const file = typed(argv, "--config").at(-1) ?? (name !== undefined || typed(argv, "--container-name").length === 0 ? defaultFile(env) : null);
-  const target = file === null ? { values: new Map<string, readonly string[]>(), paths: [] } : chooseTarget(readTargets(file), name, file);
-  if (file === null && name !== undefined) throw new BackupError("CONFIG", "there is no configuration file", { hint: "name one with --config FILE" });
+  const { file, target, skipped } = findTarget(argv, env);
   const words: string[] = [];
   const inForce: InForce[] = [];
   for (const [key, definition] of [...Object.entries(keys), ...Object.entries(limits).map(([key, each]) => [`limits.${key}`, each] as const)]) {
@@ -96,7 +99,50 @@ export function readSettings(argv: readonly string[], known: readonly string[], 
     if (takes === "switch") words.push(found.values[0] === "true" ? flag : flag.replace("--", "--no-"));
     else words.push(...found.values.map((value) => `${flag}=${value}`));
   }
-  return { words, paths: target.paths, inForce: [...inForce, ...showLogin(env)] };
+  return { words, paths: target.paths, inForce: [...inForce, ...showLogin(env)], skipped };
+}
+
+interface FoundTarget {
+  readonly file: string | null;
+  readonly target: Target;
+  readonly skipped: string | null;
+}
+
+const NO_TARGET: FoundTarget = { file: null, target: { values: new Map(), paths: [] }, skipped: null };
+
+/** What a container that was typed takes from the file: where the store is and who asks, nothing else. */
+const loginKeys = ["endpoint", "region", "env-file", "os-cloud", "create-credentials"];
+
+function findTarget(argv: readonly string[], env: Environment): FoundTarget {
+  const name = typed(argv, "--use").at(-1);
+  const named = typed(argv, "--config").at(-1);
+  const file = named ?? defaultFile(env);
+  if (file === null && name !== undefined) {
+    throw new BackupError("CONFIG", "there is no configuration file", { hint: "name one with --config FILE" });
+  }
+  if (file === null) return NO_TARGET;
+  const isAsked = named !== undefined || name !== undefined || typed(argv, "--container-name").length === 0;
+  if (isAsked) return { file, target: chooseTarget(readTargets(file, env), name, file), skipped: null };
+  return namesLogin(argv, env) ? NO_TARGET : findLogin(file, env);
+}
+
+function namesLogin(argv: readonly string[], env: Environment): boolean {
+  return ["--endpoint", "--env-file", "--os-cloud"].some((flag) => typed(argv, flag).length > 0) || logins.some((name) => (env[name] ?? "") !== "");
+}
+
+/** The login of the file, beside a container that was typed. What is wrong with a file that nobody asked for stops nothing. */
+function findLogin(file: string, env: Environment): FoundTarget {
+  const skip = (reason: string): FoundTarget => ({ ...NO_TARGET, skipped: `${file} is not read beside --container-name: ${reason}` });
+  try {
+    const all = [...readTargets(file, env).values()].map(({ values }) => [...values].filter(([key]) => loginKeys.includes(key)));
+    const [login = []] = all;
+    if (all.some((other) => !isDeepStrictEqual(other.toSorted(), login.toSorted()))) {
+      return skip("its targets log in differently; choose one with --use NAME");
+    }
+    return { file, target: { values: new Map(login), paths: [] }, skipped: null };
+  } catch (error) {
+    return skip(toBackupError(error).message);
+  }
 }
 
 /** The variables by which somebody logs in, what is secret in them left out. */
@@ -142,7 +188,13 @@ function defaultFile(env: Environment): string | null {
   return folders.map((folder) => join(folder, "btrfs-snapshots-to-swift/config.yaml")).find((file) => existsSync(file)) ?? null;
 }
 
-function readTargets(file: string): ReadonlyMap<string, Target> {
+/** The targets of the file that is named, else of the one that is found; null when there is none. @throws CONFIG */
+export function readAllTargets(named: string | undefined, env: Environment): ReadonlyMap<string, Target> | null {
+  const file = named ?? defaultFile(env);
+  return file === null ? null : readTargets(file, env);
+}
+
+function readTargets(file: string, env: Environment): ReadonlyMap<string, Target> {
   let text: string;
   try {
     text = readFileSync(file, "utf8");
@@ -150,11 +202,14 @@ function readTargets(file: string): ReadonlyMap<string, Target> {
     const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
     throw new BackupError("CONFIG", `the configuration file cannot be read: ${file} (${code})`, { cause });
   }
-  return parseTargets(text, file);
+  return parseTargets(text, file, env["HOME"] ?? userInfo().homedir);
 }
 
-/** @throws CONFIG, for unknown keys with the one that may have been meant */
-export function parseTargets(text: string, file: string): ReadonlyMap<string, Target> {
+/**
+ * Paths in the file are relative to the directory it lies in, and `~` is the home directory.
+ * @throws CONFIG, for unknown keys with the one that may have been meant
+ */
+export function parseTargets(text: string, file: string, home: string): ReadonlyMap<string, Target> {
   let document: unknown;
   // Loaded at the first use: most runs have no such file.
   const { parse } = createRequire(import.meta.url)("yaml") as typeof Yaml;
@@ -167,7 +222,18 @@ export function parseTargets(text: string, file: string): ReadonlyMap<string, Ta
   const root = toMap(document, file);
   refuseUnknown(root, ["targets"], file);
   const targets = Object.entries(toMap(root["targets"], `targets of ${file}`));
-  return new Map(targets.map(([name, value]) => [name, parseTarget(toMap(value, `target ${name} of ${file}`), `target ${name} of ${file}`)]));
+  const toPath = (path: string): string => resolve(dirname(file), path.replace(/^~(?=\/|$)/, () => home));
+  return new Map(
+    targets.map(([name, value]) => {
+      const where = `target ${name} of ${file}`;
+      return [name, withPaths(parseTarget(toMap(value, where), where), toPath)];
+    }),
+  );
+}
+
+function withPaths({ values, paths }: Target, toPath: (path: string) => string): Target {
+  const complete = [...values].map(([key, texts]) => [key, keys[key]?.isPath === true ? texts.map(toPath) : texts] as const);
+  return { values: new Map(complete), paths: paths.map(toPath) };
 }
 
 function parseTarget(raw: Readonly<Record<string, unknown>>, where: string): Target {

@@ -113,6 +113,7 @@ export abstract class BaseCommand extends Command<Context> {
     const closers: (() => unknown)[] = [];
     try {
       const log = await this.openLog(screen, closers);
+      if (this.context.settings.skipped !== null) log.info(this.context.settings.skipped);
       const wantsProgress = this.showsProgress && !this.quiet;
       const progress = openProgress(screen, { now, report: wantsProgress ? (line) => log.info(line) : null });
       closers.push(() => {

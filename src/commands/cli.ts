@@ -43,7 +43,7 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
   const path = name.split(" ");
   const begins = path.every((word, index) => argv[index] === word) ? path.length : 0;
   try {
-    const settings = known.includes("--config") ? await readFile(argv, known, context) : context.settings;
+    const settings = known.includes("--use") ? await readFile(argv, known, context) : context.settings;
     const configured = [...argv.slice(0, begins), ...settings.words, ...argv.slice(begins)];
     const complete = { ...context, settings };
     return await cli.run(cli.process(configured, complete), complete);

@@ -1,8 +1,9 @@
 import { mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { Command, Option } from "clipanion";
 import { toBackupError } from "../errors.ts";
-import { formatUnits } from "../terminal/units.ts";
+import { readAllTargets, type Target } from "../settings.ts";
+import { formatDropIn, formatUnits } from "../terminal/units.ts";
 import type { Context } from "./base.ts";
 import { summaryOf } from "./registry.ts";
 
@@ -13,7 +14,8 @@ export class InstallUnitsCommand extends Command<Context> {
     description: summaryOf("install-units"),
     details: `
       Writes a service and a timer that run \`sync --use NAME\` every night, for any target NAME of the configuration
-      file. Afterwards: \`systemctl daemon-reload\`, then \`systemctl enable --now btrfs-snapshots-to-swift@NAME.timer\`.
+      file. For each target that the file has now, it also writes which mounts its service needs and which directories
+      it may write to: run it again when the file has changed. At the end it prints the commands that start the timers.
     `,
     examples: [["For all users of this machine", "$0 install-units"]],
   });
@@ -21,20 +23,40 @@ export class InstallUnitsCommand extends Command<Context> {
   directory = Option.String("--directory", "/etc/systemd/system", {
     description: "Write the files into this directory (default /etc/systemd/system).",
   });
+  configFile = Option.String("--config", { description: "The configuration file (else the one of /etc)." });
 
   override async execute(): Promise<number> {
     const { stdout, stderr, program } = this.context;
     try {
-      await mkdir(this.directory, { recursive: true });
-      for (const [name, text] of Object.entries(formatUnits(program))) {
+      const config = this.configFile === undefined ? null : resolve(this.configFile);
+      // The file of /etc, whoever types this: a service of the system has no home directory.
+      const targets = readAllTargets(config ?? undefined, {}) ?? new Map<string, Target>();
+      const command = [...program, "sync", ...(config === null ? [] : ["--config", config])];
+      for (const [name, text] of [...Object.entries(formatUnits(command)), ...formatDropIns(targets)]) {
         const file = join(this.directory, name);
+        await mkdir(dirname(file), { recursive: true });
         await writeFile(file, text);
         stdout.write(`${file}\n`);
       }
+      const timers = (targets.size === 0 ? ["NAME"] : [...targets.keys()]).map((name) => `btrfs-snapshots-to-swift@${name}.timer`);
+      stderr.write(`next: systemctl daemon-reload && systemctl enable --now ${timers.join(" ")}\n`);
       return 0;
     } catch (error) {
       stderr.write(`error: the units were not written: ${toBackupError(error).message}\n`);
       return 2;
     }
   }
+}
+
+function formatDropIns(targets: ReadonlyMap<string, Target>): (readonly [file: string, text: string])[] {
+  return [...targets].flatMap(([name, target]) => {
+    const dropIn = formatDropIn(name, needsOf(target));
+    return dropIn === null ? [] : [dropIn];
+  });
+}
+
+/** The metrics file is replaced, so its directory is written to. */
+function needsOf({ values, paths }: Target): { readonly paths: readonly string[]; readonly writes: readonly string[] } {
+  const metrics = (values.get("metrics-file") ?? []).map((file) => dirname(file));
+  return { paths, writes: [...new Set([...(values.get("work-dir") ?? []), ...metrics])] };
 }

@@ -1,12 +1,34 @@
 const NAME = "btrfs-snapshots-to-swift";
 
+/** What a target of the configuration file needs of its service. */
+export interface UnitNeeds {
+  /** What is archived. */
+  readonly paths: readonly string[];
+  /** Directories that are written to. */
+  readonly writes: readonly string[];
+}
+
+/** What is special to one target's service, by the name of its file. Null for a name that would have to be escaped. */
+export function formatDropIn(target: string, { paths, writes }: UnitNeeds): readonly [file: string, text: string] | null {
+  if (!/^[\w.:]([\w.:-]*[\w.:])?$/.test(target)) return null;
+  const words = (all: readonly string[], prefix = ""): string => all.map((path) => `"${prefix}${escape(path)}"`).join(" ");
+  const mounts = paths.length === 0 ? "" : `[Unit]\nRequiresMountsFor=${words(paths)}\n`;
+  const writable = writes.length === 0 ? "" : `[Service]\nReadWritePaths=${words(writes, "-")}\n`;
+  const head = "# Made by install-units from the configuration file: run it again when the file has changed.\n";
+  return [`${NAME}@${target}.service.d/target.conf`, head + [mounts, writable].filter((part) => part !== "").join("\n")];
+}
+
 /**
  * Units of systemd by the names of their files: one service and one timer for every target of the configuration file.
- * @param program - how this program is started: absolute paths
+ * @param words - the program and its command, with absolute paths
  */
-export function formatUnits(program: readonly string[]): Readonly<Record<string, string>> {
-  const command = program.map((word) => `"${word.replace(/[\\"]/g, "\\$&").replaceAll("%", "%%").replaceAll("$", "$$$$")}"`).join(" ");
-  return { [`${NAME}@.service`]: formatService(command), [`${NAME}@.timer`]: TIMER };
+export function formatUnits(words: readonly string[]): Readonly<Record<string, string>> {
+  const command = words.map((word) => `"${escape(word).replaceAll("$", "$$$$")}"`).join(" ");
+  return { [`${NAME}@.service`]: SERVICE.replace("@COMMAND@", () => command), [`${NAME}@.timer`]: TIMER };
+}
+
+function escape(word: string): string {
+  return word.replace(/[\\"]/g, "\\$&").replaceAll("%", "%%");
 }
 
 const TIMER = `[Unit]
@@ -23,17 +45,21 @@ WantedBy=timers.target
 
 /**
  * Not PrivateDevices nor ProtectClock: they hide the block device that the private mount of the top level needs. Not
- * MemoryDenyWriteExecute: V8 compiles. CAP_SYS_ADMIN is what btrfs send and mounts take, CAP_SYS_CHROOT what nsenter takes.
+ * MemoryDenyWriteExecute: V8 compiles. CAP_SYS_ADMIN is what btrfs send and mounts take, CAP_SYS_CHROOT what nsenter takes,
+ * CAP_FOWNER what opening files of other owners without changing their times takes (O_NOATIME). V8 asks for protection
+ * keys on processors that have them (Node 20 and newer): without @pkey the filter would kill it at its start.
  */
-function formatService(command: string): string {
-  return `[Unit]
+const SERVICE = `[Unit]
 Description=Archive btrfs snapshots (%i)
 Wants=network-online.target
 After=network-online.target
 
 [Service]
 Type=oneshot
-ExecStart=${command} sync --use %i
+ExecStart=@COMMAND@ --use %i
+SyslogIdentifier=${NAME}
+# Stopped by systemctl stop, or for the night: the next run resumes.
+SuccessExitStatus=143
 Nice=10
 IOSchedulingClass=idle
 # Again after 75 alone: the store cannot be reached, even after the run has waited for it. (systemd 252 refuses
@@ -49,8 +75,11 @@ RuntimeDirectoryMode=0700
 RuntimeDirectoryPreserve=yes
 StateDirectory=${NAME}
 StateDirectoryMode=0700
+# For work-dir: everything else is read-only, unless ReadWritePaths= names it.
+CacheDirectory=${NAME}
+CacheDirectoryMode=0700
 ReadWritePaths=-/var/lib/prometheus/node-exporter
-CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_CHROOT CAP_DAC_READ_SEARCH
+CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_CHROOT CAP_DAC_READ_SEARCH CAP_FOWNER
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=read-only
@@ -66,7 +95,7 @@ RestrictNamespaces=mnt
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
-SystemCallFilter=@system-service @mount setns unshare
+SystemCallFilter=@system-service @mount @pkey setns unshare
+SystemCallErrorNumber=EPERM
 UMask=0077
 `;
-}

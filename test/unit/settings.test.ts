@@ -1,7 +1,7 @@
 // The configuration file: what it adds to a command line, who wins, and what is refused.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -64,10 +64,49 @@ describe("the configuration file", () => {
     assert.ok(!env.some((word) => word.startsWith("--endpoint") || word.startsWith("--env-file")), env.join(" "));
   });
 
-  test("is not looked at where the container is named and no target", () => {
-    writeFileSync(join(directory, "nonsense"), "{");
-    const env = { XDG_CONFIG_HOME: directory };
-    assert.deepEqual(readSettings(["sync", "/home", "--container-name", "x"], known, env).words, []);
+  describe("beside a container that is named, and no target", () => {
+    const env = (): Record<string, string> => ({ XDG_CONFIG_HOME: directory });
+    const lies = (text: string): void => {
+      mkdirSync(join(directory, "btrfs-snapshots-to-swift"), { recursive: true });
+      writeFileSync(join(directory, "btrfs-snapshots-to-swift/config.yaml"), text);
+    };
+    const argv = ["sync", "/home", "--container-name", "x"];
+
+    test("its login is used, and nothing else of it", () => {
+      lies("targets: {a: {container: b, endpoint: 'https://e', env-file: /a.env, recipients: [r], metrics-file: /m, paths: [/srv]}}");
+      const { words, paths, skipped } = readSettings(argv, known, env());
+      assert.deepEqual([words, paths, skipped], [["--endpoint=https://e", "--env-file=/a.env"], [], null]);
+    });
+
+    test("a login that is named leaves the file out", () => {
+      for (const [flags, more] of [[["--env-file", "/x"], {}], [["--endpoint=http://x"], {}], [[], { OS_AUTH_URL: "https://k" }]] as const) {
+        const { words, skipped } = readSettings([...argv, ...flags], known, { ...env(), ...more });
+        assert.deepEqual([words, skipped], [[], null]);
+      }
+    });
+
+    test("targets that log in differently, and what cannot be read, are told as skipped", async () => {
+      lies("targets: {a: {env-file: /a.env}, b: {env-file: /b.env}}");
+      assert.match(readSettings(argv, known, env()).skipped ?? "", /config\.yaml is not read beside --container-name.*--use NAME/);
+      lies("targets: {a");
+      assert.deepEqual(readSettings(argv, known, env()).words, []);
+      const { stderr } = await cli(["list", "--container-name", "x"], { env: env() });
+      assert.match(stderr, /is not read beside --container-name.*no YAML/);
+      rmSync(join(directory, "btrfs-snapshots-to-swift"), { recursive: true });
+    });
+  });
+
+  test("paths in it are relative to its directory, and ~ is the home directory", () => {
+    const text = "targets: {a: {env-file: a.env, identity: ['~/id', sub/id], work-dir: ~, metrics-file: ../m.prom, recipients: [~x], paths: [., ~/data, '~other']}}";
+    const target = parseTargets(text.replace("work-dir: ~", "work-dir: '~'").replace("[~x]", "['~x']"), "/etc/b/config.yaml", "/home/me").get("a");
+    assert.deepEqual(Object.fromEntries(target?.values ?? []), {
+      "env-file": ["/etc/b/a.env"],
+      identity: ["/home/me/id", "/etc/b/sub/id"],
+      "work-dir": ["/home/me"],
+      "metrics-file": ["/etc/m.prom"],
+      recipients: ["~x"],
+    });
+    assert.deepEqual(target?.paths, ["/etc/b", "/home/me/data", "/etc/b/~other"]);
   });
 
   const refused: readonly (readonly [text: string, sentence: RegExp])[] = [
@@ -82,7 +121,7 @@ describe("the configuration file", () => {
   for (const [text, sentence] of refused) {
     test(`is refused: ${text}`, () => {
       assert.throws(
-        () => parseTargets(text, "f"),
+        () => parseTargets(text, "f", "/root"),
         (error) => error instanceof BackupError && error.exitCode === 2 && sentence.test(`${error.message}: ${error.hint ?? ""}`),
       );
     });

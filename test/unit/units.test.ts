@@ -1,24 +1,54 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { cli } from "../support/cli.ts";
 
 const hasSystemd = spawnSync("systemd-analyze", ["--version"]).status === 0;
 
-test("install-units writes what systemd takes without a word", async () => {
-  const directory = mkdtempSync(join(tmpdir(), "units-"));
-  try {
-    const { code, stderr } = await cli(["install-units", "--directory", directory]);
+describe("install-units", () => {
+  let directory: string;
+  before(() => {
+    directory = mkdtempSync(join(tmpdir(), "units-"));
+  });
+  after(() => rmSync(directory, { recursive: true }));
+  const read = (file: string): string => readFileSync(join(directory, file), "utf8");
+
+  test("writes what systemd takes without a word, and prints what to type next", async () => {
+    const config = join(directory, "config.yaml");
+    writeFileSync(config, "targets: {home: {paths: [/home, '/a b'], work-dir: /var/spool/x, metrics-file: /srv/m/x.prom}, 'o/dd': {}}");
+    const { code, stdout, stderr } = await cli(["install-units", "--directory", directory, "--config", config]);
     assert.equal(code, 0, stderr);
-    const files = readdirSync(directory).sort();
-    assert.deepEqual(files, ["btrfs-snapshots-to-swift@.service", "btrfs-snapshots-to-swift@.timer"]);
+    const names = ["btrfs-snapshots-to-swift@.service", "btrfs-snapshots-to-swift@.timer", "btrfs-snapshots-to-swift@home.service.d/target.conf"];
+    assert.equal(stdout, names.map((name) => `${join(directory, name)}\n`).join(""));
+    assert.match(stderr, /^next: systemctl daemon-reload && systemctl enable --now btrfs-snapshots-to-swift@home\.timer/);
+    assert.match(read("btrfs-snapshots-to-swift@home.service.d/target.conf"), /RequiresMountsFor="\/home" "\/a b"[^]*ReadWritePaths="-\/var\/spool\/x" "-\/srv\/m"/);
+    assert.match(read("btrfs-snapshots-to-swift@.service"), new RegExp(`ExecStart="${process.execPath}" "--" ".*/main\\.js" "sync" "--config" "${config}" --use %i`));
     if (!hasSystemd) return;
-    const verified = spawnSync("systemd-analyze", ["verify", ...files.map((file) => join(directory, file))], { encoding: "utf8" });
+    copyFileSync(join(directory, "btrfs-snapshots-to-swift@.service"), join(directory, "btrfs-snapshots-to-swift@home.service"));
+    const units = ["@.service", "@.timer", "@home.service"].map((end) => join(directory, `btrfs-snapshots-to-swift${end}`));
+    const verified = spawnSync("systemd-analyze", ["verify", ...units], { encoding: "utf8" });
     assert.doesNotMatch(verified.stderr, /btrfs-snapshots-to-swift/);
-  } finally {
-    rmSync(directory, { recursive: true });
+  });
+
+  // Each was seen to fail under a booted systemd 252 without it.
+  for (const line of [
+    /^SystemCallFilter=.*@pkey/m,
+    /^SystemCallErrorNumber=EPERM$/m,
+    /^CapabilityBoundingSet=.*CAP_FOWNER/m,
+    /^SyslogIdentifier=btrfs-snapshots-to-swift$/m,
+    /^SuccessExitStatus=143$/m,
+    /^CacheDirectory=btrfs-snapshots-to-swift$/m,
+  ]) {
+    test(`the service has ${line.source}`, () => {
+      assert.match(read("btrfs-snapshots-to-swift@.service"), line);
+    });
   }
+
+  test("without a configuration file, the timer of any target is what to type next", async () => {
+    const { stderr } = await cli(["install-units", "--directory", directory]);
+    assert.match(stderr, /enable --now btrfs-snapshots-to-swift@(NAME|\w+)\.timer/);
+  });
 });
