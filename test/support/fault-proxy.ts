@@ -15,14 +15,14 @@ export type Fault =
   | { readonly kind: "delay"; readonly ms: number }
   /** The last bit of the request's body is another when it reaches the store. */
   | { readonly kind: "garble" }
-  /** The request does not reach the store; no answer ever. */
-  | { readonly kind: "hang" }
+  /** The request does not reach the store; no answer ever, and after so long, where that is said, no connection. */
+  | { readonly kind: "hang"; readonly ms?: number }
   /** The request does not reach the store; somebody else answers. */
   | { readonly kind: "answer"; readonly status: number; readonly body?: string; readonly headers?: Record<string, string> }
   /** Of the answer's body so many bytes arrive, then the connection is cut. */
   | { readonly kind: "cut"; readonly afterBytes: number }
-  /** Of the answer's body so many bytes arrive, then no more. */
-  | { readonly kind: "stall"; readonly afterBytes: number }
+  /** Of the answer's body so many bytes arrive, then no more; after so long, where that is said, the connection is cut. */
+  | { readonly kind: "stall"; readonly afterBytes: number; readonly ms?: number }
   /** Headers of the answer are others. */
   | { readonly kind: "lie"; readonly headers: Record<string, string> }
   /** A bit of the answer's body is another. */
@@ -45,6 +45,8 @@ export interface FaultProxy {
   /** How many requests are not answered to the end, and not given up either. */
   underway(): number;
   plan(plan: Plan): void;
+  /** Ends all that is planned; gives what has not happened. */
+  clear(): readonly Plan[];
   /** @throws when something that was planned has not happened */
   close(): Promise<void>;
 }
@@ -68,23 +70,33 @@ export async function openFaultProxy(target: string): Promise<FaultProxy> {
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("the proxy has no port");
 
+  const clear = (): readonly Plan[] => {
+    const missed = pending.filter(({ times, hits }) => hits < (times === Infinity ? 1 : times));
+    pending.length = 0;
+    return missed.map(({ plan }) => plan);
+  };
+
   return {
     endpoint: `http://127.0.0.1:${String(address.port)}`,
     seen,
     underway: () => underway,
     plan: (plan) => void pending.push({ plan, times: plan.times === "ever" ? Infinity : (plan.times ?? 1), hits: 0 }),
+    clear,
     async close() {
       server.closeAllConnections();
       server.close();
       await once(server, "close");
-      const missed = pending.filter(({ times, hits }) => hits < (times === Infinity ? 1 : times));
-      if (missed.length > 0) throw new Error(`planned, but never happened: ${JSON.stringify(missed.map(({ plan }) => plan.fault))}`);
+      const missed = clear();
+      if (missed.length > 0) throw new Error(`planned, but never happened: ${JSON.stringify(missed.map(({ fault }) => fault))}`);
     },
   };
 }
 
 async function handle(target: string, request: IncomingMessage, response: ServerResponse, fault: Fault | null): Promise<void> {
-  if (fault?.kind === "hang") return;
+  if (fault?.kind === "hang") {
+    if (fault.ms !== undefined) setTimeout(() => response.destroy(), fault.ms);
+    return;
+  }
   if (fault?.kind === "answer") {
     await buffer(request);
     response.writeHead(fault.status, fault.headers).end(fault.body);
@@ -124,9 +136,14 @@ async function* spoil(chunks: AsyncIterable<Buffer>, fault: Fault | null, respon
     }
     yield chunk.subarray(0, end - at);
     if (bytes < end) continue;
-    if (fault?.kind === "stall") await once(response, "close");
+    if (fault?.kind === "stall") await stallFor(fault.ms, response);
     // Let what was written arrive first.
     await sleep(50);
     throw new Error("cut, as planned");
   }
+}
+
+async function stallFor(ms: number | undefined, response: ServerResponse): Promise<void> {
+  const gone = once(response, "close");
+  await (ms === undefined ? gone : Promise.race([gone, sleep(ms)]));
 }

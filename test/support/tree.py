@@ -38,7 +38,8 @@ def main(command, directory, *arguments):
     elif command == "change":
         change(directory, random.Random(int(arguments[0])))
     elif command == "describe":
-        describe(directory)
+        for entry in describe(directory):
+            print(json.dumps(entry))
     else:
         sys.exit(__doc__)
 
@@ -298,7 +299,7 @@ def describe(directory):
             entry["target"] = printable(os.readlink(path))
         if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
             entry["device"] = "%d:%d" % (os.major(status.st_rdev), os.minor(status.st_rdev))
-        print(json.dumps(entry))
+        yield entry
 
 
 def entries(directory):
@@ -340,4 +341,5 @@ def printable(path):
     return quote_from_bytes(path, safe=" !#$&'()+,/:;=@[]^{}")
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
