@@ -92,6 +92,8 @@ class Output extends Readable implements DirectReadable {
     super({ highWaterMark: READ_AHEAD_BYTES });
     this.#origin = origin;
     this.#head = origin.head;
+    // It may fail before anybody reads it, and is told whoever does then; until that, it must not end this process.
+    this.on("error", () => undefined);
   }
 
   readonly readInto = async (memory: Buffer): Promise<number> => {
@@ -130,8 +132,6 @@ class Output extends Readable implements DirectReadable {
     if (this.#way === way) return;
     if (this.#way !== null) throw new TypeError(`an output was read ${this.#way} and then ${way}`);
     this.#way = way;
-    // Whoever reads directly is told where it asks.
-    if (way === "directly") this.on("error", () => undefined);
   }
 
   /** What comes next; less than was wanted, or nothing, when all has ended well. */

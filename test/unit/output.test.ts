@@ -40,6 +40,12 @@ test("of an output that fails, a stream has passed on what came before", async (
   }
 });
 
+test("an output that fails before anybody reads it does not end this process, and its reader is told", async () => {
+  const output = readFrom(shell("exit 3"), never);
+  await new Promise((resolve) => output.once("close", resolve));
+  await assert.rejects(output.toArray(), /exited with status 3/);
+});
+
 describe("an output that is read directly", () => {
   for (const bytes of [1, 4096, 65_537, 4_000_000]) {
     test(`is all there, ${bytes} bytes at a time, and ends once`, async () => {
