@@ -25,6 +25,12 @@ const SLASH = "\\x2f";
  */
 const MAX_KEY_BYTES = 960;
 
+/**
+ * Characters that XML 1.0 has no way to write, not even escaped. An upload with one in its key makes s3api fail (500)
+ * when it is begun, and may do so in every listing of uploads from then on (Swift 2.30).
+ */
+const NOT_IN_XML = /[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/u;
+
 const utf8 = new TextEncoder();
 
 /** The keys of every archive of a source begin with this. */
@@ -40,6 +46,7 @@ export function formatKey(source: Uuid, path: string): { readonly key: Key } | {
   if (path.includes(SLASH)) return { refused: `its path contains the characters ${SLASH}, which stand for a slash in keys` };
   if (path.includes("\0")) return { refused: "its path contains a NUL character" };
   if (!path.isWellFormed()) return { refused: "its path is not valid UTF-8" };
+  if (NOT_IN_XML.test(path)) return { refused: "its path contains a control character that no S3 listing can carry" };
   if (path === "") return { refused: "it is the top of its filesystem and has no path" };
   const key = keyPrefix(source) + path.replaceAll("/", SLASH);
   const bytes = utf8.encode(key).length;

@@ -18,11 +18,16 @@ export function checkContainerName(name: string): void {
   throw new BackupError("CONFIG", `'${name}' cannot be the name of a container`, { context: { container: name } });
 }
 
+/** What XML 1.0 cannot carry: an upload of such a key fails when it is begun, and stays, and spoils listings of uploads. */
+const NOT_IN_XML = /[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/u;
+
 /** @throws INTERNAL for a key that the store would refuse */
 export function checkKey(key: string): void {
   const bytes = Buffer.byteLength(key);
-  if (bytes >= 1 && bytes <= MAX_KEY_BYTES) return;
-  throw new BackupError("INTERNAL", `a key of ${String(bytes)} bytes cannot be stored`, { context: { key } });
+  if (bytes < 1 || bytes > MAX_KEY_BYTES) {
+    throw new BackupError("INTERNAL", `a key of ${String(bytes)} bytes cannot be stored`, { context: { key } });
+  }
+  if (NOT_IN_XML.test(key)) throw new BackupError("INTERNAL", "a key with control characters cannot be stored", { context: { key } });
 }
 
 /** @throws INTERNAL for metadata that the store would refuse or mangle */

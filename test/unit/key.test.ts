@@ -18,6 +18,8 @@ describe("keys", () => {
     ["a literal \\x2f", "a\\x2fb", /\\x2f/],
     ["a NUL", "a\0b", /NUL/],
     ["half a surrogate pair", "a\ud800b", /UTF-8/],
+    ["a control character", "a\u0001b", /control character/],
+    ["what is no character", "a\uffffb", /control character/],
     ["nothing at all", "", /top/],
     ["more than 960 bytes", "é".repeat(461), /960/],
   ] as const) {
@@ -28,6 +30,10 @@ describe("keys", () => {
 
   test("a key of exactly 960 bytes is taken", () => {
     assert.ok("key" in formatKey(home, "é".repeat(460)));
+  });
+
+  test("what XML can carry is taken, however odd", () => {
+    assert.ok("key" in formatKey(home, "tab\tand\nnewline\rDEL\u007fC1\u0085\ufffd\u{1f389}\u{10ffff}"));
   });
 
   test("a key is read back; other names are no archive's", () => {
