@@ -11,6 +11,7 @@ const failures = {
   ALREADY_ARCHIVED: { exit: 3, retryable: true },
   RESUME_REFUSED: { exit: 3, retryable: true },
   STREAM_TOO_LONG: { exit: 3, retryable: true },
+  QUOTA_EXCEEDED: { exit: 3, retryable: false },
   CONTAINER_MISSING: { exit: 10, retryable: false },
   LOCKED: { exit: 11, retryable: true },
   IDENTITY_REFUSED: { exit: 12, retryable: false },

@@ -55,6 +55,7 @@ const limits: Readonly<Record<string, Key>> = {
   upload: { flag: "--limit-upload", takes: "text" },
   "volume-size": { flag: "--volume-size", takes: "text" },
   "retry-for": { flag: "--retry-for", takes: "text" },
+  "leftover-age": { flag: "--leftover-age", takes: "text" },
 };
 
 /** One setting as it is in force, for people. */

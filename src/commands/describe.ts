@@ -25,6 +25,7 @@ const values: Readonly<Record<string, string>> = {
   "--read-data-subset": "PART",
   "--region": "NAME",
   "--retry-for": "DURATION",
+  "--leftover-age": "DURATION",
   "--send-proto": "VERSION",
   "--target": "DIR",
   "--use": "NAME",

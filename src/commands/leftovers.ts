@@ -1,23 +1,58 @@
-// What interrupted runs have left in a container: taken away on request, and told.
+// What interrupted runs have left in a container: removed where that harms nobody, and reported.
 
-import type { Container, OpenUpload } from "../operations/edges.ts";
-import { findRemains, removeRemains } from "../operations/sweep.ts";
-import { sourcesOf, type Remains } from "../plan/sweep.ts";
-import { count } from "../terminal/format.ts";
+import { BackupError } from "../errors.ts";
+import type { Container } from "../operations/edges.ts";
+import { findRemains, removeRemains, sweep, type Swept } from "../operations/sweep.ts";
+import type { Inventory } from "../plan/model.ts";
+import { sourcesOf } from "../plan/sweep.ts";
+import { count, printable } from "../terminal/format.ts";
 import type { House } from "./base.ts";
 
+/** Younger leftovers may belong to a run that is still going on, on another machine. */
+export const LEFTOVER_AGE = "24h";
+
 /** Removes all that is left over under a prefix, while no run of this machine is at work on it. @throws LOCKED */
-export async function removeLeftovers(prefix: string, container: Container, house: House): Promise<void> {
+export async function removeLeftovers(
+  { prefix, olderThanMs }: { readonly prefix: string; readonly olderThanMs: number },
+  container: Container,
+  house: House,
+): Promise<void> {
   const found = await findRemains(prefix, container, house.signal);
   const lock = await house.lock({ container: container.name, sources: sourcesOf(found), wait: undefined });
   try {
-    tellRemoved(await removeRemains(found, container, house.signal), house);
+    report(await removeRemains(found, olderThanMs, container, house.signal), house);
   } finally {
     lock.close();
   }
 }
 
-export function tellRemoved({ uploads, volumes }: Remains<OpenUpload>, { log }: Pick<House, "log">): void {
+/** Removes what is left over of one source, after its snapshots were sent. A failure is not worth more than a warning. */
+export async function tidy(
+  inventory: Inventory,
+  wanted: { readonly awaited: ReadonlySet<string>; readonly olderThanMs: number },
+  container: Container,
+  house: House,
+): Promise<void> {
+  try {
+    report(await sweep(inventory, wanted, container, house.signal), house);
+  } catch (error) {
+    if (house.signal.aborted || !(error instanceof BackupError)) throw error;
+    house.log.warn({ code: error.code }, `what interrupted runs may have left was not removed: ${error.message}`);
+  }
+}
+
+function report({ removed, finished, broken }: Swept, { log }: Pick<House, "log">): void {
+  const { uploads, volumes } = removed;
   if (uploads.length > 0) log.info(`${count(uploads.length, "unfinished upload")} removed`);
   if (volumes.length > 0) log.info(`${count(volumes.length, "volume")} of unfinished archives removed`);
+  for (const { key, uploadId } of finished) {
+    log.info(
+      { uploadId },
+      `the store lists the upload of ${printable(key)} as open, though the archive is whole: it is left alone; ` +
+        "never abort it, for that would delete the archive's bytes",
+    );
+  }
+  for (const key of broken) {
+    log.error(`${printable(key)} was completed by another run while its upload was removed, and cannot be read: delete it and run sync again`);
+  }
 }

@@ -87,9 +87,9 @@ export function watch({ log, output, progress }: House, form: Form, dryRun: bool
   };
 }
 
-/** After these, what is stored of an archive stays for the next run. */
+/** After others, what is stored of an archive is of no use; of a full quota, the failure says itself what stays. */
 function canBeGoneOnWith({ code }: BackupError): boolean {
-  return code === "ABORTED" || code === "STORE_UNAVAILABLE";
+  return ["ABORTED", "STORE_UNAVAILABLE", "ACCESS_DENIED", "SEND_FAILED"].includes(code);
 }
 
 function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt, form: Form): string {
@@ -104,10 +104,11 @@ export function showSummary(
   { outcome, dryRun }: { readonly outcome: SyncOutcome; readonly dryRun: boolean },
   { output }: House,
 ): void {
-  const { receipts, failures } = outcome;
+  const { receipts, failures, untried } = outcome;
   const bytes = receipts.reduce((sum, receipt) => sum + receipt.bytes, 0);
-  output.record({ type: "summary", subvolume: path, dryRun, sent: dryRun ? 0 : receipts.length, failed: failures.length, bytes });
-  if (receipts.length + failures.length < 2) return;
+  output.record({ type: "summary", subvolume: path, dryRun, sent: dryRun ? 0 : receipts.length, failed: failures.length, untried: untried.length, bytes });
+  if (receipts.length + failures.length + untried.length < 2) return;
   const failed = failures.length === 0 ? "" : `, ${failures.length} failed`;
-  output.line(`${count(receipts.length, "snapshot")} ${dryRun ? "checked" : "archived"}, ${formatBytes(bytes)}${failed}`);
+  const left = untried.length === 0 ? "" : `, ${untried.length} not tried`;
+  output.line(`${count(receipts.length, "snapshot")} ${dryRun ? "checked" : "archived"}, ${formatBytes(bytes)}${failed}${left}`);
 }

@@ -1,19 +1,18 @@
 import { Command, Option } from "clipanion";
 import { stateDirectory } from "../config.ts";
 import { BackupError, toBackupError } from "../errors.ts";
-import type { Container, LocalSnapshots, OpenUpload, SnapshotSource } from "../operations/edges.ts";
+import type { Container, LocalSnapshots, SnapshotSource } from "../operations/edges.ts";
 import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
 import type { EstimatedStep, Receipt } from "../operations/step.ts";
-import { sweep } from "../operations/sweep.ts";
 import { estimateSteps, prepareSync, runSync } from "../operations/sync.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
-import type { Inventory, SendProto, UploadStep } from "../plan/model.ts";
+import type { SendProto, UploadStep } from "../plan/model.ts";
 import { count } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { parseChoice, parseCount, parseDuration, parseSize } from "../words.ts";
 import { tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
 import { EncodingCommand, NOT_ENCRYPTED } from "./encoding.ts";
-import { tellRemoved } from "./leftovers.ts";
+import { LEFTOVER_AGE, tidy } from "./leftovers.ts";
 import { openReporting, readState, type Reporting, type SourceState } from "./reporting.ts";
 import { summaryOf } from "./registry.ts";
 import { showPlan, showSummary, sumEstimates, watch } from "./sync-output.ts";
@@ -23,6 +22,8 @@ interface Settings {
   readonly policy: TransferPolicy;
   readonly sendProto: SendProto | null;
   readonly encoding: EncodingOptions;
+  /** How old what was left has to be before it is removed. */
+  readonly leftoverAgeMs: number;
   /** The container, opened when it is first needed. */
   readonly open: () => Promise<Container>;
   readonly reporting: Reporting;
@@ -85,6 +86,9 @@ export class SyncCommand extends EncodingCommand {
     description: "How long the store may be away before the run gives up (default 15m).",
   });
   resume = Option.Boolean("--resume", true, { description: "Go on with uploads that were interrupted (default)." });
+  leftoverAge = Option.String("--leftover-age", LEFTOVER_AGE, {
+    description: "Remove what interrupted runs have left once it is so old (default 24h).",
+  });
   sendProto = Option.String("--send-proto", {
     description: "Version of the btrfs send protocol, 1 or 2 (default: the newest that this machine has).",
   });
@@ -136,7 +140,8 @@ export class SyncCommand extends EncodingCommand {
   private async readSettings(house: House): Promise<Omit<Settings, "reporting">> {
     const tuning = this.readTuning();
     const { doubtful, ...wishes } = this.encodingConfig();
-    const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto() };
+    const leftoverAgeMs = parseDuration(this.leftoverAge, "--leftover-age");
+    const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto(), leftoverAgeMs };
     const encoding = await tryEncoding(wishes, house.signal);
     let container: Promise<Container> | null = null;
     const openOnce = async (): Promise<Container> => {
@@ -169,11 +174,11 @@ export class SyncCommand extends EncodingCommand {
 
   private async syncLocal(path: string, edges: LocalEdges, settings: Settings, house: House): Promise<Ended> {
     const { container, source, local } = edges;
-    const { policy, encoding } = settings;
+    const { policy, encoding, leftoverAgeMs: olderThanMs } = settings;
     const { inventory, plan } = await prepareSync(local, container, house.signal);
     const incomplete = { code: tellFindings(plan.findings, house) ? 3 : 0, stoppedBy: null };
     if (plan.steps.length === 0) {
-      if (!this.dryRun && !this.planOnly) await this.tidy(inventory, [], container, house);
+      if (!this.dryRun && !this.planOnly) await tidy(inventory, { awaited: new Set(), olderThanMs }, container, house);
       house.output.line(`up to date: ${count(plan.kept.length, "snapshot")} of ${path} archived`);
       house.output.record({ type: "summary", subvolume: path, kept: plan.kept.length, sent: 0, failed: 0 });
       return incomplete;
@@ -183,7 +188,6 @@ export class SyncCommand extends EncodingCommand {
     showPlan(path, { inventory, steps, kept: plan.kept.length, form }, house);
     if (this.planOnly) return incomplete;
     if (!(await this.agreed(house))) return { code: 0, stoppedBy: null };
-    const resume = this.dryRun ? [] : await this.tidy(inventory, plan.steps, container, house);
     const options = {
       policy,
       tool: this.context.tool,
@@ -191,7 +195,7 @@ export class SyncCommand extends EncodingCommand {
       encoding,
       spoolDirectory: this.workDir ?? null,
       checkpointDirectory: stateDirectory(this.context.env),
-      resume: this.resume ? resume : null,
+      resume: this.resume,
       now: this.context.now,
     };
     house.progress.expect(steps.length, sumEstimates(steps)?.bytes ?? null);
@@ -199,6 +203,8 @@ export class SyncCommand extends EncodingCommand {
     house.progress.stop();
     showSummary(path, { outcome, dryRun: this.dryRun }, house);
     const { stoppedBy, failures, receipts } = outcome;
+    const awaited = new Set(failures.map(({ step }) => step.key));
+    if (!this.dryRun && stoppedBy === null) await tidy(inventory, { awaited, olderThanMs }, container, house);
     if (stoppedBy !== null) return { code: stoppedBy.exitCode, stoppedBy, receipts };
     return failures.length > 0 ? { code: 3, stoppedBy, receipts } : { ...incomplete, receipts };
   }
@@ -216,18 +222,6 @@ export class SyncCommand extends EncodingCommand {
       retryForMs: parseDuration(this.retryFor, "--retry-for"),
       uploadBytesPerSecond: this.limitUpload === undefined ? null : parseSize(this.limitUpload, "--limit-upload"),
     };
-  }
-
-  /** Removes what earlier runs have left for good; gives what can be gone on with. */
-  private async tidy(
-    inventory: Inventory,
-    steps: readonly UploadStep[],
-    container: Container,
-    house: House,
-  ): Promise<readonly OpenUpload[]> {
-    const { resumable, removed } = await sweep(inventory, this.resume ? steps : [], container, house.signal);
-    tellRemoved(removed, house);
-    return resumable;
   }
 
   private parseSendProto(): SendProto | null {

@@ -12,9 +12,9 @@ import type { Archive, Key, Uuid } from "../plan/model.ts";
 import { chooseSubset } from "../plan/subset.ts";
 import { judge, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
-import { parseSubset } from "../words.ts";
+import { parseDuration, parseSubset } from "../words.ts";
 import { DownloadCommand, type House } from "./base.ts";
-import { removeLeftovers } from "./leftovers.ts";
+import { LEFTOVER_AGE, removeLeftovers } from "./leftovers.ts";
 import { summaryOf } from "./registry.ts";
 
 /** Of the snapshots that one finding breaks. */
@@ -51,17 +51,21 @@ export class VerifyCommand extends DownloadCommand {
     description: "Restore the newest archive whose snapshot is here into a scratch filesystem, and compare the trees.",
   });
   removeLeftovers = Option.Boolean("--remove-leftovers", false, {
-    description: "Remove what interrupted runs have left, while none is at work, on other machines either.",
+    description: "Remove what interrupted runs have left, whether a run would resume it or not.",
+  });
+  leftoverAge = Option.String("--leftover-age", LEFTOVER_AGE, {
+    description: "With --remove-leftovers: only what is so old (default 24h); younger uploads may belong to a run elsewhere.",
   });
   workDir = Option.String("--work-dir", { description: "Where the scratch filesystem's file is kept (else the temporary directory)." });
   subvolume = Option.String({ name: "PATH", required: false });
 
   protected override async run(house: House): Promise<number> {
+    const olderThanMs = parseDuration(this.leftoverAge, "--leftover-age");
     const subset = this.subset === undefined ? null : parseSubset(this.subset, "--read-data-subset");
     const local = await this.openLocal(house);
     const reading = await this.openReading(house);
     const prefix = local === null ? "" : keyPrefix(local.source.uuid);
-    if (this.removeLeftovers) await removeLeftovers(prefix, reading.container, house);
+    if (this.removeLeftovers) await removeLeftovers({ prefix, olderThanMs }, reading.container, house);
     const surveyed = narrow(await survey(reading, keysOf(local), house.signal), local?.source.uuid ?? null);
     house.progress.stop();
     tellAll(surveyed.findings, house);

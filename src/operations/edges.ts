@@ -113,11 +113,22 @@ export interface PutOptions {
   /** Parts that may be in memory at once; more than are in flight. */
   readonly partsInMemory: number;
   readonly metadata: Readonly<Record<string, string>>;
-  /** Uploads of this key that are ours: the best of them is gone on with, the others are aborted. */
-  readonly resume?: readonly OpenUpload[] | undefined;
+  /** Resume the open upload of this key that got furthest, where it is the beginning of this body; else begin one. */
+  readonly resume?: boolean;
+  /** False: what is stored of a body that fails can never be resumed, so it need not stay. */
+  readonly resumable?: boolean;
   /** Called with the bytes the store has confirmed so far, and those of them that an earlier upload had sent. */
   readonly onProgress?: ((bytes: number, resumedBytes: number) => void) | undefined;
 }
+
+/**
+ * What became of an open upload that was to be removed. Only "removed" has changed anything.
+ * - young: it may be completed at this moment, by a run elsewhere or by the store itself
+ * - finished: its object exists, and the store has only failed to forget the upload; an abort would delete the object's bytes
+ * - doubtful: it is not proven that the object under its key is another's
+ * - broken: it was removed, and its object has appeared at that moment, without its bytes
+ */
+export type UploadFate = "removed" | "young" | "finished" | "doubtful" | "broken";
 
 /** What the store confirmed. */
 export interface Stored {
@@ -148,8 +159,8 @@ export interface Container {
    * Stores the body under a key that must not exist. The object appears only when the body ended well and the stored
    * size and ETag are what was sent. What was stored of a body that fails stays in an open upload, to be gone on with. A
    * {@link DirectReadable} is read directly.
-   * @throws ALREADY_ARCHIVED, STORE_UNAVAILABLE, and whatever `body` is destroyed with; RESUME_REFUSED when what was to
-   * be gone on with is not the beginning of this body: try again without; STREAM_TOO_LONG
+   * @throws ALREADY_ARCHIVED, STORE_UNAVAILABLE, QUOTA_EXCEEDED, and whatever `body` is destroyed with; RESUME_REFUSED when
+   * what was resumed turns out to be something else: try again without; STREAM_TOO_LONG
    */
   put(key: string, body: Readable, options: PutOptions, signal: AbortSignal): Promise<Stored>;
   /** Reads a body to its end, and tells whether it is what is stored, part by part. */
@@ -158,7 +169,9 @@ export interface Container {
   delete(key: string, signal: AbortSignal): Promise<void>;
   /** Uploads that were begun and not ended, under a prefix. Right after an upload ended it may still be among them. */
   openUploads(prefix: string, signal: AbortSignal): Promise<readonly OpenUpload[]>;
-  /** Gives an upload up, with all that is stored of it. Succeeds too when it is gone, or was completed: then nothing happens. */
-  abort(upload: OpenUpload, signal: AbortSignal): Promise<void>;
+  /** Removes an open upload with all that is stored of it, where that can harm nothing and it is at least so old. */
+  removeUpload(upload: OpenUpload, olderThanMs: number, signal: AbortSignal): Promise<UploadFate>;
+  /** The store's time, in milliseconds since the epoch. */
+  now(): number;
   close(): void;
 }

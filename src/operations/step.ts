@@ -4,11 +4,12 @@ import { Writable, type Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { BackupError } from "../errors.ts";
 import { planLayout, TOO_LONG_FOR_ONE, type Layout, type Load, type TransferPolicy } from "../plan/layout.ts";
+import { mostVolumes } from "../plan/manifest.ts";
 import type { Encoding, Estimate, UploadStep } from "../plan/model.ts";
 import { openCheckpoints } from "../stream/checkpoints.ts";
 import { observe } from "../stream/observe.ts";
 import type { Command } from "../stream/process.ts";
-import type { Container, OpenUpload, SnapshotSource, Stored } from "./edges.ts";
+import type { Container, SnapshotSource, Stored } from "./edges.ts";
 import { chooseEncoder, plannedEncoder, type Encoder, type EncodingOptions } from "./encode.ts";
 import { storeArchive } from "./store.ts";
 
@@ -29,8 +30,8 @@ export interface SyncOptions {
   readonly spoolDirectory: string | null;
   /** Where to note which encrypted volumes are stored; null = nowhere, and they are sent again. */
   readonly checkpointDirectory: string | null;
-  /** Uploads of earlier runs that can be gone on with; null = none is wanted. */
-  readonly resume: readonly OpenUpload[] | null;
+  /** Resume what earlier runs have left. */
+  readonly resume: boolean;
   /** Milliseconds of a clock that never steps back. */
   readonly now: () => number;
 }
@@ -73,7 +74,8 @@ export interface Sending {
 /** How a step is gone about; a round that fails may tell how to go about the next. */
 interface Round {
   readonly estimate: Estimate | null;
-  readonly resume: readonly OpenUpload[] | null;
+  /** See {@link import("./store.ts").Storing.trusted}. */
+  readonly trusted: number;
 }
 
 /** What a step is given. */
@@ -92,7 +94,7 @@ export async function runStep(
   signal: AbortSignal,
 ): Promise<Receipt> {
   const started = context.options.now();
-  let round: Round = { estimate, resume: context.options.resume };
+  let round: Round = { estimate, trusted: context.options.resume ? Infinity : 0 };
   for (;;) {
     try {
       const sent = await tryRound(step, round, context, signal);
@@ -106,14 +108,20 @@ export async function runStep(
 /** What an earlier run has left, and an estimate that was too small, are no reasons to fail. @throws any other */
 function nextRound(round: Round, error: unknown): Round {
   const code = error instanceof BackupError ? error.code : null;
-  if (code === "RESUME_REFUSED" && round.resume !== null) return { ...round, resume: null };
-  if (code === "STREAM_TOO_LONG" && round.estimate !== TOO_LONG_FOR_ONE) return { resume: null, estimate: TOO_LONG_FOR_ONE };
+  if (code === "RESUME_REFUSED" && round.trusted > 0) return { ...round, trusted: trustedAfter(round, error) };
+  if (code === "STREAM_TOO_LONG" && round.estimate !== TOO_LONG_FOR_ONE) return { ...round, estimate: TOO_LONG_FOR_ONE };
   throw error;
+}
+
+/** Volumes before the one that was refused are what they should be; fewer each time, so that this comes to an end. */
+function trustedAfter({ trusted }: Round, error: unknown): number {
+  const volume = error instanceof BackupError ? error.context["volume"] : undefined;
+  return typeof volume === "number" && volume <= trusted ? volume - 1 : 0;
 }
 
 async function tryRound(
   step: UploadStep,
-  { estimate, resume }: Round,
+  { estimate, trusted }: Round,
   { edges, options, send, onProgress }: StepContext,
   signal: AbortSignal,
 ): Promise<Pick<Receipt, "bytes" | "stored">> {
@@ -137,7 +145,7 @@ async function tryRound(
     checkpoints: await openCheckpoints(options.checkpointDirectory, `${container.name}\n${step.key}`),
     spoolDirectory: options.spoolDirectory,
     facts: { sendProto: source.sendProto, tool: options.tool },
-    resume,
+    trusted,
     onProgress: (bytes: number, resumed: number) => {
       progress.stored = bytes;
       progress.resumed = resumed;
@@ -169,7 +177,7 @@ function chooseLayout(
   { limits }: Container,
   policy: TransferPolicy,
 ): Layout {
-  const layout = planLayout(load, limits, policy);
+  const layout = planLayout(load, limits, policy, mostVolumes(key));
   if (layout !== null) return layout;
   throw new BackupError(
     "CONFIG",

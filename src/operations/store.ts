@@ -1,21 +1,24 @@
-// One stream into the container, as one object or as volumes with the manifest last; gone on with where an earlier run
-// was stopped, and begun anew where what it left is not the beginning of what is sent now. Encoded in between: each object
-// for itself, so that common tools read any of them, and that an encrypted volume that is stored whole is not sent again.
+// One stream into the container, as one object or as volumes with the manifest last; resumed where an earlier run was
+// stopped, and begun anew where what it left is not the beginning of what is sent now. Encoded in between: each object for
+// itself, so that common tools read any of them, and that an encrypted volume that is stored whole is not sent again.
+//
+// Volumes have the same keys in every run, on every machine with this subvolume. So one is deleted only to be replaced, or
+// when none has its number any more; and only after a HEAD has told that no archive is under the key that could need it.
 
 import { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
 import { isEncrypted } from "../plan/encoding.ts";
 import { formatMetadata, type UploadFacts } from "../plan/key.ts";
 import type { Layout } from "../plan/layout.ts";
-import { formatManifest, formatVolumeKey, type Volume } from "../plan/manifest.ts";
+import { archiveKeyOf, formatManifest, formatVolumeKey, mostVolumes, tooManyVolumes, type Volume } from "../plan/manifest.ts";
 import type { UploadStep } from "../plan/model.ts";
-import type { Checkpoints } from "../stream/checkpoints.ts";
+import type { Checkpoint, Checkpoints } from "../stream/checkpoints.ts";
 import { digestOf } from "../stream/observe.ts";
 import { slices } from "../stream/slices.ts";
 import { spool } from "../stream/spool.ts";
 import { BackupError } from "../errors.ts";
 import { refuseMissing } from "./body.ts";
-import type { Container, ObjectDetails, OpenUpload, PutOptions, Stored } from "./edges.ts";
+import type { Container, ObjectDetails, PutOptions, Stored } from "./edges.ts";
 import { encoded, type Encoder } from "./encode.ts";
 
 /** What is to be stored, and how. */
@@ -28,8 +31,8 @@ export interface Storing {
   /** Where to keep each object on disk before it is sent; null = nowhere. */
   readonly spoolDirectory: string | null;
   readonly facts: Pick<UploadFacts, "sendProto" | "tool">;
-  /** Uploads of this archive that can be gone on with; null = forget what an earlier run has left. */
-  readonly resume: readonly OpenUpload[] | null;
+  /** Volumes up to this number are resumed if an earlier run has left them; 0 = nothing is, not an open upload either. */
+  readonly trusted: number;
   /** Called with the bytes that are stored so far, those of earlier runs included. */
   readonly onProgress: (bytes: number, resumedBytes: number) => void;
 }
@@ -47,30 +50,37 @@ export async function storeArchive(
   const { step, layout, onProgress } = storing;
   if (layout.volumeBytes !== null) return await storeVolumes(plain, storing, container, signal);
   const metadata = metadataOf(storing, null);
-  const options = await putOptions(step.key, { storing, metadata, onProgress }, container, signal);
+  const options = putOptions({ storing, metadata, onProgress });
   const stored = await container.put(step.key, await bodyOf(plain, storing, signal), options, signal);
-  await forgetVolumes(storing, container, signal);
+  await forgetVolumes(stored, storing, container, signal);
   return stored;
 }
 
 /** What a run has left that wanted several objects: nobody would see it beside a whole archive. Not worth a failure. */
-async function forgetVolumes({ step, checkpoints }: Storing, container: Container, signal: AbortSignal): Promise<void> {
-  await removeVolumes(step, [], container, signal).catch(() => undefined);
+async function forgetVolumes(
+  { etag }: Stored,
+  { step, checkpoints }: Storing,
+  container: Container,
+  signal: AbortSignal,
+): Promise<void> {
+  // Nothing else can be committed under a key that is taken, so nobody will need them.
+  const isOurs = async (): Promise<boolean> => (await container.head(step.key, signal))?.etag === etag;
+  await removeVolumes(step, { but: [], when: isOurs }, container, signal).catch(() => undefined);
   await checkpoints.forget();
 }
 
 async function storeVolumes(plain: Readable, storing: Storing, container: Container, signal: AbortSignal): Promise<Stored> {
-  const { step, layout, resume, onProgress, checkpoints } = storing;
-  // A listing may not show it yet, and its volumes are no leftovers.
-  if ((await container.head(step.key, signal)) !== null) throw alreadyArchived(step);
-  if (resume === null) await removeVolumes(step, [], container, signal);
+  const { step, layout, onProgress, checkpoints } = storing;
+  await refuseArchived(step, container, signal);
+  const most = mostVolumes(step.key);
   const volumes: Volume[] = [];
   const total = { bytes: 0, parts: 0, resumedBytes: 0 };
   for await (const slice of slices(plain, layout.volumeBytes ?? Infinity)) {
-    const key = formatVolumeKey(step.key, volumes.length + 1);
+    const number = volumes.length + 1;
+    if (number > most) throw tooManyVolumes(step.key);
     const onVolumeProgress = (bytes: number, resumed: number): void => onProgress(total.bytes + bytes, total.resumedBytes + resumed);
     const ofVolume = { ...storing, onProgress: onVolumeProgress };
-    const { volume, stored } = await storeVolume(slice, key, { storing: ofVolume, container }, signal);
+    const { volume, stored } = await storeVolume(slice, number, { storing: ofVolume, container }, signal);
     volumes.push(volume);
     total.bytes += stored.bytes;
     total.parts += stored.parts;
@@ -79,12 +89,15 @@ async function storeVolumes(plain: Readable, storing: Storing, container: Contai
   }
   const [first, ...rest] = volumes;
   if (first === undefined) throw new BackupError("INTERNAL", `there is nothing to store under '${step.key}'`);
-  await removeVolumes(step, volumes, container, signal);
+  const isFree = async (): Promise<true> => (await refuseArchived(step, container, signal), true);
+  await removeVolumes(step, { but: volumes, when: isFree }, container, signal);
   // It may have taken days, and others may have cleared up meanwhile, on another machine too.
   await refuseMissing(volumes, step.key, container, signal);
-  const manifest = Readable.from([Buffer.from(formatManifest([first, ...rest]))], { objectMode: false });
+  const manifest = Readable.from([Buffer.from(formatManifest([first, ...rest], step.key))], { objectMode: false });
   const metadata = metadataOf(storing, { count: volumes.length, bytes: total.bytes });
-  const { etag } = await container.put(step.key, manifest, { ...layout, metadata }, signal);
+  const { etag } = await container.put(step.key, manifest, { ...layout, metadata, resumable: false }, signal);
+  // From now on nobody deletes them; whoever was about to has done so by now.
+  await refuseMissing(volumes, step.key, container, signal);
   await checkpoints.forget();
   return { ...total, etag };
 }
@@ -101,17 +114,24 @@ interface VolumeContext {
 
 async function storeVolume(
   slice: Readable,
-  key: string,
+  number: number,
   context: VolumeContext,
   signal: AbortSignal,
 ): Promise<StoredVolume> {
   const { storing, container } = context;
+  const key = formatVolumeKey(storing.step.key, number);
   const existing = await container.head(key, signal);
   if (existing === null) return await putVolume(slice, key, context, signal);
-  const found = isEncryptedBy(storing)
-    ? await recallVolume(slice, existing, storing)
-    : await compareVolume(encoded(slice, storing.encoder, signal), existing, { partBytes: storing.layout.partBytes, container });
-  if (found === null) throw new BackupError("RESUME_REFUSED", `the volume ${key} is not what it would be now`, { context: { key } });
+  const noted = isEncryptedBy(storing) ? noteOf(existing, storing) : null;
+  if (number > storing.trusted || (noted === null && isEncryptedBy(storing))) {
+    await deleteVolume(existing, context, signal);
+    return await putVolume(slice, key, context, signal);
+  }
+  const found =
+    noted === null
+      ? await compareVolume(encoded(slice, storing.encoder, signal), existing, { partBytes: storing.layout.partBytes, container })
+      : await recallVolume(slice, noted);
+  if (found === null) throw volumeRefused(key, number);
   const { bytes, etag } = existing;
   const stored = { bytes, etag, parts: Math.ceil(bytes / found.partBytes), resumedBytes: bytes };
   return { volume: { key, ...found, bytes, etag }, stored };
@@ -125,7 +145,7 @@ async function putVolume(
 ): Promise<StoredVolume> {
   const { layout, onProgress, checkpoints } = storing;
   const plainDigest = isEncryptedBy(storing) ? digestOf(slice) : null;
-  const options = await putOptions(key, { storing, metadata: {}, onProgress }, container, signal);
+  const options = putOptions({ storing, metadata: {}, onProgress });
   const body = await bodyOf(slice, storing, signal);
   const digest = digestOf(body);
   const stored = await container.put(key, body, options, signal);
@@ -149,14 +169,36 @@ async function compareVolume(
   return (await container.matches(existing, partBytes, body)) ? { sha256: digest().sha256, partBytes } : null;
 }
 
-/** Of a stored volume when it was made of this slice, and for whom it would be made now; else null. */
-async function recallVolume(slice: Readable, existing: ObjectDetails, storing: Storing): Promise<Kept | null> {
-  const noted = storing.checkpoints.find(existing.key);
-  const isNoted = noted?.etag === existing.etag && noted.bytes === existing.bytes && noted.encodedFor === encodedFor(storing);
+/** What is noted of a stored volume that was made for whom it would be made now; else null. */
+function noteOf({ key, etag, bytes }: ObjectDetails, storing: Storing): Checkpoint | null {
+  const noted = storing.checkpoints.find(key);
+  return noted?.etag === etag && noted.bytes === bytes && noted.encodedFor === encodedFor(storing) ? noted : null;
+}
+
+/** Of a stored volume when it was made of this slice; else null. */
+async function recallVolume(slice: Readable, { plainSha256, sha256, partBytes }: Checkpoint): Promise<Kept | null> {
   const digest = digestOf(slice);
-  if (isNoted) await finished(slice.resume());
-  else slice.destroy();
-  return isNoted && digest().sha256 === noted.plainSha256 ? { sha256: noted.sha256, partBytes: noted.partBytes } : null;
+  await finished(slice.resume());
+  return digest().sha256 === plainSha256 ? { sha256, partBytes } : null;
+}
+
+/** A slice cannot be read a second time: the next round knows better which volumes to trust. */
+function volumeRefused(key: string, volume: number): BackupError {
+  return new BackupError("RESUME_REFUSED", `the volume ${key} is not what it would be now`, { context: { key, volume } });
+}
+
+/** Makes room for another one. @throws ALREADY_ARCHIVED, STEP_FAILED when another run is storing the same archive */
+async function deleteVolume(planned: ObjectDetails, { storing, container }: VolumeContext, signal: AbortSignal): Promise<void> {
+  await refuseArchived(storing.step, container, signal);
+  const { key } = planned;
+  const found = await container.head(key, signal);
+  if (found !== null && found.etag !== planned.etag) {
+    throw new BackupError("STEP_FAILED", `another run is storing the volume ${key}`, {
+      hint: "let one machine archive a subvolume",
+      context: { key },
+    });
+  }
+  await container.delete(key, signal);
 }
 
 function encodedFor({ encoder }: Storing): string {
@@ -172,38 +214,43 @@ async function bodyOf(plain: Readable, { encoder, spoolDirectory }: Storing, sig
   return spoolDirectory === null ? body : await spool(body, spoolDirectory);
 }
 
+interface Removal {
+  readonly but: readonly Volume[];
+  /** Asked right before each of them is deleted. */
+  readonly when: () => Promise<boolean>;
+}
+
 /** Deletes what is stored of volumes, but those named. */
 async function removeVolumes(
   { key }: UploadStep,
-  but: readonly Volume[],
+  { but, when }: Removal,
   container: Container,
   signal: AbortSignal,
 ): Promise<void> {
   const kept = new Set(but.map((volume) => volume.key));
   for (const object of await container.list(`${key}/`, signal)) {
-    if (!kept.has(object.key)) await container.delete(object.key, signal);
+    if (archiveKeyOf(object.key) !== key || kept.has(object.key)) continue;
+    if (await when()) await container.delete(object.key, signal);
   }
 }
 
-function alreadyArchived({ key }: UploadStep): BackupError {
-  return new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`, { context: { key } });
+/** A listing may not show it yet, and its volumes are no leftovers. @throws ALREADY_ARCHIVED */
+async function refuseArchived({ key }: UploadStep, container: Container, signal: AbortSignal): Promise<void> {
+  if ((await container.head(key, signal)) === null) return;
+  throw new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`, { context: { key } });
 }
 
 function metadataOf({ step, layout, facts, encoder }: Storing, volumes: UploadFacts["volumes"]): Record<string, string> {
   return formatMetadata(step, { ...facts, encoding: encoder.cost.encoding, partBytes: layout.partBytes, volumes });
 }
 
-/** Parts of what was encrypted before are no parts of what is encrypted now: uploads of it are given up. */
-async function putOptions(
-  key: string,
-  { storing, metadata, onProgress }: Pick<PutOptions, "metadata" | "onProgress"> & { readonly storing: Storing },
-  container: Container,
-  signal: AbortSignal,
-): Promise<PutOptions> {
+/** Parts of what was encrypted before are no parts of what is encrypted now: an upload of it is never resumed. */
+function putOptions({
+  storing,
+  metadata,
+  onProgress,
+}: Pick<PutOptions, "metadata" | "onProgress"> & { readonly storing: Storing }): PutOptions {
   const { partBytes, concurrency, partsInMemory } = storing.layout;
-  const uploads = storing.resume?.filter((upload) => upload.key === key);
-  const options = { partBytes, concurrency, partsInMemory, metadata, onProgress };
-  if (!isEncryptedBy(storing)) return { ...options, resume: uploads };
-  for (const upload of uploads ?? []) await container.abort(upload, signal);
-  return options;
+  const resumable = !isEncryptedBy(storing);
+  return { partBytes, concurrency, partsInMemory, metadata, onProgress, resumable, resume: resumable && storing.trusted > 0 };
 }

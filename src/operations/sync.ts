@@ -25,6 +25,8 @@ export interface Failure {
 export interface SyncOutcome {
   readonly receipts: readonly Receipt[];
   readonly failures: readonly Failure[];
+  /** What was not tried any more. */
+  readonly untried: readonly UploadStep[];
   /** What stopped the run before its end; null when every step was tried or failed by another. */
   readonly stoppedBy: BackupError | null;
 }
@@ -102,10 +104,12 @@ export async function runSync(
         failures.push(failure);
         failed.add(step.snapshot.uuid);
         watcher.onFailure(failure);
-        if (endsTheRun(failure.error)) return { receipts, failures, stoppedBy: failure.error };
+        if (!endsTheRun(failure.error)) continue;
+        const untried = steps.slice(index + 1).map((each) => each.step);
+        return { receipts, failures, untried, stoppedBy: failure.error };
       }
     }
-    return { receipts, failures, stoppedBy: null };
+    return { receipts, failures, untried: [], stoppedBy: null };
   } finally {
     streams.drop();
   }
@@ -118,6 +122,7 @@ function endsTheRun(error: BackupError): boolean {
     case "ACCESS_DENIED":
     case "CONTAINER_MISSING":
     case "STORE_UNAVAILABLE":
+    case "QUOTA_EXCEEDED":
     case "NO_PRIVILEGE":
     case "CONFIG":
     case "INTERNAL":

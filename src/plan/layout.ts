@@ -18,6 +18,9 @@ export const PARTS_HASHED_TOGETHER = 4;
 /** More than Node hashes or sends in one piece would be 2 GiB. */
 const LARGEST_PART_BYTES = 1024 * MEBIBYTE;
 
+/** What stands around each volume takes some of its room. */
+const VOLUMES_MARGIN = 0.99;
+
 export interface TransferPolicy {
   /** Bytes that part buffers may take together. */
   readonly memoryBytes: number;
@@ -50,8 +53,14 @@ export const TOO_LONG_FOR_ONE: Estimate = { bytes: Number.MAX_SAFE_INTEGER, exac
  * The smallest usual part size with which the stream fits one object, and as many parts in flight as memory allows; where
  * it fits none, volumes of the largest parts that memory allows. Without an estimate: one object of such parts.
  * Null when memory does not even hold the smallest parts that the store takes.
+ * @param mostVolumes - that one archive can have; where volumes of the size wanted would be more, they become larger
  */
-export function planLayout({ estimate, cost }: Load, limits: StoreLimits, policy: TransferPolicy): Layout | null {
+export function planLayout(
+  { estimate, cost }: Load,
+  limits: StoreLimits,
+  policy: TransferPolicy,
+  mostVolumes = Infinity,
+): Layout | null {
   const affordable = floorToMebibyte(policy.memoryBytes / (policy.concurrency + PARTS_BESIDE_FLIGHT));
   const largest = Math.min(limits.maxPartBytes, LARGEST_PART_BYTES, floorToMebibyte(policy.memoryBytes / (1 + PARTS_BESIDE_FLIGHT)));
   if (largest < limits.minPartBytes) return null;
@@ -62,8 +71,11 @@ export function planLayout({ estimate, cost }: Load, limits: StoreLimits, policy
     const partBytes = clamp(Math.max(needed, Math.min(USUAL_PART_BYTES, affordable)), limits.minPartBytes, largest);
     return { partBytes, ...parallelism(partBytes, policy), volumeBytes: null };
   }
-  const partBytes = clamp(Math.min(affordable, ceilToMebibyte(wanted)), limits.minPartBytes, largest);
-  const objectBytes = Math.min(partBytes * limits.partsPerUpload, Math.max(partBytes, wanted));
+  const isKnown = estimate !== null && estimate !== TOO_LONG_FOR_ONE;
+  const least = isKnown ? Math.ceil(bytes / (mostVolumes * VOLUMES_MARGIN)) : 0;
+  const usual = Math.max(Math.min(affordable, ceilToMebibyte(wanted)), ceilToMebibyte(least / limits.partsPerUpload));
+  const partBytes = clamp(usual, limits.minPartBytes, largest);
+  const objectBytes = Math.min(partBytes * limits.partsPerUpload, Math.max(partBytes, wanted, least));
   return { partBytes, ...parallelism(partBytes, policy), volumeBytes: plainCapacity(objectBytes, cost) };
 }
 

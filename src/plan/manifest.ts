@@ -19,8 +19,10 @@ export interface Volume {
 /** In order: the body is their concatenation. */
 export type Manifest = readonly [Volume, ...Volume[]];
 
-/** Longer than a manifest of 10 000 volumes. */
+/** No reader takes a longer one. */
 export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
+
+const utf8 = new TextEncoder();
 
 const VOLUME = /\/(\d{6})$/;
 
@@ -35,9 +37,41 @@ export function archiveKeyOf(volumeKey: string): string | null {
   return match === null ? null : volumeKey.slice(0, match.index);
 }
 
-export function formatManifest(volumes: Manifest): string {
+/** @throws STREAM_TOO_LONG when no reader would take it; ARCHIVE_DAMAGED when none could make sense of it */
+export function formatManifest(volumes: Manifest, key: Key): string {
+  const text = toText(volumes);
+  if (byteLength(text) > MAX_MANIFEST_BYTES) throw tooManyVolumes(key);
+  parseManifest(text, key);
+  return text;
+}
+
+/** So many volumes of an archive fit its manifest at least. */
+export function mostVolumes(key: Key): number {
+  const longest: Volume = {
+    key: formatVolumeKey(key, 999_999),
+    bytes: Number.MAX_SAFE_INTEGER,
+    etag: `${"0".repeat(32)}-10000`,
+    sha256: "0".repeat(64),
+    partBytes: Number.MAX_SAFE_INTEGER,
+  };
+  const one = byteLength(toText([longest]));
+  return Math.floor((MAX_MANIFEST_BYTES - one) / (byteLength(toText([longest, longest])) - one));
+}
+
+export function tooManyVolumes(key: Key): BackupError {
+  return new BackupError("STREAM_TOO_LONG", `${key} needs more volumes than a list of them can hold`, {
+    hint: "use a larger --volume-size",
+    context: { key },
+  });
+}
+
+function toText(volumes: Manifest): string {
   const bytes = volumes.reduce((sum, volume) => sum + volume.bytes, 0);
   return `${JSON.stringify({ format: 1, bytes, volumes }, null, 1)}\n`;
+}
+
+function byteLength(text: string): number {
+  return utf8.encode(text).length;
 }
 
 /** @throws ARCHIVE_DAMAGED for anything that {@link formatManifest} did not write for this key */

@@ -2,7 +2,7 @@
 
 import { keyPrefix, parseKey } from "./key.ts";
 import { archiveKeyOf } from "./manifest.ts";
-import type { Inventory, UploadStep, Uuid } from "./model.ts";
+import type { Inventory, Uuid } from "./model.ts";
 
 /** What stands in a container beside whole archives. */
 export interface Remains<Upload extends { readonly key: string }> {
@@ -13,26 +13,22 @@ export interface Remains<Upload extends { readonly key: string }> {
 }
 
 /**
- * Sorts what an inventory's source has in the container beside whole archives. What belongs to an archive that is about to
- * be sent is kept, for it can be gone on with; volumes of archives that are whole are theirs. All else is left over: the
- * key of an archive begins with the UUID of its source and nobody else's does, so it is surely ours.
+ * What an inventory's source has in the container that may be left over. What belongs to an archive that a later run will
+ * send is kept, for that can resume it; volumes of archives that are whole are theirs. The key of an archive begins with
+ * the UUID of its source, and nobody else's does.
+ * @param awaited - keys of the archives that a later run will send
  */
 export function planSweep<Upload extends { readonly key: string }>(
   { source, archived, volumes }: Inventory,
   uploads: readonly Upload[],
-  toSend: readonly UploadStep[],
-): { readonly keep: Remains<Upload>; readonly remove: Remains<Upload> } {
-  const awaited = new Set<string>(toSend.map(({ key }) => key));
+  awaited: ReadonlySet<string>,
+): Remains<Upload> {
   const whole = new Set<string>(archived.keys());
-  const isOurs = (key: string): boolean => key.startsWith(keyPrefix(source.uuid)) && parseKey(ownerOf(key)) !== null;
-  const isAwaited = (key: string): boolean => awaited.has(ownerOf(key));
-  const ours = uploads.filter(({ key }) => isOurs(key));
+  const isLeft = (key: string): boolean =>
+    key.startsWith(keyPrefix(source.uuid)) && parseKey(ownerOf(key)) !== null && !awaited.has(ownerOf(key));
   return {
-    keep: { uploads: ours.filter(({ key }) => isAwaited(key)), volumes: volumes.filter(isAwaited) },
-    remove: {
-      uploads: ours.filter(({ key }) => !isAwaited(key)),
-      volumes: volumes.filter((key) => isOurs(key) && !isAwaited(key) && !whole.has(ownerOf(key))),
-    },
+    uploads: uploads.filter(({ key }) => isLeft(key)),
+    volumes: volumes.filter((key) => isLeft(key) && !whole.has(ownerOf(key))),
   };
 }
 

@@ -1,10 +1,11 @@
 // Notes about encrypted volumes: what was encrypted. Encrypted bytes differ each time, so nothing that is stored can tell
 // a later run what it holds, and nothing that could is put there, for it would tell others as well. A note is about one
-// object, by its ETag: it proves that this machine has stored just those bytes, and made them of just that piece. Without
-// notes, or with wrong ones, volumes are sent again; nothing else depends on them.
+// object, by its ETag: it proves that this machine has stored just those bytes, and made them of just that piece. A volume
+// without a note, or with a wrong one, is sent again; nothing else depends on them. Each note is a line that is appended,
+// so that one which is torn or lost costs one volume.
 
 import { createHash } from "node:crypto";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 
 /** Of one stored volume. */
@@ -45,7 +46,8 @@ export async function openCheckpoints(directory: string | null, archive: string)
     async note(checkpoint) {
       known.set(checkpoint.key, checkpoint);
       await mkdir(directory, { recursive: true, mode: 0o700 }).catch(() => undefined);
-      await replaceFile(file, JSON.stringify([...known.values()])).catch(() => undefined);
+      // It begins a line of its own even behind one that was torn.
+      await appendFile(file, `\n${JSON.stringify(checkpoint)}\n`, { mode: 0o600 }).catch(() => undefined);
     },
     async forget() {
       known.clear();
@@ -54,16 +56,16 @@ export async function openCheckpoints(directory: string | null, archive: string)
   };
 }
 
-async function replaceFile(file: string, text: string): Promise<void> {
-  await writeFile(`${file}.new`, text, { mode: 0o600 });
-  await rename(`${file}.new`, file);
+/** Of the same volume, the last note holds. Before, all notes were one line with a list of them. */
+async function readCheckpoints(file: string): Promise<readonly Checkpoint[]> {
+  const text = await readFile(file, "utf8").catch(() => "");
+  return text.split("\n").flatMap(parseLine).filter(isCheckpoint);
 }
 
-async function readCheckpoints(file: string): Promise<readonly Checkpoint[]> {
-  const text = await readFile(file, "utf8").catch(() => "[]");
+function parseLine(line: string): readonly unknown[] {
   try {
-    const parsed: unknown = JSON.parse(text);
-    return Array.isArray(parsed) ? parsed.filter(isCheckpoint) : [];
+    const parsed: unknown = JSON.parse(line);
+    return Array.isArray(parsed) ? parsed : [parsed];
   } catch {
     return [];
   }

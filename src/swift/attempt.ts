@@ -9,6 +9,7 @@ import type { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
 import type { PutOptions } from "../operations/edges.ts";
 import { multipartEtag } from "./etag.ts";
+import type { Completed } from "./leftovers.ts";
 import { headObject } from "./objects.ts";
 import type { Part } from "./parts.ts";
 import type { Resumable } from "./resume.ts";
@@ -30,10 +31,10 @@ export interface Attempt extends Put {
   readonly stop: AbortController;
   /** By part number, as far as they are known; the MD5 of an object in one piece is that of part 1. */
   readonly md5s: Map<number, Buffer>;
-  /** The upload that is gone on with; null when a new one is begun. */
+  /** Open uploads of this key that may be resumed. */
+  earlier: readonly Resumable[];
+  /** The upload that is resumed; null when a new one is begun. */
   resumable: Resumable | null;
-  /** A part of it was found to be another than is sent now. */
-  differs: boolean;
   /** How much of what was to be sent was there already. */
   resumedBytes: number;
   /** Of the multipart upload; null when there is none, or not yet. */
@@ -63,8 +64,8 @@ export function newAttempt(store: Store, put: Put, signal: AbortSignal): Attempt
     signal,
     stop,
     md5s: new Map(),
+    earlier: [],
     resumable: null,
-    differs: false,
     resumedBytes: 0,
     uploadId: null,
     sentBytes: 0,
@@ -92,6 +93,13 @@ export function expectedEtag({ md5s, uploadId }: Attempt): string {
   return uploadId === null ? (inOrder[0]?.toString("hex") ?? "") : multipartEtag(inOrder);
 }
 
+/** The completion of the upload: its parts in order. */
+export function completionOf({ key, uploadId, md5s }: Attempt): Completed {
+  const numbers = [...md5s.keys()].toSorted((a, b) => a - b);
+  const parts = numbers.map((number) => ({ PartNumber: number, ETag: `"${md5s.get(number)?.toString("hex") ?? ""}"` }));
+  return { key, uploadId: uploadId ?? "", parts };
+}
+
 /** @throws ALREADY_ARCHIVED when there is an object under the key */
 export async function refuseExisting({ store, key, signal }: Attempt): Promise<void> {
   if ((await headObject(store, key, signal)) !== null) throw alreadyArchived(key);
@@ -101,10 +109,14 @@ export function alreadyArchived(key: string): BackupError {
   return new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`, { context: { key } });
 }
 
-/** Takes a part for one that is to be sent. @throws INTERNAL, STREAM_TOO_LONG */
+/** An empty body is never an archive, but what is left of a process that died before it wrote anything. @throws INTERNAL */
+export function refuseEmpty({ key }: Attempt, { data }: Part): void {
+  if (data.length === 0) throw new BackupError("INTERNAL", `there is nothing to store under '${key}'`, { context: { key } });
+}
+
+/** Takes a part for one that is to be sent. @throws STREAM_TOO_LONG */
 export function notePart(attempt: Attempt, { number, data }: Part): void {
   const { store, key, options } = attempt;
-  if (data.length === 0) throw empty(key);
   if (number > store.limits.partsPerUpload) throw tooLong(key, options.partBytes, store.limits.partsPerUpload);
   attempt.sentBytes += data.length;
 }
@@ -113,11 +125,6 @@ export function notePart(attempt: Attempt, { number, data }: Part): void {
 export function noteStored(attempt: Attempt, bytes: number): void {
   attempt.confirmedBytes += bytes;
   attempt.options.onProgress?.(attempt.confirmedBytes, attempt.resumedBytes);
-}
-
-/** An empty body is never an archive, but what is left of a process that died before it wrote anything. */
-function empty(key: string): BackupError {
-  return new BackupError("INTERNAL", `there is nothing to store under '${key}'`, { context: { key } });
 }
 
 function tooLong(key: string, partBytes: number, parts: number): BackupError {

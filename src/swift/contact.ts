@@ -4,7 +4,7 @@
 import { ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
 import { openClients, type ClientOptions } from "./client.ts";
-import { expectedRegion, translate } from "./errors.ts";
+import { damagedAnswer, expectedRegion, translate } from "./errors.ts";
 import { checkContainerName } from "./names.ts";
 import { withPatience } from "./patience.ts";
 
@@ -13,6 +13,8 @@ const DEFAULT_REGION = "us-east-1";
 /** A store that was never reached may well be a typing mistake: no patience of many minutes for that. */
 const RETRY_FOR_MS = 3_000;
 const CONTACT_MS = 15_000;
+/** How often is asked while the store's answers are about another container. */
+const TRIES = 3;
 
 export interface ContactOptions extends Omit<ClientOptions, "region" | "endpoint"> {
   readonly containerName: string;
@@ -62,9 +64,12 @@ async function probe(
   try {
     // Not a HEAD: its answer has no body, so a missing container, a wrong region and wrong keys look alike.
     const question = new ListObjectsV2Command({ Bucket: options.containerName, MaxKeys: 1, EncodingType: "url" });
-    const page = await withPatience(CONTACT_MS, signal, (abortSignal) => clients.client.send(question, { abortSignal }));
-    if (page.Name !== options.containerName) throw notS3(contact.endpoint);
-    return clients.client.config.systemClockOffset;
+    for (let tries = 1; ; tries += 1) {
+      const page = await withPatience(CONTACT_MS, signal, (abortSignal) => clients.client.send(question, { abortSignal }));
+      if (page.Name === options.containerName) return clients.client.config.systemClockOffset;
+      if (page.$metadata.requestId === undefined) throw notS3(contact.endpoint);
+      if (tries === TRIES) throw damagedAnswer(contact.endpoint);
+    }
   } finally {
     clients.close();
   }

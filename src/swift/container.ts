@@ -8,10 +8,11 @@ import { peekObject, readObject } from "./download.ts";
 import { describeClockSkew, translate } from "./errors.ts";
 import { bodyMatches } from "./etag.ts";
 import type { Authorities } from "./http.ts";
-import { readLimits } from "./limits.ts";
+import { removeUpload } from "./leftovers.ts";
+import { readFeatures } from "./limits.ts";
 import { deleteObject, headObject, listObjects } from "./objects.ts";
 import { openPartMemories } from "./parts.ts";
-import { abortUpload, listUploads } from "./resume.ts";
+import { listUploads } from "./resume.ts";
 import type { Store } from "./store.ts";
 import { putObject } from "./upload.ts";
 
@@ -65,24 +66,28 @@ export async function openContainer(
   const contact = await makeContact(settings, signal);
   const { endpoint } = contact;
   warnOfClock(contact, log);
-  const limits = await readLimits(endpoint, options.authorities, signal);
+  const { limits, conditionalPut } = await readFeatures(endpoint, options.authorities, signal);
   const { client, bind, close } = openClients({ ...settings, ...contact, keysHaveWorked: true });
   const translateHere: Store["translate"] = (error, requestSignal, key) =>
     translate(error, { endpoint, container, key, refusalHint, keysHaveWorked: true, signal: requestSignal });
   const memories = openPartMemories();
-  const store: Store = { client, bind, container, limits, retryForMs, connections, memories, log, translate: translateHere };
+  const now = (): number => Date.now() + client.config.systemClockOffset;
+  const creation = { byPut: conditionalPut };
+  const of = { client, bind, container, limits, retryForMs, connections, memories, log };
+  const store: Store = { ...of, creation, now, translate: translateHere };
   return {
     name: container,
     limits,
     list: async (prefix, requestSignal) => listObjects(store, prefix, requestSignal),
     head: async (key, requestSignal) => headObject(store, key, requestSignal),
-    peek: async (key, length, requestSignal) => peekObject(store, key, length, requestSignal),
+    peek: async (key, length, requestSignal) => peekObject(store, { key, start: 0, length }, requestSignal),
     get: (object, partBytes, requestSignal) => readObject(store, object, partBytes, requestSignal),
     put: async (key, body, putOptions, requestSignal) => putObject(store, { key, body, options: putOptions }, requestSignal),
     matches: async (object, partBytes, body) => bodyMatches(object, partBytes, body),
     delete: async (key, requestSignal) => deleteObject(store, key, requestSignal),
     openUploads: async (prefix, requestSignal) => listUploads(store, prefix, requestSignal),
-    abort: async (upload, requestSignal) => abortUpload(store, upload, requestSignal),
+    removeUpload: async (upload, olderThanMs, requestSignal) => removeUpload(store, upload, olderThanMs, requestSignal),
+    now,
     close,
   };
 }

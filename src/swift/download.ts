@@ -35,9 +35,13 @@ export function readObject(store: Store, object: ObjectDetails, partBytes: numbe
 }
 
 /** See {@link import("../operations/edges.ts").Container.peek}. */
-export async function peekObject(store: Store, key: string, length: number, signal: AbortSignal): Promise<Buffer> {
+export async function peekObject(
+  store: Store,
+  { key, start, length }: { readonly key: string; readonly start: number; readonly length: number },
+  signal: AbortSignal,
+): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of readStretch(store, { key, etag: null, start: 0, end: length }, signal)) chunks.push(chunk);
+  for await (const chunk of readStretch(store, { key, etag: null, start, end: start + length }, signal)) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
 
@@ -155,6 +159,8 @@ export function toReadable(generate: (stop: AbortSignal) => AsyncGenerator<Buffe
   function onAbort(): void {
     stream.destroy(abortedError(signal));
   }
+  // It may be stopped before anybody reads it, and is told whoever does then; until that, it must not end this process.
+  stream.on("error", () => undefined);
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();
   return stream;

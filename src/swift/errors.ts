@@ -30,6 +30,8 @@ interface Trouble {
   /** The store's clock, as its answer's Date header tells it. */
   readonly date: string | null;
   readonly attempts: number;
+  /** An S3 store gave the request this id; null when none did. */
+  readonly requestId: string | null;
 }
 
 export interface Verdict {
@@ -65,6 +67,37 @@ export function expectedRegion(error: unknown): string | null {
 export function describeError(error: unknown): string {
   const { code, name, status } = readTrouble(error);
   return status === null ? (code ?? name) : `${name} (${String(status)})`;
+}
+
+/** True for a refusal of the first and only attempt: no attempt before it can still be at work in the store. */
+export function isFinalRefusal(error: unknown): boolean {
+  return isRefusal(error) && readTrouble(error).attempts === 1;
+}
+
+/** True for a refusal to complete an upload of these parts. */
+export function refusesParts(error: unknown): boolean {
+  return ["InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML"].includes(readTrouble(error).name);
+}
+
+/** True for the answer of an S3 store that has done as it was asked, when nobody can make sense of it. */
+export function isDamagedAnswer(error: unknown): boolean {
+  return isDamaged(readTrouble(error));
+}
+
+function isDamaged({ status, requestId }: Trouble): boolean {
+  return status !== null && status >= 200 && status < 300 && requestId !== null;
+}
+
+/** Of an answer that came from an S3 store and was damaged on its way. */
+export function damagedAnswer(endpoint: URL): BackupError {
+  return new BackupError("STORE_UNAVAILABLE", `an answer of ${endpoint.host} was damaged on its way`, {
+    context: { endpoint: endpoint.host },
+  });
+}
+
+/** True when the store does not know what was asked for: it will not the next time. */
+export function isNotImplemented(error: unknown): boolean {
+  return readTrouble(error).status === 501;
 }
 
 /** True for a refusal of the kind that leaves the store as it was, and would be repeated. */
@@ -131,11 +164,8 @@ const verdicts: Readonly<Record<string, (trouble: Trouble, request: Request) => 
     message: `this machine's clock is ${skew(date)}`,
     hint: "set it right, by NTP for example",
   }),
-  EntityTooLarge: ({ message }) => ({
-    code: "STORE_UNAVAILABLE",
-    message: `the store takes no more: ${message}`,
-    hint: "have the quota raised, or delete archives",
-  }),
+  // Of Swift's quotas (of an account or a container, in bytes or in objects) and of single objects that are too long.
+  EntityTooLarge: ({ message }, request) => (/quota/i.test(message) ? overQuota(request) : tooLarge(message, request)),
   CredentialsProviderError: (_, { refusalHint }) => ({
     code: "CONFIG",
     message: "there are no credentials for the store",
@@ -156,6 +186,18 @@ function refusedCredentials(_: Trouble, { endpoint, refusalHint, keysHaveWorked 
     message: `${endpoint.host} refuses these credentials`,
     hint: refusalHint ?? "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
   };
+}
+
+function overQuota({ container, endpoint }: Request): Verdict {
+  return {
+    code: "QUOTA_EXCEEDED",
+    message: `${endpoint.host} takes no more: a quota of the account or of container '${container}' is used up`,
+    hint: "have the quota raised, or delete archives that nobody needs",
+  };
+}
+
+function tooLarge(message: string, { key = "" }: Request): Verdict {
+  return { code: "STREAM_TOO_LONG", message: `the store does not take '${key}': ${message}` };
 }
 
 function judge(trouble: Trouble, request: Request): Verdict {
@@ -190,9 +232,12 @@ function judgeByNetwork({ code, message, name }: Trouble, endpoint: URL): Verdic
   return isLate ? { code: "STORE_UNAVAILABLE", message: `${where} did not answer in time` } : null;
 }
 
-function judgeByStatus({ status, name, message }: Trouble, { container, key, endpoint }: Request): Verdict {
+function judgeByStatus(trouble: Trouble, { container, key, endpoint, signal }: Request): Verdict {
+  const { status, name, message } = trouble;
   const host = endpoint.host;
   if (status === null) return { code: "INTERNAL", message: `${name}: ${message}` };
+  if (isDamaged(trouble)) return { code: "STORE_UNAVAILABLE", message: damagedAnswer(endpoint).message };
+  if (status === 413) return overQuota({ container, key, endpoint, signal });
   if (status >= 500 || status === 429) {
     return { code: "STORE_UNAVAILABLE", message: `${host} answers ${String(status)} (${name === "Error" ? "no S3 error" : name})` };
   }
@@ -241,6 +286,7 @@ function readTrouble(error: unknown): Trouble {
     region: readText(error, "Region"),
     date: readText(field(field(error, "$response"), "headers"), "date"),
     attempts: typeof attempts === "number" ? attempts : 1,
+    requestId: readText(metadata, "requestId"),
   };
 }
 

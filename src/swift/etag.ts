@@ -71,6 +71,7 @@ export function multipartEtag(md5s: readonly Buffer[]): string {
 export function hasherFor(etag: string, bytes: number, partBytes: number | null): EtagHasher | null {
   if (/^[0-9a-f]{32}$/.test(etag)) return hashWhole();
   const parts = /^[0-9a-f]{32}-([1-9]\d*)$/.exec(etag)?.[1];
+  if (parts === "1") return hashParts(Math.max(1, bytes));
   if (parts === undefined || partBytes === null) return null;
   return Math.ceil(bytes / partBytes) === Number(parts) ? hashParts(partBytes) : null;
 }

@@ -31,18 +31,36 @@ export function parseLimits(text: string): StoreLimits {
   };
 }
 
-/** Asks the store. Never fails: without an answer, the limits of a Swift as it is installed hold. */
-export async function readLimits(
+/** What a store can do. */
+export interface StoreFeatures {
+  readonly limits: StoreLimits;
+  /** It takes a PUT with `If-None-Match: *`. */
+  readonly conditionalPut: boolean;
+}
+
+/** Asks the store. Never fails: without an answer, what a Swift as it is installed can do. */
+export async function readFeatures(
   endpoint: URL,
   authorities: Authorities | undefined,
   signal: AbortSignal,
-): Promise<StoreLimits> {
+): Promise<StoreFeatures> {
+  const stock = { limits: stockSwiftLimits, conditionalPut: false };
   try {
     const { status, text } = await askHttp(new URL("/info", endpoint), { authorities }, signal);
-    return status >= 500 ? stockSwiftLimits : parseLimits(text);
+    return status >= 500 ? stock : { limits: parseLimits(text), conditionalPut: takesConditionalPut(text) };
   } catch {
-    return stockSwiftLimits;
+    return stock;
   }
+}
+
+/**
+ * Whether a store that says this of itself creates objects by PUT only where there are none: s3api from Swift 2.36 on.
+ * Those before answer 501; other stores may ignore the condition, which is worse.
+ */
+export function takesConditionalPut(text: string): boolean {
+  const version = field(field(parseJson(text), "swift"), "version");
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(typeof version === "string" ? version : "") ?? [];
+  return major !== undefined && (Number(major) > 2 || (Number(major) === 2 && Number(minor) >= 36));
 }
 
 function readCount(info: unknown, section: string, name: string): number | null {

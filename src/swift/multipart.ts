@@ -1,4 +1,4 @@
-// An object in several parts, some of which may be stored already.
+// An object made of parts, one or more, some of which may be stored already.
 // Not by lib-storage, which joins each part out of pieces in memory of its own, hashes where everything else waits for it,
 // and knows of no upload but its own.
 
@@ -9,7 +9,7 @@ import {
   type S3Client,
 } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
-import { fail, notePart, noteStored, type Attempt } from "./attempt.ts";
+import { completionOf, fail, notePart, noteStored, type Attempt } from "./attempt.ts";
 import { unquoted } from "./etag.ts";
 import { openPartHasher } from "./hasher.ts";
 import type { Part } from "./parts.ts";
@@ -104,17 +104,14 @@ async function uploadPart(attempt: Attempt, part: Part, md5: Buffer, client: S3C
 }
 
 /**
- * Whether a part need not be sent. Parts come here in order, as their MD5s do; from the first on that is not what is
- * stored all are sent, so that no object is the beginning of one run and the end of another.
+ * Whether a part need not be sent. @throws RESUME_REFUSED when another is stored: an upload that was not begun in this run
+ * may be completed at this moment, and a part that is replaced then leaves an object that cannot be read (Swift 2.30 to 2.38)
  */
-function isThere(attempt: Attempt, number: number, part: StoredPart): boolean {
-  const stored = attempt.resumable?.parts.get(number);
-  if (stored === undefined || attempt.differs) return false;
+function isThere({ resumable, key }: Attempt, number: number, part: StoredPart): boolean {
+  const stored = resumable?.parts.get(number);
+  if (stored === undefined) return false;
   if (stored.etag === part.etag && stored.bytes === part.bytes) return true;
-  // The first part says whose stream it is, and so which metadata the upload was begun with.
-  if (number === 1) throw resumeRefused(attempt.key);
-  attempt.differs = true;
-  return false;
+  throw resumeRefused(key);
 }
 
 function checkPart({ md5s, key }: Attempt, part: number, etag: string | undefined): void {
@@ -127,18 +124,17 @@ function checkPart({ md5s, key }: Attempt, part: number, etag: string | undefine
 }
 
 async function complete(attempt: Attempt, client: S3Client): Promise<void> {
-  const { store, key, uploadId, md5s } = attempt;
+  const { store, key } = attempt;
   refuseLeftovers(attempt);
-  const numbers = [...md5s.keys()].toSorted((a, b) => a - b);
-  const Parts = numbers.map((number) => ({ PartNumber: number, ETag: `"${md5s.get(number)?.toString("hex") ?? ""}"` }));
+  const { uploadId, parts } = completionOf(attempt);
   attempt.committing = true;
   const { ETag } = await client.send(
     new CompleteMultipartUploadCommand({
       Bucket: store.container,
       Key: key,
-      UploadId: uploadId ?? "",
-      MultipartUpload: { Parts },
-      // Swift's only way to create an object only where there is none; a PutObject that asks for it is refused (501).
+      UploadId: uploadId,
+      MultipartUpload: { Parts: [...parts] },
+      // The way to create an object only where there is none that every Swift has.
       IfNoneMatch: "*",
     }),
   );

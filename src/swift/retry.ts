@@ -5,7 +5,7 @@ import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RetryErrorInfo, RetryStrategyV2, RetryToken } from "@smithy/types";
 import type { Log } from "./client.ts";
-import { describeError, isRefusal, refusesKeys } from "./errors.ts";
+import { describeError, isDamagedAnswer, isNotImplemented, isRefusal, refusesKeys } from "./errors.ts";
 
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
@@ -82,6 +82,8 @@ function retryToken(count: number): RetryToken {
 }
 
 function mayRetry({ error, errorType }: RetryErrorInfo, failures: number): boolean {
+  if (isNotImplemented(error)) return false;
+  if (isDamagedAnswer(error)) return true;
   if (errorType === "THROTTLING" || errorType === "SERVER_ERROR" || tryAgain.includes(error?.name ?? "")) return true;
   // The SDK has by now corrected its offset. It then calls every refusal transient, of which only one for the time was.
   if (isClockTrouble(error)) return failures === 1;

@@ -15,6 +15,13 @@ export interface Store extends Pick<Clients, "bind"> {
   readonly connections: number;
   /** Of its uploads. */
   readonly memories: PartMemories;
+  /** How an object of one part is created where there is none. */
+  readonly creation: {
+    /** By a PUT with `If-None-Match: *`; else by an upload of one part. Swift takes such a PUT from 2.36 on. */
+    byPut: boolean;
+  };
+  /** The store's time, in milliseconds since the epoch. */
+  now(): number;
   readonly log: Log | undefined;
   /** What a failed request means; `key` as far as it was about an object. */
   translate(error: unknown, signal: AbortSignal, key?: string): BackupError;

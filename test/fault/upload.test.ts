@@ -19,7 +19,6 @@ const isPart = (method: string, path: string): boolean => method === "PUT" && pa
 const isCreate = (method: string, path: string): boolean => method === "POST" && path.includes("?uploads");
 const isComplete = (method: string, path: string): boolean => method === "POST" && path.includes("uploadId=");
 const isAbort = (method: string, path: string): boolean => method === "DELETE" && path.includes("uploadId=");
-const isSmall = (method: string, path: string): boolean => method === "PUT" && !path.includes("partNumber=");
 
 describe("uploads that something happens to", { skip: noSwift() }, () => {
   let swift: Swift;
@@ -76,14 +75,14 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
   });
 
   test("notices that a small body was damaged on the way", async () => {
-    proxy.plan({ when: isSmall, fault: { kind: "garble" } });
+    proxy.plan({ when: isPart, fault: { kind: "garble" } });
     await container.put("garbled", streamed(Buffer.from("small")), options, signal);
     await assertStored("garbled", Buffer.from("small"));
   });
 
   test("waits as long as the store asks for, when it is busy and when it has had enough", async () => {
     for (const status of [503, 429]) {
-      proxy.plan({ when: isSmall, fault: { kind: "answer", status, headers: { "retry-after": "2" } } });
+      proxy.plan({ when: isPart, fault: { kind: "answer", status, headers: { "retry-after": "2" } } });
       const start = performance.now();
       await container.put(`waited-${status}`, streamed(Buffer.from("x")), options, signal);
       assert.ok(performance.now() - start > 1_900, `${status}`);
@@ -108,8 +107,8 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
   });
 
   test("has succeeded when all answers to a small upload were lost", async () => {
-    proxy.plan({ when: isSmall, fault: { kind: "lose-answer" } });
-    proxy.plan({ when: isSmall, fault: { kind: "answer", status: 500 }, times: "ever" });
+    proxy.plan({ when: isComplete, fault: { kind: "lose-answer" } });
+    proxy.plan({ when: isComplete, fault: { kind: "answer", status: 500 }, times: "ever" });
     await container.put("small lost", streamed(Buffer.from("small")), options, signal);
     await assertStored("small lost", Buffer.from("small"));
   });
@@ -153,8 +152,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     await rejects(container.put("lied part", streamed(randomBytes(7 * MIB)), options, signal), "ARCHIVE_DAMAGED");
     assert.deepEqual(await leftovers("lied part"), []);
 
-    proxy.plan({ when: isSmall, fault: lie });
-    proxy.plan({ when: (method, path) => method === "HEAD" && proxy.seen.some((line) => line.startsWith("PUT /faults/lied%20small")) && path.includes("small"), fault: lie });
+    proxy.plan({ when: isPart, fault: lie });
     await rejects(container.put("lied small", streamed(Buffer.from("small")), options, signal), "ARCHIVE_DAMAGED");
     assert.deepEqual(await leftovers("lied small"), []);
   });
@@ -163,15 +161,106 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     const isLaterHead = (method: string, path: string): boolean =>
       method === "HEAD" && path.includes("foreign") && proxy.seen.some((line) => line.startsWith("PUT /faults/foreign"));
     proxy.plan({ when: isLaterHead, fault: { kind: "lie", headers: { etag: '"11111111111111111111111111111111"' } } });
-    await rejects(container.put("foreign", streamed(Buffer.from("x")), options, signal), "ARCHIVE_DAMAGED");
-    assert.deepEqual(await leftovers("foreign"), ["foreign"]);
+    await rejects(container.put("foreign", streamed(Buffer.from("x")), options, signal), "ALREADY_ARCHIVED");
+    assert.deepEqual((await leftovers("foreign")).length, 2);
   });
 
   test("says which parts stay when an upload cannot be aborted", async () => {
-    proxy.plan({ when: isPart, fault: { kind: "answer", status: 403, body: errorBody("AccessDenied") } });
+    const lie = { kind: "lie", headers: { etag: '"00000000000000000000000000000000"' } } as const;
+    proxy.plan({ when: isPart, fault: lie });
     proxy.plan({ when: isAbort, fault: { kind: "answer", status: 500 }, times: "ever" });
-    await rejects(container.put("stays", streamed(randomBytes(17 * MIB)), options, signal), "ACCESS_DENIED");
+    await rejects(container.put("stays", streamed(randomBytes(17 * MIB)), options, signal), "ARCHIVE_DAMAGED");
     assert.match(lines.join(), /could not be aborted/);
+  });
+
+  test("keeps every stored part after a refusal that says nothing against them", async () => {
+    const body = randomBytes(17 * MIB);
+    for (const [status, code, failure] of [[403, "AccessDenied", "ACCESS_DENIED"], [400, "EntityTooLarge", "STREAM_TOO_LONG"]] as const) {
+      const key = `kept ${code}`;
+      const isThird = (method: string, path: string): boolean => isPart(method, path) && path.includes("partNumber=3");
+      const isOther = (method: string, path: string): boolean => isPart(method, path) && !isThird(method, path);
+      proxy.plan({ when: isThird, fault: { kind: "answer", status, body: errorBody(code) } });
+      await rejects(container.put(key, streamed(body), { ...options, concurrency: 1 }, signal), failure);
+      assert.equal(proxy.seen.filter((line) => isOther(line.split(" ")[0] ?? "", line) && line.includes(code)).length, 2);
+      assert.equal((await leftovers(key)).length, status === 403 ? 3 : 0);
+    }
+    const { resumedBytes } = await container.put("kept AccessDenied", streamed(body), { ...options, resume: true }, signal);
+    assert.equal(resumedBytes, 10 * MIB);
+    await assertStored("kept AccessDenied", body);
+  });
+
+  test("leaves nothing of a body that fails where nothing could resume it", async () => {
+    const failing = Readable.from((async function* () { yield randomBytes(12 * MIB); await sleep(200); throw new BackupError("SEND_FAILED", "planned"); })());
+    await rejects(container.put("useless", failing, { ...options, resumable: false }, signal), "SEND_FAILED");
+    assert.deepEqual(await leftovers("useless"), []);
+  });
+
+  test("says what is left when a quota is used up, and resumes that when there is room again", async () => {
+    await swift.native.request("POST", "/faults", { headers: { "x-container-meta-quota-count": "1" } });
+    const body = randomBytes(12 * MIB);
+    try {
+      for (const resumable of [true, false]) {
+        const failure: unknown = await container.put(`full ${String(resumable)}`, streamed(body), { ...options, resumable }, signal).catch((error: unknown) => error);
+        assert.ok(failure instanceof BackupError && failure.code === "QUOTA_EXCEEDED", String(failure));
+        assert.equal(failure.exitCode, 3);
+        assert.match(failure.hint ?? "", resumable ? /stays in the store, and the next run resumes it/ : /nothing of it stays/);
+        assert.equal((await leftovers(`full ${String(resumable)}`)).length, resumable ? 4 : 0);
+      }
+    } finally {
+      await swift.native.request("POST", "/faults", { headers: { "x-container-meta-quota-count": "" } });
+    }
+    const { resumedBytes } = await container.put("full true", streamed(body), { ...options, resume: true }, signal);
+    assert.equal(resumedBytes, body.length);
+    await assertStored("full true", body);
+  });
+
+  test("makes the store forget an upload whose completion it has not brought to its end", async () => {
+    const [key, body] = ["half forgotten", randomBytes(7 * MIB)];
+    const broughtBack: Promise<void>[] = [];
+    const bringBackMarker = async (): Promise<void> => {
+      while ((await swift.native.request("HEAD", `/faults/half%20forgotten`)).status !== 200) await sleep(20);
+      const uploadId = /uploadId=([^& ]+)/.exec(proxy.seen.find((line) => line.startsWith("POST") && line.includes("uploadId=")) ?? "")?.[1] ?? "";
+      // Its own answer may still be on the way to the marker.
+      while ((await leftovers(key)).includes(`${key}/${uploadId}`)) await sleep(20);
+      const headers = { "x-object-meta-kind": "archive", "content-type": "application/directory" };
+      await swift.native.request("PUT", `/faults%2Bsegments/half%20forgotten/${uploadId}`, { body: Buffer.alloc(0), headers });
+    };
+    proxy.plan({ when: isComplete, fault: { kind: "lose-answer" }, then: () => void broughtBack.push(bringBackMarker()) });
+    proxy.plan({ when: isComplete, fault: { kind: "answer", status: 503, headers: { "retry-after": "2" } } });
+    const patient = await open(proxy.endpoint, 20_000);
+    await patient.put(key, streamed(body), { ...options, metadata: { kind: "archive" } }, signal);
+    await Promise.all(broughtBack);
+    patient.close();
+    assert.deepEqual(await container.openUploads(key, signal), []);
+    assert.deepEqual((await container.head(key, signal))?.metadata, { kind: "archive" });
+    await assertStored(key, body);
+  });
+
+  test("never takes an upload away from an object that may be made of it", async () => {
+    const [key, body] = ["twice", randomBytes(12 * MIB)];
+    await container.put(key, streamed(body), options, signal);
+    const part = (await leftovers(`${key}/`)).find((name) => name.endsWith("/1")) ?? "";
+    const own = part.slice(key.length + 1, -2);
+    const segment = (path: string, bytes: Buffer) => swift.native.request("PUT", `/faults%2Bsegments/${key}/${path}`, { body: bytes });
+    await segment(own, Buffer.alloc(0));
+    await segment("another-upload", Buffer.alloc(0));
+    for (const number of [1, 2, 3]) await segment(`another-upload/${String(number)}`, Buffer.from(`part ${String(number)}`));
+    await segment("short-upload", Buffer.alloc(0));
+    await segment("short-upload/1", Buffer.from("part 1"));
+    const fates = async (olderThanMs: number): Promise<Record<string, string>> => {
+      const uploads = await container.openUploads(key, signal);
+      const removed = uploads.map(async (upload) => [upload.uploadId, await container.removeUpload(upload, olderThanMs, signal)] as const);
+      return Object.fromEntries(await Promise.all(removed));
+    };
+    assert.deepEqual(await fates(60_000), { [own]: "young", "another-upload": "young", "short-upload": "young" });
+    assert.deepEqual(await fates(0), { [own]: "finished", "another-upload": "removed", "short-upload": "removed" });
+    await assertStored(key, body);
+    // A HEAD that fails is not a 404.
+    proxy.plan({ when: (method) => method === "HEAD", fault: { kind: "answer", status: 500 }, times: "ever" });
+    const [left] = await container.openUploads(key, signal);
+    if (left === undefined) return assert.fail();
+    await rejects(container.removeUpload(left, 0, signal), "STORE_UNAVAILABLE");
+    await assertStored(key, body);
   });
 
   test("stops at once when the store does not answer", async () => {

@@ -231,6 +231,22 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     noHttp.server.close();
   });
 
+  test("does not take a damaged answer for what is no S3: it asks again, and gives up as on a store that is away", async () => {
+    const isList = (_: string, path: string): boolean => path.includes("list-type=2");
+    const [damagedXml, damagedName] = [{ kind: "flip", atByte: 45 }, { kind: "flip", atByte: 116 }] as const;
+    for (const fault of [damagedXml, damagedName]) {
+      proxy.plan({ when: isList, fault });
+      (await openContainer(right, undefined, signal)).close();
+    }
+    for (const fault of [damagedXml, damagedName]) {
+      const failing = await openFaultProxy(swift.endpoint);
+      failing.plan({ when: isList, fault, times: "ever" });
+      const error = await failure({ ...right, endpoint: failing.endpoint }, "STORE_UNAVAILABLE");
+      assert.deepEqual([error.exitCode, /damaged on its way/.test(error.message)], [75, true]);
+      await failing.close();
+    }
+  });
+
   test("takes S3's own limits where the store hides its own, and a stock Swift's where it could not be asked", async () => {
     const isInfo = (_: string, path: string): boolean => path === "/info";
     for (const [status, parts] of [[404, 10_000], [503, 1000]] as const) {

@@ -39,7 +39,6 @@ const oddKeys = [
   "//x//y",
   "a/../b/./..",
   "tab\tand\nnewline",
-  "control \u0001",
   "\u{ffee} sorts before 🎉",
 ];
 
@@ -54,10 +53,11 @@ function contract(open: () => Inhabitant): void {
     const body = randomBytes(100_000);
     const metadata = { "btrfs-format": "1", "btrfs-path": "a b%20c", "btrfs-uuid": "x".repeat(256) };
     const stored = await put("round", body, { metadata });
-    assert.deepEqual(stored, { bytes: 100_000, etag: md5(body), parts: 1, resumedBytes: 0 });
+    const etag = `${md5(Buffer.from(md5(body), "hex"))}-1`;
+    assert.deepEqual(stored, { bytes: 100_000, etag, parts: 1, resumedBytes: 0 });
     const found = await container.head("round", signal);
     assert.ok(found !== null);
-    assert.deepEqual({ ...found, modified: null }, { key: "round", bytes: 100_000, etag: md5(body), modified: null, metadata });
+    assert.deepEqual({ ...found, modified: null }, { key: "round", bytes: 100_000, etag, modified: null, metadata });
     assert.ok(Math.abs(found.modified.getTime() - Date.now()) < 60_000);
     assert.ok((await buffer(container.get(found, options.partBytes, signal))).equals(body));
   });
@@ -115,7 +115,7 @@ function contract(open: () => Inhabitant): void {
     assert.equal((await container.list("parts", signal))[0]?.bytes, body.length);
   });
 
-  test("stores in one piece what fills a part exactly, in two what exceeds it by a byte", async () => {
+  test("stores in one part what fills it exactly, in two what exceeds it by a byte", async () => {
     assert.equal((await put("exact", randomBytes(5 * MIB))).parts, 1);
     const stored = await put("exceeding", randomBytes(5 * MIB + 1));
     assert.equal(stored.parts, 2);
@@ -136,12 +136,11 @@ function contract(open: () => Inhabitant): void {
 
   for (const bytes of [100, 12 * MIB]) {
     test(`never stores ${String(bytes)} bytes over an existing key`, async () => {
-      const first = randomBytes(50);
-      await put(`taken ${String(bytes)}`, first);
+      const { etag } = await put(`taken ${String(bytes)}`, randomBytes(50));
       const body = Readable.from(slices(randomBytes(bytes)));
       await rejects(container.put(`taken ${String(bytes)}`, body, options, signal), "ALREADY_ARCHIVED");
       assert.ok(body.destroyed);
-      assert.equal((await container.head(`taken ${String(bytes)}`, signal))?.etag, md5(first));
+      assert.equal((await container.head(`taken ${String(bytes)}`, signal))?.etag, etag);
     });
   }
 
@@ -191,7 +190,7 @@ function contract(open: () => Inhabitant): void {
   });
 
   test("refuses names and metadata that a store would mangle", async () => {
-    await rejects(put("k".repeat(971), randomBytes(10)), "INTERNAL");
+    for (const key of ["k".repeat(971), "control \u0001", "no character \uffff"]) await rejects(put(key, randomBytes(10)), "INTERNAL");
     for (const metadata of [{ ü: "1" }, { a: "ü" }, { a: "x".repeat(257) }, { under_score: "1" }, { a: " outer" }]) {
       await rejects(put("metadata", randomBytes(10), { metadata }), "INTERNAL");
     }
@@ -277,7 +276,7 @@ describe("container in Swift", { skip: noSwift() }, () => {
   });
 
   test("lists more than a page holds", async () => {
-    const keys = Array.from({ length: 31 }, (_, at) => `many ${String(at).padStart(2, "0")}`);
+    const keys = Array.from({ length: 31 }, (_, at) => `many ${String(at).padStart(2, "0")}`).concat("many control \u0001");
     for (const key of keys) await swift.native.putObject("contract", key, Buffer.from("x"));
     assert.deepEqual((await container.list("many ", signal)).map(({ key }) => key), keys);
   });
@@ -301,8 +300,8 @@ async function nothingStaysOf(inhabitant: Inhabitant, key: string): Promise<void
   const { container } = inhabitant;
   assert.equal(await container.head(key, signal), null);
   for (const upload of await container.openUploads(key, signal)) {
-    await container.abort(upload, signal);
-    await container.abort(upload, signal);
+    await container.removeUpload(upload, 0, signal);
+    await container.removeUpload(upload, 0, signal);
   }
   await nothingLeft(inhabitant, key);
 }

@@ -59,3 +59,14 @@ test("parts are no larger than can be handled in one piece, however much memory 
 test("too little memory for the smallest part has no layout", () => {
   assert.equal(planLayout(exactly(1), swift, { ...usual, memoryBytes: 9 * MiB }), null);
 });
+
+test("volumes grow where those of the size wanted would be more than one archive can have", () => {
+  const wanted = { ...usual, volumeBytes: 5 * MiB };
+  for (const bytes of [GiB, 100 * GiB, 10_000 * GiB]) {
+    const layout = planLayout(exactly(bytes), swift, wanted, 100);
+    const [partBytes, volumeBytes] = [layout?.partBytes ?? 0, layout?.volumeBytes ?? 0];
+    assert.ok(Math.ceil(bytes / volumeBytes) <= 100 && volumeBytes <= partBytes * 1000, String(bytes));
+    assert.ok(partBytes * (layout?.partsInMemory ?? 0) <= usual.memoryBytes);
+  }
+  assert.equal(planLayout(exactly(400 * MiB), swift, wanted, 100)?.volumeBytes, 5 * MiB);
+});

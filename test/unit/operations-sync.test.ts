@@ -52,7 +52,7 @@ async function sync({ local, container }: World, changes: Changes = {}): Promise
     encoding: NOT_ENCODED,
     spoolDirectory: changes.spoolDirectory ?? null,
     checkpointDirectory: null,
-    resume: [],
+    resume: true,
     now: () => 0,
   };
   const context = { options, watcher: changes.watcher ?? quiet };
@@ -65,7 +65,7 @@ describe("a run", () => {
     const { receipts, failures, stoppedBy } = await sync(there);
     assert.deepEqual([receipts.length, failures, stoppedBy], [5, [], null]);
     assert.deepEqual([...there.container.objects.keys()], snapshots.map(({ path }) => keyOf(path)));
-    assert.deepEqual(await sync(there), { receipts: [], failures: [], stoppedBy: null });
+    assert.deepEqual(await sync(there), { receipts: [], failures: [], untried: [], stoppedBy: null });
     assert.equal(there.local.sent.length, 5);
   });
 
@@ -118,9 +118,10 @@ describe("a failure", () => {
   test("of the store ends the run: nothing else can fare better", async () => {
     const there = world();
     there.local.failures.set("snapshots/2", new BackupError("STORE_UNAVAILABLE", "gone"));
-    const { receipts, failures, stoppedBy } = await sync(there);
+    const { receipts, failures, untried, stoppedBy } = await sync(there);
     assert.deepEqual([receipts.length, failures.length, stoppedBy?.code], [1, 1, "STORE_UNAVAILABLE"]);
     assert.equal(there.local.sent.length, 2);
+    assert.deepEqual(untried.map(({ snapshot: { path } }) => path), ["snapshots/3", "snapshots/4", "snapshots/5"]);
   });
 
   test("that is an interruption ends the run", async () => {

@@ -6,8 +6,9 @@ import { describe, test } from "node:test";
 import type { RetryErrorInfo, RetryStrategyV2 } from "@smithy/types";
 import { BackupError } from "../../src/errors.ts";
 import { translate } from "../../src/swift/errors.ts";
-import { hasherFor, hashParts, hashWhole } from "../../src/swift/etag.ts";
-import { parseLimits } from "../../src/swift/limits.ts";
+import { hasherFor, hashParts, hashWhole, multipartEtag } from "../../src/swift/etag.ts";
+import { parseLimits, takesConditionalPut } from "../../src/swift/limits.ts";
+import { judgeUpload } from "../../src/swift/leftovers.ts";
 import { checkContainerName } from "../../src/swift/names.ts";
 import { backoffMs, retryFor } from "../../src/swift/retry.ts";
 
@@ -38,6 +39,13 @@ describe("limits", () => {
   test("are the tighter ones of s3api and slo", () => {
     const info = { swift: { max_file_size: GIB }, slo: { max_manifest_segments: 300 }, s3api: { max_upload_part_num: 2000, min_segment_size: 8e6 } };
     assert.deepEqual(parseLimits(JSON.stringify(info)), { partsPerUpload: 300, minPartBytes: 8e6, maxPartBytes: GIB });
+  });
+
+  test("a Swift creates objects by a conditional PUT from 2.36 on", () => {
+    for (const [version, takes] of [["2.30.1", false], ["2.35.2", false], ["2.36.0", true], ["2.38.2.dev1", true], ["3.0", true], [236, false]] as const) {
+      assert.equal(takesConditionalPut(JSON.stringify({ swift: { version } })), takes, String(version));
+    }
+    for (const text of ["", "{}", "<html>"]) assert.equal(takesConditionalPut(text), false);
   });
 
   for (const text of ["", "<html>", "null", "[]", "{}", '{"s3api":null}', '{"s3api":{"max_upload_part_num":"many"}}', '{"slo":{"max_manifest_segments":-1}}']) {
@@ -150,7 +158,8 @@ describe("errors", () => {
     ["a reset", { code: "ECONNRESET", name: "TimeoutError" }, "STORE_UNAVAILABLE", /store\.example:443/],
     ["a lost network", { code: "ENETUNREACH" }, "STORE_UNAVAILABLE", /ENETUNREACH/],
     ["503", { name: "ServiceUnavailable", $metadata: { httpStatusCode: 503 } }, "STORE_UNAVAILABLE", /503/],
-    ["a full quota", { name: "EntityTooLarge", message: "Upload exceeds quota." }, "STORE_UNAVAILABLE", /exceeds quota/],
+    ["a full quota", { name: "EntityTooLarge", message: "Upload exceeds quota." }, "QUOTA_EXCEEDED", /a quota of the account or of container '.+' is used up/],
+    ["a part that is too long", { name: "EntityTooLarge", message: "Your proposed upload exceeds the maximum allowed object size." }, "STREAM_TOO_LONG", /maximum allowed object size/],
     ["no credentials", { name: "CredentialsProviderError" }, "CONFIG", /no credentials/],
     ["403 to a HEAD", { name: "Unknown", $metadata: { httpStatusCode: 403 } }, "ACCESS_DENIED", /'k'/],
     ["a missing key", { name: "NoSuchKey", $metadata: { httpStatusCode: 404 } }, "ARCHIVE_MISSING", /'k'/],
@@ -169,5 +178,40 @@ describe("errors", () => {
     const ours = new BackupError("LOCKED", "x");
     assert.equal(translate(ours, request), ours);
     assert.equal(translate(new Error(), { ...request, signal: AbortSignal.abort() }).code, "ABORTED");
+  });
+});
+
+describe("an open upload", () => {
+  const [DAY, now] = [86_400_000, Date.parse("2026-11-27T12:00:00Z")];
+  const md5 = (text: string): Buffer => createHash("md5").update(text).digest();
+  const etagOf = (...parts: readonly string[]): string => multipartEtag(parts.map(md5));
+  interface Case { readonly begun?: number; readonly newest?: number; readonly parts?: readonly string[]; readonly etag?: string | null }
+  const judge = ({ begun = 3 * DAY, newest = 3 * DAY, parts = ["a", "b"], etag = null }: Case): string => {
+    const upload = { key: "k", uploadId: "u", initiated: new Date(now - begun) };
+    const stored = new Map(parts.map((text, index) => [index + 1, { bytes: text.length, etag: md5(text).toString("hex") }]));
+    const object = etag === null ? null : { etag };
+    return judgeUpload({ upload, parts: stored, newest: parts.length === 0 ? null : new Date(now - newest), object }, now, DAY);
+  };
+
+  test("is left alone while it, or its newest part, is young, whatever is under its key", () => {
+    for (const etag of [null, etagOf("a"), md5("x").toString("hex")]) {
+      assert.deepEqual([judge({ begun: DAY - 1, etag }), judge({ newest: DAY - 1, etag }), judge({ begun: -5_000, etag })], ["young", "young", "young"]);
+    }
+  });
+  test("of which nothing has come is removed when it is old", () => {
+    assert.deepEqual([judge({}), judge({ parts: [] })], ["removed", "removed"]);
+  });
+  test("whose parts are those of the object is that object's", () => {
+    assert.deepEqual([judge({ etag: etagOf("a", "b") }), judge({ etag: etagOf("a", "b"), begun: 90 * DAY, newest: 90 * DAY })], ["finished", "finished"]);
+  });
+  test("is removed beside an object that is proven to be another's", () => {
+    for (const etag of [md5("x").toString("hex"), etagOf("a", "c"), etagOf("a")]) assert.equal(judge({ etag }), "removed");
+  });
+  test("with fewer parts than the object may lack some in a listing that lags behind", () => {
+    const etag = etagOf("a", "b", "c");
+    assert.deepEqual([judge({ etag }), judge({ parts: [], etag }), judge({ etag, begun: 8 * DAY, newest: 8 * DAY })], ["doubtful", "doubtful", "removed"]);
+  });
+  test("beside an object that was made natively proves nothing", () => {
+    assert.equal(judge({ etag: `${md5("x").toString("hex")}-N`, begun: 90 * DAY, newest: 90 * DAY }), "doubtful");
   });
 });

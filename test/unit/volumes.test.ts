@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -11,7 +11,7 @@ import { readArchive } from "../../src/operations/inventory.ts";
 import { storeArchive } from "../../src/operations/store.ts";
 import { findRemains, removeRemains } from "../../src/operations/sweep.ts";
 import { PLAIN } from "../../src/plan/encoding.ts";
-import { archiveKeyOf, formatManifest, formatVolumeKey, parseManifest } from "../../src/plan/manifest.ts";
+import { archiveKeyOf, formatManifest, formatVolumeKey, MAX_MANIFEST_BYTES, mostVolumes, parseManifest } from "../../src/plan/manifest.ts";
 import type { UploadStep } from "../../src/plan/model.ts";
 import { planClearance, planSweep, sourcesOf } from "../../src/plan/sweep.ts";
 import { openCheckpoints } from "../../src/stream/checkpoints.ts";
@@ -46,14 +46,14 @@ function broken(): Readable {
 async function store(
   container: MemoryContainer,
   body: Readable,
-  changes: { volumeBytes?: number | null; partBytes?: number; fresh?: boolean; encryptedNotes?: string } = {},
+  changes: { volumeBytes?: number | null; partBytes?: number; trusted?: number; encryptedNotes?: string } = {},
 ): ReturnType<typeof storeArchive> {
   const layout = { partBytes: changes.partBytes ?? 10, concurrency: 2, partsInMemory: 3, volumeBytes: changes.volumeBytes === undefined ? 40 : changes.volumeBytes };
   const facts = { sendProto: 2, tool: "t/1" } as const;
   const notes = changes.encryptedNotes ?? null;
   const encoder = { cost: notes === null ? PLAIN : { encoding: "age" as const, headerBytes: 0 }, fingerprint: null, programs: [] };
   const checkpoints = await openCheckpoints(notes, "");
-  const storing = { step, layout, facts, encoder, checkpoints, spoolDirectory: null, resume: changes.fresh === true ? null : [], onProgress: () => undefined };
+  const storing = { step, layout, facts, encoder, checkpoints, spoolDirectory: null, trusted: changes.trusted ?? Infinity, onProgress: () => undefined };
   return await storeArchive(body, storing, container, signal);
 }
 
@@ -148,7 +148,7 @@ describe("an archive in volumes", () => {
     container.objects.delete(key);
     await assert.rejects(store(container, streamOf(bodyOf(101))), refused);
     assert.equal(container.objects.has(key), false);
-    await store(container, streamOf(bodyOf(101)), { fresh: true });
+    await store(container, streamOf(bodyOf(101)), { trusted: 0 });
     assert.deepEqual(await read(container), bodyOf(101));
     assert.equal(container.objects.size, 4);
   });
@@ -158,14 +158,80 @@ describe("an archive in volumes", () => {
     await store(container, streamOf(bodyOf(101)));
     const list = container.list;
     const lagging = { ...container, list: async (prefix: string) => (await list(prefix, signal)).filter((object) => object.key !== key) };
-    await assert.rejects(store(lagging, streamOf(bodyOf(101)), { fresh: true }), { code: "ALREADY_ARCHIVED" });
+    await assert.rejects(store(lagging, streamOf(bodyOf(101)), { trusted: 0 }), { code: "ALREADY_ARCHIVED" });
     const remains = await findRemains("", lagging, signal);
     assert.equal(remains.volumes.length, 3);
-    assert.deepEqual((await removeRemains(remains, lagging, signal)).volumes, []);
+    assert.deepEqual((await removeRemains(remains, 0, lagging, signal)).removed.volumes, []);
     assert.deepEqual(await read(container), bodyOf(101));
     container.objects.delete(key);
-    assert.equal((await removeRemains(remains, container, signal)).volumes.length, 3);
+    assert.equal((await removeRemains(remains, 0, container, signal)).removed.volumes.length, 3);
     assert.equal(container.objects.size, 0);
+  });
+
+  test("is resumed up to the volume that changed; only those from there on are replaced", async () => {
+    const container = memoryContainer();
+    await store(container, streamOf(bodyOf(101)));
+    container.objects.delete(key);
+    const before = [1, 2, 3].map((n) => container.objects.get(formatVolumeKey(key, n)));
+    const changed = Buffer.from(bodyOf(101));
+    changed[50] = 255;
+    const refusal = await store(container, streamOf(changed)).catch((error: unknown) => error);
+    assert.ok(refusal instanceof BackupError && refusal.context["volume"] === 2);
+    const { resumedBytes } = await store(container, streamOf(changed), { trusted: 1 });
+    assert.equal(resumedBytes, 40);
+    assert.equal(container.objects.get(formatVolumeKey(key, 1)), before[0]);
+    assert.notEqual(container.objects.get(formatVolumeKey(key, 2))?.etag, before[1]?.etag);
+    assert.deepEqual(await read(container), changed);
+  });
+
+  test("that is encrypted sends again the one volume whose note is lost or torn, and no other", async () => {
+    const encryptedNotes = await mkdtemp(join(tmpdir(), "notes-"));
+    try {
+      const container = memoryContainer();
+      await assert.rejects(store(container, broken(), { encryptedNotes }), /dead/);
+      const [file = ""] = await readdir(encryptedNotes);
+      const lines = (await readFile(join(encryptedNotes, file), "utf8")).split("\n").filter((line) => line !== "");
+      assert.equal(lines.length, 2);
+      await writeFile(join(encryptedNotes, file), `${lines[0]?.slice(0, 40) ?? ""}\n${lines[1] ?? ""}\n`);
+      const { resumedBytes } = await store(container, streamOf(bodyOf(101)), { encryptedNotes });
+      assert.equal(resumedBytes, 40);
+      assert.deepEqual(await read(container), bodyOf(101));
+    } finally {
+      await rm(encryptedNotes, { recursive: true });
+    }
+  });
+
+  test("that another machine commits meanwhile keeps every volume", async () => {
+    const container = memoryContainer();
+    await store(container, streamOf(bodyOf(200)));
+    const theirs = container.objects.get(key);
+    container.objects.delete(key);
+    if (theirs === undefined) return assert.fail();
+    const put: typeof container.put = async (name, ...rest) => {
+      container.objects.set(key, theirs);
+      return await container.put(name, ...rest);
+    };
+    await assert.rejects(store({ ...container, put }, streamOf(bodyOf(90)), { trusted: 0 }), { code: "ALREADY_ARCHIVED" });
+    const deleted: string[] = [];
+    const remove: typeof container.delete = async (name, ...rest) => {
+      deleted.push(name);
+      await container.delete(name, ...rest);
+    };
+    container.objects.delete(key);
+    await store(container, streamOf(bodyOf(200)), { trusted: 0 });
+    await assert.rejects(store({ ...container, delete: remove }, streamOf(bodyOf(90)), { trusted: 0 }), { code: "ALREADY_ARCHIVED" });
+    assert.deepEqual(deleted, []);
+    assert.deepEqual(await read(container), bodyOf(200));
+  });
+
+  test("that is not finished is no leftover while it is young", async () => {
+    const container = memoryContainer();
+    await assert.rejects(store(container, broken()));
+    const remains = await findRemains("", container, signal);
+    assert.equal(remains.volumes.length, 2);
+    assert.deepEqual((await removeRemains(remains, 3_600_000, container, signal)).removed.volumes, []);
+    const later = { ...container, now: () => Date.now() + 3_700_000 };
+    assert.equal((await removeRemains(remains, 3_600_000, later, signal)).removed.volumes.length, 2);
   });
 
   test("leaves no volume of a longer one before it", async () => {
@@ -203,13 +269,28 @@ describe("a manifest", () => {
     key: formatVolumeKey(key, n), bytes: 10 * n, etag: "e", sha256: "0".repeat(64), partBytes: 5,
   });
   test("is read back as it was written", () => {
-    assert.deepEqual(parseManifest(formatManifest([volume(1), volume(2)]), key), [volume(1), volume(2)]);
+    assert.deepEqual(parseManifest(formatManifest([volume(1), volume(2)], key), key), [volume(1), volume(2)]);
   });
   test("that is anything else is damaged", () => {
-    const good = formatManifest([volume(1), volume(2)]);
+    const good = formatManifest([volume(1), volume(2)], key);
     const others = ["", "{}", "[]", "null", good.slice(0, -9), good.replace('"format": 1', '"format": 2'), good.replace('"bytes": 30', '"bytes": 31'),
-      formatManifest([volume(2), volume(1)]), good.replace("0000", "000g"), JSON.stringify({ format: 1, bytes: 0, volumes: [] })];
+      good.replace(/000001"([^]*)000002"/, '000002"$1000001"'), good.replace("0000", "000g"), JSON.stringify({ format: 1, bytes: 0, volumes: [] })];
     for (const other of others) assert.throws(() => parseManifest(other, key), damaged, other);
+  });
+  test("holds as many volumes as are planned, whatever they are called, and one that no reader takes is never written", () => {
+    assert.ok(mostVolumes(keyOf("s")) > 30_000);
+    for (const name of ["snapshots/".repeat(60), "\u{1f389}".repeat(200)]) {
+      const archive = keyOf(name);
+      const most = mostVolumes(archive);
+      const volumes = Array.from({ length: Math.ceil(most * 1.2) }, (_, index) => ({
+        ...volume(1), key: formatVolumeKey(archive, index + 1), bytes: 5 * 2 ** 40, etag: `${"f".repeat(32)}-10000`, partBytes: 2 ** 30,
+      }));
+      const [first, ...rest] = volumes;
+      if (first === undefined) return assert.fail();
+      const text = formatManifest([first, ...rest.slice(0, most - 1)], archive);
+      assert.ok(Buffer.byteLength(text) > MAX_MANIFEST_BYTES * 0.9 && parseManifest(text, archive).length === most, name);
+      assert.throws(() => formatManifest([first, ...rest], archive), { code: "STREAM_TOO_LONG" });
+    }
   });
   test("volume keys tell their archive, and no archive's key is taken for one", () => {
     assert.equal(archiveKeyOf(formatVolumeKey(key, 12)), key);
@@ -217,7 +298,7 @@ describe("a manifest", () => {
   });
 });
 
-test("what is left over is what no run goes on with; what others have in the container is not touched", () => {
+test("what is left over is what no run will resume; what others have in the container is not touched", () => {
   const [sent, whole, gone] = [1, 2, 3].map((n) => snapshot(n));
   if (sent === undefined || whole === undefined || gone === undefined) return assert.fail();
   const keys = [sent, whole, gone].map(({ path }) => keyOf(path));
@@ -225,10 +306,9 @@ test("what is left over is what no run goes on with; what others have in the con
   const foreign = ["photo.jpg", keyOf("snapshots/1", uuid(5)), source.uuid, `${source.uuid}/000001`];
   const uploads = [...keys, ...volumes, ...foreign].map((each) => ({ key: each }));
   const world = { ...inventory([sent], [[whole, { bytes: 1, modified: 0n }]]), volumes: [...volumes, ...foreign] };
-  const { keep, remove } = planSweep(world, uploads, [{ ...step, snapshot: sent, key: keyOf(sent.path) }]);
-  assert.deepEqual(keep.uploads.map((upload) => upload.key), [keys[0], volumes[0]]);
+  const remove = planSweep(world, uploads, new Set([keyOf(sent.path)]));
   assert.deepEqual(remove.uploads.map((upload) => upload.key), [keys[1], keys[2], volumes[1], volumes[2]]);
-  assert.deepEqual([keep.volumes, remove.volumes], [[volumes[0]], [volumes[2]]]);
+  assert.deepEqual(remove.volumes, [volumes[2]]);
 
   const cleared = planClearance([keys[1] ?? "", ...volumes, ...foreign], uploads);
   assert.deepEqual(cleared.volumes, [volumes[0], volumes[2]]);

@@ -1,0 +1,124 @@
+// What stands in a container beside whole archives, and what may be taken away of it. s3api stores an object before it
+// deletes the marker of its upload: a marker that stays makes a finished archive look like an open upload, and an abort
+// of that deletes every byte of the archive.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { cli, type Ran } from "../support/cli.ts";
+import { openFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
+import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
+import { noBtrfsOrSwift } from "../support/requirements.ts";
+import { openSwift, type Swift } from "../support/swift.ts";
+
+const MiB = 2 ** 20;
+
+describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
+  let swift: Swift;
+  let disk: Loopback;
+  let home: string;
+  let proxy: FaultProxy;
+
+  before(async () => {
+    [swift, disk] = await Promise.all([openSwift(), openLoopback({ sizeBytes: 256 * MiB })]);
+    home = join(disk.mountPoint, "home");
+    await btrfs("subvolume", "create", home);
+    await run("sh", "-c", `head -c ${12 * MiB} /dev/urandom > ${home}/file`);
+    await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, "snapshot"));
+  });
+  after(async () => {
+    await Promise.all([swift.close(), disk.close()]);
+  });
+  beforeEach(async () => {
+    proxy = await openFaultProxy(swift.endpoint);
+  });
+  afterEach(() => proxy.close());
+
+  async function sync(container: string, ...more: string[]): Promise<Ran> {
+    await swift.createContainer(container);
+    const env = { ...swift.environment, AWS_ENDPOINT_URL_S3: proxy.endpoint };
+    return await cli([home, "--container-name", container, "--memory", "25Mi", "--no-encryption", ...more], { env });
+  }
+
+  async function names(container: string): Promise<string[]> {
+    const answer = await swift.native.request("GET", `/${encodeURIComponent(container)}`);
+    return answer.ok ? (await answer.text()).split("\n").filter((name) => name !== "") : [];
+  }
+
+  const segments = (container: string): Promise<string[]> => names(`${container}+segments`);
+  const markers = async (container: string): Promise<string[]> => (await segments(container)).filter((name) => !/\/\d+$/.test(name));
+
+  /** The marker of the upload that made an object, as a store leaves it that failed between the object and the marker. */
+  async function bringBackMarker(container: string): Promise<string> {
+    const part = (await segments(container))[0] ?? assert.fail("no segments");
+    const marker = part.slice(0, part.lastIndexOf("/"));
+    await putSegment(container, marker, "");
+    return marker;
+  }
+
+  async function putSegment(container: string, name: string, body: string): Promise<void> {
+    const path = `/${container}%2Bsegments/${name.split("/").map(encodeURIComponent).join("/")}`;
+    assert.equal((await swift.native.request("PUT", path, { body: Buffer.from(body) })).status, 201);
+  }
+
+  async function assertWhole(container: string): Promise<void> {
+    const { code, stdout, stderr } = await cli(["verify", "--container-name", container, "--read-data"], { env: swift.environment });
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /1 archive, .* read to the end/);
+  }
+
+  test("an archive whose upload the store still lists as open keeps every byte", async () => {
+    assert.equal((await sync("marked")).code, 0);
+    const marker = await bringBackMarker("marked");
+    for (const flags of [[], ["--leftover-age", "0"]]) {
+      const { code, stderr } = await sync("marked", ...flags);
+      assert.equal(code, 0, stderr);
+      await assertWhole("marked");
+    }
+    const env = swift.environment;
+    assert.equal((await cli(["verify", "--container-name", "marked", "--remove-leftovers", "--leftover-age", "0"], { env })).code, 0);
+    await assertWhole("marked");
+    assert.deepEqual(await markers("marked"), [marker]);
+  });
+
+  test("a store that cannot list its open uploads keeps no snapshot from being archived", async () => {
+    const isListing = (method: string, path: string): boolean => method === "GET" && /[?&]uploads\b/.test(path);
+    proxy.plan({ when: isListing, fault: { kind: "answer", status: 500 }, times: "ever" });
+    const { code, stderr } = await sync("unlisted", "--retry-for", "1s");
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /cannot look for an interrupted upload to resume/);
+    assert.match(stderr, /what interrupted runs may have left was not removed/);
+    await assertWhole("unlisted");
+  });
+
+  test("a name that no listing can carry is refused alone, before anything of it is sent", async () => {
+    const bad = join(disk.mountPoint, "bad\u0001");
+    await btrfs("subvolume", "snapshot", "-r", home, bad);
+    try {
+      const { code, stderr } = await sync("named", "--retry-for", "1s");
+      assert.equal(code, 3, stderr);
+      assert.match(stderr, /cannot be archived: its path contains a control character/);
+      await assertWhole("named");
+      assert.deepEqual(await markers("named"), []);
+    } finally {
+      await btrfs("subvolume", "delete", bad);
+    }
+  });
+
+  test("with volumes, a snapshot that vanishes before its turn is the only one that fails", async () => {
+    const later = join(disk.mountPoint, "later");
+    await btrfs("subvolume", "snapshot", "-r", home, later);
+    const during = async (): Promise<void> => {
+      while ((await segments("vanished")).length < 2) await sleep(20);
+      await btrfs("subvolume", "delete", later);
+    };
+    const env = { ...swift.environment, AWS_ENDPOINT_URL_S3: proxy.endpoint };
+    await swift.createContainer("vanished");
+    const flags = ["--volume-size", "6Mi", "--limit-upload", "8Mi", "--no-encryption", "--no-estimate"];
+    const { code, stderr } = await cli([home, "--container-name", "vanished", "--memory", "25Mi", ...flags], { env, during });
+    assert.equal(code, 3, stderr);
+    assert.match(stderr, /later is not archived/);
+    await assertWhole("vanished");
+  });
+});
