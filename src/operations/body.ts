@@ -40,10 +40,12 @@ export async function refuseIncomplete(archive: Archive, container: Container, s
   if (archive.volumes === null) return;
   const object = await container.head(archive.key, signal);
   if (object === null) throw missing(archive);
-  await refuseMissing(await readManifest(archive, object, container, signal), archive.key, container, signal);
+  for (const volume of await readManifest(archive, object, container, signal)) {
+    if (!hasSize(await container.head(volume.key, signal), volume)) throw damaged(`the volume ${volume.key}`, archive.key);
+  }
 }
 
-/** Looks whether volumes are what they were when they were stored. @throws ARCHIVE_DAMAGED */
+/** Looks whether volumes are the very objects that were stored a while ago. @throws ARCHIVE_DAMAGED */
 export async function refuseMissing(
   volumes: readonly Volume[],
   archiveKey: string,
@@ -51,7 +53,8 @@ export async function refuseMissing(
   signal: AbortSignal,
 ): Promise<void> {
   for (const volume of volumes) {
-    if (!isVolume(await container.head(volume.key, signal), volume)) throw damaged(`the volume ${volume.key}`, archiveKey);
+    const found = await container.head(volume.key, signal);
+    if (!hasSize(found, volume) || found.etag !== volume.etag) throw damaged(`the volume ${volume.key}`, archiveKey);
   }
 }
 
@@ -78,15 +81,17 @@ async function* readVolumes(
 ): AsyncGenerator<Readable> {
   for (const volume of manifest) {
     const object = await container.head(volume.key, signal);
-    if (!isVolume(object, volume)) throw damaged(`the volume ${volume.key}`, key);
-    const stored = container.get(object, volume.partBytes, signal) as AsyncIterable<Buffer>;
+    if (!hasSize(object, volume)) throw damaged(`the volume ${volume.key}`, key);
+    // A volume that was copied elsewhere has another ETag, by which nothing can be told: its bytes are what counts.
+    const partBytes = object.etag === volume.etag ? volume.partBytes : null;
+    const stored = container.get(object, partBytes, signal) as AsyncIterable<Buffer>;
     const checked = withDigest(stored, volume.sha256, () => damaged(`the volume ${volume.key}`, key));
     yield Readable.from(checked, { objectMode: false });
   }
 }
 
-function isVolume(object: ObjectDetails | null, { bytes, etag }: Volume): object is ObjectDetails {
-  return object !== null && object.bytes === bytes && object.etag === etag;
+function hasSize(object: ObjectDetails | null, { bytes }: Volume): object is ObjectDetails {
+  return object !== null && object.bytes === bytes;
 }
 
 function missing({ key }: Archive): BackupError {

@@ -6,7 +6,7 @@ import { Readable } from "node:stream";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { BackupError } from "../../src/errors.ts";
-import { openBody } from "../../src/operations/body.ts";
+import { openBody, refuseIncomplete } from "../../src/operations/body.ts";
 import { readArchive } from "../../src/operations/inventory.ts";
 import { storeArchive } from "../../src/operations/store.ts";
 import { findRemains, removeRemains } from "../../src/operations/sweep.ts";
@@ -242,6 +242,24 @@ describe("an archive in volumes", () => {
     await store(container, streamOf(bodyOf(80)));
     assert.equal(container.objects.size, 3);
     assert.deepEqual(await read(container), bodyOf(80));
+  });
+
+  test("whose volumes were copied elsewhere, in other parts, is read all the same: their bytes decide", async () => {
+    const container = memoryContainer();
+    await store(container, streamOf(bodyOf(101)));
+    for (const n of [1, 2, 3]) {
+      const [name, copied] = [formatVolumeKey(key, n), container.objects.get(formatVolumeKey(key, n))?.body ?? assert.fail()];
+      container.objects.delete(name);
+      await container.put(name, streamOf(copied), { partBytes: 16, concurrency: 1, partsInMemory: 2, metadata: {} }, signal);
+    }
+    const archive = await readArchive(key, container, signal);
+    if (archive === null) return assert.fail();
+    await refuseIncomplete(archive, container, signal);
+    assert.deepEqual(await read(container), bodyOf(101));
+    container.objects.get(formatVolumeKey(key, 2))?.body.fill(9, 3, 4);
+    await assert.rejects(read(container), damaged);
+    container.objects.delete(formatVolumeKey(key, 3));
+    await assert.rejects(refuseIncomplete(archive, container, signal), damaged);
   });
 
   for (const [name, harm] of [
