@@ -11,7 +11,7 @@ import { planRestore, refuseImpostor, refuseOtherStream, uuidsOf, type RestorePl
 import { selectArchive, type Selection } from "../plan/select.ts";
 import { checkedStream } from "../stream/check.ts";
 import type { RestoreTarget } from "./edges.ts";
-import { readArchives, toLineage } from "./inventory.ts";
+import { readArchive, readArchives, toLineage } from "./inventory.ts";
 import { identityMissing, openStream, refuseUndecodable, subjectOf, type Reading } from "./reading.ts";
 
 export interface RestoreEdges extends Reading {
@@ -46,11 +46,13 @@ export async function findSelected(selection: Selection, reading: Reading, signa
   const key = selection.by === "name" ? parseKey(selection.name) : null;
   if (key !== null) {
     // The archives of one source are enough, unless its first snapshots build on those of another: restored ones.
-    const archives = await readArchives(keyPrefix(key.source), reading.container, signal, reading.identities);
+    const listed = await readArchives(keyPrefix(key.source), reading.container, signal, reading.identities);
+    const archives = await withNamed(listed, key.key, reading, signal);
     const chain = tryFindChain(archives, selection);
     if (chain !== null) return chain;
   }
-  const archives = await readArchives("", reading.container, signal, reading.identities);
+  const listed = await readArchives("", reading.container, signal, reading.identities);
+  const archives = key === null ? listed : await withNamed(listed, key.key, reading, signal);
   const archive = selectArchive(archives, selection);
   try {
     return findChain(archive, indexArchives(archives));
@@ -59,6 +61,18 @@ export async function findSelected(selection: Selection, reading: Reading, signa
     const silent = isSilent(archive) ? archive : archives.find(isSilent);
     throw silent === undefined ? error : identityMissing(silent, reading.identities);
   }
+}
+
+/** Listings lag behind what is stored: of an archive that is named, the store itself is asked. */
+async function withNamed(
+  listed: readonly Archive[],
+  key: string,
+  { container, identities }: Reading,
+  signal: AbortSignal,
+): Promise<readonly Archive[]> {
+  if (listed.some((archive) => archive.key === key)) return listed;
+  const found = await readArchive(key, container, signal, identities);
+  return found === null ? listed : [...listed, found];
 }
 
 function tryFindChain(archives: readonly Archive[], selection: Selection): Chain | null {
