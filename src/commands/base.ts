@@ -13,6 +13,7 @@ import type { DoctorEdges } from "../operations/doctor.ts";
 import type { Container, RestoreTarget, Scratch, SnapshotSource } from "../operations/edges.ts";
 import type { Reading } from "../operations/reading.ts";
 import type { Finding, SendProto, Uuid } from "../plan/model.ts";
+import type { Quota } from "../plan/quota.ts";
 import type { SourceName } from "../plan/select.ts";
 import type { Settings } from "../settings.ts";
 import type { Access } from "../swift/credentials.ts";
@@ -62,6 +63,8 @@ export interface House {
   openContainer(tuning?: Tuning): Promise<Container>;
   /** Keeps other runs away until it is closed. @throws LOCKED */
   lock(claim: Claim): Promise<Lock>;
+  /** As far as they can be seen; none where only S3 can be asked. Never fails. */
+  quotas(): Promise<readonly Quota[]>;
   /** For the one command that looks at everything. */
   openDoctor(): Promise<DoctorEdges>;
 }
@@ -173,7 +176,7 @@ export abstract class BaseCommand extends Command<Context> {
   private edges(
     log: Logger,
     closers: (() => unknown)[],
-  ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer" | "lock" | "openDoctor"> {
+  ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer" | "lock" | "quotas" | "openDoctor"> {
     const { signal, tool } = this.context;
     const keep = <Edge extends { close(): unknown }>(edge: Edge): Edge => {
       closers.push(() => edge.close());
@@ -201,17 +204,22 @@ export abstract class BaseCommand extends Command<Context> {
         return keep(await openScratch(options, signal));
       },
       lock: async (claim) => keep(await this.takeLocks(claim, log)),
+      quotas: async () => (await this.askForQuotas(log).catch(() => null)) ?? [],
       openDoctor: async () => {
         const { machine } = await import("../btrfs/survey.ts");
-        const { greetStore, readQuotas } = await import("../swift/probe.ts");
-        const { containerName = "" } = this.storeFlags();
+        const { greetStore } = await import("../swift/probe.ts");
         const greet: DoctorEdges["greet"] = async () => greetStore(await findAccess(), signal);
-        const quotas: DoctorEdges["quotas"] = async () => readQuotas(await findAccess(), containerName, signal);
+        const quotas: DoctorEdges["quotas"] = () => this.askForQuotas(log);
         // Who asks whether it works waits for the answer: no patience of many minutes.
         const tuning = { retryForMs: 5_000, uploadBytesPerSecond: null };
         return { machine, findAccess, greet, openContainer: () => openContainer(tuning), quotas };
       },
     };
+  }
+
+  private async askForQuotas(log: Logger): Promise<readonly Quota[] | null> {
+    const { readQuotas } = await import("../swift/probe.ts");
+    return await readQuotas(await this.findAccess(log), this.storeFlags().containerName ?? "", this.context.signal);
   }
 
   private async takeLocks({ container, sources, target, wait }: Claim, log: Logger): Promise<Lock> {

@@ -6,8 +6,9 @@ import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
 import type { EstimatedStep, Receipt } from "../operations/step.ts";
 import { estimateSteps, prepareSync, runSync } from "../operations/sync.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
-import type { SendProto, UploadStep } from "../plan/model.ts";
-import { count } from "../terminal/format.ts";
+import type { Estimate, SendProto, UploadStep } from "../plan/model.ts";
+import { isFull, scarceBytes } from "../plan/quota.ts";
+import { count, formatBytes } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { parseChoice, parseCount, parseDuration, parseSize } from "../words.ts";
 import { tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
@@ -186,6 +187,7 @@ export class SyncCommand extends EncodingCommand {
     const steps = await this.planSteps(plan.steps, source, house);
     const form = { ...encoding, ...source, chosen: this.sendProto === undefined };
     showPlan(path, { inventory, steps, kept: plan.kept.length, form }, house);
+    await lookAtQuotas(sumEstimates(steps), house);
     if (this.planOnly) return incomplete;
     if (!(await this.agreed(house))) return { code: 0, stoppedBy: null };
     const options = {
@@ -250,4 +252,19 @@ export class SyncCommand extends EncodingCommand {
     if (!agreed) log.info("nothing was sent");
     return agreed;
   }
+}
+
+/** Before anything is sent, as far as quotas can be seen. @throws QUOTA_EXCEEDED when nothing more can be stored */
+async function lookAtQuotas(toSend: Estimate | null, house: House): Promise<void> {
+  const quotas = await house.quotas();
+  const full = quotas.find(isFull);
+  if (full !== undefined) {
+    throw new BackupError("QUOTA_EXCEEDED", `the quota of the ${full.of} is used up: nothing was sent`, {
+      hint: "have the quota raised, or delete archives that nobody needs",
+      context: { ...full },
+    });
+  }
+  const left = scarceBytes(quotas, toSend);
+  if (left === null || toSend === null) return;
+  house.log.warn(`the quota of the account leaves ${formatBytes(left)}, and up to ${formatBytes(toSend.bytes)} are to be sent`);
 }

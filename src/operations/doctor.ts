@@ -5,6 +5,7 @@ import { randomUUID } from "node:crypto";
 import { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
 import { formatKey } from "../plan/key.ts";
+import { isFull, type Quota } from "../plan/quota.ts";
 import type { Snapshot, Subvolume } from "../plan/model.ts";
 import { runToEnd, type Ending } from "../stream/process.ts";
 import type { Container, OpenUpload } from "./edges.ts";
@@ -38,12 +39,7 @@ export interface Greeting {
   readonly aheadMs: number | null;
 }
 
-export interface Quota {
-  readonly of: "account" | "container";
-  readonly usedBytes: number;
-  /** Null: there is none. */
-  readonly quotaBytes: number | null;
-}
+export type { Quota };
 
 export interface DoctorEdges {
   readonly machine: Machine;
@@ -223,9 +219,8 @@ async function tryRights(container: Container, signal: AbortSignal): Promise<str
 function judgeQuotas(quotas: readonly Quota[] | null): Verdict {
   if (quotas === null || quotas.length === 0) return ok("not visible with these credentials");
   const message = quotas.map(describeQuota).join("; ");
-  const isFull = quotas.some(({ usedBytes, quotaBytes }) => quotaBytes !== null && usedBytes >= quotaBytes);
-  if (!isFull) return ok(message);
-  throw new BackupError("STORE_UNAVAILABLE", message, { hint: "have the quota raised, or delete archives" });
+  if (!quotas.some(isFull)) return ok(message);
+  throw new BackupError("QUOTA_EXCEEDED", message, { hint: "have the quota raised, or delete archives that nobody needs" });
 }
 
 function judgeUploads(uploads: readonly OpenUpload[]): Verdict {
@@ -234,9 +229,10 @@ function judgeUploads(uploads: readonly OpenUpload[]): Verdict {
   return ok(`${uploads.length} begun and not ended, the oldest on ${oldest.slice(0, 10)}; a sync goes on with its own`);
 }
 
-function describeQuota({ of, usedBytes, quotaBytes }: Quota): string {
+function describeQuota({ of, usedBytes, quotaBytes, usedObjects, quotaObjects }: Quota): string {
   const limit = quotaBytes === null ? "no quota" : `quota ${formatSize(quotaBytes)}`;
-  return `${of}: ${formatSize(usedBytes)} used, ${limit}`;
+  const objects = quotaObjects === null ? "" : `, ${usedObjects} of ${quotaObjects} objects`;
+  return `${of}: ${formatSize(usedBytes)} used, ${limit}${objects}`;
 }
 
 function formatSize(bytes: number): string {

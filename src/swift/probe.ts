@@ -38,6 +38,8 @@ export async function readQuotas({ native, authorities }: Access, container: str
       of,
       usedBytes: number(`x-${of}-bytes-used`) ?? 0,
       quotaBytes: number(`x-${of}-meta-quota-bytes`),
+      usedObjects: number(`x-${of}-object-count`) ?? 0,
+      quotaObjects: number(`x-${of}-meta-quota-count`),
     });
   }
   return quotas;

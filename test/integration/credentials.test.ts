@@ -303,6 +303,17 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     assert.match(stdout, /^ok +quota +account: \d+ [KM]iB used, no quota; container: \d+ [KM]iB used, quota 10 GiB$/m);
     assert.equal((stdout + stderr).includes(PASSWORD), false);
   });
+
+  test("a quota that is used up is seen before anything is sent", async () => {
+    const { native } = cloud.swift;
+    await native.putContainer("full");
+    await native.putObject("full", "theirs", Buffer.from("x"));
+    await native.request("POST", "/full", { headers: { "x-container-meta-quota-count": "1" } });
+    const { code, stderr } = await cli([home, "--container-name", "full", "--no-encryption"], { env: dotEnv });
+    assert.equal(code, 3, stderr);
+    assert.match(stderr, /the quota of the container is used up: nothing was sent: have the quota raised/);
+    assert.equal((await native.request("HEAD", "/full%2Bsegments")).status, 404);
+  });
 });
 
 /** Arguments of the process and of its children, and the environments of these, as often as can be looked. */
