@@ -311,6 +311,19 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     assert.equal(await container.head("away", signal), null);
   });
 
+  test("creates a small object in another way where the store does not take a conditional PUT after all", async () => {
+    const isInfo = (_: string, path: string): boolean => path === "/info";
+    proxy.plan({ when: isInfo, fault: { kind: "answer", status: 200, body: JSON.stringify({ swift: { version: "2.38.2" } }) } });
+    const misled = await open(proxy.endpoint, 3_000);
+    for (const key of ["conditional 1", "conditional 2"]) {
+      await misled.put(key, streamed(Buffer.from(key)), options, signal);
+      await assertStored(key, Buffer.from(key));
+    }
+    misled.close();
+    const puts = proxy.seen.filter((line) => line.startsWith("PUT /faults/conditional") && !line.includes("partNumber="));
+    assert.equal(puts.length, 1);
+  });
+
   test("refuses to send more parts than the store takes", async () => {
     const small = await openSwift({ limits: { maxUploadPartNum: 2, maxManifestSegments: 2 } });
     try {
