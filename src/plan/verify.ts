@@ -84,6 +84,13 @@ export function checkMissing(missing: readonly MissingArchive[], archives: reado
   });
 }
 
+/** s3api can list a finished upload as open for ever; an abort of it deletes the segments of the archive. */
+const BESIDE_AN_ARCHIVE =
+  "nothing: `sync` removes it when it is old, unless it is the archive's own; abort it with no other tool, for that could delete the archive's bytes";
+
+const OF_NO_ARCHIVE =
+  "`sync` of its subvolume resumes it, or removes it when it is old (--leftover-age); where there is none any more, `verify --remove-leftovers` does";
+
 /** What lies in the container beside whole archives. */
 export interface Others {
   /** Keys of all objects. */
@@ -100,10 +107,11 @@ export function checkOthers({ keys, uploads }: Others, archives: ReadonlySet<str
   const lonely = keys.filter((key) => isOurs(key) && !archives.has(archiveOf(key)));
   const begun = [...lonely, ...uploads.filter(isOurs)].map(archiveOf);
   const leftovers = [...new Set(begun)].map((key) => {
-    const what = archives.has(key) ? `beside the archive ${key} lies what` : `of the archive ${key}, which does not exist, lies what`;
-    return warn("LEFTOVER", key, `${what} an interrupted upload has stored`, {
-      remedy: "`sync` of its subvolume goes on with it or removes it; where there is none any more, `verify --remove-leftovers` does",
-    });
+    const ofWhole = archives.has(key);
+    const what = ofWhole
+      ? `beside the archive ${key} the store lists an open upload`
+      : `of the archive ${key}, which does not exist, lies what an interrupted upload has stored`;
+    return warn("LEFTOVER", key, what, { remedy: ofWhole ? BESIDE_AN_ARCHIVE : OF_NO_ARCHIVE });
   });
   const [first] = foreign;
   if (first === undefined) return leftovers;
