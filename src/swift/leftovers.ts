@@ -12,7 +12,7 @@ import type { ObjectDetails, OpenUpload, UploadFate } from "../operations/edges.
 import { peekObject } from "./download.ts";
 import { describeError } from "./errors.ts";
 import { multipartEtag } from "./etag.ts";
-import { headObject } from "./objects.ts";
+import { headObject, isListed } from "./objects.ts";
 import { withPatience } from "./patience.ts";
 import { ask, listParts, orNull, type Resumable } from "./resume.ts";
 import type { Store } from "./store.ts";
@@ -63,7 +63,10 @@ export async function removeUpload(
   const found = await listParts(store, upload, signal);
   // Right before the abort. A HEAD that fails is no answer, and ends this.
   const object = await headObject(store, key, signal);
-  const fate = judgeUpload({ ...found, object }, store.now(), olderThanMs);
+  const judged = judgeUpload({ ...found, object }, store.now(), olderThanMs);
+  // An object that is listed and not found may only be out of reach, or lost: then its parts are all that is left of it.
+  const isAway = judged === "removed" && object === null && (await isListed(store, key, signal));
+  const fate = isAway ? "doubtful" : judged;
   if (fate !== "removed") {
     store.log?.debug({ key, uploadId: upload.uploadId, fate }, "an open upload is left alone");
     return fate;

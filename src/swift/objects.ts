@@ -27,6 +27,18 @@ export async function listObjects(store: Store, prefix: string, signal: AbortSig
 /** How often a HEAD may be refused without a reason while listings are not. */
 const MUTE_REFUSALS = 3;
 
+/** Whether a listing names an object; it lags behind what is stored, both ways. @throws as {@link listObjects} */
+export async function isListed(store: Store, key: string, signal: AbortSignal): Promise<boolean> {
+  // Of all keys that begin with this one it is the first.
+  const command = new ListObjectsV2Command({ Bucket: store.container, Prefix: key, MaxKeys: 1, EncodingType: "url" });
+  try {
+    const page = await store.client.send(command, { abortSignal: signal });
+    return page.Contents?.some((entry) => parseListed(entry).key === key) ?? false;
+  } catch (error) {
+    throw store.translate(error, signal);
+  }
+}
+
 /** Null when there is no such object. @throws ACCESS_DENIED, STORE_UNAVAILABLE */
 export async function headObject(store: Store, key: string, signal: AbortSignal): Promise<ObjectDetails | null> {
   for (let refusals = 1; ; refusals += 1) {

@@ -255,6 +255,9 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     assert.deepEqual(await fates(60_000), { [own]: "young", "another-upload": "young", "short-upload": "young" });
     assert.deepEqual(await fates(0), { [own]: "finished", "another-upload": "removed", "short-upload": "removed" });
     await assertStored(key, body);
+    // Nor is a 404 the last word, where a listing names the object.
+    proxy.plan({ when: (method) => method === "HEAD", fault: { kind: "answer", status: 404 } });
+    assert.deepEqual(await fates(0), { [own]: "doubtful" });
     // A HEAD that fails is not a 404.
     proxy.plan({ when: (method) => method === "HEAD", fault: { kind: "answer", status: 500 }, times: "ever" });
     const [left] = await container.openUploads(key, signal);
