@@ -17,7 +17,7 @@ import { openNative, type NativeApi } from "./swift-native.ts";
 export const SYSTEM_PYTHON = "/usr/bin/python3";
 
 const REGION = "us-east-1";
-const START_TIMEOUT_MS = 30_000;
+const START_TIMEOUT_MS = 120_000;
 
 export interface SwiftOptions {
   readonly limits?: SwiftLimits;
@@ -74,7 +74,7 @@ export interface Swift extends Keys {
 
 const SERVERS: readonly SwiftServer[] = ["memcached", "account", "container", "object", "proxy"];
 
-/** A Swift that answers. @throws when it does not within half a minute, with the tails of its logs. */
+/** A Swift that answers. @throws when it does not within two minutes, with the tails of its logs. */
 export async function openSwift(options: SwiftOptions = {}): Promise<Swift> {
   for (let attempt = 1; ; attempt += 1) {
     try {
