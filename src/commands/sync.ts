@@ -187,9 +187,12 @@ export class SyncCommand extends EncodingCommand {
     const steps = await this.planSteps(plan.steps, source, house);
     const form = { ...encoding, ...source, chosen: this.sendProto === undefined };
     showPlan(path, { inventory, steps, kept: plan.kept.length, form }, house);
-    await lookAtQuotas(sumEstimates(steps), house);
     if (this.planOnly) return incomplete;
     if (!(await this.agreed(house))) return { code: 0, stoppedBy: null };
+    const tidyUp = (awaited: readonly UploadStep[]): Promise<void> =>
+      tidy(inventory, { awaited: new Set(awaited.map(({ key }) => key)), olderThanMs }, container, house);
+    // What is removed may be all the room there is.
+    if (!this.dryRun) await lookAtQuotas(sumEstimates(steps), () => tidyUp(plan.steps), house);
     const options = {
       policy,
       tool: this.context.tool,
@@ -205,8 +208,7 @@ export class SyncCommand extends EncodingCommand {
     house.progress.stop();
     showSummary(path, { outcome, dryRun: this.dryRun }, house);
     const { stoppedBy, failures, receipts } = outcome;
-    const awaited = new Set(failures.map(({ step }) => step.key));
-    if (!this.dryRun && stoppedBy === null) await tidy(inventory, { awaited, olderThanMs }, container, house);
+    if (!this.dryRun && stoppedBy === null) await tidyUp(failures.map(({ step }) => step));
     if (stoppedBy !== null) return { code: stoppedBy.exitCode, stoppedBy, receipts };
     return failures.length > 0 ? { code: 3, stoppedBy, receipts } : { ...incomplete, receipts };
   }
@@ -255,8 +257,12 @@ export class SyncCommand extends EncodingCommand {
 }
 
 /** Before anything is sent, as far as quotas can be seen. @throws QUOTA_EXCEEDED when nothing more can be stored */
-async function lookAtQuotas(toSend: Estimate | null, house: House): Promise<void> {
-  const quotas = await house.quotas();
+async function lookAtQuotas(toSend: Estimate | null, makeRoom: () => Promise<void>, house: House): Promise<void> {
+  let quotas = await house.quotas();
+  if (quotas.some(isFull)) {
+    await makeRoom();
+    quotas = await house.quotas();
+  }
   const full = quotas.find(isFull);
   if (full !== undefined) {
     throw new BackupError("QUOTA_EXCEEDED", `the quota of the ${full.of} is used up: nothing was sent`, {
