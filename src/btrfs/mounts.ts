@@ -30,6 +30,8 @@ export interface Reach {
   readonly paths: readonly string[];
   /** What to put in front of a program and its arguments so that these paths are valid for it; mostly nothing. */
   readonly enter: readonly string[];
+  /** What to put in front of these paths to make them paths of ours; mostly nothing. */
+  readonly root: string;
 }
 
 export interface Mounts {
@@ -135,7 +137,7 @@ async function readMountsOf(path: string): Promise<Mount[]> {
 async function findReach(mounts: readonly Mount[], places: readonly Place[], view: View): Promise<Reach | null> {
   for (const mount of mounts) {
     const paths = await pathsThrough(mount, places, view);
-    if (paths !== null) return { paths, enter: view.enter };
+    if (paths !== null) return { paths, enter: view.enter, root: view.root };
   }
   return null;
 }

@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
 import { BackupError } from "../errors.ts";
-import { runToEnd, startCompanion, type Ending } from "../stream/process.ts";
+import { runToEnd, startCompanion, type Command, type Ending } from "../stream/process.ts";
 import type { Mount, View } from "./mounts.ts";
 
 /** A mount in a namespace of its own. */
@@ -10,14 +10,20 @@ export interface PrivateMount {
   close(): Promise<void>;
 }
 
+/** A mount namespace that nobody else sees. */
+export interface Namespace extends PrivateMount {
+  /** Where mounts are put, as programs see it that are in the namespace. */
+  readonly directory: string;
+  /** Mounts on top of what is mounted there. */
+  mount(type: string, options: string, source: string): Promise<void>;
+}
+
 /**
- * The top level of a filesystem, read-only, in a mount namespace that nobody else sees. A child holds the namespace and
- * ends with this process, however this process ends; then the kernel takes the mount back. "slave": what others unmount
- * meanwhile goes from here too, instead of being kept busy for as long as a backup takes.
+ * The top level of a filesystem, read-only, in a mount namespace of its own.
  * @throws SEND_FAILED when it cannot be mounted, CONFIG when unshare or nsenter is missing, ABORTED
  */
 export async function openPrivateMount(mounts: readonly Mount[], signal: AbortSignal): Promise<PrivateMount> {
-  const [device, directory] = await Promise.all([findDevice(mounts), findMountPoint()]);
+  const device = await findDevice(mounts);
   const failure = ({ how, stderr }: Ending): BackupError => {
     const reason = stderr.split("\n", 1)[0] || how;
     return new BackupError("SEND_FAILED", `cannot mount the top level of the filesystem on ${device}: ${reason}`, {
@@ -25,27 +31,49 @@ export async function openPrivateMount(mounts: readonly Mount[], signal: AbortSi
       context: { ending: how, stderr },
     });
   };
-  const holder = await startCompanion(
-    { program: "unshare", args: ["--mount", "--propagation", "slave", "cat"], failure },
-    signal,
-  );
-  const namespace = `--mount=/proc/${holder.pid}/ns/mnt`;
-  const mount = (type: string, options: string, source: string): Promise<string> => {
+  const namespace = await openNamespace({ failure, endsPrograms: false }, signal);
+  try {
+    await namespace.mount("btrfs", "ro,noatime,subvolid=5", device);
+    return namespace;
+  } catch (error) {
+    await namespace.close();
+    throw error;
+  }
+}
+
+export interface NamespaceOptions {
+  readonly failure: Command["failure"];
+  /** Whether programs that were started in it end with it. */
+  readonly endsPrograms: boolean;
+}
+
+/**
+ * A child holds the namespace and ends with this process, however this process ends; then the kernel takes the mounts
+ * back. "slave": what others unmount meanwhile goes from here too, instead of being kept busy for as long as a backup takes.
+ * @throws what `failure` makes, CONFIG when unshare or nsenter is missing, ABORTED
+ */
+export async function openNamespace({ failure, endsPrograms }: NamespaceOptions, signal: AbortSignal): Promise<Namespace> {
+  const directory = await findMountPoint();
+  // The first process of a process namespace takes all others of it along when it ends.
+  const apart = endsPrograms ? ["--pid", "--fork", "--kill-child"] : [];
+  const args = ["--mount", "--propagation", "slave", ...apart, "cat"];
+  const holder = await startCompanion({ program: "unshare", args, failure }, signal);
+  const proc = `/proc/${holder.pid}`;
+  const enter = ["nsenter", `--mount=${proc}/ns/mnt`, ...(endsPrograms ? [`--pid=${proc}/ns/pid_for_children`] : [])];
+  const mount: Namespace["mount"] = async (type, options, source) => {
     // Not into mtab: nobody else is to see it.
-    const args = [namespace, "mount", "--no-mtab", "-t", type, "-o", options, source, directory];
-    return runToEnd({ program: "nsenter", args, failure }, signal);
+    const [program = "", ...words] = enter.concat("mount", "--no-mtab", "-t", type, "-o", options, source, directory);
+    await runToEnd({ program, args: words, failure }, signal);
   };
   try {
     // A filesystem is not mounted on top of itself, and this one may well be mounted there: something between them.
     await mount("tmpfs", "ro,size=4k", "none");
-    await mount("btrfs", "ro,noatime,subvolid=5", device);
   } catch (error) {
     await holder.close();
     throw error;
   }
-  const proc = `/proc/${holder.pid}`;
-  const view = { mountInfo: `${proc}/mountinfo`, root: `${proc}/root`, enter: ["nsenter", namespace] };
-  return { view, close: () => holder.close() };
+  const view = { mountInfo: `${proc}/mountinfo`, root: `${proc}/root`, enter };
+  return { view, directory, mount, close: () => holder.close() };
 }
 
 /** A block device of the filesystem that exists here; in a container it may not. */

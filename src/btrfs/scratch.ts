@@ -1,11 +1,14 @@
-import { lstat, mkdir, mkdtemp, open, rm, statfs } from "node:fs/promises";
+import { lstat, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pid } from "node:process";
 import { BackupError } from "../errors.ts";
 import type { Scratch } from "../operations/edges.ts";
 import type { Snapshot } from "../plan/model.ts";
+import { openNameless } from "../stream/nameless.ts";
 import { runToEnd, type Command, type Ending } from "../stream/process.ts";
 import { openMounts, type Mounts } from "./mounts.ts";
+import { openNamespace, type Namespace } from "./private-mount.ts";
 import { openTarget } from "./target.ts";
 
 export interface ScratchOptions {
@@ -24,64 +27,67 @@ const IMAGE_BYTES = 2 ** 40;
 const NESTED_SUBVOLUME_INODE = 2n;
 
 /**
- * An empty btrfs filesystem on a file, mounted in a directory of its own. The file has no name any more once it is
- * mounted, so that what a killed run leaves is gone with the mount.
+ * An empty btrfs filesystem on a file without a name, mounted where only this process and its children see it. All of it
+ * is gone when it is closed or this process ends, however it ends.
  * @throws CONFIG when there is no room, or a program is missing; RECEIVE_FAILED when it cannot be mounted
  */
 export async function openScratch(options: ScratchOptions, signal: AbortSignal): Promise<Scratch> {
   const parent = options.directory ?? tmpdir();
   await refuseWithoutRoom(parent, options.bytes);
-  const directory = await mkdtemp(join(parent, "btrfs-snapshots-to-swift-"));
+  const namespace = await openNamespace({ failure: command("unshare").failure, endsPrograms: true }, signal);
   const mounts = openMounts(options.path);
-  try {
-    await mountImage(directory, Math.max(IMAGE_BYTES, 4 * options.bytes), signal);
-  } catch (error) {
-    await rm(directory, { recursive: true });
-    throw error;
-  }
-  const root = join(directory, "mount");
+  const closers = [() => mounts.close(), () => namespace.close()];
   const close = async (): Promise<void> => {
-    await mounts.close();
-    // Not with the run's signal: it is undone also when the run was stopped.
-    await runToEnd(command("umount", root), new AbortController().signal);
-    await rm(directory, { recursive: true });
+    for (const undo of closers.splice(0)) await undo();
   };
-  const target = await openTarget(root, signal).catch(async (error: unknown) => {
+  try {
+    await mountImage(namespace, { parent, bytes: Math.max(IMAGE_BYTES, 4 * options.bytes) }, signal);
+    const target = await openTarget(namespace.directory, signal, namespace.view);
+    closers.unshift(() => target.close());
+    const compare: Scratch["compare"] = (local, restored, stop) => compareTrees({ local, restored, mounts, namespace }, stop);
+    return { target, compare, close };
+  } catch (error) {
     await close();
     throw error;
-  });
-  const compare: Scratch["compare"] = (local, restored, stop) =>
-    compareTrees({ local, restored: join(root, restored.path), mounts }, stop);
-  return { target, compare, close };
+  }
 }
 
-async function mountImage(directory: string, bytes: number, signal: AbortSignal): Promise<void> {
-  const image = join(directory, "image");
-  const root = join(directory, "mount");
-  const file = await open(image, "wx", 0o600);
-  await file.truncate(bytes);
-  await file.close();
-  await runToEnd(command("mkfs.btrfs", "--quiet", image), signal);
-  await mkdir(root);
-  await runToEnd(command("mount", "-t", "btrfs", "-o", "loop", image, root), signal);
-  await rm(image);
+interface Image {
+  /** Of the directory that its file is in. */
+  readonly parent: string;
+  readonly bytes: number;
+}
+
+async function mountImage({ mount }: Namespace, { parent, bytes }: Image, signal: AbortSignal): Promise<void> {
+  const file = await openNameless(parent);
+  try {
+    await file.truncate(bytes);
+    const image = `/proc/${pid}/fd/${file.fd}`;
+    await runToEnd(command("mkfs.btrfs", "--quiet", image), signal);
+    // The loop device goes with the mount.
+    await mount("btrfs", "loop", image);
+  } finally {
+    await file.close();
+  }
 }
 
 interface Trees {
   readonly local: Snapshot;
-  readonly restored: string;
+  readonly restored: Snapshot;
   readonly mounts: Mounts;
+  readonly namespace: Namespace;
 }
 
 /** rsync tells what it would have to do to make them equal: content, owners, modes, times, links, ACLs, attributes. */
-async function compareTrees({ local, restored, mounts }: Trees, signal: AbortSignal): Promise<string[]> {
-  const { paths, enter } = await mounts.reach([local], signal);
-  const [here = ""] = paths;
+async function compareTrees({ local, restored, mounts, namespace }: Trees, signal: AbortSignal): Promise<string[]> {
+  const { paths, root } = await mounts.reach([local], signal);
+  // Also from within the namespace, where something else is mounted in the place of what is there outside.
+  const here = `${root === "" ? `/proc/${pid}/root` : root}${paths[0] ?? ""}`;
+  const there = join(namespace.directory, restored.path);
   const options = ["-aHAXn8", "--numeric-ids", "--checksum", "--modify-window=-1", "--delete", "--out-format=%i %n"];
-  const [program = "", ...args] = enter.concat("rsync", options, `${here}/`, `${restored}/`);
+  const [program = "", ...args] = namespace.view.enter.concat("rsync", options, `${here}/`, `${there}/`);
   const lines = (await runToEnd(command(program, ...args), signal)).split("\n").filter((line) => line !== "");
-  const root = enter.length === 0 ? here : null;
-  const real = await Promise.all(lines.map(async (line) => ((await isExpected(line, root)) ? [] : [line])));
+  const real = await Promise.all(lines.map(async (line) => ((await isExpected(line, here)) ? [] : [line])));
   return real.flat();
 }
 
@@ -89,11 +95,11 @@ async function compareTrees({ local, restored, mounts }: Trees, signal: AbortSig
  * What a send stream does not carry: the time of the uppermost directory, which receiving changes, and the empty
  * directories where other subvolumes lay.
  */
-async function isExpected(line: string, root: string | null): Promise<boolean> {
+async function isExpected(line: string, root: string): Promise<boolean> {
   const [what = "", ...rest] = line.split(" ");
   const name = rest.join(" ").replace(/\\#([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
   if (name === "./") return /^\.d\.\.t\.*$/.test(what);
-  if (!what.startsWith("cd+") || root === null) return false;
+  if (!what.startsWith("cd+")) return false;
   const found = await lstat(join(root, name), { bigint: true }).catch(() => null);
   return found?.ino === NESTED_SUBVOLUME_INODE;
 }

@@ -82,7 +82,7 @@ async function layCourse(loopback: Loopback, { mebibytes, rounds }: Wish, signal
   await btrfs("filesystem", "sync", mountPoint);
   const source = await openSource(home, { sendProto: null }, signal);
   await source.close();
-  const { program, args } = sendCommand({ paths: [snapshot], enter: [] }, source, false);
+  const { program, args } = sendCommand({ paths: [snapshot], enter: [], root: "" }, source, false);
   const send = [program, ...args];
   const counted = await run("sh", "-c", `${send.map(quote).join(" ")} | wc -c`);
   const identity = join(directory, "identity");

@@ -1,9 +1,13 @@
 // The filesystem of a drill, and how trees are compared on it.
 
 import assert from "node:assert/strict";
-import { appendFile, chmod, mkdir, readdir, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { appendFile, chmod, mkdir, readdir, readFile, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { openScratch } from "../../src/btrfs/scratch.ts";
 import { openSource } from "../../src/btrfs/source.ts";
 import { BackupError } from "../../src/errors.ts";
@@ -78,16 +82,52 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
     await utimes(file, atime, mtime);
   }
 
-  test("its file has no name, and nothing of it stays", async () => {
-    const directory = join(disk.directory, "other");
-    await mkdir(directory);
-    const other = await openScratch({ directory, bytes: 1000, path: home }, signal);
-    const [name = ""] = await readdir(directory);
-    assert.deepEqual(await readdir(join(directory, name)), ["mount"]);
+  test("nobody sees anything of it, and nothing of it stays", async () => {
+    const mounted = await readFile("/proc/self/mountinfo", "utf8");
+    const other = await openScratch({ directory: work, bytes: 1000, path: home }, signal);
+    assert.deepEqual(await readdir(work), []);
+    assert.equal(await readFile("/proc/self/mountinfo", "utf8"), mounted);
+    assert.equal((await devicesOn(work)).length, 2, "this one and the one that all tests share");
     await other.close();
-    assert.deepEqual(await readdir(directory), []);
-    await rm(directory, { recursive: true });
+    assert.equal((await devicesOn(work)).length, 1);
+    assert.deepEqual(await readdir(work), []);
   });
+
+  test("killed at any moment, it leaves no mount, no loop device and no file", async () => {
+    const module = new URL("../../src/btrfs/scratch.js", import.meta.url).href;
+    const directory = join(disk.directory, "killed");
+    await mkdir(directory);
+    const code = `
+      const { openScratch } = await import(process.argv[1]);
+      console.log("begins");
+      await openScratch({ directory: process.argv[2], bytes: 1000, path: process.argv[3] }, new AbortController().signal);
+      console.log("is open");
+      setInterval(() => undefined, 1000);`;
+    const moments = [0, 30, 60, 100, 150, 250, null];
+    await Promise.all(moments.map(async (moment) => {
+      const args = ["--input-type=module", "-e", code, module, directory, home];
+      const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+      const exited = once(child, "exit");
+      const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+      await lines.next();
+      if (moment === null) await lines.next();
+      else await sleep(moment);
+      child.kill("SIGKILL");
+      await exited;
+    }));
+    // What was started last has still to notice.
+    const deadline = Date.now() + 20_000;
+    while ((await devicesOn(directory)).length > 0 && Date.now() < deadline) await sleep(50);
+    assert.deepEqual(await devicesOn(directory), []);
+    assert.deepEqual(await readdir(directory), []);
+    assert.doesNotMatch(await readFile("/proc/self/mountinfo", "utf8"), new RegExp(directory));
+  });
+
+  /** The loop devices whose file lies, or lay, in a directory. */
+  async function devicesOn(directory: string): Promise<string[]> {
+    const { loopdevices = [] } = JSON.parse((await run("losetup", "--list", "--json")) || "{}") as { loopdevices?: { "back-file": string }[] };
+    return loopdevices.map((device) => device["back-file"]).filter((file) => file.startsWith(`${directory}/`));
+  }
 
   test("is not made where there is no room", async () => {
     const tooMuch = openScratch({ directory: work, bytes: 2 ** 50, path: home }, signal);
