@@ -17,10 +17,12 @@ import type { Quota } from "../plan/quota.ts";
 import type { SourceName } from "../plan/select.ts";
 import type { Settings } from "../settings.ts";
 import type { Access } from "../swift/credentials.ts";
+import { printable } from "../terminal/format.ts";
 import type { Logger, LogTarget } from "../terminal/log.ts";
 import { openOutput, type Output } from "../terminal/output.ts";
 import { openProgress, type Progress } from "../terminal/progress.ts";
 import { openScreen, type Screen, type Terminal } from "../terminal/screen.ts";
+import { openClosers, type Closers } from "./closers.ts";
 import { parseBoolean, parseChoice, parseCount, parseDuration } from "../words.ts";
 
 export type { Lock } from "../lock.ts";
@@ -113,13 +115,15 @@ export abstract class BaseCommand extends Command<Context> {
   override async execute(): Promise<number> {
     const { stderr, stdout, env, now, signal } = this.context;
     const screen = openScreen(stderr, env);
-    const closers: (() => unknown)[] = [];
+    const closers = openClosers();
+    let warn = (sentence: string): void => screen.line(`warning: ${sentence}`);
     try {
       const log = await this.openLog(screen, closers);
+      warn = (sentence) => log.warn(sentence);
       if (this.context.settings.skipped !== null) log.info(this.context.settings.skipped);
       const wantsProgress = this.showsProgress && !this.quiet;
       const progress = openProgress(screen, { now, report: wantsProgress ? (line) => log.info(line) : null });
-      closers.push(() => {
+      closers.add(() => {
         progress.stop();
       });
       const house = {
@@ -133,11 +137,11 @@ export abstract class BaseCommand extends Command<Context> {
       return await this.run(house).catch((error: unknown) => this.report(toBackupError(error), house));
     } catch (error) {
       const failure = toBackupError(error);
-      screen.line(`error: ${explain(failure)}`);
+      screen.line(printable(`error: ${explain(failure)}`));
       return failure.exitCode;
     } finally {
       screen.status(null);
-      for (const close of closers.reverse()) await close();
+      await closers.closeAll(warn);
     }
   }
 
@@ -155,7 +159,7 @@ export abstract class BaseCommand extends Command<Context> {
     return failure.exitCode;
   }
 
-  private async openLog(screen: Screen, closers: (() => unknown)[]): Promise<Logger> {
+  private async openLog(screen: Screen, closers: Closers): Promise<Logger> {
     const format = parseChoice(this.logFormat, "--log-format", ["auto", "text", "json"]);
     const wanted = parseBoolean(this.syslog, "--syslog");
     const { openLog } = await import("../terminal/log.ts");
@@ -166,20 +170,20 @@ export abstract class BaseCommand extends Command<Context> {
     return openLog(screen, { level: this.quiet ? "warn" : level, format, run: randomUUID().slice(0, 8), target });
   }
 
-  private async openSyslog(closers: (() => unknown)[]): Promise<{ write(line: string): void }> {
+  private async openSyslog(closers: Closers): Promise<{ write(line: string): void }> {
     const { openSyslog } = await import("../stream/syslog.ts");
     const syslog = openSyslog(this.context.tool.split("/")[0] ?? "");
-    closers.push(() => syslog.close());
+    closers.add(() => syslog.close());
     return syslog;
   }
 
   private edges(
     log: Logger,
-    closers: (() => unknown)[],
+    closers: Closers,
   ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer" | "lock" | "quotas" | "openDoctor"> {
     const { signal, tool } = this.context;
     const keep = <Edge extends { close(): unknown }>(edge: Edge): Edge => {
-      closers.push(() => edge.close());
+      closers.add(() => edge.close());
       return edge;
     };
     const findAccess = (): Promise<Access> => this.findAccess(log);

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { toBackupError } from "../errors.ts";
 import { nearest } from "../nearest.ts";
+import { printable, printableLines } from "../terminal/format.ts";
 import { formatHelp, formatOverview, type HelpStyle } from "../terminal/help.ts";
 import type { Context } from "./base.ts";
 import { joinLegacyFlags } from "./legacy.ts";
@@ -49,7 +50,7 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
     return await cli.run(cli.process(configured, complete), complete);
   } catch (error) {
     const { message, hint, exitCode } = toBackupError(error);
-    context.stderr.write(`error: ${message}${hint === null ? "" : `: ${hint}`}\n`);
+    context.stderr.write(`error: ${printableLines(`${message}${hint === null ? "" : `: ${hint}`}`)}\n`);
     return exitCode;
   }
 }
@@ -97,6 +98,6 @@ function explainUsage(error: unknown, argv: readonly string[], known: readonly s
 }
 
 function refuse(reason: string, help: string, { stderr, tool }: Context): number {
-  stderr.write(`error: ${reason}: ${tool.split("/")[0] ?? ""} ${help} shows what there is\n`);
+  stderr.write(`error: ${printable(reason)}: ${tool.split("/")[0] ?? ""} ${help} shows what there is\n`);
   return 2;
 }

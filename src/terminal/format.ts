@@ -36,9 +36,28 @@ export function formatDate(nanoseconds: bigint): string {
   return `${day} ${[date.getHours(), date.getMinutes(), date.getSeconds()].map(twoDigits).join(":")}`;
 }
 
-/** Control characters made visible, so that no name can move the cursor or break a line. */
+/**
+ * What a terminal would obey or hide: control characters (C0, DEL, C1), and those that turn text around, join lines or
+ * have no width.
+ */
+const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+
+/** Those made visible, so that no name can move the cursor, break a line or show as another. Twice is as good as once. */
 export function printable(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (char) => `\\x${(char.codePointAt(0) ?? 0).toString(16).padStart(2, "0")}`);
+  return text.replace(UNPRINTABLE, (char) => {
+    const code = char.charCodeAt(0);
+    return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`;
+  });
+}
+
+/** Several lines, each of them printable. */
+export function printableLines(text: string): string {
+  return text.split("\n").map(printable).join("\n");
+}
+
+/** The same JSON without a character in it that a terminal would obey. */
+export function printableJson(json: string): string {
+  return json.replace(UNPRINTABLE, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 /** Columns padded to their widest cell, two spaces apart; the columns named in `right` are aligned to the right. */

@@ -1,5 +1,5 @@
 import { pino, type DestinationStream, type Level, type Logger } from "pino";
-import { printable } from "./format.ts";
+import { printable, printableJson, printableLines } from "./format.ts";
 import type { Screen } from "./screen.ts";
 
 export type { Logger } from "pino";
@@ -51,9 +51,9 @@ export function openLog(screen: Screen, options: LogOptions): Logger {
 }
 
 function write(line: string, text: boolean, target: LogTarget, screen: Screen): void {
-  const { level, message } = text ? toText(line) : { level: levelOf(line), message: line.trimEnd() };
+  const { level, message } = text ? toText(line) : { level: levelOf(line), message: printableJson(line.trimEnd()) };
   if (target.to === "screen") {
-    screen.line(text ? decorate(level, message, screen.coloured) : message);
+    screen.line(message, text ? labelOf(level, screen.coloured) : "");
     return;
   }
   // A line without a priority of its own would be taken for a message of its own.
@@ -66,16 +66,16 @@ function levelOf(line: string): string {
   return String((JSON.parse(line) as Record<string, unknown>)["level"]);
 }
 
-function decorate(level: string, message: string, coloured: boolean): string {
+function labelOf(level: string, coloured: boolean): string {
   const label = level === "info" ? "" : level === "warn" ? "warning: " : `${level}: `;
   const colour = colours[level];
-  return coloured && colour !== undefined ? `\u001b[${colour}m${label}\u001b[0m${message}` : label + message;
+  return coloured && colour !== undefined ? `\u001b[${colour}m${label}\u001b[0m` : label;
 }
 
 /** A line of pino as a sentence with its fields behind it. */
 function toText(line: string): { readonly level: string; readonly message: string } {
   const { level, msg, err, ...fields } = JSON.parse(line) as Record<string, unknown>;
-  const stack = typeof err === "object" && err !== null && "stack" in err ? `\n${String(err.stack)}` : "";
+  const stack = typeof err === "object" && err !== null && "stack" in err ? `\n${printableLines(String(err.stack))}` : "";
   const details = Object.entries(fields).map(([name, value]) => `${name}=${printable(toFieldText(value))}`);
   return { level: String(level), message: [printable(String(msg)), ...details].join("  ") + stack };
 }

@@ -1,5 +1,5 @@
 import type { Writable } from "node:stream";
-import { formatTable } from "./format.ts";
+import { formatTable, printable, printableJson } from "./format.ts";
 import type { Screen } from "./screen.ts";
 
 /** The result, on stdout: lines for people, or JSON for programs, never both. */
@@ -20,13 +20,13 @@ export function openOutput(stdout: Writable, screen: Screen, { json, quiet = fal
   return {
     json,
     line: (text = "") => {
-      if (!json && !quiet) write(text);
+      if (!json && !quiet) write(printable(text));
     },
     table: (rows, right) => {
-      if (!json && !quiet) for (const row of formatTable(rows, right)) write(row);
+      if (!json && !quiet) for (const row of formatTable(rows.map((row) => row.map(printable)), right)) write(row);
     },
     record: (value) => {
-      if (json) write(JSON.stringify(value));
+      if (json) write(printableJson(JSON.stringify(value)));
     },
   };
 }

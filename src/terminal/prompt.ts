@@ -1,5 +1,6 @@
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
+import { printable } from "./format.ts";
 
 /**
  * Asks until it is answered with y, yes, n, no or Enter (yes), in any case. The end of the input is a no: nobody said
@@ -12,12 +13,13 @@ export async function confirm(
 ): Promise<boolean> {
   const { input, output } = streams;
   const lines = createInterface({ input, terminal: false, signal });
-  output.write(`${question} [Y/n] `);
+  const asked = `${printable(question)} [Y/n] `;
+  output.write(asked);
   try {
     for await (const answer of lines) {
       if (/^\s*(y|yes)?\s*$/i.test(answer)) return true;
       if (/^\s*no?\s*$/i.test(answer)) return false;
-      output.write(`please answer y or n\n${question} [Y/n] `);
+      output.write(`please answer y or n\n${asked}`);
     }
     signal.throwIfAborted();
     return false;

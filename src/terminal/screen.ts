@@ -1,4 +1,5 @@
 import type { Writable } from "node:stream";
+import { printable, printableLines } from "./format.ts";
 
 /** A stream to a person or a file. `columns` is undefined where there is no terminal. */
 export type Terminal = Writable & { readonly isTTY?: boolean; readonly columns?: number };
@@ -8,8 +9,11 @@ export interface Screen {
   readonly interactive: boolean;
   /** True when colour is wanted: a terminal, no NO_COLOR, and TERM is not dumb. */
   readonly coloured: boolean;
-  /** Writes a whole line above the status line. */
-  line(text: string): void;
+  /**
+   * Writes a line, or several, above the status line.
+   * @param prefix - stands before it as it is, colours and all
+   */
+  line(text: string, prefix?: string): void;
   /** Replaces the status line; null removes it. Does nothing where there is no terminal. */
   status(text: string | null): void;
   /** Runs `write` while the status line is away, for output to another stream on the same terminal. */
@@ -40,13 +44,13 @@ export function openScreen(stream: Terminal, env: Readonly<Record<string, string
   return {
     interactive,
     coloured: interactive && (env["NO_COLOR"] ?? "") === "",
-    line: (text) => {
-      aside(() => stream.write(`${text}\n`));
+    line: (text, prefix = "") => {
+      aside(() => stream.write(`${prefix}${printableLines(text)}\n`));
     },
     status: (text) => {
       if (!interactive) return;
       erase();
-      shown = text;
+      shown = text === null ? null : printable(text);
       draw();
     },
     aside,

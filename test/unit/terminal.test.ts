@@ -3,7 +3,7 @@ import { PassThrough } from "node:stream";
 import { describe, mock, test } from "node:test";
 import { formatBytes, formatDuration, formatTable, printable } from "../../src/terminal/format.ts";
 import { openLog, type LogFormat, type LogTarget } from "../../src/terminal/log.ts";
-import { openOutput } from "../../src/terminal/output.ts";
+import { openOutput, type Output } from "../../src/terminal/output.ts";
 import { describeTransfer, openProgress } from "../../src/terminal/progress.ts";
 import { confirm } from "../../src/terminal/prompt.ts";
 import { openScreen, type Terminal } from "../../src/terminal/screen.ts";
@@ -27,6 +27,53 @@ describe("formats", () => {
   });
   test("a name cannot break a line or move the cursor", () => {
     assert.equal(printable("a\nb\u001b[2Jc\u009bd"), "a\\x0ab\\x1b[2Jc\\x9bd");
+    assert.equal(printable("a\u202eb\u200bc\u2028"), "a\\u202eb\\u200bc\\u2028");
+    assert.equal(printable(printable("a\n\u202e")), printable("a\n\u202e"));
+    assert.equal(printable("Grüße \u4f60\u597d \u{1f600}"), "Grüße \u4f60\u597d \u{1f600}");
+  });
+});
+
+describe("nothing that a terminal obeys", () => {
+  const evil = "name\u001b]0;evil\u0007\u009b2J\u007f\r\u202e";
+  const harmless = (text: string): void => {
+    assert.match(text, /name/);
+    // eslint-disable-next-line no-control-regex
+    assert.doesNotMatch(text, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
+  };
+  const shown = (show: (stream: Terminal) => unknown, isTTY = false): string => {
+    const { stream, text } = terminal(isTTY);
+    show(stream);
+    return text();
+  };
+
+  test("comes out of a result, as text, table or JSON", () => {
+    const output = (json: boolean, use: (output: Output) => void) => (stream: Terminal) =>
+      use(openOutput(stream, openScreen(stream, {}), { json }));
+    harmless(shown(output(false, (to) => to.line(evil))));
+    harmless(shown(output(false, (to) => to.table([[evil, "x"]]))));
+    const json = shown(output(true, (to) => to.record({ evil })));
+    harmless(json);
+    assert.deepEqual(JSON.parse(json), { evil });
+  });
+
+  test("comes out of the log, in whatever form and wherever it goes", () => {
+    for (const format of ["text", "json"] as const) {
+      for (const to of ["screen", "journal"] as const) {
+        const log = (stream: Terminal): void => {
+          const options = { level: "info", format, run: "r", target: { to } } as const;
+          openLog(openScreen(stream, {}), options).warn({ field: evil, deep: [evil], err: new Error(evil) }, evil);
+        };
+        harmless(shown(log));
+      }
+    }
+  });
+
+  test("comes out of the screen, its status line, or a question", async () => {
+    harmless(shown((stream) => openScreen(stream, {}).line(`${evil}\nsecond`)));
+    harmless(shown((stream) => openScreen(stream, {}).status(evil), true));
+    const { stream, text } = terminal(false);
+    await confirm(evil, { input: PassThrough.from(["y\n"]), output: stream }, new AbortController().signal);
+    harmless(text());
   });
 });
 
