@@ -1,14 +1,17 @@
 import { existsSync } from "node:fs";
+import { userInfo } from "node:os";
 import { toBackupError } from "../errors.ts";
 import { nearest } from "../nearest.ts";
 import { printable, printableLines } from "../terminal/format.ts";
+import { withOwnDirectories } from "../own-directories.ts";
 import { formatHelp, formatOverview, type HelpStyle } from "../terminal/help.ts";
 import type { Context } from "./base.ts";
 import { joinLegacyFlags } from "./legacy.ts";
 import { registry, type Registered } from "./registry.ts";
 
 /** Runs what was typed; gives the exit code. Loads only what that needs. */
-export async function runCommandLine(argv: readonly string[], context: Context): Promise<number> {
+export async function runCommandLine(argv: readonly string[], given: Context): Promise<number> {
+  const context = { ...given, env: withOwnDirectories(given.env, userInfo().uid) };
   const [first = ""] = argv;
   if (argv.length === 0 || /^(-h|--help)$/.test(first)) return showOverview(argv.length === 0 ? 2 : 0, context);
   if (/^(-V|--version)$/.test(first)) return await (await import("./version.ts")).printVersion(context);

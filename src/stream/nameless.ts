@@ -1,7 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { constants } from "node:fs";
 import { open, unlink, type FileHandle } from "node:fs/promises";
+import { userInfo } from "node:os";
 import { join } from "node:path";
+import { openOwnDirectory } from "../own-directories.ts";
 
 /** Not among Node's constants; the kernel takes it together with O_DIRECTORY, whose value differs among machines. */
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
@@ -12,9 +14,18 @@ const UNKNOWN = new Set(["EOPNOTSUPP", "ENOTSUP", "EISDIR"]);
 /**
  * An empty file (0600) that nobody else can open by a name, and that is gone when it is closed or this process ends,
  * however it ends. Where the filesystem knows no such thing, it has a name for a moment.
- * @throws Error when the directory cannot be written
+ * @throws Error when the directory cannot be written, or is reached by a link that root does not follow
  */
 export async function openNameless(directory: string): Promise<FileHandle> {
+  const held = await openOwnDirectory(directory, userInfo().uid);
+  try {
+    return await openIn(`/proc/self/fd/${held.fd}`);
+  } finally {
+    await held.close();
+  }
+}
+
+async function openIn(directory: string): Promise<FileHandle> {
   try {
     return await open(directory, constants.O_RDWR | O_TMPFILE, 0o600);
   } catch (error) {

@@ -24,10 +24,16 @@ export interface Surroundings {
 /** Runs the program as cron does: no terminal, no input, hardly any environment. */
 export async function cli(args: readonly string[], { env = {}, during }: Surroundings = {}): Promise<Ran> {
   const child = spawn(process.execPath, [MAIN, ...args], {
-    env: { PATH: "/usr/bin:/bin", ...env },
+    env: { PATH: "/usr/bin:/bin", ...ownDirectories(env["HOME"]), ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   return await outcome(child, during);
+}
+
+/** Root keeps nothing at home: tests do, and without one they keep nothing at all. */
+function ownDirectories(home: string | undefined): Record<string, string> {
+  const base = home ?? "/proc/nowhere";
+  return { STATE_DIRECTORY: `${base}/.local/state/btrfs-snapshots-to-swift`, CACHE_DIRECTORY: `${base}/.cache/btrfs-snapshots-to-swift` };
 }
 
 /** Runs the program on a terminal of its own, where somebody types `input`. Everything it shows is in stdout. */
@@ -43,7 +49,7 @@ export async function onTerminal(
 ): Promise<Ran> {
   const command = words.map((word) => `'${word}'`).join(" ");
   const child = spawn("script", ["--quiet", "--return", "--command", command, "/dev/null"], {
-    env: { PATH: "/usr/bin:/bin", TERM: "xterm", ...env },
+    env: { PATH: "/usr/bin:/bin", TERM: "xterm", ...ownDirectories(env["HOME"]), ...env },
     stdio: ["pipe", "pipe", "pipe"],
   });
   const answer = (chunk: Buffer): void => {

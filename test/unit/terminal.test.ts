@@ -37,7 +37,6 @@ describe("nothing that a terminal obeys", () => {
   const evil = "name\u001b]0;evil\u0007\u009b2J\u007f\r\u202e";
   const harmless = (text: string): void => {
     assert.match(text, /name/);
-    // eslint-disable-next-line no-control-regex
     assert.doesNotMatch(text, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
   };
   const shown = (show: (stream: Terminal) => unknown, isTTY = false): string => {

@@ -35,6 +35,7 @@ const walls: Readonly<Record<string, Wall>> = {
   // A file without a name is reached by its number too.
   "btrfs/scratch": { may: ["node:process", "stream/nameless"] },
   "stream/": { may: ["stream/", "errors", "node:"] },
+  "stream/nameless": { may: ["own-directories"] },
   "stream/check": { may: ["btrfs/binding"] },
   "stream/output": { may: ["btrfs/binding"] },
   "stream/pipeline": { may: ["btrfs/binding"] },
@@ -53,7 +54,7 @@ const walls: Readonly<Record<string, Wall>> = {
   "terminal/": { may: ["terminal/", "plan/model", "errors", "node:"] },
   "terminal/log": { may: ["pino"] },
   "reports/": { may: ["reports/", "errors", "node:"] },
-  "commands/": { may: ["commands/", "operations/", "plan/", "reports/", "terminal/", "config", "words", "errors", "nearest", "settings", "clipanion", "node:"] },
+  "commands/": { may: ["commands/", "operations/", "plan/", "reports/", "terminal/", "config", "words", "errors", "nearest", "own-directories", "settings", "clipanion", "node:"] },
   "commands/base": { may: ["btrfs/", "swift/", "stream/syslog", "lock", "environment"] },
   "commands/version": { may: ["btrfs/binding", "stream/process"] },
   // Words into values; what lies in files is read by environment and clouds, and is words again.
@@ -62,6 +63,7 @@ const walls: Readonly<Record<string, Wall>> = {
   openstack: { may: ["errors"] },
   environment: { may: ["config", "openstack", "clouds", "errors", "node:"] },
   clouds: { may: ["openstack", "errors", "node:", "yaml"] },
+  "own-directories": { may: ["node:"] },
   errors: { may: [] },
   nearest: { may: [] },
   settings: { may: ["errors", "nearest", "node:", "yaml"] },

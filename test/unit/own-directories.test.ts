@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { lchownSync } from "node:fs";
+import { chmod, mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
+import { tmpdir, userInfo } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { stateDirectory } from "../../src/config.ts";
+import { isRootsAlone, openOwnDirectory, withOwnDirectories } from "../../src/own-directories.ts";
+
+const NOBODY = 65534;
+
+describe("what root keeps", { skip: userInfo().uid === 0 ? false : "needs root" }, () => {
+  let directory: string;
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "own-"));
+    await mkdir(join(directory, "roots"), { mode: 0o700 });
+    await mkdir(join(directory, "users"));
+    await mkdir(join(directory, "users/inside"));
+    await symlink("roots", join(directory, "roots-link"));
+    await symlink(join(directory, "roots"), join(directory, "users-link"));
+    await mkdir(join(directory, "shared"));
+    await chmod(join(directory, "shared"), 0o777);
+    for (const name of ["users", "users-link"]) lchownSync(join(directory, name), NOBODY, NOBODY);
+  });
+  after(() => rm(directory, { recursive: true }));
+
+  test("is kept in the system's directories, whatever home the environment names", () => {
+    const env = { HOME: "/home/user", XDG_STATE_HOME: "/home/user/state", XDG_CACHE_HOME: "/home/user/cache" };
+    assert.equal(stateDirectory(withOwnDirectories(env, 0)), "/var/lib/btrfs-snapshots-to-swift");
+    assert.equal(withOwnDirectories(env, 0).XDG_CACHE_HOME, "/var/cache");
+    assert.equal(withOwnDirectories(env, 1000), env);
+  });
+
+  test("is kept where systemd says, unless another user could change that", () => {
+    const kept = (path: string): string | null => stateDirectory(withOwnDirectories({ STATE_DIRECTORY: path }, 0));
+    for (const name of ["roots", "roots/new", "roots-link/new"]) {
+      assert.equal(kept(join(directory, name)), join(directory, name));
+      assert.equal(isRootsAlone(join(directory, name)), true);
+    }
+    for (const name of ["users", "users/new", "users/inside", "users-link", "shared", "shared/new"]) {
+      assert.equal(kept(join(directory, name)), "/var/lib/btrfs-snapshots-to-swift", name);
+    }
+    assert.equal(isRootsAlone("relative"), false);
+  });
+
+  test("is not written through a link of another user", async () => {
+    for (const name of ["roots", "users", "roots-link"]) {
+      const handle = await openOwnDirectory(join(directory, name, ".."), 0);
+      await handle.close();
+      const held = await openOwnDirectory(join(directory, name), 0);
+      assert.deepEqual(await readdir(`/proc/self/fd/${held.fd}`), name === "users" ? ["inside"] : []);
+      await held.close();
+    }
+    for (const name of ["users-link", "users-link/x"]) {
+      await assert.rejects(openOwnDirectory(join(directory, name), 0), /ELOOP|ENOTDIR/);
+    }
+    await assert.rejects(openOwnDirectory(join(directory, "none"), 0), /ENOENT/);
+  });
+});
