@@ -2,6 +2,7 @@
 
 import { BackupError } from "./errors.ts";
 import { namesKeystone, readKeystoneLogin, said, type Environment, type KeystoneLogin } from "./openstack.ts";
+import { readProxies, type Proxies } from "./proxies.ts";
 import { parseBoolean } from "./words.ts";
 
 export interface StoreFlags {
@@ -51,6 +52,7 @@ export interface StoreConfig {
   readonly createCredentials: boolean;
   /** PEM files of authorities to trust beside the usual ones. */
   readonly authorities: readonly string[];
+  readonly proxies: Proxies;
   /** What to do when nothing says where the store is. */
   readonly nowhereHint: string;
 }
@@ -78,6 +80,7 @@ export function readStoreConfig(flags: StoreFlags, env: Environment): StoreConfi
     createCredentials: flags.createCredentials,
     nowhereHint: said(env, "SUDO_USER") === undefined ? NOWHERE : `${NOWHERE}; sudo hides variables unless it is called with -E`,
     authorities: ["OS_CACERT", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"].flatMap((name) => said(env, name) ?? []),
+    proxies: readProxies(env),
   });
 }
 

@@ -41,10 +41,20 @@ export interface Greeting {
 
 export type { Quota };
 
+/** Who asks whom, and through whom. */
+export interface Reached {
+  readonly source: string;
+  readonly endpoint: string;
+  /** Null: directly. */
+  readonly proxy: string | null;
+  /** True where HTTP_PROXY would be used if it were read. */
+  readonly ignoresProxy: boolean;
+}
+
 export interface DoctorEdges {
   readonly machine: Machine;
   /** Logs in; tells the source of the keys and the endpoint. */
-  findAccess(): Promise<{ readonly source: string; readonly endpoint: string }>;
+  findAccess(): Promise<Reached>;
   greet(): Promise<Greeting>;
   openContainer(): Promise<Container>;
   /** Null where only S3 can be asked. */
@@ -93,7 +103,7 @@ export async function* diagnose(wanted: Wanted, edges: DoctorEdges, signal: Abor
   yield access.check;
   const { found } = access;
   if (found === null) return yield* skip(afterAccess, "credentials");
-  const greeting = await look("endpoint", () => edges.greet(), () => ok(found.endpoint));
+  const greeting = await look("endpoint", () => edges.greet(), () => judgeEndpoint(found));
   yield greeting.check;
   if (greeting.found === null) return yield* skip(afterAccess.slice(1), "endpoint");
   const { aheadMs } = greeting.found;
@@ -185,6 +195,13 @@ function judgeSnapshots(path: string, survey: Survey): Verdict {
   if (snapshots.length > 0) return ok(message);
   const fix = writable.length === 0 ? `btrfs subvolume snapshot -r ${path} …` : "btrfs property set SNAPSHOT ro true";
   return { status: "warning", message: `${message}: there is nothing to archive`, fix };
+}
+
+function judgeEndpoint({ endpoint, proxy, ignoresProxy }: Reached): Verdict {
+  if (proxy !== null) return ok(`${endpoint}, through the proxy ${proxy}`);
+  if (!ignoresProxy) return ok(endpoint);
+  const message = `${endpoint}, without a proxy: HTTP_PROXY is not read, as curl does not read it either`;
+  return { status: "warning", message, fix: "set http_proxy, in small letters, if it is to be used" };
 }
 
 function judgeClock(aheadMs: number | null): Verdict {

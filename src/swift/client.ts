@@ -6,7 +6,7 @@ import { env } from "node:process";
 import { S3Client, type S3ClientConfig } from "@aws-sdk/client-s3";
 import { HttpRequest } from "@smithy/core/protocols";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
-import { trusting, type Authorities } from "./http.ts";
+import { trusting, type Network } from "./http.ts";
 import { openPace, pacedBody, type Pace } from "./pace.ts";
 import { retryFor } from "./retry.ts";
 
@@ -31,8 +31,8 @@ export interface ClientOptions {
   readonly credentials: Credentials | null;
   /** In the AWS files, for the SDK's chain; null or absent: the one in force there. */
   readonly profile?: string | null;
-  /** Absent: those that Node trusts by itself. */
-  readonly authorities?: Authorities;
+  /** Absent: no proxy, and those are trusted whom Node trusts by itself. */
+  readonly network?: Network;
   /** How long after its first failure a request may still be tried again. */
   readonly retryForMs: number;
   /** True when the store has taken the keys already: if it refuses them later, a request is tried again all the same. */
@@ -67,7 +67,7 @@ const CONNECT_TIMEOUT_MS = 10_000;
 export function openClients(options: ClientOptions): Clients {
   silenceSdk();
   const closing = new AbortController();
-  const handler = traced(openHandler(options), options.log);
+  const handler = traced(openHandler(options, closing.signal), options.log);
   const settings = clientSettings(options);
   const retry = { forMs: options.retryForMs, log: options.log, keysHaveWorked: options.keysHaveWorked };
   const client = new S3Client({ ...settings, requestHandler: handler, retryStrategy: retryFor({ ...retry, signal: closing.signal }) });
@@ -153,12 +153,13 @@ function traced(handler: NodeHttpHandler, log: Log | undefined): NodeHttpHandler
 
 type Handler = Pick<NodeHttpHandler, "metadata" | "handle" | "updateHttpClientConfig" | "httpHandlerConfigs">;
 
-function openHandler({ endpoint, stallMs, log, authorities }: ClientOptions): NodeHttpHandler {
+function openHandler({ endpoint, stallMs, log, network }: ClientOptions, signal: AbortSignal): NodeHttpHandler {
   // How many requests run at once is decided above; a limit on sockets too could only make them wait for each other.
   const agent = { keepAlive: true, maxSockets: Infinity };
+  const proxied = network?.openProxyAgent(endpoint, true, signal) ?? null;
   return new NodeHttpHandler({
-    httpAgent: new HttpAgent(agent),
-    httpsAgent: new HttpsAgent({ ...agent, ...trusting(authorities, endpoint) }),
+    httpAgent: proxied ?? new HttpAgent(agent),
+    httpsAgent: proxied ?? new HttpsAgent({ ...agent, ...trusting(network, endpoint) }),
     connectionTimeout: CONNECT_TIMEOUT_MS,
     // Not requestTimeout: a part on a slow line may take an hour, as long as its bytes move.
     socketTimeout: stallMs,

@@ -47,8 +47,8 @@ export async function makeContact(options: ContactOptions, signal: AbortSignal):
   } catch (error) {
     const region = options.region === null ? expectedRegion(error) : null;
     if (region === null) {
-      const { containerName: container, refusalHint } = options;
-      throw translate(error, { endpoint, container, refusalHint, signal });
+      const { containerName: container, refusalHint, network } = options;
+      throw translate(error, { endpoint, container, refusalHint, proxy: network?.describeProxy(endpoint) ?? null, signal });
     }
     return makeContact({ ...options, region }, signal);
   }

@@ -7,7 +7,7 @@ import { makeContact, type Contact } from "./contact.ts";
 import { peekObject, readObject } from "./download.ts";
 import { describeClockSkew, translate } from "./errors.ts";
 import { bodyMatches } from "./etag.ts";
-import type { Authorities } from "./http.ts";
+import type { Network } from "./http.ts";
 import { removeUpload } from "./leftovers.ts";
 import { readFeatures } from "./limits.ts";
 import { deleteObject, headObject, listObjects } from "./objects.ts";
@@ -28,8 +28,8 @@ export interface ContainerOptions {
   readonly credentials: Credentials | null;
   /** In those files; null or absent: the one in force there. */
   readonly profile?: string | null;
-  /** Absent: those that Node trusts by itself. */
-  readonly authorities?: Authorities;
+  /** Absent: no proxy, and those are trusted whom Node trusts by itself. */
+  readonly network?: Network;
   /** What to do when the store refuses the keys. */
   readonly refusalHint?: string | undefined;
   /** `name/version` */
@@ -66,10 +66,11 @@ export async function openContainer(
   const contact = await makeContact(settings, signal);
   const { endpoint } = contact;
   warnOfClock(contact, log);
-  const { limits, conditionalPut } = await readFeatures(endpoint, options.authorities, signal);
+  const { limits, conditionalPut } = await readFeatures(endpoint, options.network, signal);
   const { client, bind, close } = openClients({ ...settings, ...contact, keysHaveWorked: true });
+  const proxy = options.network?.describeProxy(endpoint) ?? null;
   const translateHere: Store["translate"] = (error, requestSignal, key) =>
-    translate(error, { endpoint, container, key, refusalHint, keysHaveWorked: true, signal: requestSignal });
+    translate(error, { endpoint, container, key, refusalHint, proxy, keysHaveWorked: true, signal: requestSignal });
   const memories = openPartMemories();
   const now = (): number => Date.now() + client.config.systemClockOffset;
   const creation = { byPut: conditionalPut };

@@ -5,7 +5,7 @@ import { loadSharedConfigFiles } from "@smithy/core/config";
 import type { AwsProfile, StoreConfig } from "../config.ts";
 import { BackupError } from "../errors.ts";
 import type { Credentials } from "./client.ts";
-import { readAuthorities, type Authorities } from "./http.ts";
+import { openNetwork, type Network } from "./http.ts";
 import { findAccount, findS3, logIn, subject, type Session } from "./keystone.ts";
 import { createKeys, findKeys } from "./s3-keys.ts";
 
@@ -19,9 +19,13 @@ export interface Access {
   /** Null: the SDK's own chain of files, for the profile. */
   readonly credentials: Credentials | null;
   readonly profile: string | null;
-  readonly authorities: Authorities;
+  readonly network: Network;
   /** Where the keys come from, for people. */
   readonly source: string;
+  /** Through which the endpoint is asked, for people; null: none. */
+  readonly proxy: string | null;
+  /** True where HTTP_PROXY would be used if curl read it. */
+  readonly ignoresProxy: boolean;
   /** What to do when the store refuses the keys. */
   readonly refusalHint: string;
   /** Swift's own API, as far as a login gave it: the account's URL and a token. */
@@ -35,8 +39,8 @@ interface InfoLog {
 
 /** @throws CONFIG, ACCESS_DENIED, STORE_UNAVAILABLE, ABORTED */
 export async function openAccess(config: StoreConfig, log: InfoLog, signal: AbortSignal): Promise<Access> {
-  const authorities = await readAuthorities(config.authorities);
-  const session = config.keystone === null ? null : await logIn(config.keystone, authorities, signal);
+  const network = await openNetwork(config.authorities, config.proxies);
+  const session = config.keystone === null ? null : await logIn(config.keystone, network, signal);
   const files = session === null ? await readAwsFiles(config.aws) : null;
   const catalog = session === null || config.endpoint !== null ? null : findS3(session);
   const endpoint = config.endpoint ?? catalog?.endpoint ?? files?.endpoint;
@@ -48,7 +52,9 @@ export async function openAccess(config: StoreConfig, log: InfoLog, signal: Abor
     region: config.region,
     likelyRegion: config.likelyRegion ?? catalog?.region ?? files?.region ?? null,
     profile: config.source.kind === "profile" ? config.aws.profile : null,
-    authorities,
+    network,
+    proxy: URL.canParse(endpoint) ? network.describeProxy(new URL(endpoint)) : null,
+    ignoresProxy: config.proxies.ignoresUpperCase && endpoint.startsWith("http:"),
     native: session === null ? null : nativeApi(session),
     ...(await chooseKeys(config, session, log, signal)),
   };
@@ -70,10 +76,12 @@ async function chooseKeys(
     return { credentials: null, source: profile, refusalHint: `check ${profile}` };
   }
   const credentials = (await findKeys(session, signal)) ?? (await makeKeys(session, createCredentials, log, signal));
-  const { project, login } = session;
+  const { project, login, network } = session;
+  const url = new URL(login.authUrl);
+  const proxy = network.describeProxy(url);
   return {
     credentials,
-    source: `Keystone at ${new URL(login.authUrl).host}: the S3 keys of ${subject(login)} for project '${project.name}'`,
+    source: `Keystone at ${url.host}${proxy === null ? "" : `, through the proxy ${proxy}`}: the S3 keys of ${subject(login)} for project '${project.name}'`,
     refusalHint: "they are those that Keystone keeps for the project; is the endpoint of the same cloud?",
   };
 }

@@ -1,7 +1,8 @@
 // What a failed request means: the one place where the SDK's names, HTTP status and errno become a BackupError.
 // Messages and contexts carry what the caller may read in a log; the SDK's errors, which hold whole responses, stay out.
 
-import { abortedError, BackupError, type FailureCode } from "../errors.ts";
+import { abortedError, BackupError } from "../errors.ts";
+import { judgeByNetwork, judgeProxy, judgeRedirect, type Verdict } from "./reach.ts";
 
 /** What was asked of whom. */
 export interface Request {
@@ -11,6 +12,8 @@ export interface Request {
   readonly key?: string | undefined;
   /** What to do when the keys are refused; depends on where they come from. */
   readonly refusalHint?: string | undefined;
+  /** Through which it was asked, for people; null or absent: none. */
+  readonly proxy?: string | null | undefined;
   /** True once this run has had an answer to a request that they signed. */
   readonly keysHaveWorked?: boolean | undefined;
   readonly signal: AbortSignal;
@@ -29,18 +32,14 @@ interface Trouble {
   readonly region: string | null;
   /** The store's clock, as its answer's Date header tells it. */
   readonly date: string | null;
+  /** For which hosts a certificate is that was refused. */
+  readonly altNames: string | null;
+  /** Where the answer sends whoever asks. */
+  readonly location: string | null;
   readonly attempts: number;
   /** An S3 store gave the request this id; null when none did. */
   readonly requestId: string | null;
 }
-
-export interface Verdict {
-  readonly code: FailureCode;
-  readonly message: string;
-  readonly hint?: string;
-}
-
-const tlsCodes = /^(CERT_|ERR_TLS_|ERR_SSL_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_(VERIFY|GET)_)/;
 
 /** The error itself when it is ours; ABORTED when the signal has ended the request. */
 export function translate(error: unknown, request: Request): BackupError {
@@ -201,40 +200,21 @@ function tooLarge(message: string, { key = "" }: Request): Verdict {
 }
 
 function judge(trouble: Trouble, request: Request): Verdict {
-  return verdicts[trouble.name]?.(trouble, request) ?? judgeByNetwork(trouble, request.endpoint) ?? judgeByStatus(trouble, request);
+  const { endpoint, proxy = null } = request;
+  return verdicts[trouble.name]?.(trouble, request) ?? judgeByNetwork(trouble, endpoint, proxy) ?? judgeByStatus(trouble, request);
 }
 
 /** What is wrong with the way to a server; null when the error is of another kind. */
-export function networkVerdict(error: unknown, endpoint: URL): Verdict | null {
-  return judgeByNetwork(readTrouble(error), endpoint);
+export function networkVerdict(error: unknown, endpoint: URL, proxy: string | null): Verdict | null {
+  return judgeByNetwork(readTrouble(error), endpoint, proxy);
 }
 
-function judgeByNetwork({ code, message, name }: Trouble, endpoint: URL): Verdict | null {
-  const where = hostAndPort(endpoint);
-  if (code === "EPROTO" && /wrong version number|packet length/.test(message)) {
-    return { code: "CONFIG", message: `${where} does not speak TLS`, hint: "its URL may have to begin with http://" };
-  }
-  if (code !== null && tlsCodes.test(code)) {
-    return {
-      code: "CONFIG",
-      message: `the certificate of ${where} cannot be trusted (${code})`,
-      hint: "if it is signed by an authority of your own, name that with OS_CACERT=FILE",
-    };
-  }
-  if (code?.startsWith("HPE_")) return { code: "CONFIG", message: `${where} does not speak HTTP`, hint: "check the URL" };
-  if (code === "ENOTFOUND") {
-    return { code: "STORE_UNAVAILABLE", message: `the name ${endpoint.hostname} cannot be resolved (${where})` };
-  }
-  if (code === "ECONNREFUSED") return { code: "STORE_UNAVAILABLE", message: `nothing answers at ${where}` };
-  // The SDK calls a reset connection a TimeoutError as well.
-  if (code !== null && code !== "ABORT_ERR") return { code: "STORE_UNAVAILABLE", message: `the connection to ${where} failed (${code})` };
-  const isLate = name === "TimeoutError" || name === "AbortError";
-  return isLate ? { code: "STORE_UNAVAILABLE", message: `${where} did not answer in time` } : null;
-}
-
-function judgeByStatus(trouble: Trouble, { container, key, endpoint, signal }: Request): Verdict {
-  const { status, name, message } = trouble;
+function judgeByStatus(trouble: Trouble, { container, key, endpoint, proxy = null, signal }: Request): Verdict {
+  const { status, name, message, location } = trouble;
   const host = endpoint.host;
+  if (status === 407) return judgeProxy(status, host, proxy);
+  const redirect = status === null ? null : judgeRedirect(status, location, endpoint);
+  if (redirect !== null) return redirect;
   if (status === null) return { code: "INTERNAL", message: `${name}: ${message}` };
   if (isDamaged(trouble)) return { code: "STORE_UNAVAILABLE", message: damagedAnswer(endpoint).message };
   if (status === 413) return overQuota({ container, key, endpoint, signal });
@@ -252,7 +232,7 @@ function judgeByStatus(trouble: Trouble, { container, key, endpoint, signal }: R
     return {
       code: "CONFIG",
       message: `${host} does not answer as an S3 API does (status ${String(status)})`,
-      hint: "check the endpoint; a Swift needs s3api in its proxy's pipeline",
+      hint: `check the endpoint; a Swift needs s3api in its proxy's pipeline${proxy === null ? "" : `; or the proxy ${proxy} answers`}`,
     };
   }
   return { code: "INTERNAL", message: `${host} refuses a request: ${name} (${message})` };
@@ -270,21 +250,20 @@ export function describeClockSkew(aheadMs: number): string {
   return `${String(Math.abs(minutes))} minutes ${minutes < 0 ? "behind" : "ahead of"} the store's`;
 }
 
-function hostAndPort({ hostname, port, protocol }: URL): string {
-  return `${hostname}:${port || (protocol === "https:" ? "443" : "80")}`;
-}
-
 function readTrouble(error: unknown): Trouble {
   const metadata = field(error, "$metadata");
   const status = field(metadata, "httpStatusCode");
   const attempts = field(metadata, "attempts");
+  const headers = field(field(error, "$response"), "headers");
   return {
     name: readText(error, "name") ?? "Error",
     message: (readText(error, "message") ?? "").split("\n", 1)[0] ?? "",
     status: typeof status === "number" ? status : null,
     code: readText(error, "code"),
     region: readText(error, "Region"),
-    date: readText(field(field(error, "$response"), "headers"), "date"),
+    altNames: readText(field(error, "cert"), "subjectaltname"),
+    date: readText(headers, "date"),
+    location: readText(headers, "location"),
     attempts: typeof attempts === "number" ? attempts : 1,
     requestId: readText(metadata, "requestId"),
   };

@@ -3,11 +3,12 @@
 
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import { request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
+import { request as httpRequest, type Agent, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { text } from "node:stream/consumers";
 import { createSecureContext, rootCertificates, type SecureContext } from "node:tls";
 import { BackupError } from "../errors.ts";
+import { chooseProxy, describeProxy, type Proxies } from "../proxies.ts";
 import { withPatience } from "./patience.ts";
 
 export interface HttpOptions {
@@ -15,8 +16,8 @@ export interface HttpOptions {
   readonly headers?: Readonly<Record<string, string>>;
   /** Sent as JSON. */
   readonly body?: unknown;
-  /** Absent: those that Node trusts by itself. */
-  readonly authorities?: Authorities | undefined;
+  /** Absent: no proxy, and those are trusted whom Node trusts by itself. */
+  readonly network?: Network | undefined;
 }
 
 export interface HttpAnswer {
@@ -35,11 +36,13 @@ export function askHttp(url: URL, options: HttpOptions, signal: AbortSignal): Pr
 async function ask(url: URL, options: HttpOptions, signal: AbortSignal): Promise<HttpAnswer> {
   const body = options.body === undefined ? null : JSON.stringify(options.body);
   const open = url.protocol === "https:" ? httpsRequest : httpRequest;
+  const agent = options.network?.openProxyAgent(url, false, signal) ?? null;
   const request = open(url, {
     method: options.method ?? "GET",
     headers: { accept: "application/json", ...(body === null ? {} : { "content-type": "application/json" }), ...options.headers },
     signal,
-    ...trusting(options.authorities, url),
+    ...trusting(options.network, url),
+    ...(agent === null ? {} : { agent }),
   });
   // Of an error after the answer has begun, the answer tells too.
   request.on("error", () => undefined);
@@ -48,8 +51,15 @@ async function ask(url: URL, options: HttpOptions, signal: AbortSignal): Promise
   return { status: answer.statusCode ?? 0, headers: answer.headers, text: await text(answer) };
 }
 
-/** What to trust. Made when it is first needed and only once: reading a few hundred certificates takes a tenth of a second. */
-export type Authorities = () => SecureContext;
+/** How servers are reached: whom to trust, and through which proxy. */
+export interface Network {
+  /** Made when it is first needed and only once: reading a few hundred certificates takes a tenth of a second. */
+  readonly secureContext: () => SecureContext;
+  /** The proxy between us and the server, for people; null when there is none. */
+  describeProxy(server: URL): string | null;
+  /** For requests to this server; `signal` ends connections. Null where there is no proxy. */
+  openProxyAgent(server: URL, keepAlive: boolean, signal: AbortSignal): Agent | null;
+}
 
 /** Where systems keep what their owner trusts; the first that there is. Node does not look there. */
 const systemStores = [
@@ -59,16 +69,34 @@ const systemStores = [
   "/etc/ssl/cert.pem",
 ];
 
-/** The certificates of these PEM files, beside Node's own and the system's. @throws CONFIG */
-export async function readAuthorities(files: readonly string[]): Promise<Authorities> {
-  const [named, system] = await Promise.all([Promise.all(files.map(readPem)), readSystemStore()]);
+/** Trusts the certificates of these PEM files, beside Node's own and the system's. @throws CONFIG */
+export async function openNetwork(files: readonly string[], proxies: Proxies): Promise<Network> {
+  const isProxied = proxies.http !== null || proxies.https !== null;
+  const [named, system, agents] = await Promise.all([
+    Promise.all(files.map(readPem)),
+    readSystemStore(),
+    isProxied ? import("./proxy.ts") : null,
+  ]);
   let context: SecureContext | null = null;
-  return () => (context ??= createSecureContext({ ca: [...rootCertificates, ...named, ...system] }));
+  const secureContext = (): SecureContext => (context ??= createSecureContext({ ca: [...rootCertificates, ...named, ...system] }));
+  return {
+    secureContext,
+    describeProxy(server) {
+      const proxy = chooseProxy(proxies, server);
+      return proxy === null ? null : describeProxy(proxy);
+    },
+    openProxyAgent(server, keepAlive, signal) {
+      const proxy = chooseProxy(proxies, server);
+      if (agents === null || proxy === null) return null;
+      const isTls = server.protocol === "https:" || proxy.url.protocol === "https:";
+      return agents.openProxyAgent(proxy.url, server, { keepAlive, signal, secureContext: isTls ? secureContext() : undefined });
+    },
+  };
 }
 
 /** As options of a request or an agent; none where nothing is to be trusted. */
-export function trusting(authorities: Authorities | undefined, { protocol }: URL): { readonly secureContext?: SecureContext } {
-  return authorities === undefined || protocol !== "https:" ? {} : { secureContext: authorities() };
+export function trusting(network: Network | undefined, { protocol }: URL): { readonly secureContext?: SecureContext } {
+  return network === undefined || protocol !== "https:" ? {} : { secureContext: network.secureContext() };
 }
 
 async function readSystemStore(): Promise<readonly string[]> {

@@ -5,8 +5,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { abortedError, BackupError, toBackupError } from "../errors.ts";
 import type { InDomain, KeystoneLogin, Named } from "../openstack.ts";
 import { networkVerdict } from "./errors.ts";
-import { askHttp, type Authorities, type HttpAnswer, type HttpOptions } from "./http.ts";
+import { askHttp, type Network, type HttpAnswer, type HttpOptions } from "./http.ts";
 import { field, list, parseJson, text } from "./json.ts";
+import { judgeProxy, judgeRedirect } from "./reach.ts";
 import { backoffMs } from "./retry.ts";
 
 /** A Keystone that was never reached may be a typing mistake: no patience of many minutes for that. */
@@ -14,7 +15,7 @@ const RETRY_FOR_MS = 3_000;
 
 export interface Session {
   readonly login: KeystoneLogin;
-  readonly authorities: Authorities;
+  readonly network: Network;
   readonly token: string;
   readonly user: { readonly id: string; readonly name: string };
   readonly project: { readonly id: string; readonly name: string };
@@ -24,7 +25,7 @@ export interface Session {
 /** A login under way. */
 interface Visit {
   readonly login: KeystoneLogin;
-  readonly authorities: Authorities;
+  readonly network: Network;
   readonly signal: AbortSignal;
 }
 
@@ -37,14 +38,22 @@ export interface Endpoint {
 }
 
 /** @throws ACCESS_DENIED, CONFIG, STORE_UNAVAILABLE, ABORTED */
-export async function logIn(login: KeystoneLogin, authorities: Authorities, signal: AbortSignal): Promise<Session> {
-  const visit = { login, authorities, signal };
+export async function logIn(login: KeystoneLogin, network: Network, signal: AbortSignal): Promise<Session> {
+  const visit = { login, network, signal };
   const answer = await requestToken(visit);
   if (answer.status === 401 || answer.status === 403) throw await explainRefusal(visit);
   const session = readSession(visit, answer);
   if (session === "no project") throw await askForProject(visit, answer);
   if (session !== null) return session;
-  throw new BackupError("CONFIG", `${login.authUrl} does not answer as a Keystone does (status ${String(answer.status)})`, {
+  throw notKeystone(visit, answer);
+}
+
+function notKeystone({ login, network }: Visit, { status, headers }: HttpAnswer): BackupError {
+  const url = new URL(login.authUrl);
+  const proxy = network.describeProxy(url);
+  const redirect = status === 407 ? judgeProxy(status, url.host, proxy) : judgeRedirect(status, headers.location ?? null, url);
+  if (redirect !== null) return new BackupError(redirect.code, `Keystone cannot be reached: ${redirect.message}`, { hint: redirect.hint });
+  return new BackupError("CONFIG", `${login.authUrl} does not answer as a Keystone does (status ${String(status)})`, {
     hint: "check OS_AUTH_URL; it mostly ends with /v3",
   });
 }
@@ -83,15 +92,15 @@ export function findAccount({ catalog, login }: Session, region: string | null):
   return entry?.url ?? null;
 }
 
-async function requestToken({ login, authorities, signal }: Visit): Promise<HttpAnswer> {
+async function requestToken({ login, network, signal }: Visit): Promise<HttpAnswer> {
   const { identity, project, authUrl } = login;
   const url = `${authUrl}/auth/tokens`;
   if (identity.kind === "token" && project === null) {
     const headers = { "x-auth-token": identity.token, "x-subject-token": identity.token };
-    return ask(url, { headers, authorities }, signal);
+    return ask(url, { headers, network }, signal);
   }
   const scope = project === null ? {} : { scope: { project } };
-  return ask(url, { method: "POST", body: { auth: { identity: identityBody(login), ...scope } }, authorities }, signal);
+  return ask(url, { method: "POST", body: { auth: { identity: identityBody(login), ...scope } }, network }, signal);
 }
 
 function identityBody({ identity }: KeystoneLogin): object {
@@ -112,12 +121,12 @@ function identityBody({ identity }: KeystoneLogin): object {
  * without one.
  */
 async function explainRefusal(visit: Visit): Promise<BackupError> {
-  const { login, authorities, signal } = visit;
+  const { login, network, signal } = visit;
   const { identity, project, authUrl } = login;
   const { host } = new URL(authUrl);
   if (identity.kind === "password" && project !== null) {
     const body = { auth: { identity: identityBody(login), scope: "unscoped" } };
-    const answer = await ask(`${authUrl}/auth/tokens`, { method: "POST", body, authorities }, signal);
+    const answer = await ask(`${authUrl}/auth/tokens`, { method: "POST", body, network }, signal);
     if (answer.status === 201) {
       const hint = await projectsHint(visit, answer);
       return new BackupError("ACCESS_DENIED", `Keystone at ${host} knows ${subject(login)}, but not as a member of ${describe("project", project)}`, {
@@ -144,9 +153,9 @@ async function askForProject(visit: Visit, answer: HttpAnswer): Promise<BackupEr
   return new BackupError("CONFIG", `nothing says which project of ${subject(login)} is meant`, { hint: await projectsHint(visit, answer) });
 }
 
-async function projectsHint({ login, authorities, signal }: Visit, { headers }: HttpAnswer): Promise<string> {
+async function projectsHint({ login, network, signal }: Visit, { headers }: HttpAnswer): Promise<string> {
   const token = { "x-auth-token": String(headers["x-subject-token"]) };
-  const projects = await ask(`${login.authUrl}/auth/projects`, { headers: token, authorities }, signal);
+  const projects = await ask(`${login.authUrl}/auth/projects`, { headers: token, network }, signal);
   const names = list(parseJson(projects.text), "projects").flatMap((entry) => text(entry, "name") ?? []);
   return names.length === 0 ? "this user has no project" : `OS_PROJECT_NAME may be ${names.join(", ")}`;
 }
@@ -160,7 +169,7 @@ export async function ask(
 ): Promise<HttpAnswer> {
   const started = performance.now();
   for (let failures = 1; ; failures += 1) {
-    const outcome = await askHttp(new URL(url), options, signal).catch((error: unknown) => explainNetwork(error, url, signal));
+    const outcome = await askHttp(new URL(url), options, signal).catch((error: unknown) => explainNetwork(error, url, { ...options, signal }));
     const passes = outcome instanceof BackupError ? outcome.retryable : outcome.status >= 500;
     const delay = backoffMs(failures);
     if (!passes) {
@@ -175,9 +184,10 @@ export async function ask(
   }
 }
 
-function explainNetwork(error: unknown, url: string, signal: AbortSignal): BackupError {
+function explainNetwork(error: unknown, url: string, { network, signal }: HttpOptions & { readonly signal: AbortSignal }): BackupError {
   if (signal.aborted) throw abortedError(signal);
-  const verdict = networkVerdict(error, new URL(url));
+  const server = new URL(url);
+  const verdict = networkVerdict(error, server, network?.describeProxy(server) ?? null);
   if (verdict === null) return toBackupError(error);
   return new BackupError(verdict.code, `Keystone cannot be reached: ${verdict.message}`, { hint: verdict.hint });
 }
@@ -187,7 +197,7 @@ function unavailable(url: string, status: number): BackupError {
 }
 
 function readSession(
-  { login, authorities }: Visit,
+  { login, network }: Visit,
   { status, headers, text: body }: HttpAnswer,
 ): Session | "no project" | null {
   const token = headers["x-subject-token"];
@@ -195,7 +205,7 @@ function readSession(
   const [user, project] = [readNamed(field(described, "user")), readNamed(field(described, "project"))];
   if (status >= 300 || typeof token !== "string" || user === null) return null;
   if (project === null) return "no project";
-  return { login, authorities, token, user, project, catalog: readCatalog(described) };
+  return { login, network, token, user, project, catalog: readCatalog(described) };
 }
 
 function readCatalog(described: unknown): Endpoint[] {

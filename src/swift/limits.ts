@@ -1,7 +1,7 @@
 // What the store can hold in one object, by what it says of itself.
 
 import type { Container } from "../operations/edges.ts";
-import { askHttp, type Authorities } from "./http.ts";
+import { askHttp, type Network } from "./http.ts";
 import { field, parseJson } from "./json.ts";
 
 type StoreLimits = Container["limits"];
@@ -41,12 +41,12 @@ export interface StoreFeatures {
 /** Asks the store. Never fails: without an answer, what a Swift as it is installed can do. */
 export async function readFeatures(
   endpoint: URL,
-  authorities: Authorities | undefined,
+  network: Network | undefined,
   signal: AbortSignal,
 ): Promise<StoreFeatures> {
   const stock = { limits: stockSwiftLimits, conditionalPut: false };
   try {
-    const { status, text } = await askHttp(new URL("/info", endpoint), { authorities }, signal);
+    const { status, text } = await askHttp(new URL("/info", endpoint), { network }, signal);
     return status >= 500 ? stock : { limits: parseLimits(text), conditionalPut: takesConditionalPut(text) };
   } catch {
     return stock;

@@ -5,17 +5,21 @@ import type { Greeting, Quota } from "../operations/doctor.ts";
 import type { Access } from "./credentials.ts";
 import { networkVerdict } from "./errors.ts";
 import { askHttp } from "./http.ts";
+import { judgeRedirect } from "./reach.ts";
 
 /** Whether anybody answers, and by how much this machine's clock is ahead. @throws CONFIG, STORE_UNAVAILABLE */
-export async function greetStore({ endpoint, authorities }: Access, signal: AbortSignal): Promise<Greeting> {
+export async function greetStore({ endpoint, network }: Access, signal: AbortSignal): Promise<Greeting> {
   const url = new URL(endpoint);
   try {
-    const { headers } = await askHttp(new URL("/info", url), { authorities }, signal);
+    const { status, headers } = await askHttp(new URL("/info", url), { network }, signal);
+    const redirect = judgeRedirect(status, headers.location ?? null, url);
+    if (redirect !== null) throw new BackupError(redirect.code, redirect.message, { hint: redirect.hint });
     const date = Date.parse(headers.date ?? "");
     return { aheadMs: Number.isNaN(date) ? null : Date.now() - date };
   } catch (error) {
     if (signal.aborted) throw abortedError(signal);
-    const verdict = networkVerdict(error, url);
+    if (error instanceof BackupError) throw error;
+    const verdict = networkVerdict(error, url, network.describeProxy(url));
     if (verdict === null) throw error;
     throw new BackupError(verdict.code, verdict.message, { hint: verdict.hint });
   }
@@ -25,12 +29,12 @@ export async function greetStore({ endpoint, authorities }: Access, signal: Abor
  * What is used and what may be, of the account and of the container. Null where a login gave no access to Swift's own
  * API: S3 has no word for it.
  */
-export async function readQuotas({ native, authorities }: Access, container: string, signal: AbortSignal): Promise<Quota[] | null> {
+export async function readQuotas({ native, network }: Access, container: string, signal: AbortSignal): Promise<Quota[] | null> {
   if (native === null) return null;
   const quotas: Quota[] = [];
   for (const [of, path] of [["account", ""], ["container", `/${encodeURIComponent(container)}`]] as const) {
     const url = new URL(`${native.accountUrl}${path}`);
-    const asked = { method: "HEAD", headers: { "x-auth-token": native.token }, authorities };
+    const asked = { method: "HEAD", headers: { "x-auth-token": native.token }, network };
     const answer = await askHttp(url, asked, signal).catch(() => null);
     if (answer === null || answer.status >= 300) continue;
     const number = (name: string): number | null => readCount(answer.headers[name]);

@@ -50,8 +50,8 @@ function keysUrl({ login, user }: Session): string {
   return `${login.authUrl}/users/${encodeURIComponent(user.id)}/credentials/OS-EC2`;
 }
 
-function authorized({ token, authorities }: Session) {
-  return { headers: { "x-auth-token": token }, authorities };
+function authorized({ token, network }: Session) {
+  return { headers: { "x-auth-token": token }, network };
 }
 
 function refusal(session: Session, { status }: HttpAnswer): BackupError {

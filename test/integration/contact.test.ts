@@ -219,11 +219,18 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       { status: 200, body: "" },
       { status: 404, body: "<html><h1>Not found</h1></html>" },
       { status: 401, body: "<html><h1>Unauthorized</h1></html>" },
-      { status: 301, body: "", headers: { location: "https://elsewhere/" } },
     ];
     for (const answer of answers) {
       proxy.plan({ when: () => true, fault: { kind: "answer", ...answer } });
       assert.match((await failure(right, "CONFIG")).message, /does not answer as an S3 API/, answer.body);
+    }
+    for (const [location, sentence] of [
+      ["https://elsewhere/contact?list-type=2", /redirects to https:\/\/elsewhere, which speaks TLS: .*use https:\/\/elsewhere$/],
+      ["/elsewhere", new RegExp(`redirects to ${proxy.endpoint}: `)],
+    ] as const) {
+      proxy.plan({ when: () => true, fault: { kind: "answer", status: 301, headers: { location } } });
+      const { message, hint } = await failure(right, "CONFIG");
+      assert.match(`${message}: ${hint ?? ""}`, sentence);
     }
     const noHttp = await openTcp("SSH-2.0-OpenSSH_9.2\r\n");
     assert.match((await failure({ ...right, endpoint: noHttp.url("http") }, "CONFIG")).message, /does not speak HTTP/);

@@ -286,7 +286,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
       });
       const { code, stderr } = await list(env, "--endpoint", swift.url);
       assert.equal(code, 2, stderr);
-      assert.match(stderr, /Keystone cannot be reached: the certificate of 127\.0\.0\.1:\d+ cannot be trusted.*OS_CACERT/);
+      assert.match(stderr, /Keystone cannot be reached: the certificate of 127\.0\.0\.1:\d+ is signed by an authority that is not known here.*OS_CACERT/);
       const missing = await list({ ...env, OS_CACERT: "/nowhere.pem" });
       assert.equal(missing.code, 2);
       assert.match(missing.stderr, /cannot be read: \/nowhere\.pem \(ENOENT\)/);

@@ -1,7 +1,7 @@
 // A way to a server over TLS, by a certificate of an authority that nobody knows.
 
 import { once } from "node:events";
-import { mkdtemp, readFile } from "node:fs/promises";
+import { mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { request as forward } from "node:http";
 import { createServer } from "node:https";
 import { join } from "node:path";
@@ -15,9 +15,17 @@ export interface TlsProxy {
   close(): Promise<void>;
 }
 
+/** What a certificate says; by default it is right, from now on for a day. */
+export interface CertificateOptions {
+  /** As OpenSSL writes it, such as `DNS:host`. */
+  readonly altName?: string;
+  /** From 1 January of the one year to 1 January of the other. */
+  readonly years?: readonly [from: number, until: number];
+}
+
 /** Requests pass unchanged, their Host header too, so that signatures stay right. Files go into `directory`. */
-export async function openTlsProxy(target: string, directory: string): Promise<TlsProxy> {
-  const { certificate, key } = await makeCertificate(directory);
+export async function openTlsProxy(target: string, directory: string, certified: CertificateOptions | null = null): Promise<TlsProxy> {
+  const { certificate, key } = await (certified === null ? makeCertificate(directory) : sign(directory, certified));
   const server = createServer({ cert: await readFile(certificate), key: await readFile(key) }, (request, response) => {
     const onward = forward(new URL(request.url ?? "/", target), { method: request.method, headers: request.headers });
     onward.on("response", (answer) => {
@@ -47,17 +55,31 @@ export async function openTlsProxy(target: string, directory: string): Promise<T
 /** One per directory: signed by itself, so it is its own authority. */
 const made = new Map<string, Promise<{ readonly certificate: string; readonly key: string }>>();
 
-function makeCertificate(directory: string): Promise<{ readonly certificate: string; readonly key: string }> {
+export function makeCertificate(directory: string): Promise<{ readonly certificate: string; readonly key: string }> {
   const known = made.get(directory) ?? sign(directory);
   made.set(directory, known);
   return known;
 }
 
-async function sign(directory: string): Promise<{ readonly certificate: string; readonly key: string }> {
+async function sign(
+  directory: string,
+  { altName = "IP:127.0.0.1", years }: CertificateOptions = {},
+): Promise<{ readonly certificate: string; readonly key: string }> {
   const folder = await mkdtemp(join(directory, "tls-"));
-  const [certificate, key] = [join(folder, "certificate.pem"), join(folder, "key.pem")];
-  const kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"];
-  const names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"];
-  await run("openssl", "req", ...kind, ...names, "-out", certificate, "-keyout", key);
+  const [certificate, key, request] = [join(folder, "certificate.pem"), join(folder, "key.pem"), join(folder, "request.pem")];
+  const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key];
+  const names = ["-subj", "/CN=127.0.0.1", "-addext", `subjectAltName=${altName}`];
+  if (years === undefined) {
+    await run("openssl", "req", "-x509", "-days", "1", ...kind, ...names, "-out", certificate);
+    return { certificate, key };
+  }
+  await run("openssl", "req", "-new", ...kind, ...names, "-out", request);
+  // Of OpenSSL 3.0 only `ca` takes a date to begin with.
+  const settings = `database = ${folder}/index\nnew_certs_dir = ${folder}\nrand_serial = yes\ndefault_md = sha256\ncopy_extensions = copy\npolicy = p`;
+  await writeFile(join(folder, "ca.cnf"), `[ca]\ndefault_ca = d\n[d]\n${settings}\n[p]\ncommonName = supplied\n`);
+  await writeFile(join(folder, "index"), "");
+  const dates = ["-startdate", `${years[0]}0101000000Z`, "-enddate", `${years[1]}0101000000Z`];
+  const files = ["-config", join(folder, "ca.cnf"), "-keyfile", key, "-in", request, "-out", certificate];
+  await run("openssl", "ca", "-selfsign", "-batch", "-notext", ...files, ...dates);
   return { certificate, key };
 }

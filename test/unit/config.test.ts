@@ -37,6 +37,7 @@ describe("the store", () => {
       keystone: null,
       createCredentials: true,
       authorities: [],
+      proxies: { http: null, https: null, except: [], ignoresUpperCase: false },
       nowhereHint: "say --endpoint URL, set AWS_ENDPOINT_URL_S3, or set OS_* for a login at Keystone",
     });
     assert.equal(readStoreConfig({ ...named, region: "there" }, env).region, "there");

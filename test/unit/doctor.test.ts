@@ -29,7 +29,7 @@ async function findings({ machine, survey: found, edges }: Circumstances): Promi
       survey: async () => ({ ...survey, ...found }),
       ...machine,
     },
-    findAccess: async () => ({ source: "AWS_ACCESS_KEY_ID", endpoint: "https://store" }),
+    findAccess: async () => ({ source: "AWS_ACCESS_KEY_ID", endpoint: "https://store", proxy: null, ignoresProxy: false }),
     greet: async () => ({ aheadMs: 400 }),
     openContainer: async () => container,
     quotas: async () => null,

@@ -153,8 +153,10 @@ describe("errors", () => {
   const request = { endpoint: new URL("https://store.example"), container: "backups", key: "k", signal };
   const cases: readonly (readonly [string, object, string, RegExp])[] = [
     ["an expired certificate", { code: "CERT_HAS_EXPIRED" }, "CONFIG", /certificate of store\.example:443/],
-    ["a certificate of one's own", { code: "DEPTH_ZERO_SELF_SIGNED_CERT" }, "CONFIG", /cannot be trusted/],
-    ["a certificate for another name", { code: "ERR_TLS_CERT_ALTNAME_INVALID" }, "CONFIG", /cannot be trusted/],
+    ["a certificate of one's own", { code: "DEPTH_ZERO_SELF_SIGNED_CERT" }, "CONFIG", /authority that is not known here/],
+    ["a certificate for another name", { code: "ERR_TLS_CERT_ALTNAME_INVALID", cert: { subjectaltname: "DNS:a, DNS:b" } }, "CONFIG", /for another host: a, b$/],
+    ["a revoked certificate", { code: "CERT_REVOKED" }, "CONFIG", /cannot be trusted \(CERT_REVOKED\)/],
+    ["no common version of TLS", { code: "EPROTO", message: "0:error:0A00042E:SSL routines:ssl3_read_bytes:tlsv1 alert protocol version:../x.c:1:" }, "CONFIG", /do not agree on TLS \(tlsv1 alert protocol version\)/],
     ["a reset", { code: "ECONNRESET", name: "TimeoutError" }, "STORE_UNAVAILABLE", /store\.example:443/],
     ["a lost network", { code: "ENETUNREACH" }, "STORE_UNAVAILABLE", /ENETUNREACH/],
     ["503", { name: "ServiceUnavailable", $metadata: { httpStatusCode: 503 } }, "STORE_UNAVAILABLE", /503/],

@@ -43,9 +43,10 @@ const walls: Readonly<Record<string, Wall>> = {
   "stream/age": { may: ["node:process"] },
   "stream/process": { may: ["node:child_process", "node:process"] },
   "swift/": {
-    may: ["swift/", "errors", "@aws-sdk/", "@smithy/", "node:"],
+    may: ["swift/", "errors", "proxies", "@aws-sdk/", "@smithy/", "node:"],
     types: ["operations/edges", "operations/doctor", "terminal/log", "config", "openstack"],
   },
+  "swift/proxy": { may: ["http-proxy-agent", "https-proxy-agent"] },
   "swift/hasher": { may: ["btrfs/binding"] },
   // The SDK looks for its files by the environment only.
   "swift/credentials": { may: ["node:process"] },
@@ -58,7 +59,8 @@ const walls: Readonly<Record<string, Wall>> = {
   "commands/base": { may: ["btrfs/", "swift/", "stream/syslog", "lock", "environment"] },
   "commands/version": { may: ["btrfs/binding", "stream/process"] },
   // Words into values; what lies in files is read by environment and clouds, and is words again.
-  config: { may: ["errors", "openstack", "words"] },
+  config: { may: ["errors", "openstack", "proxies", "words"] },
+  proxies: { may: ["errors", "openstack", "node:net"] },
   words: { may: ["errors"], types: ["plan/"] },
   openstack: { may: ["errors"] },
   environment: { may: ["config", "openstack", "clouds", "errors", "node:"] },
