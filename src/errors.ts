@@ -7,6 +7,7 @@ const failures = {
   INTERNAL: { exit: 1, retryable: false },
   USAGE: { exit: 2, retryable: false },
   CONFIG: { exit: 2, retryable: false },
+  NO_SNAPSHOTS: { exit: 2, retryable: false },
   STEP_FAILED: { exit: 3, retryable: true },
   ALREADY_ARCHIVED: { exit: 3, retryable: true },
   RESUME_REFUSED: { exit: 3, retryable: true },

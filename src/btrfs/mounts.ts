@@ -86,8 +86,8 @@ export function parseMountInfo(content: Buffer): Mount[] {
 }
 
 /** Where a subvolume appears in a mount if nothing hides it; null when that mount does not show it. */
-export function pathThrough(mount: Mount, place: Place): string | null {
-  const path = `/${place.path}`;
+export function pathThrough(mount: Pick<Mount, "root" | "mountPoint">, place: string): string | null {
+  const path = `/${place}`;
   const root = mount.root === "/" ? "" : mount.root;
   if (path !== root && !path.startsWith(`${root}/`)) return null;
   const inside = path.slice(root.length).replace(/^\/$/, "");
@@ -117,7 +117,7 @@ async function readMounts({ mountInfo }: View): Promise<Mount[]> {
 }
 
 /** Every mount of the filesystem that a path lies on. */
-async function readMountsOf(path: string): Promise<Mount[]> {
+export async function readMountsOf(path: string): Promise<Mount[]> {
   const handle = await open(path, constants.O_RDONLY).catch((cause: unknown) => {
     throw new BackupError("SEND_FAILED", `${path} cannot be opened any more`, { cause });
   });
@@ -146,7 +146,7 @@ async function findReach(mounts: readonly Mount[], places: readonly Place[], vie
 async function pathsThrough(mount: Mount, places: readonly Place[], view: View): Promise<string[] | null> {
   const paths: string[] = [];
   for (const place of places) {
-    const path = pathThrough(mount, place);
+    const path = pathThrough(mount, place.path);
     if (path === null || !(await leadsTo(view.root + path, mount, place))) return null;
     paths.push(path);
   }

@@ -9,6 +9,7 @@ import { syncFilesystem, type StreamSummary } from "./binding.ts";
 import { refuseOtherStream, sentHead } from "./head.ts";
 import { openMounts, type Mounts, type Reach } from "./mounts.ts";
 import { readSendOptions, sendCommand, type SendMode } from "./send-receive.ts";
+import { readSurroundings } from "./surroundings.ts";
 import { listSnapshots, readOrigin, readSubvolume, translated } from "./subvolumes.ts";
 
 export interface SourceOptions {
@@ -40,6 +41,7 @@ export async function openSource(path: string, options: SourceOptions, signal: A
       if (!origin?.changed) return { source, snapshots, origin: origin?.snapshot ?? null };
       return { source, snapshots, origin: null, doubts: [changedOrigin(origin.snapshot, origin.changed)] };
     },
+    surroundings: () => translated(path, () => readSurroundings(path)),
     estimate: (difference, stop) => estimate(difference, mounts, mode, stop),
     send: (difference, stop) => sentStream(sender(difference, stop), sentHead(lineageOf(difference)), stop),
     sendThrough: (difference, passage, stop) =>

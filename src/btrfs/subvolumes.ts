@@ -1,6 +1,7 @@
-import { dirname, resolve } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import { BackupError } from "../errors.ts";
 import { byCreation, parseUuid, type Snapshot, type Subvolume } from "../plan/model.ts";
+import { suggestForDirectory } from "../plan/surroundings.ts";
 import {
   findChange,
   isBtrfsError,
@@ -12,6 +13,7 @@ import {
   type ListOptions,
   type RawSubvolume,
 } from "./binding.ts";
+import { readSurroundings } from "./surroundings.ts";
 
 /** The subvolume whose root a path is. @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, USAGE when there is nothing */
 export async function readSubvolume(path: string): Promise<Subvolume> {
@@ -110,7 +112,7 @@ async function toRefusal(cause: BtrfsError, path: string): Promise<BackupError> 
     });
   }
   if (cause.btrfsCode === "NOT_SUBVOLUME") {
-    const hint = `the subvolume that contains it is ${await findContaining(path)}`;
+    const hint = await suggestSubvolume(path);
     return new BackupError("NOT_SUBVOLUME", `${path} is not the root of a btrfs subvolume`, { hint, context, cause });
   }
   switch (cause.code) {
@@ -127,6 +129,17 @@ async function toRefusal(cause: BtrfsError, path: string): Promise<BackupError> 
     default:
       return new BackupError("INTERNAL", cause.message, { context, cause });
   }
+}
+
+/** The subvolume whose snapshots lie in a directory, where there are any; else the one that the directory is part of. */
+async function suggestSubvolume(path: string): Promise<string> {
+  const containing = await findContaining(path);
+  const place = relative(containing, resolve(path));
+  const suggestion = await Promise.all([subvolumePath(containing), readSurroundings(containing)]).then(
+    ([top, around]) => suggestForDirectory(join(top, place), around),
+    () => null,
+  );
+  return suggestion ?? `the subvolume that contains it is ${containing}`;
 }
 
 async function findContaining(path: string): Promise<string> {

@@ -3,8 +3,9 @@ import { BackupError } from "../errors.ts";
 import type { Machine, Survey } from "../operations/doctor.ts";
 import type { Snapshot } from "../plan/model.ts";
 import { runToEnd, type Ending } from "../stream/process.ts";
-import { addonVersions, listSubvolumes, syncFilesystem } from "./binding.ts";
+import { addonVersions, syncFilesystem } from "./binding.ts";
 import { openMounts } from "./mounts.ts";
+import { readSurroundings } from "./surroundings.ts";
 import { listSnapshots, readSubvolume, translated } from "./subvolumes.ts";
 
 /** Bit of CAP_SYS_ADMIN in a capability set; linux/capability.h. */
@@ -30,14 +31,12 @@ async function mayAdministrate(): Promise<boolean> {
 async function survey(path: string, signal: AbortSignal): Promise<Survey> {
   const source = await readSubvolume(path);
   await translated(path, () => syncFilesystem(path));
-  const all = await translated(path, () => listSubvolumes(path));
   const snapshots = await listSnapshots(path, { parentUuid: source.uuid });
   return {
     source,
     snapshots,
     unreachable: await findUnreachable(path, snapshots, signal),
-    writable: all.filter((raw) => raw.parentUuid === source.uuid && !raw.readOnly).map((raw) => raw.path),
-    ofOthers: all.filter((raw) => raw.readOnly && raw.parentUuid !== source.uuid).length,
+    around: await translated(path, () => readSurroundings(path)),
   };
 }
 

@@ -265,6 +265,11 @@ export function waitLockOption(): string | undefined {
   });
 }
 
+/** The option of commands for which a subvolume without snapshots is a failure. */
+export function allowEmptyOption(): boolean {
+  return Option.Boolean("--allow-empty", false, { description: "A subvolume without read-only snapshots is no failure." });
+}
+
 /** A command that talks to a container. */
 export abstract class StoreCommand extends BaseCommand {
   config = Option.String("--config", { description: "The configuration file (else the one of the user, else of /etc)." });

@@ -1,7 +1,7 @@
 import { Command, Option } from "clipanion";
 import { diagnose, type Check } from "../operations/doctor.ts";
 import { printable } from "../terminal/format.ts";
-import type { House } from "./base.ts";
+import { allowEmptyOption, type House } from "./base.ts";
 import { EncodingCommand } from "./encoding.ts";
 import { summaryOf } from "./registry.ts";
 
@@ -18,6 +18,7 @@ export class DoctorCommand extends EncodingCommand {
     examples: [["Before the first sync of /home", "$0 doctor /home --container-name backup"]],
   });
 
+  allowEmpty = allowEmptyOption();
   subvolume = Option.String({ name: "PATH" });
 
   protected override async run(house: House): Promise<number> {
@@ -25,7 +26,7 @@ export class DoctorCommand extends EncodingCommand {
     const wishes = this.encodingConfig();
     const checks: Check[] = [];
     screen.status("looking…");
-    for await (const check of diagnose({ path: this.subvolume, ...wishes }, await house.openDoctor(), signal)) {
+    for await (const check of diagnose({ path: this.subvolume, allowsEmpty: this.allowEmpty, ...wishes }, await house.openDoctor(), signal)) {
       checks.push(check);
       output.line(toLine(check));
     }

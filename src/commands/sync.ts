@@ -8,10 +8,11 @@ import { estimateSteps, prepareSync, runSync } from "../operations/sync.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
 import type { Estimate, SendProto, UploadStep } from "../plan/model.ts";
 import { isFull, scarceBytes } from "../plan/quota.ts";
+import { explainNoSnapshots } from "../plan/surroundings.ts";
 import { count, formatBytes } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { parseChoice, parseCount, parseDuration, parseSize } from "../words.ts";
-import { tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
+import { allowEmptyOption, tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
 import { EncodingCommand, NOT_ENCRYPTED } from "./encoding.ts";
 import { LEFTOVER_AGE, tidy } from "./leftovers.ts";
 import { openReporting, readState, type Reporting, type SourceState } from "./reporting.ts";
@@ -45,6 +46,14 @@ interface Ended {
   readonly state?: SourceState | null;
 }
 
+/**
+ * The exit code of a run of several subvolumes: usage errors want somebody at the command line, whatever else failed.
+ */
+function sumCodes(codes: readonly number[]): number {
+  if (codes.length === 1 || codes.includes(2)) return codes.includes(2) ? 2 : (codes[0] ?? 0);
+  return codes.some((code) => code !== 0) ? 3 : 0;
+}
+
 /** Failures after which no other subvolume can fare better. */
 function stopsAll({ code }: BackupError): boolean {
   return ["ABORTED", "ACCESS_DENIED", "CONTAINER_MISSING", "STORE_UNAVAILABLE", "CONFIG"].includes(code);
@@ -58,7 +67,8 @@ export class SyncCommand extends EncodingCommand {
     details: `
       Finds the read-only snapshots of PATH's subvolume wherever they lie on its filesystem, and sends each one that is
       not archived yet as the difference to the one before it; the first one whole. On a terminal the plan is shown and
-      asked about once; elsewhere it is carried out.
+      asked about once; elsewhere it is carried out. A PATH without read-only snapshots is a failure (exit code 2),
+      unless --allow-empty is given.
 
       Without a PATH, the paths of the configuration file's target are meant. Each of several subvolumes has its own plan, and one that fails does not keep the others from being archived.
     `,
@@ -93,6 +103,7 @@ export class SyncCommand extends EncodingCommand {
   sendProto = Option.String("--send-proto", {
     description: "Version of the btrfs send protocol, 1 or 2 (default: the newest that this machine has).",
   });
+  allowEmpty = allowEmptyOption();
   waitLock = waitLockOption();
   metricsFile = Option.String("--metrics-file", {
     description: "Write how it went into this file, for node_exporter's textfile collector.",
@@ -135,7 +146,7 @@ export class SyncCommand extends EncodingCommand {
       });
       if (ended.stoppedBy !== null && stopsAll(ended.stoppedBy)) return ended.code;
     }
-    return codes.length === 1 ? (codes[0] ?? 0) : codes.some((code) => code !== 0) ? 3 : 0;
+    return sumCodes(codes);
   }
 
   private async readSettings(house: House): Promise<Omit<Settings, "reporting">> {
@@ -157,10 +168,7 @@ export class SyncCommand extends EncodingCommand {
   private async syncOne(path: string, settings: Settings, house: House): Promise<Ended> {
     const source = await house.openSource(path, settings.sendProto);
     let local = await source.list(house.signal);
-    if (local.snapshots.length === 0) {
-      house.log.info(`${path} has no read-only snapshots: nothing to do`);
-      return { code: 0, stoppedBy: null, state: { pendingSnapshots: 0, chainLength: null } };
-    }
+    if (local.snapshots.length === 0) return await this.endEmpty(path, { local, source }, house);
     const container = await settings.open();
     if (this.dryRun || this.planOnly) return await this.syncLocal(path, { local, source, container }, settings, house);
     const lock = await house.lock({ container: container.name, sources: [local.source.uuid], wait: this.waitLock });
@@ -171,6 +179,15 @@ export class SyncCommand extends EncodingCommand {
     } finally {
       lock.close();
     }
+  }
+
+  /** Mostly a path that does not mean what it was typed for, which must not stay green for ever. */
+  private async endEmpty(path: string, { local, source }: Omit<LocalEdges, "container">, house: House): Promise<Ended> {
+    const failure = explainNoSnapshots(path, local.source, await source.surroundings());
+    const state = { pendingSnapshots: 0, chainLength: null };
+    if (!this.allowEmpty) return { code: this.report(failure, house), stoppedBy: null, state };
+    house.log.info(`nothing to do: ${failure.message}`);
+    return { code: 0, stoppedBy: null, state };
   }
 
   private async syncLocal(path: string, edges: LocalEdges, settings: Settings, house: House): Promise<Ended> {

@@ -6,7 +6,8 @@ import { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
 import { formatKey } from "../plan/key.ts";
 import { isFull, type Quota } from "../plan/quota.ts";
-import type { Snapshot, Subvolume } from "../plan/model.ts";
+import type { Snapshot, Subvolume, Surroundings } from "../plan/model.ts";
+import { explainNoSnapshots, snapshotsOfOthers, writableSnapshotsOf } from "../plan/surroundings.ts";
 import { runToEnd, type Ending } from "../stream/process.ts";
 import type { Container, OpenUpload } from "./edges.ts";
 import { tryEncoding, type EncodingWishes } from "./encode.ts";
@@ -28,10 +29,8 @@ export interface Survey {
   readonly snapshots: readonly Snapshot[];
   /** Those of them that no path leads to. */
   readonly unreachable: readonly { readonly path: string; readonly error: BackupError }[];
-  /** Its snapshots that can be written to. */
-  readonly writable: readonly string[];
-  /** How many read-only snapshots are of other subvolumes. */
-  readonly ofOthers: number;
+  /** What else lies on its filesystem. */
+  readonly around: Surroundings;
 }
 
 /** What answers at the endpoint. `aheadMs`: of this machine's clock; null when the answer had no date. */
@@ -91,6 +90,8 @@ const SKEW_WARNING_MS = 5 * 60_000;
 /** What a sync would be told. */
 export interface Wanted extends EncodingWishes {
   readonly path: string;
+  /** True when a subvolume without snapshots is no failure. */
+  readonly allowsEmpty: boolean;
 }
 
 const inContainer = ["rights", "limits", "quota", "uploads"];
@@ -115,7 +116,7 @@ export async function* diagnose(wanted: Wanted, edges: DoctorEdges, signal: Abor
 }
 
 async function* diagnoseMachine(
-  { path, ...wishes }: Wanted,
+  { path, allowsEmpty, ...wishes }: Wanted,
   machine: Machine,
   signal: AbortSignal,
 ): AsyncGenerator<Check, void> {
@@ -133,7 +134,7 @@ async function* diagnoseMachine(
   yield survey.check;
   const { found } = survey;
   if (found === null) yield* skip(["snapshots"], "path");
-  else yield (await look("snapshots", async () => found, (all) => judgeSnapshots(path, all))).check;
+  else yield (await look("snapshots", async () => found, (all) => judgeSnapshots(path, all, allowsEmpty))).check;
 }
 
 async function* diagnoseContainer(container: Container, edges: DoctorEdges, signal: AbortSignal): AsyncGenerator<Check, void> {
@@ -174,8 +175,8 @@ async function programVersion(program: string, signal: AbortSignal): Promise<str
   return /\d+(\.\d+)+/.exec(text)?.[0] ?? text.trim();
 }
 
-function judgeSnapshots(path: string, survey: Survey): Verdict {
-  const { source, snapshots, unreachable, writable, ofOthers } = survey;
+function judgeSnapshots(path: string, survey: Survey, allowsEmpty: boolean): Verdict {
+  const { source, snapshots, unreachable, around } = survey;
   const [first] = unreachable;
   if (first !== undefined) {
     const { message, hint } = first.error;
@@ -187,14 +188,18 @@ function judgeSnapshots(path: string, survey: Survey): Verdict {
   if (unusable !== undefined) {
     throw new BackupError("STEP_FAILED", `${unusable.path} has a name that no archive can have`, { hint: "rename it" });
   }
+  if (snapshots.length === 0) {
+    const failure = explainNoSnapshots(path, source, around);
+    if (!allowsEmpty) throw failure;
+    return { status: "warning", message: failure.message, ...(failure.hint === null ? {} : { fix: failure.hint }) };
+  }
+  const writable = writableSnapshotsOf(source, around);
+  const ofOthers = snapshotsOfOthers(source, around).length;
   const left = [
-    ...(writable.length === 0 ? [] : [`${writable.length} that can be written to (${writable.slice(0, 3).join(", ")})`]),
+    ...(writable.length === 0 ? [] : [`${writable.length} that can be written to (${writable.slice(0, 3).map((each) => each.path).join(", ")})`]),
     ...(ofOthers === 0 ? [] : [`${ofOthers} of other subvolumes`]),
   ];
-  const message = `${snapshots.length} read-only${left.length === 0 ? "" : `; not counted: ${left.join(", ")}`}`;
-  if (snapshots.length > 0) return ok(message);
-  const fix = writable.length === 0 ? `btrfs subvolume snapshot -r ${path} …` : "btrfs property set SNAPSHOT ro true";
-  return { status: "warning", message: `${message}: there is nothing to archive`, fix };
+  return ok(`${snapshots.length} read-only${left.length === 0 ? "" : `; not counted: ${left.join(", ")}`}`);
 }
 
 function judgeEndpoint({ endpoint, proxy, ignoresProxy }: Reached): Verdict {

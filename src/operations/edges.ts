@@ -5,7 +5,7 @@
 import type { Readable } from "node:stream";
 import type { DirectReadable } from "../stream/output.ts";
 import type { Command } from "../stream/process.ts";
-import type { Difference, Estimate, Finding, Identity, Present, SendProto, Snapshot, StoreLimits, Subvolume, Uuid } from "../plan/model.ts";
+import type { Difference, Estimate, Finding, Identity, Present, SendProto, Snapshot, StoreLimits, Subvolume, Surroundings, Uuid } from "../plan/model.ts";
 
 export type { DirectReadable };
 
@@ -27,6 +27,8 @@ export interface SnapshotSource {
   readonly compressedData: boolean;
   /** The subvolume itself and its read-only snapshots, wherever they lie on its filesystem. */
   list(signal: AbortSignal): Promise<LocalSnapshots>;
+  /** What else lies on its filesystem, for those who find nothing to archive. */
+  surroundings(): Promise<Surroundings>;
   /** Bytes of the stream that `send` would make. Reads metadata only. @throws SEND_FAILED, NO_PRIVILEGE */
   estimate(difference: Difference, signal: AbortSignal): Promise<Estimate>;
   /**

@@ -57,6 +57,25 @@ export interface Snapshot {
   readonly otime: bigint;
 }
 
+/** One subvolume of a filesystem. */
+export interface Neighbour {
+  /** Null only for a top level that has none. */
+  readonly uuid: Uuid | null;
+  /** UUID of the subvolume it is a snapshot of; null when it is no snapshot, or was received as a full stream. */
+  readonly parent: Uuid | null;
+  /** Relative to the top of the filesystem; empty for the top itself. */
+  readonly path: string;
+  readonly readOnly: boolean;
+}
+
+/** What lies on a filesystem. */
+export interface Surroundings {
+  /** Every subvolume, the top level among them. */
+  readonly subvolumes: readonly Neighbour[];
+  /** Where a path of the filesystem appears on this machine; null when no mount leads there. */
+  readonly seenAt: (path: string) => string | null;
+}
+
 /** Every name begins with it that this program gives to what will not stay. */
 export const OWN_PREFIX = ".btrfs-snapshots-to-swift-";
 

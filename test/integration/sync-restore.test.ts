@@ -243,14 +243,4 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       });
     }
   });
-
-  test("a subvolume without snapshots is nothing to do, and nothing is asked of the store", async () => {
-    const empty = join(top, "empty");
-    await btrfs("subvolume", "create", empty);
-    const { code, stderr } = await cli([empty, "--container-name", "main"], {
-      env: { ...swift.environment, AWS_ENDPOINT_URL_S3: "http://127.0.0.1:1" },
-    });
-    assert.equal(code, 0, stderr);
-    assert.match(stderr, /no read-only snapshots/);
-  });
 });

@@ -28,6 +28,7 @@ export function memorySource(snapshots: readonly Snapshot[], bytesOf: (snapshot:
     sendProto: 2,
     compressedData: false,
     list: () => Promise.resolve({ source, snapshots, origin: null }),
+    surroundings: () => Promise.resolve({ subvolumes: [], seenAt: () => null }),
     estimate: ({ snapshot }) => Promise.resolve({ bytes: bytesOf(snapshot), exact: true }),
     send,
     sendThrough: (difference, { program, onBytes }, signal) => {

@@ -5,22 +5,32 @@ import { describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
 import { diagnose, type Check, type DoctorEdges, type Machine, type Survey } from "../../src/operations/doctor.ts";
 import type { OpenUpload } from "../../src/operations/edges.ts";
-import { snapshot, source } from "../support/builders.ts";
+import type { Neighbour } from "../../src/plan/model.ts";
+import { snapshot, source, uuid } from "../support/builders.ts";
 import { memoryContainer } from "../support/memory-container.ts";
 
 const { signal } = new AbortController();
 const MINUTE = 60_000;
 const GiB = 2 ** 30;
 
-const survey: Survey = { source, snapshots: [snapshot(1), snapshot(2)], unreachable: [], writable: [], ofOthers: 0 };
+/** A filesystem with snapshots that are not archived with those of {@link source}. */
+function around({ writable = 0, ofOthers = 0 } = {}): Survey["around"] {
+  const neighbours = (number: number, parent: number, readOnly: boolean): Neighbour[] =>
+    Array.from({ length: number }, (_, index) => ({ uuid: uuid(100 + index), parent: uuid(parent), path: `n${index}`, readOnly }));
+  const subvolumes = [...neighbours(writable, 0xabc, false), ...neighbours(ofOthers, 0xdef, true)];
+  return { subvolumes, seenAt: () => null };
+}
+
+const survey: Survey = { source, snapshots: [snapshot(1), snapshot(2)], unreachable: [], around: around() };
 
 interface Circumstances {
   readonly machine?: Partial<Machine>;
   readonly survey?: Partial<Survey>;
   readonly edges?: Partial<DoctorEdges>;
+  readonly allowsEmpty?: boolean;
 }
 
-async function findings({ machine, survey: found, edges }: Circumstances): Promise<readonly Check[]> {
+async function findings({ machine, survey: found, edges, allowsEmpty = false }: Circumstances): Promise<readonly Check[]> {
   const container = memoryContainer({ name: "backup" });
   const all: DoctorEdges = {
     machine: {
@@ -36,7 +46,7 @@ async function findings({ machine, survey: found, edges }: Circumstances): Promi
     ...edges,
   };
   const checks: Check[] = [];
-  for await (const check of diagnose({ path: "/home", recipients: null, zstdLevel: null }, all, signal)) checks.push(check);
+  for await (const check of diagnose({ path: "/home", allowsEmpty, recipients: null, zstdLevel: null }, all, signal)) checks.push(check);
   assert.deepEqual([...container.objects.keys()], [], "something was left in the container");
   return checks;
 }
@@ -58,9 +68,10 @@ describe("doctor", () => {
     ["no privilege", { machine: { mayAdministrate: async () => false } }, "privileges", "NO_PRIVILEGE", /CAP_SYS_ADMIN is missing/],
     ["no btrfs-progs", { machine: { versions: refusal("CONFIG", "no btrfs") } }, "btrfs", "CONFIG", /no btrfs/],
     ["no subvolume", { machine: { survey: refusal("NOT_SUBVOLUME", "no root") } }, "path", "NOT_SUBVOLUME", /no root/],
-    ["no snapshot", { survey: { snapshots: [] } }, "snapshots", "warning", /0 read-only: there is nothing to archive/],
-    ["writable ones only", { survey: { snapshots: [], writable: ["w"] } }, "snapshots", "warning", /not counted: 1 that can be written to \(w\)/],
-    ["others'", { survey: { ofOthers: 3 } }, "snapshots", "ok", /2 read-only; not counted: 3 of other subvolumes/],
+    ["no snapshot", { survey: { snapshots: [] } }, "snapshots", "NO_SNAPSHOTS", /home has no read-only snapshots/],
+    ["no snapshot, as is allowed", { survey: { snapshots: [] }, allowsEmpty: true }, "snapshots", "warning", /home has no read-only snapshots/],
+    ["writable ones only", { survey: { snapshots: [], around: around({ writable: 1 }) } }, "snapshots", "NO_SNAPSHOTS", /1 snapshot of it is writable and left out \(n0\)/],
+    ["others'", { survey: { around: around({ ofOthers: 3 }) } }, "snapshots", "ok", /2 read-only; not counted: 3 of other subvolumes/],
     [
       "an unreachable one",
       { survey: { unreachable: [{ path: "far", error: new BackupError("SEND_FAILED", "no mount") }] } },

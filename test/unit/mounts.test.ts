@@ -22,7 +22,7 @@ const mount = (root: string, mountPoint: string): Mount => ({
 });
 
 const through = (root: string, mountPoint: string, path: string): string | null =>
-  pathThrough(mount(root, mountPoint), { id: 300, path });
+  pathThrough(mount(root, mountPoint), path);
 
 test("mountinfo: fields, optional fields, octal escapes", () => {
   assert.deepEqual(parseMountInfo(Buffer.from(lines)), [

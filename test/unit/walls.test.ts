@@ -34,6 +34,8 @@ const walls: Readonly<Record<string, Wall>> = {
   "btrfs/directories": { may: ["node:process"] },
   // A file without a name is reached by its number too.
   "btrfs/scratch": { may: ["node:process", "stream/nameless"] },
+  // What to name in place of a directory is decided by what lies around it.
+  "btrfs/subvolumes": { may: ["plan/surroundings"] },
   "stream/": { may: ["stream/", "errors", "node:"] },
   "stream/nameless": { may: ["own-directories"] },
   "stream/check": { may: ["btrfs/binding"] },

@@ -1,0 +1,21 @@
+import { parseUuid, type Neighbour, type Surroundings } from "../plan/model.ts";
+import { listSubvolumes, subvolumeInfo, type RawInfo } from "./binding.ts";
+import { pathThrough, readMountsOf } from "./mounts.ts";
+
+/** The id of every filesystem's top level. */
+const TOP_LEVEL = 5;
+
+/** What lies on the filesystem of a path. Of paths it tells where mounts should show them; it does not look there. */
+export async function readSurroundings(path: string): Promise<Surroundings> {
+  const [top, others, mounts] = await Promise.all([subvolumeInfo(path, TOP_LEVEL), listSubvolumes(path), readMountsOf(path)]);
+  const subvolumes = [toNeighbour(top, ""), ...others.map((raw) => toNeighbour(raw, raw.path))];
+  const seenAt = (place: string): string | null => {
+    const seen = mounts.flatMap((mount) => pathThrough(mount, place) ?? []);
+    return seen.toSorted((a, b) => a.length - b.length)[0] ?? null;
+  };
+  return { subvolumes, seenAt };
+}
+
+function toNeighbour({ uuid, parentUuid, readOnly }: RawInfo, path: string): Neighbour {
+  return { uuid: parseUuid(uuid ?? ""), parent: parseUuid(parentUuid ?? ""), path, readOnly };
+}

@@ -1,0 +1,137 @@
+// Why there is nothing to archive where somebody expected snapshots: what else lies on that filesystem, whose it is, and
+// which path names it.
+
+import { BackupError } from "../errors.ts";
+import type { Neighbour, Subvolume, Surroundings, Uuid } from "./model.ts";
+
+/** Snapshots that one subvolume was the source of. */
+interface Group {
+  readonly parent: Uuid | null;
+  readonly snapshots: readonly [Neighbour, ...Neighbour[]];
+}
+
+const TIMESHIFT = /^(.*\/)?timeshift-btrfs\//;
+
+/** The writable snapshots of a subvolume, which cannot be sent. */
+export function writableSnapshotsOf({ uuid }: Subvolume, { subvolumes }: Surroundings): readonly Neighbour[] {
+  return subvolumes.filter(({ parent, readOnly }) => parent === uuid && !readOnly);
+}
+
+/** The read-only snapshots that are not of a subvolume. */
+export function snapshotsOfOthers({ uuid }: Subvolume, { subvolumes }: Surroundings): readonly Neighbour[] {
+  return subvolumes.filter(({ parent, readOnly }) => readOnly && parent !== uuid);
+}
+
+/** Why a subvolume without read-only snapshots may not be the one that was meant, and what to name instead. */
+export function explainNoSnapshots(path: string, source: Subvolume, around: Surroundings): BackupError {
+  const self = around.subvolumes.find(({ uuid }) => uuid === source.uuid);
+  const { message, hint } =
+    self?.readOnly === true ? explainSnapshot(path, self, around) : explainSource(path, { source, self }, around);
+  return new BackupError("NO_SNAPSHOTS", message, { hint });
+}
+
+/** What to name in place of a directory that is no subvolume; null when no snapshots lie in it. */
+export function suggestForDirectory(directory: string, around: Surroundings): string | null {
+  const inside = groupBySource(around.subvolumes.filter(({ path, readOnly }) => readOnly && lies(path, directory)));
+  const [only, ...others] = inside;
+  if (only === undefined) return null;
+  const number = inside.reduce((sum, { snapshots }) => sum + snapshots.length, 0);
+  const which = number === 1 ? "the read-only snapshot in it is" : `the ${number} read-only snapshots in it are`;
+  const owners = inside.map(({ parent }) => nameOf(parent, around)).join(", ");
+  return `${which} of ${owners}${others.length > 0 ? "" : suggestSource(only, around)}`;
+}
+
+interface Explanation {
+  readonly message: string;
+  readonly hint: string;
+}
+
+function explainSnapshot(path: string, { parent }: Neighbour, around: Surroundings): Explanation {
+  const of = parent === null ? "" : `, of ${nameOf(parent, around)}`;
+  const seen = seenSource(parent, around);
+  const hint = seen === null ? "name the subvolume that it was taken of, at a place where that is mounted" : `use ${seen}`;
+  return { message: `${path} is itself a read-only snapshot${of}`, hint };
+}
+
+function explainSource(
+  path: string,
+  { source, self }: { readonly source: Subvolume; readonly self: Neighbour | undefined },
+  around: Surroundings,
+): Explanation {
+  const none = `${path} has no read-only snapshots`;
+  const writable = writableSnapshotsOf(source, around);
+  const [first] = writable;
+  if (first !== undefined) {
+    const number = writable.length === 1 ? "1 snapshot of it is" : `${writable.length} snapshots of it are`;
+    return { message: `${none}; ${number} writable and left out (${listPaths(writable)})`, hint: freeze(path, first) };
+  }
+  const others = groupBySource(snapshotsOfOthers(source, around));
+  if (others.length === 0) return { message: none, hint: `${takeOne(path)}; use --allow-empty where that is no failure` };
+  const owners = others.map((group) => `of ${nameOf(group.parent, around)}: ${group.snapshots.length} (${listPaths(group.snapshots)})`);
+  const message = `${none}; those on its filesystem are ${owners.join(", ")}`;
+  return { message, hint: suggestInstead(path, { source, self }, others, around) };
+}
+
+function suggestInstead(
+  path: string,
+  { source, self }: { readonly source: Subvolume; readonly self: Neighbour | undefined },
+  others: readonly Group[],
+  around: Surroundings,
+): string {
+  const inside = others.filter(({ snapshots }) => snapshots.some((each) => lies(each.path, source.path)));
+  const [only, ...more] = inside;
+  if (source.path !== "" && only !== undefined && more.length === 0) {
+    const seen = seenSource(only.parent, around);
+    if (seen !== null) return `use ${seen}`;
+  }
+  const origin = others.flatMap(({ snapshots }) => snapshots).find(({ uuid }) => uuid === (self?.parent ?? undefined));
+  if (origin === undefined) return `name the subvolume that is meant, use --allow-empty, or take one: ${takeOne(path)}`;
+  return `it was made from ${origin.path}, as in a rollback, and needs snapshots of its own: ${takeOne(path)}`;
+}
+
+function freeze(path: string, first: Neighbour): string {
+  const whose = TIMESHIFT.test(first.path) ? "Timeshift's are; " : "";
+  return `${whose}make them read-only (btrfs property set -ts SNAPSHOT ro true), or take others: ${takeOne(path)}`;
+}
+
+function takeOne(path: string): string {
+  return `btrfs subvolume snapshot -r ${path} DIRECTORY/NAME`;
+}
+
+/** The most snapshots first. */
+function groupBySource(snapshots: readonly Neighbour[]): Group[] {
+  const groups = new Map<Uuid | null, [Neighbour, ...Neighbour[]]>();
+  for (const snapshot of snapshots) {
+    const group = groups.get(snapshot.parent);
+    if (group === undefined) groups.set(snapshot.parent, [snapshot]);
+    else group.push(snapshot);
+  }
+  return [...groups].map(([parent, all]) => ({ parent, snapshots: all })).sort((a, b) => b.snapshots.length - a.snapshots.length);
+}
+
+function nameOf(uuid: Uuid | null, { subvolumes }: Surroundings): string {
+  if (uuid === null) return "no subvolume here (received)";
+  const found = subvolumes.find((each) => each.uuid === uuid);
+  if (found === undefined) return `a subvolume that is gone (${uuid})`;
+  return found.path === "" ? "the top level" : found.path;
+}
+
+function seenSource(uuid: Uuid | null, { subvolumes, seenAt }: Surroundings): string | null {
+  const found = uuid === null ? undefined : subvolumes.find((each) => each.uuid === uuid);
+  return found === undefined ? null : seenAt(found.path);
+}
+
+function suggestSource({ parent }: Group, around: Surroundings): string {
+  const seen = seenSource(parent, around);
+  return seen === null ? "" : `: use ${seen}`;
+}
+
+function listPaths(snapshots: readonly Neighbour[]): string {
+  const shown = snapshots.slice(0, 3).map(({ path }) => path);
+  const left = snapshots.length - shown.length;
+  return shown.join(", ") + (left === 0 ? "" : `, and ${left} more`);
+}
+
+function lies(path: string, directory: string): boolean {
+  return directory === "" || path.startsWith(`${directory}/`);
+}
