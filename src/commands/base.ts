@@ -129,7 +129,7 @@ export abstract class BaseCommand extends Command<Context> {
       const house = {
         log,
         screen,
-        output: openOutput(stdout, screen, { json: this.json, quiet: this.quiet && this.narrates }),
+        output: openOutput(stdout, screen, { json: this.json, quiet: this.quiet && this.narrates, columns: this.columns() }),
         progress,
         signal,
         ...this.edges(log, closers),
@@ -143,6 +143,12 @@ export abstract class BaseCommand extends Command<Context> {
       screen.status(null);
       await closers.closeAll(warn);
     }
+  }
+
+  /** What tables are to fit: the terminal, or 80 columns where there is none; with -v nothing is cut. */
+  private columns(): number {
+    const { columns = 0 } = this.context.stdout;
+    return this.verbose > 0 ? Infinity : columns === 0 ? 80 : Math.max(80, columns);
   }
 
   /** Where the container is; commands that have none keep this. */

@@ -19,13 +19,16 @@ export interface Form extends EncodingWishes {
   readonly chosen: boolean;
 }
 
-/** Which it is, and why. */
-export function describeForm({ sendProto, compressedData, chosen, recipients, zstdLevel }: Form): string {
-  const why = chosen ? "the newest that kernel and btrfs-progs here have" : "as said";
-  const extents = compressedData ? "extents compressed on disk travel so" : "extents travel uncompressed";
-  const zstd = zstdLevel === null ? [] : [`zstd level ${zstdLevel} where it helps`];
-  const secrecy = recipients === null ? "not encrypted" : "encrypted with age";
-  return [`send streams of protocol ${sendProto} (${why})`, extents, ...zstd, secrecy].join("; ");
+/** What becomes of streams: first what matters most. */
+export function describeEncodingOf({ recipients, zstdLevel }: Form): string {
+  const zstd = zstdLevel === null ? "" : `, zstd level ${zstdLevel} where it helps`;
+  return `${recipients === null ? "not encrypted" : "encrypted with age"}${zstd}`;
+}
+
+/** How streams are made, and why. */
+export function describeProtocol({ sendProto, compressedData, chosen }: Form): string {
+  const why = chosen ? "the newest here" : "as asked";
+  return `send protocol ${sendProto} (${why}), extents ${compressedData ? "compressed on disk stay compressed" : "uncompressed"}`;
 }
 
 /** The same for programs. */

@@ -2,9 +2,9 @@ import { Command, Option } from "clipanion";
 import { listContainer, listSource, type ListedSnapshot } from "../operations/list.ts";
 import { isSilent } from "../plan/chain.ts";
 import { formatTime } from "../plan/key.ts";
-import type { Archive, Identity } from "../plan/model.ts";
+import { sameIdentity, type Archive, type Identity, type Uuid } from "../plan/model.ts";
 import { arrangeTree } from "../plan/tree.ts";
-import { count, formatBytes, formatDate, printable } from "../terminal/format.ts";
+import { count, describeEncoding, formatBytes, formatDate, formatMinute, printable } from "../terminal/format.ts";
 import { ReadCommand, type House } from "./base.ts";
 import { summaryOf } from "./registry.ts";
 
@@ -14,8 +14,9 @@ export class ListCommand extends ReadCommand {
   static override usage = Command.Usage({
     description: summaryOf("list"),
     details: `
-      For each snapshot: when it was taken, its path, what it builds on, size and encoding of its archive, how many
-      archives have to be read to restore it, and the archive's key. \`restore\` takes the path or the key.
+      For each snapshot: when it was taken, its path, the size of its archive, and its chain: how many archives have to
+      be read to restore it, and what it builds on where that is not the line above. With -v nothing is cut, and the
+      archives' keys are shown; --json is for programs. \`restore\` takes the path or the key.
     `,
     examples: [
       ["Everything in a container", "$0 list --container-name backup"],
@@ -37,39 +38,74 @@ export class ListCommand extends ReadCommand {
     house.progress.stop();
     output.record({ container: reading.container.name, archives: listed.map((each) => toRecord(each, source !== null)) });
     if (listed.length === 0) output.line("there is nothing");
-    const columns = { names: nameSnapshots(listed), withLocal: source !== null };
+    const view = { names: nameSnapshots(listed), withLocal: source !== null, verbose: this.verbose > 0 };
     for (const uuid of new Set(listed.map((snapshot) => snapshot.source))) {
       const snapshots = listed.filter((snapshot) => snapshot.source === uuid);
-      output.line(`subvolume ${uuid}: ${describeAmount(snapshots)}`);
-      const rows = this.flat ? snapshots.map((each) => toRow(each, "", columns)) : toTree(snapshots, columns);
-      output.table(rows, [3, 5]);
+      showSubvolume(uuid, snapshots, { ...view, flat: this.flat, isMixed: encodingsOf(snapshots).size > 1 }, house);
+    }
+    if (listed.some(({ archive }) => archive !== null && isInParts(archive))) {
+      output.line(`Swift keeps what was stored in parts in ${reading.container.name}+segments: nearly all bytes`);
     }
     return 0;
   }
 }
 
-interface Columns {
+/** What of a subvolume's snapshots is shown, and how. */
+interface View {
   /** What snapshots are called, by their identity. */
   readonly names: ReadonlyMap<string, string>;
   readonly withLocal: boolean;
+  readonly verbose: boolean;
+  readonly flat: boolean;
+  /** True when archives are encoded in several ways, so that each has to tell. */
+  readonly isMixed: boolean;
+}
+
+/** A snapshot in its place: below what it builds on, or one after the other. */
+interface Placed {
+  readonly snapshot: ListedSnapshot;
+  readonly mark: string;
+}
+
+function showSubvolume(uuid: Uuid, snapshots: readonly ListedSnapshot[], view: View, { output }: House): void {
+  output.line(`subvolume ${uuid}`);
+  output.line(`  ${describeAmount(snapshots)}`);
+  const placed = view.flat ? snapshots.map((snapshot) => ({ snapshot, mark: "" })) : toTree(snapshots);
+  const rows = placed.map((each, index) => toRow(each, placed[index - 1]?.snapshot ?? null, view));
+  output.table([headings(view), ...rows], { right: [2], flexible: [1, 3] });
+}
+
+function headings({ withLocal, verbose, isMixed }: View): string[] {
+  const encoding = isMixed || verbose ? ["ENCODING"] : [];
+  return ["  TAKEN", "SNAPSHOT", "SIZE", "CHAIN", ...encoding, ...(withLocal ? ["WHERE"] : []), ...(verbose ? ["KEY"] : [])];
 }
 
 function describeAmount(snapshots: readonly ListedSnapshot[]): string {
   const archives = snapshots.flatMap(({ archive }) => archive ?? []);
   const bytes = archives.reduce((sum, archive) => sum + archive.bytes, 0);
-  return `${count(snapshots.length, "snapshot")}, ${archives.length} archived, ${formatBytes(bytes)}`;
+  const [encoding, ...others] = encodingsOf(snapshots);
+  const alike = encoding === undefined || others.length > 0 ? "" : `, ${encoding}`;
+  return `${count(snapshots.length, "snapshot")}, ${archives.length} archived, ${formatBytes(bytes)}${alike}`;
+}
+
+function encodingsOf(snapshots: readonly ListedSnapshot[]): ReadonlySet<string> {
+  return new Set(snapshots.flatMap(({ archive }) => (archive === null ? [] : describeEncoding(archive.encoding))));
+}
+
+function isInParts({ bytes, partBytes, volumes }: Archive): boolean {
+  return volumes !== null || (partBytes !== null && bytes > partBytes);
 }
 
 /** What builds on another stands below it; what is not archived builds on nothing and comes last. */
-function toTree(snapshots: readonly ListedSnapshot[], columns: Columns): string[][] {
+function toTree(snapshots: readonly ListedSnapshot[]): Placed[] {
   const byArchive = new Map(snapshots.map((snapshot) => [snapshot.archive, snapshot]));
   const archived = arrangeTree(snapshots.flatMap(({ archive }) => archive ?? [])).flatMap(({ archive, depth }) => {
     const snapshot = byArchive.get(archive);
     const mark = depth === 0 ? "" : `${"  ".repeat(depth - 1)}└ `;
-    return snapshot === undefined ? [] : [toRow(snapshot, mark, columns)];
+    return snapshot === undefined ? [] : [{ snapshot, mark }];
   });
   const others = snapshots.filter(({ archive }) => archive === null);
-  return [...archived, ...others.map((snapshot) => toRow(snapshot, "", columns))];
+  return [...archived, ...others.map((snapshot) => ({ snapshot, mark: "" }))];
 }
 
 function nameSnapshots(listed: readonly ListedSnapshot[]): ReadonlyMap<string, string> {
@@ -84,38 +120,34 @@ function identityText({ uuid, ctransid }: Identity): string {
   return `${uuid} ${ctransid}`;
 }
 
-function toRow(snapshot: ListedSnapshot, mark: string, { names, withLocal }: Columns): string[] {
-  const { archive, local, path, chainLength } = snapshot;
+function toRow({ snapshot, mark }: Placed, above: ListedSnapshot | null, { names, withLocal, verbose, isMixed }: View): string[] {
+  const { archive, local, path } = snapshot;
   const time = local?.otime ?? archive?.otime ?? null;
   return [
-    `  ${time === null ? "-" : formatDate(time)}`,
+    `  ${time === null ? "-" : verbose ? formatDate(time) : formatMinute(time)}`,
     mark + printable(path),
-    describeKind(snapshot, names),
     archive === null ? "" : formatBytes(archive.bytes),
-    archive?.encoding ?? "",
-    archive === null ? "" : describeChain(archive, chainLength),
+    describeChain(snapshot, above, names),
+    ...(isMixed || verbose ? [archive === null ? "" : describeEncoding(archive.encoding)] : []),
     ...(withLocal ? [whereIs(snapshot)] : []),
-    archive === null ? "" : printable(archive.key),
+    ...(verbose ? [archive === null ? "" : printable(archive.key)] : []),
   ];
 }
 
-function describeChain({ lineage }: Archive, length: number | null): string {
-  if (lineage === null) return "chain unknown";
-  return length === null ? "chain broken" : `chain of ${length}`;
-}
-
-function whereIs({ archive, local }: ListedSnapshot): "archive only" | "local only" | "both" {
-  if (local === null) return "archive only";
-  return archive === null ? "local only" : "both";
-}
-
-function describeKind({ archive }: ListedSnapshot, names: ReadonlyMap<string, string>): string {
+/** How many archives have to be read, and what the snapshot builds on where that is not the line above. */
+function describeChain({ archive, chainLength }: ListedSnapshot, above: ListedSnapshot | null, names: View["names"]): string {
   if (archive === null) return "";
   if (archive.lineage === null) return isSilent(archive) ? "encrypted" : "unknown";
   const { sendParent } = archive.lineage;
-  if (sendParent === null) return "whole";
-  const name = names.get(identityText(sendParent));
-  return name === undefined ? `since ${sendParent.uuid}` : `since ${printable(name)}`;
+  if (sendParent === null) return "full";
+  const length = chainLength === null ? "broken" : String(chainLength);
+  const isAbove = above?.archive?.lineage != null && sameIdentity(above.archive.lineage.snapshot, sendParent);
+  return isAbove ? length : `${length}, parent ${printable(names.get(identityText(sendParent)) ?? sendParent.uuid)}`;
+}
+
+function whereIs({ archive, local }: ListedSnapshot): "archive" | "local" | "both" {
+  if (local === null) return "archive";
+  return archive === null ? "local" : "both";
 }
 
 function toRecord(snapshot: ListedSnapshot, withLocal: boolean): Record<string, unknown> {

@@ -153,16 +153,15 @@ export function showPlan(plan: RestorePlan, inFull: boolean, house: House): void
 }
 
 /** What has to be read for a snapshot, oldest first. */
-function showChain(chain: Chain, state: (archive: Archive) => string, { output }: House): void {
+function showChain(chain: Chain, state: (archive: Archive) => string, { output }: Pick<House, "output">): void {
   const rows = chain.map((archive, position) => [
     `  ${archive.otime === null ? "-" : formatDate(archive.otime)}`,
     printable(archive.path),
-    position === 0 ? "whole" : "difference",
+    position === 0 ? "full" : "incremental",
     formatBytes(archive.bytes),
     state(archive),
-    printable(archive.key),
   ]);
-  output.table(rows, [3]);
+  output.table(rows, { right: [3], flexible: [1] });
   output.record({
     type: "plan",
     chain: chain.map((archive) => ({

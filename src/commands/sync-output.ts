@@ -5,7 +5,7 @@ import { formatTime } from "../plan/key.ts";
 import type { Estimate, Inventory, UploadStep } from "../plan/model.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import type { House } from "./base.ts";
-import { describeForm, describeGain, toFormRecord, type Form } from "./encoding.ts";
+import { describeEncodingOf, describeGain, describeProtocol, toFormRecord, type Form } from "./encoding.ts";
 
 export function showPlan(
   path: string,
@@ -13,21 +13,22 @@ export function showPlan(
   { output }: House,
 ): void {
   const { inventory, steps, kept, form } = plan;
-  const { source, snapshots } = inventory;
-  output.line(`${path} (subvolume ${source.uuid}): ${count(snapshots.length, "snapshot")}, ${kept} archived`);
-  output.table(steps.map(toRow), [3]);
+  output.line(`${path}: ${count(inventory.snapshots.length, "snapshot")}, ${kept} archived`);
+  output.table(steps.map((each, index) => toRow(each, steps[index - 1])), { right: [3], flexible: [1, 2] });
   const total = sumEstimates(steps);
   const size = total === null ? "" : `, ${total.exact ? "" : "at most "}${formatBytes(total.bytes)}`;
-  output.line(`${steps.length} to send${size}, as ${describeForm(form)}`);
+  output.line(`${steps.length} to send${size}, ${describeEncodingOf(form)}`);
+  output.line(describeProtocol(form));
   for (const { step, estimate } of steps) output.record(toRecord("step", step, { estimate, ...toFormRecord(form) }));
 }
 
-function toRow({ step, estimate }: EstimatedStep): string[] {
+function toRow({ step, estimate }: EstimatedStep, above: EstimatedStep | undefined): string[] {
   const { snapshot, sendParent } = step;
+  const parent = sendParent?.uuid === above?.step.snapshot.uuid ? "incremental" : `parent ${printable(sendParent?.path ?? "")}`;
   return [
     `  ${formatDate(snapshot.otime)}`,
     printable(snapshot.path),
-    sendParent === null ? "whole" : `since ${printable(sendParent.path)}`,
+    sendParent === null ? "full" : parent,
     estimate === null ? "" : `${estimate.exact ? "" : "≤ "}${formatBytes(estimate.bytes)}`,
   ];
 }

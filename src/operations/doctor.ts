@@ -251,10 +251,10 @@ function judgeUploads(uploads: readonly OpenUpload[]): Verdict {
   return ok(`${uploads.length} begun and not ended, the oldest on ${oldest.slice(0, 10)}; a sync resumes its own, and removes what is old`);
 }
 
-function describeQuota({ of, usedBytes, quotaBytes, usedObjects, quotaObjects }: Quota): string {
+function describeQuota({ of, name, usedBytes, quotaBytes, usedObjects, quotaObjects }: Quota): string {
   const limit = quotaBytes === null ? "no quota" : `quota ${formatSize(quotaBytes)}`;
   const objects = quotaObjects === null ? "" : `, ${usedObjects} of ${quotaObjects} objects`;
-  return `${of}: ${formatSize(usedBytes)} used, ${limit}${objects}`;
+  return `${of}${name === null ? "" : ` ${name}`}: ${formatSize(usedBytes)} used, ${limit}${objects}`;
 }
 
 function formatSize(bytes: number): string {

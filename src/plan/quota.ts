@@ -5,6 +5,8 @@ import type { Estimate } from "./model.ts";
 /** What is used and what may be, of an account or of a container. */
 export interface Quota {
   readonly of: "account" | "container";
+  /** Of the container; null for the account. */
+  readonly name: string | null;
   readonly usedBytes: number;
   /** Null: there is none. */
   readonly quotaBytes: number | null;

@@ -26,20 +26,23 @@ export async function greetStore({ endpoint, network }: Access, signal: AbortSig
 }
 
 /**
- * What is used and what may be, of the account and of the container. Null where a login gave no access to Swift's own
+ * What is used and what may be, of the account, of the container, and of the one in which Swift's S3 API keeps the parts of
+ * multipart uploads, hence nearly all bytes (s3api: `MULTIUPLOAD_SUFFIX`). Null where a login gave no access to Swift's own
  * API: S3 has no word for it.
  */
 export async function readQuotas({ native, network }: Access, container: string, signal: AbortSignal): Promise<Quota[] | null> {
   if (native === null) return null;
   const quotas: Quota[] = [];
-  for (const [of, path] of [["account", ""], ["container", `/${encodeURIComponent(container)}`]] as const) {
-    const url = new URL(`${native.accountUrl}${path}`);
+  for (const name of [null, container, `${container}+segments`]) {
+    const of = name === null ? "account" : "container";
+    const url = new URL(`${native.accountUrl}${name === null ? "" : `/${encodeURIComponent(name)}`}`);
     const asked = { method: "HEAD", headers: { "x-auth-token": native.token }, network };
     const answer = await askHttp(url, asked, signal).catch(() => null);
     if (answer === null || answer.status >= 300) continue;
-    const number = (name: string): number | null => readCount(answer.headers[name]);
+    const number = (header: string): number | null => readCount(answer.headers[header]);
     quotas.push({
       of,
+      name,
       usedBytes: number(`x-${of}-bytes-used`) ?? 0,
       quotaBytes: number(`x-${of}-meta-quota-bytes`),
       usedObjects: number(`x-${of}-object-count`) ?? 0,

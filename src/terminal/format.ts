@@ -1,6 +1,8 @@
 // What people read: sizes, times and tables. terminal/ is the edge to the person; it knows the nouns of plan/model and
 // no other edge. Results go to stdout, everything else to stderr.
 
+import type { Encoding } from "../plan/model.ts";
+
 const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
 
 /** `12.3 MiB`; whole numbers below 1 KiB. */
@@ -36,6 +38,11 @@ export function formatDate(nanoseconds: bigint): string {
   return `${day} ${[date.getHours(), date.getMinutes(), date.getSeconds()].map(twoDigits).join(":")}`;
 }
 
+/** The same to the minute: `2026-11-23 03:00`. */
+export function formatMinute(nanoseconds: bigint): string {
+  return formatDate(nanoseconds).slice(0, -3);
+}
+
 /**
  * What a terminal would obey or hide: control characters (C0, DEL, C1), and those that turn text around, join lines or
  * have no width.
@@ -60,22 +67,70 @@ export function printableJson(json: string): string {
   return json.replace(UNPRINTABLE, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-/** Columns padded to their widest cell, two spaces apart; the columns named in `right` are aligned to the right. */
-export function formatTable(rows: readonly (readonly string[])[], right: readonly number[] = []): string[] {
+/** How the columns of a table are laid out. */
+export interface TableLayout {
+  /** Columns that are aligned to the right. */
+  readonly right?: readonly number[];
+  /** Columns that are cut where the table would be too wide. */
+  readonly flexible?: readonly number[];
+}
+
+/** A column that is cut keeps as many characters. */
+const LEAST_WIDTH = 12;
+
+/** Columns padded to their widest cell, two spaces apart; no line is longer than `columns`, where cutting can help it. */
+export function formatTable(
+  rows: readonly (readonly string[])[],
+  { right = [], flexible = [] }: TableLayout = {},
+  columns = Infinity,
+): string[] {
   const widths: number[] = [];
   for (const row of rows) row.forEach((cell, column) => (widths[column] = Math.max(widths[column] ?? 0, cell.length)));
+  const fitted = fitWidths(widths, flexible, columns - 2 * (widths.length - 1));
   return rows.map((row) =>
     row
       .map((cell, column) => {
-        const width = widths[column] ?? 0;
-        return right.includes(column) ? cell.padStart(width) : cell.padEnd(width);
+        const width = fitted[column] ?? 0;
+        const text = flexible.includes(column) ? cutMiddle(cell, width) : cell;
+        return right.includes(column) ? text.padStart(width) : text.padEnd(width);
       })
       .join("  ")
       .trimEnd(),
   );
 }
 
+/** Takes from the widest of the flexible columns until all fit. */
+function fitWidths(widths: readonly number[], flexible: readonly number[], room: number): number[] {
+  const fitted = [...widths];
+  for (let excess = fitted.reduce((sum, width) => sum + width, 0) - room; excess > 0; excess -= 1) {
+    const [widest] = flexible.toSorted((a, b) => (fitted[b] ?? 0) - (fitted[a] ?? 0));
+    const width = widest === undefined ? 0 : (fitted[widest] ?? 0);
+    if (widest === undefined || width <= LEAST_WIDTH) break;
+    fitted[widest] = width - 1;
+  }
+  return fitted;
+}
+
+/** A text in at most `width` characters. It is cut nearer to its beginning: of paths, the end says more. */
+export function cutMiddle(text: string, width: number): string {
+  if (text.length <= width) return text;
+  const head = Math.floor((width - 1) / 3);
+  return `${text.slice(0, head)}…${text.slice(text.length - (width - 1 - head))}`;
+}
+
 /** `1 snapshot`, `3 snapshots`. */
 export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+const encodingWords: Readonly<Record<Encoding, string>> = {
+  identity: "not encrypted",
+  zstd: "zstd, not encrypted",
+  age: "encrypted",
+  "zstd+age": "zstd, encrypted",
+};
+
+/** What stands around an archive's stream. */
+export function describeEncoding(encoding: Encoding | null): string {
+  return encoding === null ? "unknown" : encodingWords[encoding];
 }

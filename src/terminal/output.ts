@@ -1,5 +1,5 @@
 import type { Writable } from "node:stream";
-import { formatTable, printable, printableJson } from "./format.ts";
+import { formatTable, printable, printableJson, type TableLayout } from "./format.ts";
 import type { Screen } from "./screen.ts";
 
 /** The result, on stdout: lines for people, or JSON for programs, never both. */
@@ -7,13 +7,20 @@ export interface Output {
   readonly json: boolean;
   /** A line for people. */
   line(text?: string): void;
-  /** A table for people. */
-  table(rows: readonly (readonly string[])[], right?: readonly number[]): void;
+  /** A table for people, as wide as is wanted. */
+  table(rows: readonly (readonly string[])[], layout?: TableLayout): void;
   /** One JSON document or one JSON line for programs. */
   record(value: Readonly<Record<string, unknown>>): void;
 }
 
-export function openOutput(stdout: Writable, screen: Screen, { json, quiet = false }: { readonly json: boolean; readonly quiet?: boolean }): Output {
+export interface OutputOptions {
+  readonly json: boolean;
+  readonly quiet?: boolean;
+  /** What tables are to fit; 80 where nobody said. */
+  readonly columns?: number;
+}
+
+export function openOutput(stdout: Writable, screen: Screen, { json, quiet = false, columns = 80 }: OutputOptions): Output {
   const write = (text: string): void => {
     screen.aside(() => stdout.write(`${text}\n`));
   };
@@ -22,8 +29,8 @@ export function openOutput(stdout: Writable, screen: Screen, { json, quiet = fal
     line: (text = "") => {
       if (!json && !quiet) write(printable(text));
     },
-    table: (rows, right) => {
-      if (!json && !quiet) for (const row of formatTable(rows.map((row) => row.map(printable)), right)) write(row);
+    table: (rows, layout) => {
+      if (!json && !quiet) for (const row of formatTable(rows.map((row) => row.map(printable)), layout, columns)) write(row);
     },
     record: (value) => {
       if (json) write(printableJson(JSON.stringify(value)));

@@ -300,7 +300,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     const { code, stdout, stderr } = await cli(["doctor", home, "--container-name", "backup"], { env: dotEnv });
     assert.equal(code, 0, stdout + stderr);
     assert.match(stdout, /^ok +credentials +Keystone at 127\.0\.0\.1:\d+: the S3 keys of user 'me' \(domain default\) for project 'demo'$/m);
-    assert.match(stdout, /^ok +quota +account: \d+ [KM]iB used, no quota; container: \d+ [KM]iB used, quota 10 GiB$/m);
+    assert.match(stdout, /^ok +quota +account: \d+ [KM]iB used, no quota; container backup: \d+ [KM]iB used, quota 10 GiB(; container backup\+segments: \d+ [KM]iB used, no quota)?$/m);
     assert.equal((stdout + stderr).includes(PASSWORD), false);
   });
 

@@ -84,8 +84,8 @@ describe("doctor", () => {
     ["a slow clock", { edges: { greet: async () => ({ aheadMs: -7 * MINUTE }) } }, "clock", "warning", /420 s behind/],
     ["a wrong clock", { edges: { greet: async () => ({ aheadMs: 16 * MINUTE }) } }, "clock", "warning", /960 s ahead of/],
     ["a store without a clock", { edges: { greet: async () => ({ aheadMs: null }) } }, "clock", "warning", /does not tell/],
-    ["room", { edges: { quotas: async () => [{ of: "account", usedBytes: GiB, quotaBytes: 2 * GiB, usedObjects: 3, quotaObjects: 5 }] } }, "quota", "ok", /1 GiB used, quota 2 GiB, 3 of 5 objects/],
-    ["no room", { edges: { quotas: async () => [{ of: "container", usedBytes: 1, quotaBytes: 1, usedObjects: 0, quotaObjects: null }] } }, "quota", "QUOTA_EXCEEDED", /container/],
+    ["room", { edges: { quotas: async () => [{ of: "account", name: null, usedBytes: GiB, quotaBytes: 2 * GiB, usedObjects: 3, quotaObjects: 5 }] } }, "quota", "ok", /1 GiB used, quota 2 GiB, 3 of 5 objects/],
+    ["no room", { edges: { quotas: async () => [{ of: "container", name: "backup", usedBytes: 1, quotaBytes: 1, usedObjects: 0, quotaObjects: null }] } }, "quota", "QUOTA_EXCEEDED", /container/],
     [
       "open uploads",
       { edges: { openContainer: async () => ({ ...memoryContainer(), openUploads: async () => [opened("2026-02-03"), opened("2026-01-02")] }) } },

@@ -23,7 +23,13 @@ describe("formats", () => {
     assert.deepEqual([420, 12_000, 185_000, 7_380_000].map(formatDuration), ["0.4 s", "12 s", "3:05 min", "2:03 h"]);
   });
   test("tables line their columns up", () => {
-    assert.deepEqual(formatTable([["a", "1"], ["bbb", "22"]], [1]), ["a     1", "bbb  22"]);
+    assert.deepEqual(formatTable([["a", "1"], ["bbb", "22"]], { right: [1] }), ["a     1", "bbb  22"]);
+  });
+  test("a table that is too wide is cut in the middle of what may be cut, nearer to the beginning, and never to nothing", () => {
+    const row = ["2026-11-23", "@home/.snapshots/123/snapshot", "incremental, parent x", "1 B"];
+    assert.deepEqual(formatTable([row], { right: [3], flexible: [1, 2] }, 50), ["2026-11-23  @hom…3/snapshot  incre…, parent x  1 B"]);
+    assert.equal(formatTable([row], { flexible: [1] }, 10)[0]?.split("  ")[1], "@ho…snapshot");
+    assert.equal(formatTable([row], { flexible: [1] })[0]?.includes("…"), false);
   });
   test("a name cannot break a line or move the cursor", () => {
     assert.equal(printable("a\nb\u001b[2Jc\u009bd"), "a\\x0ab\\x1b[2Jc\\x9bd");

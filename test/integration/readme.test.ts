@@ -1,0 +1,91 @@
+// The README's way back without this program: its commands as they stand there, run by a shell with the tools they name.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { cli } from "../support/cli.ts";
+import { btrfs, openLoopback, run, withLoopback, type Loopback } from "../support/loopback.ts";
+import { noBtrfsOrSwift } from "../support/requirements.ts";
+import { openSwift, type Swift } from "../support/swift.ts";
+import { changeTree, compareTrees, makeTree } from "../support/tree.ts";
+
+const MiB = 2 ** 20;
+const README = readFileSync(new URL("../../../README.md", import.meta.url), "utf8");
+
+/** The commands in a section, as one script. */
+function commandsOf(heading: string): string {
+  const section = README.split(/^## /m).find((each) => each.startsWith(heading)) ?? "";
+  const blocks = [...section.matchAll(/^```sh\n([^]*?)^```$/gm)].map(([, block = ""]) => block);
+  assert.ok(blocks.length > 0, `no commands under ${heading}`);
+  return blocks.join("");
+}
+
+/** Puts the values of a test in the place of the README's. */
+function fill(script: string, values: Readonly<Record<string, string>>): string {
+  return Object.entries(values).reduce((text, [name, value]) => {
+    const assignment = new RegExp(`^${name}=\\S+`, "m");
+    assert.match(text, assignment);
+    return text.replace(assignment, `${name}='${value}'`);
+  }, script);
+}
+
+describe("the README's restore without this tool", { skip: noBtrfsOrSwift() }, () => {
+  // As snapper names them: each stream wants the same name, and 10 comes before 2 in a listing.
+  const numbers = [2, 10];
+  let swift: Swift;
+  let disk: Loopback;
+  let home: string;
+  let identity: string;
+
+  before(async () => {
+    [swift, disk] = await Promise.all([openSwift(), openLoopback({ sizeBytes: 512 * MiB })]);
+    home = join(disk.mountPoint, "@home");
+    await btrfs("subvolume", "create", home);
+    await btrfs("subvolume", "create", join(home, ".snapshots"));
+    await makeTree(join(home, "data"), { seed: 1, files: 6, bytes: 6 * MiB });
+    for (const number of numbers) {
+      if (number > 2) await changeTree(join(home, "data"), number);
+      await mkdir(join(home, `.snapshots/${number}`));
+      await btrfs("subvolume", "snapshot", "-r", home, join(home, `.snapshots/${number}/snapshot`));
+    }
+    identity = join(disk.directory, "identity.txt");
+    await run("age-keygen", "-o", identity);
+  });
+  after(() => Promise.all([swift.close(), disk.close()]));
+
+  async function archive(container: string, ...args: string[]): Promise<void> {
+    await swift.createContainer(container);
+    const { code, stderr } = await cli(["sync", home, "--container-name", container, ...args], { env: swift.environment });
+    assert.equal(code, 0, stderr);
+  }
+
+  /** Runs the commands, and compares all that came with all that there is. */
+  async function restoreByHand(container: string): Promise<void> {
+    await withLoopback({ sizeBytes: 512 * MiB }, async ({ mountPoint: target, directory }) => {
+      const subvolume = /^\tUUID:\s+(\S+)$/m.exec(await btrfs("subvolume", "show", home))?.[1] ?? "";
+      const script = fill(commandsOf("Restore without this tool"), { container, target, subvolume, identity });
+      const login = [`ST_AUTH=${swift.endpoint}/auth/v1.0`, `ST_USER=${swift.accessKey}`, `ST_KEY=${swift.secretKey}`];
+      await run("env", "-C", directory, ...login, "sh", "-eu", "-c", script);
+      const keys = (await readFile(join(directory, "archives"), "utf8")).trim().split("\n");
+      assert.deepEqual(keys.map((key) => /\\x2f(\d+)\\x2f/.exec(key)?.[1]), numbers.map(String));
+      for (const number of numbers) {
+        const path = `.snapshots/${number}/snapshot`;
+        assert.deepEqual((await compareTrees(join(home, path), join(target, "@home", path))).differences, []);
+      }
+    });
+  }
+
+  test("brings back what is stored as it is", async () => {
+    await archive("plain");
+    await restoreByHand("plain");
+  });
+
+  test("brings back what is compressed, encrypted and in volumes", async () => {
+    const recipient = (await run("age-keygen", "-y", identity)).trim();
+    await archive("sealed", "--age-recipient", recipient, "--compress", "zstd", "--volume-size", "5Mi");
+    assert.match(await swift.native.request("GET", "/sealed").then((answer) => answer.text()), /\/000002$/m);
+    await restoreByHand("sealed");
+  });
+});
