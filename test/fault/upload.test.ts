@@ -266,6 +266,23 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     await assertStored(key, body);
   });
 
+  test("reads the end of an object that appears while its upload is removed, and says that it is broken", async () => {
+    const key = "appearing";
+    const failing = Readable.from((async function* () { yield randomBytes(12 * MIB); await sleep(1_000); throw new BackupError("SEND_FAILED", "planned"); })());
+    await rejects(container.put(key, failing, options, signal), "SEND_FAILED");
+    const [upload] = await container.openUploads(key, signal);
+    if (upload === undefined) return assert.fail();
+    const manifest = [1, 2].map((number) => ({ path: `/faults+segments/${key}/${upload.uploadId}/${String(number)}` }));
+    const complete = () => swift.native.request("PUT", `/faults/${key}?multipart-manifest=put`, { body: Buffer.from(JSON.stringify(manifest)) });
+    const completed: Promise<Response>[] = [];
+    // After the last question before the abort, and before the store does as it is told.
+    proxy.plan({ when: isAbort, fault: { kind: "answer", status: 503, headers: { "retry-after": "2" } }, then: () => void completed.push(complete()) });
+    const patient = await open(proxy.endpoint, 20_000);
+    assert.equal(await patient.removeUpload(upload, 0, signal), "broken");
+    patient.close();
+    assert.deepEqual((await Promise.all(completed)).map(({ status }) => status), [201]);
+  });
+
   test("stops at once when the store does not answer", async () => {
     for (const [name, when] of [["parts", isPart], ["create", isCreate], ["complete", isComplete]] as const) {
       const stop = new AbortController();
