@@ -136,7 +136,11 @@ const verdicts: Readonly<Record<string, (trouble: Trouble, request: Request) => 
     code: "ARCHIVE_MISSING",
     message: `there is no object '${key}' in container '${container}'`,
   }),
-  BrokenMPU: (_, { key = "" }) => ({ code: "ARCHIVE_DAMAGED", message: `segments of '${key}' are missing in the store` }),
+  // What Swift answers, too, to who may read the container and not the one with its segments.
+  BrokenMPU: (_, { key = "", container }) => ({
+    code: "ARCHIVE_DAMAGED",
+    message: `segments of '${key}' are missing in the store, or these credentials have no right to read '${container}+segments'`,
+  }),
   PreconditionFailed: (_, { key = "" }) => ({ code: "ARCHIVE_DAMAGED", message: `'${key}' was changed while it was read` }),
   InvalidBucketName: (_, { container }) => ({
     code: "CONFIG",

@@ -68,13 +68,21 @@ describe("verify, where the store has lost something or does not let everything 
     return JSON.parse(ran.stdout) as Report;
   }
 
-  async function sizeOf(container: string, key: string): Promise<number> {
-    return Number((await swift.native.request("HEAD", objectPath(container, key))).headers.get("content-length"));
+  /** Of an archive all is lost, as one file has it; those of uploads are a manifest and segments. */
+  async function loseArchive(container: string, key: string): Promise<void> {
+    const body = await swift.native.getObject(container, key);
+    await swift.native.request("PUT", objectPath(container, key), { body, headers: await metadataOf(container, key) });
+    await lose(swift, body.length);
+  }
+
+  async function metadataOf(container: string, key: string): Promise<Record<string, string>> {
+    const { headers } = await swift.native.request("HEAD", objectPath(container, key));
+    return Object.fromEntries([...headers].filter(([name]) => name.startsWith("x-object-meta-")));
   }
 
   test("an object that the store has lost is missing, as long as anything names it, and what builds on it is named", async () => {
     const { container, keys } = await fill();
-    await lose(swift, await sizeOf(container, keys[1]));
+    await loseArchive(container, keys[1]);
     for (const args of [[], ["--read-data"], [home]]) {
       const { findings } = await report(14, container, ...args);
       const [missing] = findings.filter(({ code }) => code === "ARCHIVE_MISSING");
@@ -90,7 +98,7 @@ describe("verify, where the store has lost something or does not let everything 
 
   test("the last of a chain is missing too, though nothing builds on it", async () => {
     const { container, keys } = await fill();
-    await lose(swift, await sizeOf(container, keys[2]));
+    await loseArchive(container, keys[2]);
     const { findings } = await report(14, container, "--read-data");
     assert.deepEqual(findings.map(({ code, breaks }) => [code, breaks]), [["ARCHIVE_MISSING", ["s/3"]]]);
   });
@@ -135,17 +143,16 @@ describe("verify, where the store has lost something or does not let everything 
     // Damage behind the header is damage.
     const bytes = await swift.native.getObject(container, keys[2]);
     bytes[bytes.length - 40_000] = (bytes.at(-40_000) ?? 0) ^ 1;
-    const head = await swift.native.request("HEAD", objectPath(container, keys[2]));
-    const headers = Object.fromEntries([...head.headers].filter(([name]) => name.startsWith("x-object-meta-")));
-    await swift.native.request("PUT", objectPath(container, keys[2]), { body: bytes, headers });
+    await swift.native.request("PUT", objectPath(container, keys[2]), { body: bytes, headers: await metadataOf(container, keys[2]) });
     const damaged = await report(14, container, "--identity", owner, "--read-data");
     assert.deepEqual(damaged.findings.map(({ code, subject }) => [code, subject]), [["ARCHIVE_DAMAGED", keys[2]]]);
   });
 
   test("without the right to see open uploads, archives are verified all the same", async () => {
     const { container } = await fill();
-    await swift.native.putContainer(`${container}+segments`);
     await swift.native.request("POST", `/${container}`, { headers: { "x-container-read": "test:reader" } });
+    // Segments can be read by all who know their names, and listed by nobody else.
+    await swift.native.request("POST", `/${container}%2Bsegments`, { headers: { "x-container-read": ".r:*" } });
     const { accessKey, secretKey } = swift.reader;
     const env = { ...swift.environment, AWS_ACCESS_KEY_ID: accessKey, AWS_SECRET_ACCESS_KEY: secretKey };
     const ran = await cli(["verify", "--container-name", container, "--read-data", "--json"], { env });
