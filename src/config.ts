@@ -84,6 +84,15 @@ export function readStoreConfig(flags: StoreFlags, env: Environment): StoreConfi
   });
 }
 
+export const OPEN_PASSWORDS =
+  "OS_AUTH_URL begins with http://: the password crosses the network where others can read it; use https:// if Keystone has it";
+
+/** True where a login is not encrypted on its way, except to this machine itself. */
+export function sendsPasswordsOpenly({ authUrl }: KeystoneLogin): boolean {
+  const { protocol, hostname } = new URL(authUrl);
+  return protocol === "http:" && !/^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
+}
+
 /** True when the variables that the AWS tools read name keys or a profile. */
 export function namesAws(env: Environment): boolean {
   const telling = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"];

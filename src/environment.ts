@@ -63,6 +63,13 @@ async function readEnvFile(file: string, readByNode: boolean): Promise<Environme
   throw new BackupError("CONFIG", what, { hint: "start the program by its name, or as `node -- main.js`" });
 }
 
+/** Tells of a file with secrets that others than its owner can read. */
+export async function warnOfReaders(file: string, warn: (sentence: string) => void): Promise<void> {
+  const found = await stat(file).catch(() => null);
+  if (found === null || !found.isFile() || (found.mode & 0o044) === 0) return;
+  warn(`${file} holds credentials and can be read by others than its owner: chmod 600 ${file}`);
+}
+
 function without(env: Environment, names: RegExp): Environment {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !names.test(name)));
 }

@@ -99,3 +99,17 @@ export function abortedError(signal: AbortSignal): BackupError {
 export function toError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error));
 }
+
+/** What keeps a file from being written, for people: by its errno, else as the system says it. */
+export function describeWriteError(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const reasons: Readonly<Record<string, string>> = {
+    ENOENT: "its directory does not exist",
+    ENOTDIR: "its directory does not exist",
+    EACCES: "there is no right to write there; run it as root",
+    EPERM: "there is no right to write there; run it as root",
+    EROFS: "it is on a read-only filesystem, or the service may not write there (ReadWritePaths=)",
+    ENOSPC: "the disk is full",
+  };
+  return reasons[code] ?? toError(error).message;
+}

@@ -2,6 +2,7 @@
 // there is nothing to clean up and nothing to break. The files lie where only the same user can put or open any: in a
 // directory that everybody can write, others could hold a lock for ever.
 
+import { createHash } from "node:crypto";
 import { closeSync, ftruncateSync, writeSync } from "node:fs";
 import { lstat, mkdir, readFile, stat } from "node:fs/promises";
 import { homedir, userInfo } from "node:os";
@@ -58,6 +59,11 @@ export function lockOfSource(container: string, source: string): LockSubject {
 export async function lockOfTarget(directory: string): Promise<LockSubject> {
   const { dev, ino } = await stat(directory, { bigint: true });
   return { file: `target.${dev}.${ino}`, what: `the target ${directory}` };
+}
+
+/** A file that several runs read, change and replace. */
+export function lockOfFile(file: string): LockSubject {
+  return { file: `file.${createHash("sha256").update(file).digest("hex").slice(0, 32)}`, what: file };
 }
 
 /**

@@ -5,8 +5,8 @@ import { randomUUID } from "node:crypto";
 import { fstatSync } from "node:fs";
 import { resolve } from "node:path";
 import { Command, Option, type BaseContext } from "clipanion";
-import { readStoreConfig, type StoreFlags } from "../config.ts";
-import { readEnvironment, type EnvironmentFlags } from "../environment.ts";
+import { OPEN_PASSWORDS, readStoreConfig, sendsPasswordsOpenly, type StoreFlags } from "../config.ts";
+import { readEnvironment, warnOfReaders, type EnvironmentFlags } from "../environment.ts";
 import { toBackupError, type BackupError } from "../errors.ts";
 import type { Lock } from "../lock.ts";
 import type { DoctorEdges } from "../operations/doctor.ts";
@@ -67,6 +67,8 @@ export interface House {
   lock(claim: Claim): Promise<Lock>;
   /** As far as they can be seen; none where only S3 can be asked. Never fails. */
   quotas(): Promise<readonly Quota[]>;
+  /** Keeps other runs from a file that they change too, until it is closed; waits for them. @throws LOCKED */
+  lockFile(file: string): Promise<Lock>;
   /** For the one command that looks at everything. */
   openDoctor(): Promise<DoctorEdges>;
 }
@@ -91,6 +93,9 @@ export interface Tuning {
   /** On which one archive is read at once, at the most. */
   readonly connections?: number;
 }
+
+/** Writing a file takes moments. */
+const FILE_LOCK_WAIT_MS = 30_000;
 
 export abstract class BaseCommand extends Command<Context> {
   json = Option.Boolean("--json", false, { description: "Print the result as JSON." });
@@ -186,7 +191,7 @@ export abstract class BaseCommand extends Command<Context> {
   private edges(
     log: Logger,
     closers: Closers,
-  ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer" | "lock" | "quotas" | "openDoctor"> {
+  ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer" | "lock" | "lockFile" | "quotas" | "openDoctor"> {
     const { signal, tool } = this.context;
     const keep = <Edge extends { close(): unknown }>(edge: Edge): Edge => {
       closers.add(() => edge.close());
@@ -215,6 +220,7 @@ export abstract class BaseCommand extends Command<Context> {
       },
       lock: async (claim) => keep(await this.takeLocks(claim, log)),
       quotas: async () => (await this.askForQuotas(log).catch(() => null)) ?? [],
+      lockFile: async (file) => keep(await this.takeFileLock(resolve(file))),
       openDoctor: async () => {
         const { machine } = await import("../btrfs/survey.ts");
         const { greetStore } = await import("../swift/probe.ts");
@@ -233,18 +239,28 @@ export abstract class BaseCommand extends Command<Context> {
   }
 
   private async takeLocks({ container, sources, target, wait }: Claim, log: Logger): Promise<Lock> {
-    const { env, now, pid, words, signal } = this.context;
+    const { env, signal } = this.context;
     const { lockDirectory, lockOfSource, lockOfTarget, takeLocks } = await import("../lock.ts");
     const subjects = [...new Set(sources)].map((source) => lockOfSource(container, source));
     if (target !== undefined) subjects.push(await lockOfTarget(resolve(target)));
     const options = {
-      directory: lockDirectory(env),
-      holder: { pid, command: words.join(" ").replace(/(--ping-url[= ])\S+/g, "$1…") },
+      ...this.lockOptions(lockDirectory(env)),
       waitMs: wait === undefined ? 0 : parseDuration(wait, "--wait-lock"),
-      now,
       onWait: (other: string) => log.info(`waiting for another run on ${other}`),
     };
     return await takeLocks(subjects, options, signal);
+  }
+
+  /** Taken at the end of a run that was stopped, too. */
+  private async takeFileLock(file: string): Promise<Lock> {
+    const { lockDirectory, lockOfFile, takeLocks } = await import("../lock.ts");
+    const options = { ...this.lockOptions(lockDirectory(this.context.env)), waitMs: FILE_LOCK_WAIT_MS, onWait: () => undefined };
+    return await takeLocks([lockOfFile(file)], options, new AbortController().signal);
+  }
+
+  private lockOptions(directory: string) {
+    const { now, pid, words } = this.context;
+    return { directory, now, holder: { pid, command: words.join(" ").replace(/(--ping-url[= ])\S+/g, "$1…") } };
   }
 
   /** Asked once: what was found holds for the run. */
@@ -257,6 +273,8 @@ export abstract class BaseCommand extends Command<Context> {
     const flags = this.storeFlags();
     const readByNode = nodeReadsWords && words.some((word) => /^--env-file(=|$)/.test(word));
     const config = readStoreConfig(flags, await readEnvironment(env, { ...flags, readByNode }));
+    if (flags.envFile !== undefined) await warnOfReaders(flags.envFile, (sentence) => log.warn(sentence));
+    if (config.keystone !== null && sendsPasswordsOpenly(config.keystone)) log.warn(OPEN_PASSWORDS);
     const { openAccess } = await import("../swift/credentials.ts");
     const access = await openAccess(config, log, signal);
     log.debug({ source: access.source, endpoint: access.endpoint }, "credentials");

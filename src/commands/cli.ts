@@ -13,6 +13,7 @@ import { registry, type Registered } from "./registry.ts";
 export async function runCommandLine(argv: readonly string[], given: Context): Promise<number> {
   const context = { ...given, env: withOwnDirectories(given.env, userInfo().uid) };
   const [first = ""] = argv;
+  if (argv.some(holdsSecretKey)) return refuseSecretKey(context);
   if (argv.length === 0 || /^(-h|--help)$/.test(first)) return showOverview(argv.length === 0 ? 2 : 0, context);
   if (/^(-V|--version)$/.test(first)) return await (await import("./version.ts")).printVersion(context);
   const registered = registry.find(({ name }) => name.split(" ")[0] === first) ?? meantBySync(first);
@@ -48,6 +49,7 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
   const begins = path.every((word, index) => argv[index] === word) ? path.length : 0;
   try {
     const settings = known.includes("--use") ? await readFile(argv, known, context) : context.settings;
+    if (settings.words.some(holdsSecretKey)) return refuseSecretKey(context);
     const configured = [...argv.slice(0, begins), ...settings.words, ...argv.slice(begins)];
     const complete = { ...context, settings };
     return await cli.run(cli.process(configured, complete), complete);
@@ -98,6 +100,18 @@ function explainUsage(error: unknown, argv: readonly string[], known: readonly s
   }
   const [line = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
   return line.startsWith("Command not found") ? "these words make no command" : line.replace(/\.$/, "");
+}
+
+/** What age takes as an identity, where a recipient or a file is named. */
+function holdsSecretKey(word: string): boolean {
+  return /AGE-(SECRET-KEY|PLUGIN-[A-Z0-9-]+)-1/i.test(word);
+}
+
+/** Before anything could write the word into a log, a lock or an error. */
+function refuseSecretKey({ stderr }: Context): number {
+  stderr.write("error: a secret key of age is given where a recipient or a file is meant: use what `age-keygen -y FILE` prints (age1…)\n");
+  stderr.write("others may have seen the key on the command line: make a new one with age-keygen\n");
+  return 2;
 }
 
 function refuse(reason: string, help: string, { stderr, tool }: Context): number {

@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { Command, Option } from "clipanion";
-import { toBackupError } from "../errors.ts";
+import { BackupError, describeWriteError } from "../errors.ts";
 import { readAllTargets, type Target } from "../settings.ts";
 import { formatDropIn, formatUnits } from "../terminal/units.ts";
 import type { Context } from "./base.ts";
@@ -42,7 +42,8 @@ export class InstallUnitsCommand extends Command<Context> {
       stderr.write(`next: systemctl daemon-reload && systemctl enable --now ${timers.join(" ")}\n`);
       return 0;
     } catch (error) {
-      stderr.write(`error: the units were not written: ${toBackupError(error).message}\n`);
+      const reason = error instanceof BackupError ? error.message : describeWriteError(error);
+      stderr.write(`error: the units were not written to ${this.directory}: ${reason}\n`);
       return 2;
     }
   }

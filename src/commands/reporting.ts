@@ -1,9 +1,10 @@
 import { resolve } from "node:path";
+import { describeWriteError } from "../errors.ts";
 import { listSource } from "../operations/list.ts";
 import type { Container, LocalSnapshots } from "../operations/edges.ts";
 import type { Receipt } from "../operations/step.ts";
 import type { SourceReport } from "../reports/metrics.ts";
-import type { Logger } from "../terminal/log.ts";
+import type { House } from "./base.ts";
 
 /** Where a run is told of, as it was typed. */
 export interface ReportingFlags {
@@ -33,17 +34,23 @@ export interface Reporting {
   end(exitCode: number): Promise<void>;
 }
 
+type ReportingEdges = Pick<House, "log" | "lockFile">;
+
 /** @throws USAGE for what is no URL */
-export async function openReporting({ metricsFile, pingUrl }: ReportingFlags, log: Logger): Promise<Reporting> {
+export async function openReporting({ metricsFile, pingUrl }: ReportingFlags, { log, lockFile }: ReportingEdges): Promise<Reporting> {
   const reports: SourceReport[] = [];
   const warn = (sentence: string): void => log.warn(sentence);
   const ping = pingUrl === undefined ? null : (await import("../reports/ping.ts")).openPing(pingUrl, warn);
   const writeReports = async (): Promise<void> => {
     if (metricsFile === undefined || reports.length === 0) return;
     const { writeMetrics } = await import("../reports/metrics.ts");
-    await writeMetrics(metricsFile, reports).catch((error: unknown) => {
-      warn(`${metricsFile} was not written: ${error instanceof Error ? error.message : String(error)}`);
-    });
+    try {
+      // What another run writes between our reading and our writing would be lost.
+      const lock = await lockFile(metricsFile);
+      await writeMetrics(metricsFile, reports).finally(() => lock.close());
+    } catch (error) {
+      warn(`${metricsFile} was not written: ${describeWriteError(error)}`);
+    }
   };
   return {
     wantsState: metricsFile !== undefined,

@@ -116,7 +116,7 @@ export class SyncCommand extends EncodingCommand {
   protected override async run(house: House): Promise<number> {
     const silent = this.dryRun || this.planOnly;
     const flags = silent ? { metricsFile: undefined, pingUrl: undefined } : this;
-    const reporting = await openReporting(flags, house.log);
+    const reporting = await openReporting(flags, house);
     reporting.start();
     const code = await this.syncAll(reporting, house).catch((error: unknown) => this.report(toBackupError(error), house));
     await reporting.end(code);
@@ -262,10 +262,11 @@ export class SyncCommand extends EncodingCommand {
     return estimated;
   }
 
-  /** Asks only where somebody can answer: stdin and stderr are terminals. */
-  private async agreed({ screen, signal, log }: House): Promise<boolean> {
-    const { stdin, stderr } = this.context;
-    if (this.yes || !screen.interactive || !("isTTY" in stdin && stdin.isTTY === true)) return true;
+  /** Asks only where the plan is seen and somebody can answer: stdin, stdout and stderr are terminals. */
+  private async agreed({ screen, output, signal, log }: House): Promise<boolean> {
+    const { stdin, stdout, stderr } = this.context;
+    const isSeen = screen.interactive && stdout.isTTY === true && !output.json;
+    if (this.yes || !isSeen || !("isTTY" in stdin && stdin.isTTY === true)) return true;
     const question = this.dryRun ? "go through it without storing anything?" : "send it?";
     const agreed = await confirm(question, { input: stdin, output: stderr }, signal);
     if (!agreed) log.info("nothing was sent");

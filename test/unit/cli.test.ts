@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -12,7 +12,9 @@ import { describe, test } from "node:test";
 import { describeCommand } from "../../src/commands/describe.ts";
 import { nearest } from "../../src/nearest.ts";
 import { registry } from "../../src/commands/registry.ts";
+import { sendsPasswordsOpenly } from "../../src/config.ts";
 import { exitMeanings } from "../../src/errors.ts";
+import { readKeystoneLogin } from "../../src/openstack.ts";
 import { cli, MAIN } from "../support/cli.ts";
 import { openGolden } from "../support/golden.ts";
 
@@ -173,4 +175,47 @@ function loadedBy(args: readonly string[]): readonly string[] {
   } finally {
     rmSync(directory, { recursive: true });
   }
+}
+
+test("a secret key of age that is given as a recipient is refused, and printed nowhere", async () => {
+  const key = `AGE-SECRET-KEY-1${"Q".repeat(58)}`;
+  const directory = mkdtempSync(join(tmpdir(), "secret-"));
+  try {
+    const config = join(directory, "config.yaml");
+    writeFileSync(config, `targets: {a: {container: c, recipients: [${key}]}}`);
+    const lines = [
+      ["sync", "/", "--container-name", "c", "--json", "-vv", "--age-recipient", key],
+      ["config", "show", `--age-recipient=${key}`],
+      ["config", "show", "--config", config],
+      ["doctor", "/", "--config", config, "--json"],
+      ["list", key],
+    ];
+    for (const line of lines) {
+      const { code, stdout, stderr } = await cli(line);
+      assert.equal(code, 2, line.join(" "));
+      assert.match(stderr, /a secret key of age is given where a recipient or a file is meant/);
+      assert.equal((stdout + stderr).includes("QQQQ"), false, stdout + stderr);
+    }
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+test("an env file that others can read, and a password that crosses the network openly, are warned of", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "open-"));
+  try {
+    const file = join(directory, "env");
+    writeFileSync(file, "OS_AUTH_URL=http://keystone.invalid/v3\nOS_USERNAME=u\nOS_PASSWORD=p\nOS_PROJECT_NAME=p\n", { mode: 0o644 });
+    const { stderr } = await cli(["list", "--container-name", "c", "--env-file", file]);
+    assert.match(stderr, /can be read by others than its owner: chmod 600/);
+    assert.match(stderr, /OS_AUTH_URL begins with http:\/\//);
+    assert.equal(sendsPasswordsOpenly(loginAt("https://keystone.example.org")), false);
+    assert.equal(sendsPasswordsOpenly(loginAt("http://127.0.0.1:5000")), false);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+function loginAt(authUrl: string) {
+  return readKeystoneLogin({ OS_AUTH_URL: authUrl, OS_USERNAME: "u", OS_PASSWORD: "p" });
 }

@@ -8,6 +8,9 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { pino } from "pino";
+import { openReporting } from "../../src/commands/reporting.ts";
+import { lockOfFile, takeLocks, type Lock } from "../../src/lock.ts";
 import { formatMetrics, writeMetrics, type SourceReport } from "../../src/reports/metrics.ts";
 import { openPing } from "../../src/reports/ping.ts";
 import { parseExposition } from "../support/exposition.ts";
@@ -104,5 +107,31 @@ describe("pings", () => {
 
   test("need a URL", () => {
     for (const text of ["", "hc-ping.com/x", "file:///etc/passwd"]) assert.throws(() => openPing(text, () => undefined), { code: "USAGE" });
+  });
+});
+
+describe("runs that share a metrics file", () => {
+  test("lose nothing of each other", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "shared-"));
+    const metricsFile = join(directory, "run.prom");
+    const log = pino({ level: "silent" });
+    const lockFile = (file: string): Promise<Lock> => {
+      const holder = { pid: 1, command: "" };
+      const options = { directory, holder, waitMs: 30_000, now: () => performance.now(), onWait: () => undefined };
+      return takeLocks([lockOfFile(file)], options, new AbortController().signal);
+    };
+    try {
+      const paths = ["/a", "/b", "/c", "/d"];
+      const open = paths.map(async (path) => {
+        const reporting = await openReporting({ metricsFile, pingUrl: undefined }, { log, lockFile });
+        reporting.note({ path, container: "c", exitCode: 0, durationMs: 1, receipts: [], state: null });
+        await reporting.end(0);
+      });
+      await Promise.all(open);
+      const samples = parseExposition(await readFile(metricsFile, "utf8")).filter(({ name }) => name.endsWith("exit_code"));
+      assert.deepEqual(samples.map(({ labels }) => labels["path"]).sort(), paths);
+    } finally {
+      await rm(directory, { recursive: true });
+    }
   });
 });

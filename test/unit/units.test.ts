@@ -47,6 +47,12 @@ describe("install-units", () => {
     });
   }
 
+  test("a directory that cannot be written to is named with a reason, not with an errno", async () => {
+    const { code, stderr } = await cli(["install-units", "--directory", "/dev/null/units"]);
+    assert.equal(code, 2);
+    assert.equal(stderr, "error: the units were not written to /dev/null/units: its directory does not exist\n");
+  });
+
   test("without a configuration file, the timer of any target is what to type next", async () => {
     const { stderr } = await cli(["install-units", "--directory", directory]);
     assert.match(stderr, /enable --now btrfs-snapshots-to-swift@(NAME|\w+)\.timer/);
