@@ -8,10 +8,11 @@
 // The only file that names `process`: arguments, environment and signals come in here, the exit code goes out.
 
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { setImmediate } from "node:timers/promises";
 import { isatty } from "node:tty";
+import { fileURLToPath } from "node:url";
 import { runCommandLine } from "./commands/cli.ts";
-import { BackupError } from "./errors.ts";
+import { BackupError, describeWriteError } from "./errors.ts";
 
 const NAME = "btrfs-snapshots-to-swift";
 
@@ -34,13 +35,23 @@ function listenForSignals(): { readonly signal: AbortSignal; readonly exitCode: 
   return { signal: controller.signal, exitCode: () => code };
 }
 
-/** A reader that went away is no failure of ours: nobody is left to tell. */
-function ignoreBrokenPipes(): void {
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") throw error;
-    });
-  }
+/**
+ * What becomes of the result and the log never stops the work. A reader that went away is no failure of ours; anything
+ * else that keeps the result from being written, such as a full disk, is told at the end.
+ */
+function watchOutput(): { readonly failure: () => unknown } {
+  let failure: unknown = null;
+  process.stderr.on("error", () => undefined);
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") failure ??= error;
+  });
+  return { failure: () => failure };
+}
+
+/** Ends a run whose result was not written: the work is done, but nobody was told. */
+function reportLostOutput(failure: unknown, code: number): number {
+  process.stderr.write(`error: the result was not written to stdout: ${describeWriteError(failure)}\n`);
+  return code === 0 ? new BackupError("STEP_FAILED", "").exitCode : code;
 }
 
 /** True when Node may have taken words of ours for options of its own: nothing kept it from them by `--`. */
@@ -50,7 +61,7 @@ function nodeReadsWords(): boolean {
 }
 
 async function main(argv: readonly string[]): Promise<number> {
-  ignoreBrokenPipes();
+  const output = watchOutput();
   const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
   const stopped = listenForSignals();
   const colours = isatty(process.stdout.fd) && (process.env["NO_COLOR"] ?? "") === "" && process.env["TERM"] !== "dumb";
@@ -70,7 +81,10 @@ async function main(argv: readonly string[]): Promise<number> {
     program: [process.execPath, "--", fileURLToPath(import.meta.url)],
     settings: { words: [], paths: [], inForce: [], skipped: null },
   });
-  return code === 0 ? 0 : (stopped.exitCode() ?? code);
+  const told = code === 0 ? 0 : (stopped.exitCode() ?? code);
+  // A write that has failed is known by now, but its event may still be under way.
+  await setImmediate();
+  return output.failure() === null ? told : reportLostOutput(output.failure(), told);
 }
 
 process.exitCode = await main(process.argv.slice(2));

@@ -88,6 +88,8 @@ export interface Claim {
 export interface Tuning {
   /** How long a request that fails is tried again. */
   readonly retryForMs?: number;
+  /** How long a login and the first request are; absent: seconds, for they may fail for a typing mistake. */
+  readonly contactForMs?: number | undefined;
   /** Of all uploads together; null = as fast as it goes. */
   readonly uploadBytesPerSecond?: number | null;
   /** On which one archive is read at once, at the most. */
@@ -197,10 +199,10 @@ export abstract class BaseCommand extends Command<Context> {
       closers.add(() => edge.close());
       return edge;
     };
-    const findAccess = (): Promise<Access> => this.findAccess(log);
+    const findAccess = (retryForMs?: number): Promise<Access> => this.findAccess(log, retryForMs);
     const openContainer = async (tuning?: Tuning): Promise<Container> => {
       const { containerName = "" } = this.storeFlags();
-      const access = await findAccess();
+      const access = await findAccess(tuning?.contactForMs);
       const { openContainer } = await import("../swift/container.ts");
       return keep(await openContainer({ ...access, ...tuning, containerName, userAgent: tool }, log, signal));
     };
@@ -264,11 +266,11 @@ export abstract class BaseCommand extends Command<Context> {
   }
 
   /** Asked once: what was found holds for the run. */
-  private findAccess(log: Logger): Promise<Access> {
-    return (this.access ??= this.askForAccess(log));
+  private findAccess(log: Logger, retryForMs?: number): Promise<Access> {
+    return (this.access ??= this.askForAccess(log, retryForMs));
   }
 
-  private async askForAccess(log: Logger): Promise<Access> {
+  private async askForAccess(log: Logger, retryForMs: number | undefined): Promise<Access> {
     const { env, signal, words, nodeReadsWords } = this.context;
     const flags = this.storeFlags();
     const readByNode = nodeReadsWords && words.some((word) => /^--env-file(=|$)/.test(word));
@@ -276,7 +278,7 @@ export abstract class BaseCommand extends Command<Context> {
     if (flags.envFile !== undefined) await warnOfReaders(flags.envFile, (sentence) => log.warn(sentence));
     if (config.keystone !== null && sendsPasswordsOpenly(config.keystone)) log.warn(OPEN_PASSWORDS);
     const { openAccess } = await import("../swift/credentials.ts");
-    const access = await openAccess(config, log, signal);
+    const access = await openAccess({ ...config, retryForMs }, log, signal);
     log.debug({ source: access.source, endpoint: access.endpoint }, "credentials");
     return access;
   }

@@ -150,7 +150,7 @@ export class SyncCommand extends EncodingCommand {
   }
 
   private async readSettings(house: House): Promise<Omit<Settings, "reporting">> {
-    const tuning = this.readTuning();
+    const tuning = this.readTuning(house);
     const { doubtful, ...wishes } = this.encodingConfig();
     const leftoverAgeMs = parseDuration(this.leftoverAge, "--leftover-age");
     const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto(), leftoverAgeMs };
@@ -238,9 +238,12 @@ export class SyncCommand extends EncodingCommand {
     };
   }
 
-  private readTuning(): Tuning {
+  private readTuning({ screen }: House): Tuning {
+    const retryForMs = parseDuration(this.retryFor, "--retry-for");
     return {
-      retryForMs: parseDuration(this.retryFor, "--retry-for"),
+      retryForMs,
+      // At night the network may be about to come up. On a terminal somebody waits, who may have mistyped a name.
+      contactForMs: screen.interactive ? undefined : retryForMs,
       uploadBytesPerSecond: this.limitUpload === undefined ? null : parseSize(this.limitUpload, "--limit-upload"),
     };
   }

@@ -10,9 +10,9 @@ import { withPatience } from "./patience.ts";
 
 /** Where to begin when nobody said a region: the one that an s3api has unless it is configured otherwise. */
 const DEFAULT_REGION = "us-east-1";
-/** A store that was never reached may well be a typing mistake: no patience of many minutes for that. */
+/** A store that was never reached may be a typing mistake: unless the caller says otherwise, no patience of many minutes. */
 const RETRY_FOR_MS = 3_000;
-const CONTACT_MS = 15_000;
+const CONTACT_MS = 12_000;
 /** How often is asked while the store's answers are about another container. */
 const TRIES = 3;
 
@@ -24,6 +24,8 @@ export interface ContactOptions extends Omit<ClientOptions, "region" | "endpoint
   readonly likelyRegion?: string | null;
   /** What to do when the store refuses the keys. */
   readonly refusalHint?: string | undefined;
+  /** How long the first request is tried again: the network may be about to come up. */
+  readonly contactForMs?: number | undefined;
 }
 
 /** What was learnt. */
@@ -60,12 +62,13 @@ async function probe(
   contact: Pick<Contact, "endpoint" | "region">,
   signal: AbortSignal,
 ): Promise<number> {
-  const clients = openClients({ ...options, ...contact, retryForMs: Math.min(RETRY_FOR_MS, options.retryForMs) });
+  const retryForMs = options.contactForMs ?? Math.min(RETRY_FOR_MS, options.retryForMs);
+  const clients = openClients({ ...options, ...contact, retryForMs });
   try {
     // Not a HEAD: its answer has no body, so a missing container, a wrong region and wrong keys look alike.
     const question = new ListObjectsV2Command({ Bucket: options.containerName, MaxKeys: 1, EncodingType: "url" });
     for (let tries = 1; ; tries += 1) {
-      const page = await withPatience(CONTACT_MS, signal, (abortSignal) => clients.client.send(question, { abortSignal }));
+      const page = await withPatience(retryForMs + CONTACT_MS, signal, (abortSignal) => clients.client.send(question, { abortSignal }));
       if (page.Name === options.containerName) return clients.client.config.systemClockOffset;
       if (page.$metadata.requestId === undefined) throw notS3(contact.endpoint);
       if (tries === TRIES) throw damagedAnswer(contact.endpoint);

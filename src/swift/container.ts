@@ -36,6 +36,8 @@ export interface ContainerOptions {
   readonly userAgent: string;
   /** How long a request that fails is tried again; by default 15 minutes. */
   readonly retryForMs?: number;
+  /** How long the very first one is; by default seconds. */
+  readonly contactForMs?: number | undefined;
   /** Of all uploads together; absent or null = as fast as it goes. */
   readonly uploadBytesPerSecond?: number | null;
   /** On how many connections one object is read at once, at the most; by default 4. */

@@ -38,8 +38,12 @@ interface InfoLog {
 }
 
 /** @throws CONFIG, ACCESS_DENIED, STORE_UNAVAILABLE, ABORTED */
-export async function openAccess(config: StoreConfig, log: InfoLog, signal: AbortSignal): Promise<Access> {
-  const network = await openNetwork(config.authorities, config.proxies);
+export async function openAccess(
+  config: StoreConfig & Pick<Network, "retryForMs">,
+  log: InfoLog,
+  signal: AbortSignal,
+): Promise<Access> {
+  const network = { ...(await openNetwork(config.authorities, config.proxies)), retryForMs: config.retryForMs };
   const session = config.keystone === null ? null : await logIn(config.keystone, network, signal);
   const files = session === null ? await readAwsFiles(config.aws) : null;
   const catalog = session === null || config.endpoint !== null ? null : findS3(session);

@@ -59,6 +59,8 @@ export interface Network {
   describeProxy(server: URL): string | null;
   /** For requests to this server; `signal` ends connections. Null where there is no proxy. */
   openProxyAgent(server: URL, keepAlive: boolean, signal: AbortSignal): Agent | null;
+  /** How long Keystone is asked again when it does not answer; absent: seconds. */
+  readonly retryForMs?: number | undefined;
 }
 
 /** Where systems keep what their owner trusts; the first that there is. Node does not look there. */

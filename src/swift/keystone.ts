@@ -10,7 +10,7 @@ import { field, list, parseJson, text } from "./json.ts";
 import { judgeProxy, judgeRedirect } from "./reach.ts";
 import { backoffMs } from "./retry.ts";
 
-/** A Keystone that was never reached may be a typing mistake: no patience of many minutes for that. */
+/** A Keystone that was never reached may be a typing mistake: unless the caller says otherwise, no patience of many minutes. */
 const RETRY_FOR_MS = 3_000;
 
 export interface Session {
@@ -165,7 +165,7 @@ export async function ask(
   url: string,
   options: HttpOptions,
   signal: AbortSignal,
-  patienceMs = RETRY_FOR_MS,
+  patienceMs = options.network?.retryForMs ?? RETRY_FOR_MS,
 ): Promise<HttpAnswer> {
   const started = performance.now();
   for (let failures = 1; ; failures += 1) {

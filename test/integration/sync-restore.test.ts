@@ -6,7 +6,7 @@ import { appendFile, mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { cli, cliOnTerminal, type Ran } from "../support/cli.ts";
+import { cli, cliOnTerminal, MAIN, onTerminal, type Ran } from "../support/cli.ts";
 import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
@@ -207,6 +207,17 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
     assert.notEqual((await listed("asked")).length, 0);
   });
 
+  test("asks nothing where the plan goes into a pipe, or programs read it", async () => {
+    await swift.createContainer("piped");
+    const sync = [process.execPath, MAIN, home, "--container-name", "piped"];
+    const nobody = { prompt: "[Y/n]", input: "n\n" };
+    const piped = await onTerminal(["sh", "-c", `"$@" | cat`, "sh", ...sync], nobody, swift.environment);
+    assert.doesNotMatch(piped.stdout, /\[Y\/n\]/);
+    assert.notEqual((await listed("piped")).length, 0, piped.stdout);
+    const json = await onTerminal([...sync, "--json", "--dry-run"], nobody, swift.environment);
+    assert.doesNotMatch(json.stdout, /\[Y\/n\]/);
+  });
+
   test("a good run says nothing on stderr but its own log", async () => {
     await swift.createContainer("quiet");
     const { stderr } = await program(home, "--container-name", "quiet");
@@ -220,7 +231,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       ["a name that S3 cannot address", 2, /under_score/, () => [[home, "--container-name", "under_score"], {}]],
       ["wrong keys", 13, /refuses these credentials/, () => [[home, "--container-name", "main"], { AWS_SECRET_ACCESS_KEY: "wrong" }]],
       ["wrong region", 2, /us-east-1/, () => [[home, "--container-name", "main", "--region", "mars"], {}]],
-      ["nobody at the endpoint", 75, /127\.0\.0\.1:1\b/, () => [[home, "--container-name", "main", "--endpoint", "http://127.0.0.1:1"], {}]],
+      ["nobody at the endpoint", 75, /127\.0\.0\.1:1\b/, () => [[home, "--container-name", "main", "--endpoint", "http://127.0.0.1:1", "--retry-for", "1s"], {}]],
       ["no container named", 2, /--container-name/, () => [[home], {}]],
       ["no endpoint", 2, /--endpoint/, () => [[home, "--container-name", "main"], { AWS_ENDPOINT_URL_S3: "" }]],
       ["a path that is not there", 2, /nowhere/, () => [[join(top, "nowhere"), "--container-name", "main"], {}]],

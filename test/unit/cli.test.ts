@@ -1,7 +1,7 @@
 // The program before it has anything to do: help, versions, what is not understood, and what starting costs.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -219,3 +219,9 @@ test("an env file that others can read, and a password that crosses the network 
 function loginAt(authUrl: string) {
   return readKeystoneLogin({ OS_AUTH_URL: authUrl, OS_USERNAME: "u", OS_PASSWORD: "p" });
 }
+
+test("a result that cannot be written is told by the exit code, without a stack", () => {
+  const { status, stderr } = spawnSync("sh", ["-c", 'exec "$@" > /dev/full', "sh", process.execPath, MAIN, "--version"], { encoding: "utf8" });
+  assert.equal(stderr, "error: the result was not written to stdout: the disk is full\n");
+  assert.equal(status, 3);
+});
