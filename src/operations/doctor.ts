@@ -146,7 +146,16 @@ async function* diagnoseContainer(container: Container, edges: DoctorEdges, sign
   yield (await look("limits", async () => limits, ok)).check;
   yield (await look("quota", () => edges.quotas(), judgeQuotas)).check;
   if (rights.found === null) return yield* skip(["uploads"], "rights");
-  yield (await look("uploads", () => container.openUploads("", signal), judgeUploads)).check;
+  yield await lookAtUploads(container, signal);
+}
+
+/** No sync depends on their listing: where it fails, that is worth a warning. */
+async function lookAtUploads(container: Container, signal: AbortSignal): Promise<Check> {
+  const { check } = await look("uploads", () => container.openUploads("", signal), judgeUploads);
+  if (check.error === null) return check;
+  const message = `cannot be listed: ${check.message}; a sync works, but does not remove what interrupted runs left`;
+  const fix = `see how many objects there are in ${container.name}+segments`;
+  return { ...check, status: "warning", message, fix, error: null };
 }
 
 function judgePrivileges(mayAdministrate: boolean): Verdict {

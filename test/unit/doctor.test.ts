@@ -91,6 +91,11 @@ describe("doctor", () => {
       { edges: { openContainer: async () => ({ ...memoryContainer(), openUploads: async () => [opened("2026-02-03"), opened("2026-01-02")] }) } },
       "uploads", "ok", /2 begun and not ended, the oldest on 2026-01-02/,
     ], // prettier-ignore
+    [
+      "uploads that cannot be listed",
+      { edges: { openContainer: async () => ({ ...memoryContainer(), openUploads: refusal("STORE_UNAVAILABLE", "too many") }) } },
+      "uploads", "warning", /cannot be listed: too many; a sync works/,
+    ], // prettier-ignore
     ["no right to write", { edges: { openContainer: async () => ({ ...memoryContainer(), put: refusal("ACCESS_DENIED", "no") }) } }, "rights", "ACCESS_DENIED", /write failed: no/],
   ];
   for (const [what, circumstances, name, status, message] of cases) {
