@@ -96,9 +96,6 @@ export interface Tuning {
   readonly connections?: number;
 }
 
-/** Writing a file takes moments. */
-const FILE_LOCK_WAIT_MS = 30_000;
-
 export abstract class BaseCommand extends Command<Context> {
   json = Option.Boolean("--json", false, { description: "Print the result as JSON." });
   quiet = Option.Boolean("-q,--quiet", false, { description: "Say only what is wrong, and results that were asked for." });
@@ -227,10 +224,9 @@ export abstract class BaseCommand extends Command<Context> {
         const { machine } = await import("../btrfs/survey.ts");
         const { greetStore } = await import("../swift/probe.ts");
         const greet: DoctorEdges["greet"] = async () => greetStore(await findAccess(), signal);
-        const quotas: DoctorEdges["quotas"] = () => this.askForQuotas(log);
         // Who asks whether it works waits for the answer: no patience of many minutes.
         const tuning = { retryForMs: 5_000, uploadBytesPerSecond: null };
-        return { machine, findAccess, greet, openContainer: () => openContainer(tuning), quotas };
+        return { machine, findAccess, greet, openContainer: () => openContainer(tuning), quotas: () => this.askForQuotas(log) };
       },
     };
   }
@@ -256,13 +252,13 @@ export abstract class BaseCommand extends Command<Context> {
   /** Taken at the end of a run that was stopped, too. */
   private async takeFileLock(file: string): Promise<Lock> {
     const { lockDirectory, lockOfFile, takeLocks } = await import("../lock.ts");
-    const options = { ...this.lockOptions(lockDirectory(this.context.env)), waitMs: FILE_LOCK_WAIT_MS, onWait: () => undefined };
+    const options = { ...this.lockOptions(lockDirectory(this.context.env)), waitMs: 30_000, onWait: () => undefined };
     return await takeLocks([lockOfFile(file)], options, new AbortController().signal);
   }
 
   private lockOptions(directory: string) {
-    const { now, pid, words } = this.context;
-    return { directory, now, holder: { pid, command: words.join(" ").replace(/(--ping-url[= ])\S+/g, "$1…") } };
+    const command = this.context.words.join(" ").replace(/(--ping-url[= ])\S+/g, "$1…");
+    return { directory, now: this.context.now, holder: { pid: this.context.pid, command } };
   }
 
   /** Asked once: what was found holds for the run. */
@@ -275,7 +271,7 @@ export abstract class BaseCommand extends Command<Context> {
     const flags = this.storeFlags();
     const readByNode = nodeReadsWords && words.some((word) => /^--env-file(=|$)/.test(word));
     const config = readStoreConfig(flags, await readEnvironment(env, { ...flags, readByNode }));
-    if (flags.envFile !== undefined) await warnOfReaders(flags.envFile, (sentence) => log.warn(sentence));
+    if (flags.envFile !== undefined) await warnOfReaders(flags.envFile, log.warn.bind(log));
     if (config.keystone !== null && sendsPasswordsOpenly(config.keystone)) log.warn(OPEN_PASSWORDS);
     const { openAccess } = await import("../swift/credentials.ts");
     const access = await openAccess({ ...config, retryForMs }, log, signal);
