@@ -209,17 +209,23 @@ interface Result {
 }
 
 function showSummary({ surveyed, chosen, findings, thorough }: Result, { output }: House): void {
-  const { mine, withoutChecksum } = surveyed;
+  const { mine, withoutChecksum, copied } = surveyed;
   const unchecked = chosen.filter(({ key }) => withoutChecksum.has(key)).length;
   output.line(`${count(mine.length, "archive")}, ${formatBytes(sumBytes(mine))}, looked at`);
   if (chosen.length > 0) output.line(`${count(chosen.length, "archive")}, ${formatBytes(sumBytes(chosen))}, read to the end`);
   if (unchecked > 0) output.line(`of ${unchecked} of them the store's checksum cannot be recomputed: their streams alone were checked`);
+  const copies = (chosen.length > 0 ? chosen : mine).filter(({ key }) => copied.has(key)).length;
+  if (copies > 0) {
+    const how = chosen.length > 0 ? "checked by their contents" : "--read-data checks them by their contents";
+    output.line(`${count(copies, "archive")} ${copies === 1 ? "was" : "were"} copied: ${how}`);
+  }
   output.line(describeOutcome(findings, thorough));
   output.record({
     archives: mine.length,
     bytes: sumBytes(mine),
     read: chosen.map(({ key }) => key),
     withoutChecksum: mine.map(({ key }) => key).filter((key) => withoutChecksum.has(key)),
+    copied: mine.map(({ key }) => key).filter((key) => copied.has(key)),
     findings,
   });
 }

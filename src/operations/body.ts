@@ -7,6 +7,7 @@ import { MAX_MANIFEST_BYTES, parseManifest, type Manifest, type Volume } from ".
 import type { Archive } from "../plan/model.ts";
 import { withDigest } from "../stream/observe.ts";
 import type { Container, ObjectDetails } from "./edges.ts";
+import { readProof } from "./proof.ts";
 
 /**
  * The bytes of an archive as they were sent. The last ones are withheld until sizes, ETags and, for volumes, SHA-256
@@ -26,7 +27,10 @@ export async function openObjects(
 ): Promise<Iterable<Readable> | AsyncIterable<Readable>> {
   const object = await container.head(archive.key, signal);
   if (object === null) throw missing(archive);
-  if (archive.volumes === null) return [container.get(object, archive.partBytes, signal)];
+  if (archive.volumes === null) {
+    const digests = await readProof(archive.key, container, signal);
+    return [container.get({ ...object, digests }, archive.partBytes, signal)];
+  }
   const manifest = await readManifest(archive, object, container, signal);
   return readVolumes(archive, manifest, container, signal);
 }
@@ -35,14 +39,22 @@ async function* concatenated(objects: Iterable<Readable> | AsyncIterable<Readabl
   for await (const object of objects) yield* object as AsyncIterable<Buffer>;
 }
 
-/** Looks whether everything is there that an archive consists of, without reading it. @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED */
-export async function refuseIncomplete(archive: Archive, container: Container, signal: AbortSignal): Promise<void> {
-  if (archive.volumes === null) return;
+/**
+ * Looks whether everything is there that an archive consists of, without reading it. True when volumes were copied: they
+ * have the right sizes, and their ETags are those of other uploads.
+ * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED
+ */
+export async function refuseIncomplete(archive: Archive, container: Container, signal: AbortSignal): Promise<boolean> {
+  if (archive.volumes === null) return false;
   const object = await container.head(archive.key, signal);
   if (object === null) throw missing(archive);
+  let copied = false;
   for (const volume of await readManifest(archive, object, container, signal)) {
-    if (!hasSize(await container.head(volume.key, signal), volume)) throw damaged(`the volume ${volume.key}`, archive.key);
+    const stored = await container.head(volume.key, signal);
+    if (!hasSize(stored, volume)) throw damaged(`the volume ${volume.key}`, archive.key);
+    copied ||= stored.etag !== volume.etag;
   }
+  return copied;
 }
 
 /** Looks whether volumes are the very objects that were stored a while ago. @throws ARCHIVE_DAMAGED */
@@ -58,7 +70,7 @@ export async function refuseMissing(
   }
 }
 
-/** What volumes an archive has that needs several. @throws ARCHIVE_DAMAGED */
+/** What volumes an archive has that needs several. @throws ARCHIVE_DAMAGED when it is no list of them */
 export async function readManifest(
   { key, volumes }: Archive,
   object: ObjectDetails,
@@ -69,7 +81,8 @@ export async function readManifest(
   const chunks: Buffer[] = [];
   for await (const chunk of container.get(object, null, signal) as AsyncIterable<Buffer>) chunks.push(chunk);
   const manifest = parseManifest(Buffer.concat(chunks).toString(), key);
-  if (manifest.length !== volumes) throw damaged(`the list of volumes of ${key}`, key);
+  // A copy may have lost the metadata that says how many there are.
+  if (volumes !== null && manifest.length !== volumes) throw damaged(`the list of volumes of ${key}`, key);
   return manifest;
 }
 
@@ -82,14 +95,15 @@ async function* readVolumes(
   for (const volume of manifest) {
     const object = await container.head(volume.key, signal);
     if (!hasSize(object, volume)) throw damaged(`the volume ${volume.key}`, key);
-    // A volume that was copied elsewhere has another ETag, by which nothing can be told: its bytes are what counts.
-    const partBytes = object.etag === volume.etag ? volume.partBytes : null;
-    const stored = container.get(object, partBytes, signal) as AsyncIterable<Buffer>;
+    // The ETag of a copy may be another one; its SHA-256 is not.
+    const digests = object.etag === volume.etag ? null : "by the reader";
+    const stored = container.get({ ...object, digests }, volume.partBytes, signal) as AsyncIterable<Buffer>;
     const checked = withDigest(stored, volume.sha256, () => damaged(`the volume ${volume.key}`, key));
     yield Readable.from(checked, { objectMode: false });
   }
 }
 
+/** Its content is compared when it is read. */
 function hasSize(object: ObjectDetails | null, { bytes }: Volume): object is ObjectDetails {
   return object !== null && object.bytes === bytes;
 }

@@ -5,6 +5,7 @@
 import type { Readable } from "node:stream";
 import type { DirectReadable } from "../stream/output.ts";
 import type { Command } from "../stream/process.ts";
+import type { PartDigests } from "../plan/proof.ts";
 import type { Difference, Estimate, Finding, Identity, Present, SendProto, Snapshot, StoreLimits, Subvolume, Surroundings, Uuid } from "../plan/model.ts";
 
 export type { DirectReadable };
@@ -101,6 +102,12 @@ export interface ObjectDetails extends StoredObject {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
+/** An object to be read, with what its bytes are known to be from elsewhere than its ETag. */
+export interface ObjectToRead extends ObjectDetails {
+  /** "by the reader": whoever reads compares the content, and the ETag says nothing. */
+  readonly digests?: PartDigests | "by the reader" | null;
+}
+
 /** A multipart upload that was begun and neither completed nor aborted. */
 export interface OpenUpload {
   readonly key: string;
@@ -137,6 +144,8 @@ export interface Stored {
   readonly bytes: number;
   readonly etag: string;
   readonly parts: number;
+  /** Of the parts, in their order; of an object in one piece, one. */
+  readonly md5s: readonly Buffer[];
   /** How many of the bytes were there already, from an upload before this one. */
   readonly resumedBytes: number;
 }
@@ -153,10 +162,10 @@ export interface Container {
   peek(key: string, length: number, signal: AbortSignal): Promise<Buffer>;
   /**
    * The object's bytes. It goes on by itself after a cut connection; the last bytes are withheld until the stored ETag
-   * has been recomputed from what was read. Otherwise it is destroyed with ARCHIVE_DAMAGED.
+   * has been recomputed from what was read, or the object's digests. Otherwise it is destroyed with ARCHIVE_DAMAGED.
    * @param partBytes - where the parts of a multipart upload end; null when unknown, then only length and ETag stability are checked
    */
-  get(object: ObjectDetails, partBytes: number | null, signal: AbortSignal): Readable;
+  get(object: ObjectToRead, partBytes: number | null, signal: AbortSignal): Readable;
   /**
    * Stores the body under a key that must not exist. The object appears only when the body ended well and the stored
    * size and ETag are what was sent. What was stored of a body that fails stays in an open upload, to be gone on with. A
@@ -165,6 +174,8 @@ export interface Container {
    * what was resumed turns out to be something else: try again without; STREAM_TOO_LONG
    */
   put(key: string, body: Readable, options: PutOptions, signal: AbortSignal): Promise<Stored>;
+  /** Whether an object that was sent in such parts has this ETag. */
+  isSentAs(etag: string, digests: PartDigests): boolean;
   /** Reads a body to its end, and tells whether it is what is stored, part by part. */
   matches(object: ObjectDetails, partBytes: number, body: Readable): Promise<boolean>;
   /** Succeeds too when there is nothing to delete. */

@@ -1,6 +1,8 @@
 // What is on this machine and what is in the container, joined. Listings lag behind and say little, so whatever a
 // decision rests on is asked of the object itself.
 
+import { BackupError } from "../errors.ts";
+import { isEncrypted } from "../plan/encoding.ts";
 import { parseArchive, keyPrefix, parseKey } from "../plan/key.ts";
 import { archiveKeyOf, formatVolumeKey } from "../plan/manifest.ts";
 import {
@@ -16,6 +18,8 @@ import {
 } from "../plan/model.ts";
 import { peekLineage, type StreamLineage } from "../stream/check.ts";
 import type { Container, LocalSnapshots, ObjectDetails, StoredObject } from "./edges.ts";
+import { readManifest } from "./body.ts";
+import { readProof } from "./proof.ts";
 import { decodeHead, type DecodedHead, type Reading } from "./reading.ts";
 import { recogniseLayer } from "./decode.ts";
 
@@ -126,11 +130,39 @@ export async function examineObject(
   const layer = recogniseLayer(head);
   const lineage = recogniseLineage(head);
   if (lineage !== null) return { ...archive, encoding: "identity", lineage };
-  if (layer === null) return archive;
-  const recognised = { ...archive, encoding: layer };
-  if (layer === "age" && identities.length === 0) return recognised;
+  const listed = layer === null ? await recogniseManifest(archive, { object, head }, container, signal) : null;
+  if (layer === null && listed === null) return archive;
+  const recognised = { ...archive, ...listed, ...(layer === null ? {} : { encoding: layer }) };
+  const proven = await readProven(object, container, signal);
+  if (identities.length === 0 && (layer === "age" || isEncrypted(proven?.encoding ?? null))) return proven ?? recognised;
   const inside = await decodeBeginning(recognised, { container, identities }, signal);
-  return { ...recognised, encoding: inside.encoding, lineage: recogniseLineage(inside.bytes) };
+  return { ...recognised, ...proven, encoding: inside.encoding, lineage: recogniseLineage(inside.bytes) ?? proven?.lineage ?? null };
+}
+
+/** What the metadata of an archive was that a copy has lost; null when nothing tells. */
+async function readProven(object: ObjectDetails, container: Container, signal: AbortSignal): Promise<Archive | null> {
+  const name = parseKey(object.key);
+  const proof = name === null ? null : await readProof(name.key, container, signal);
+  const archive = proof === null ? null : parseArchive({ ...object, metadata: proof.metadata });
+  return archive?.lineage === null ? null : archive;
+}
+
+/** What a list of volumes says whose metadata a copy has lost; null when it is none. */
+async function recogniseManifest(
+  archive: Archive,
+  { object, head }: { readonly object: ObjectDetails; readonly head: Buffer },
+  container: Container,
+  signal: AbortSignal,
+): Promise<Pick<Archive, "volumes" | "bytes" | "partBytes"> | null> {
+  if (!head.subarray(0, 1).equals(Buffer.from("{"))) return null;
+  try {
+    const [first, ...rest] = await readManifest(archive, object, container, signal);
+    const bytes = rest.reduce((sum, volume) => sum + volume.bytes, first.bytes);
+    return { volumes: rest.length + 1, bytes, partBytes: first.partBytes };
+  } catch (error) {
+    if (error instanceof BackupError && error.code === "ARCHIVE_DAMAGED") return null;
+    throw error;
+  }
 }
 
 /** Whose stream an archive holds, by the first bytes of that stream; null when they do not tell. */

@@ -20,6 +20,7 @@ import { BackupError } from "../errors.ts";
 import { refuseMissing } from "./body.ts";
 import type { Container, ObjectDetails, PutOptions, Stored } from "./edges.ts";
 import { encoded, type Encoder } from "./encode.ts";
+import { storeProof } from "./proof.ts";
 
 /** What is to be stored, and how. */
 export interface Storing {
@@ -53,6 +54,7 @@ export async function storeArchive(
   const options = putOptions({ storing, metadata, onProgress });
   const stored = await container.put(step.key, await bodyOf(plain, storing, signal), options, signal);
   await forgetVolumes(stored, storing, container, signal);
+  await storeProof({ key: step.key, layout, metadata, stored }, container, signal);
   return stored;
 }
 
@@ -95,16 +97,17 @@ async function storeVolumes(plain: Readable, storing: Storing, container: Contai
   await refuseMissing(volumes, step.key, container, signal);
   const manifest = Readable.from([Buffer.from(formatManifest([first, ...rest], step.key))], { objectMode: false });
   const metadata = metadataOf(storing, { count: volumes.length, bytes: total.bytes });
-  const { etag } = await container.put(step.key, manifest, { ...layout, metadata, resumable: false }, signal);
+  const stored = await container.put(step.key, manifest, { ...layout, metadata, resumable: false }, signal);
   // From now on nobody deletes them; whoever was about to has done so by now.
   await refuseMissing(volumes, step.key, container, signal);
   await checkpoints.forget();
-  return { ...total, etag };
+  await storeProof({ key: step.key, layout, metadata, stored }, container, signal);
+  return { ...stored, ...total };
 }
 
 interface StoredVolume {
   readonly volume: Volume;
-  readonly stored: Stored;
+  readonly stored: Omit<Stored, "md5s">;
 }
 
 interface VolumeContext {

@@ -13,6 +13,7 @@ import {
   checkOthers,
   damaged,
   hasChecksum,
+  hasOtherParts,
   notOpened,
   warn,
   type Damage,
@@ -22,6 +23,7 @@ import {
 import { refuseIncomplete } from "./body.ts";
 import type { Container, ObjectDetails, StoredObject } from "./edges.ts";
 import { examineObject, forEachConcurrently, peekArchive } from "./inventory.ts";
+import { readProof } from "./proof.ts";
 import { isDecodable, subjectOf, type Reading } from "./reading.ts";
 import { inOrder, toDamage } from "./verify.ts";
 
@@ -33,6 +35,8 @@ export interface Survey {
   readonly archives: readonly Archive[];
   /** Keys of archives whose checksum cannot be recomputed: only what their streams hold themselves tells of damage. */
   readonly withoutChecksum: ReadonlySet<string>;
+  /** Keys of archives that were copied with other tools: their ETags are those of other uploads, and their contents decide. */
+  readonly copied: ReadonlySet<string>;
   readonly findings: readonly Damage[];
 }
 
@@ -46,21 +50,26 @@ export async function survey(reading: Reading, expected: readonly Key[], signal:
   const { examined, missing } = await examineNamed(objects, { reading, expected }, signal);
   const archives = examined.map(({ archive }) => archive);
   const findings: Damage[] = [];
+  const copied = new Set<string>(examined.filter(({ isCopied }) => isCopied).map(({ archive }) => archive.key));
   await forEachConcurrently(examined, EXAMINERS, async (each) => {
-    const finding = await checkHead(each, { archives, reading }, signal);
+    const finding = await checkHead(each, { archives, reading, copied }, signal);
     if (finding !== null) findings.push(finding);
   });
   const { keys: uploads, finding } = await listUploads(container, signal);
   if (finding !== null) findings.push(finding);
   const named = new Set<string>([...archives, ...missing].map(({ key }) => key));
   const others = checkOthers({ keys: objects.map(({ key }) => key), uploads }, named);
-  const withoutChecksum = new Set<string>(examined.filter((each) => !hasChecksum(each)).map(({ archive }) => archive.key));
+  const withoutChecksum = new Set<string>(examined.filter((each) => !hasChecksum(each) && each.sentBytes === undefined).map(({ archive }) => archive.key));
   const told = [...checkArchives(examined), ...checkMissing(missing, archives), ...findings, ...others];
-  return { archives, withoutChecksum, findings: inOrder(withoutDoubts(told)) };
+  return { archives, withoutChecksum, copied, findings: inOrder(withoutDoubts(told)) };
+}
+
+interface Looked extends Examined {
+  readonly isCopied: boolean;
 }
 
 interface Named {
-  readonly examined: readonly Examined[];
+  readonly examined: readonly Looked[];
   readonly missing: readonly MissingArchive[];
 }
 
@@ -73,7 +82,7 @@ async function examineNamed(
   const listed = new Map(objects.map((object) => [object.key, object]));
   const owners = objects.map(({ key }) => archiveKeyOf(key) ?? key);
   const keys = [...new Set([...owners, ...expected])].filter((key) => parseKey(key) !== null);
-  const examined: Examined[] = [];
+  const examined: Looked[] = [];
   const absent: string[] = [];
   await forEachConcurrently(keys, EXAMINERS, async (key) => {
     const details = await reading.container.head(key, signal);
@@ -99,34 +108,42 @@ interface StoredContext {
   readonly listedBytes: number | null;
 }
 
-async function examineStored(details: ObjectDetails, { reading, listedBytes }: StoredContext, signal: AbortSignal): Promise<Examined[]> {
+async function examineStored(details: ObjectDetails, { reading, listedBytes }: StoredContext, signal: AbortSignal): Promise<Looked[]> {
   const { etag } = details;
+  const { container, identities } = reading;
   try {
-    const archive = await examineObject(details, reading.container, signal, reading.identities);
-    return archive === null ? [] : [{ archive, etag, listedBytes }];
+    const archive = await examineObject(details, container, signal, identities);
+    if (archive === null) return [];
+    // One in one piece proves itself.
+    const proof = etag.includes("-") && archive.volumes === null ? await readProof(archive.key, container, signal) : null;
+    const sent = proof === null ? {} : { sentBytes: proof.bytes };
+    const isCopied = proof === null ? hasOtherParts({ etag, archive }) : !container.isSentAs(etag, proof);
+    return [{ archive, etag, listedBytes, isCopied, ...sent }];
   } catch (error) {
     const { code, message } = toBackupError(error);
     const archive = parseArchive(details);
     if (archive === null || (code !== "ARCHIVE_DAMAGED" && code !== "ARCHIVE_MISSING")) throw error;
-    return [{ archive, etag, listedBytes, failure: `${subjectOf(archive)} cannot be read: ${message}` }];
+    return [{ archive, etag, listedBytes, isCopied: false, failure: `${subjectOf(archive)} cannot be read: ${message}` }];
   }
 }
 
 interface HeadContext {
   readonly archives: readonly Archive[];
   readonly reading: Reading;
+  /** Archives whose volumes were copied are added to it. */
+  readonly copied: Set<string>;
 }
 
 /** Looks for volumes, and compares what metadata says with the first bytes of the stream. */
 async function checkHead(
   { archive, failure }: Examined,
-  { archives, reading }: HeadContext,
+  { archives, reading, copied }: HeadContext,
   signal: AbortSignal,
 ): Promise<Damage | null> {
   const isUnknown = archive.lineage === null && !isSilent(archive);
   if (archive.bytes === 0 || failure !== undefined || isUnknown) return null;
   try {
-    await refuseIncomplete(archive, reading.container, signal);
+    if (await refuseIncomplete(archive, reading.container, signal)) copied.add(archive.key);
     if (!isDecodable(archive, reading.identities)) return null;
     const { lineage, isRefused } = await peekArchive(archive, reading, signal);
     if (lineage !== null) return checkIdentity(archive, lineage, archives);

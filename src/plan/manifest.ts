@@ -24,17 +24,18 @@ export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
 
 const utf8 = new TextEncoder();
 
-const VOLUME = /\/(\d{6})$/;
+/** What an archive has beside the object under its key: volumes, and what proves its bytes. */
+const SIDE_OBJECT = /\/(\d{6}|proof)$/;
 
 /** The key of the nth volume of an archive, from 1. No archive's key has a slash. */
 export function formatVolumeKey(key: Key, number: number): string {
   return `${key}/${String(number).padStart(6, "0")}`;
 }
 
-/** The key of the archive that a volume belongs to; null for a key that is no volume's. */
-export function archiveKeyOf(volumeKey: string): string | null {
-  const match = VOLUME.exec(volumeKey);
-  return match === null ? null : volumeKey.slice(0, match.index);
+/** The key of the archive that a volume or a proof belongs to; null for a key that is of neither. */
+export function archiveKeyOf(sideKey: string): string | null {
+  const match = SIDE_OBJECT.exec(sideKey);
+  return match === null ? null : sideKey.slice(0, match.index);
 }
 
 /** @throws STREAM_TOO_LONG when no reader would take it; ARCHIVE_DAMAGED when none could make sense of it */

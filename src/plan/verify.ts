@@ -22,6 +22,8 @@ export interface Examined {
   readonly etag: string;
   /** By the listing, which may lag behind; null when it does not name the object. */
   readonly listedBytes: number | null;
+  /** How long the archive was when it was sent, where that is known beside what the store says. */
+  readonly sentBytes?: number;
   /** What kept its first bytes from being read; absent when nothing did. */
   readonly failure?: string;
 }
@@ -149,17 +151,33 @@ export function checkIdentity(archive: Archive, found: Lineage, archives: readon
   return damaged("IDENTITY_MISMATCH", archive, message, archives);
 }
 
-/** True when the ETag can be recomputed from the stored bytes; of a large object that was made natively it cannot. */
+/**
+ * True when the ETag can be recomputed from the stored bytes. Of a large object that was made natively it cannot, nor where
+ * the object was copied in parts of another size. Volumes have checksums of their own.
+ */
 export function hasChecksum({ etag, archive }: Pick<Examined, "etag" | "archive">): boolean {
-  return /^[0-9a-f]{32}$/.test(etag) || (/^[0-9a-f]{32}-\d+$/.test(etag) && archive.partBytes !== null);
+  if (archive.volumes !== null || /^[0-9a-f]{32}$/.test(etag)) return true;
+  return partsOf(etag) !== null && archive.partBytes !== null && !hasOtherParts({ etag, archive });
 }
 
-function checkOne({ archive, etag, listedBytes, failure }: Examined, archives: readonly Archive[]): Damage[] {
-  const { path, bytes, volumes, partBytes, key, lineage } = archive;
-  const parts = Number(/-(\d+)$/.exec(etag)?.[1] ?? Number.NaN);
+/** True for an object that is stored in another number of parts than it was sent in: a copy, made with other tools. */
+export function hasOtherParts({ etag, archive }: Pick<Examined, "etag" | "archive">): boolean {
+  const { bytes, volumes, partBytes } = archive;
+  const parts = partsOf(etag);
+  return volumes === null && partBytes !== null && parts !== null && Math.ceil(bytes / partBytes) !== parts;
+}
+
+/** Null for an object in one piece, and for a large one that was made natively. */
+function partsOf(etag: string): number | null {
+  const parts = /^[0-9a-f]{32}-(\d+)$/.exec(etag)?.[1];
+  return parts === undefined ? null : Number(parts);
+}
+
+function checkOne({ archive, listedBytes, sentBytes, failure }: Examined, archives: readonly Archive[]): Damage[] {
+  const { path, bytes, volumes, key, lineage } = archive;
   if (bytes === 0) return [damaged("ARCHIVE_DAMAGED", archive, `the archive of ${path} is empty`, archives)];
-  if (volumes === null && partBytes !== null && !Number.isNaN(parts) && Math.ceil(bytes / partBytes) !== parts) {
-    const message = `the archive of ${path} has ${bytes} bytes, which are not the ${parts} parts it was stored in`;
+  if (volumes === null && sentBytes !== undefined && sentBytes !== bytes) {
+    const message = `the archive of ${path} has ${bytes} bytes, and ${sentBytes} were sent`;
     return [damaged("ARCHIVE_DAMAGED", archive, message, archives)];
   }
   if (failure !== undefined) return [damaged("ARCHIVE_DAMAGED", archive, failure, archives)];

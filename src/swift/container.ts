@@ -6,7 +6,7 @@ import { openClients, type Credentials, type Log } from "./client.ts";
 import { makeContact, type Contact } from "./contact.ts";
 import { peekObject, readObject } from "./download.ts";
 import { describeClockSkew, translate } from "./errors.ts";
-import { bodyMatches } from "./etag.ts";
+import { bodyMatches, digestsEtags } from "./etag.ts";
 import type { Network } from "./http.ts";
 import { removeUpload } from "./leftovers.ts";
 import { readFeatures } from "./limits.ts";
@@ -86,6 +86,7 @@ export async function openContainer(
     peek: async (key, length, requestSignal) => peekObject(store, { key, start: 0, length }, requestSignal),
     get: (object, partBytes, requestSignal) => readObject(store, object, partBytes, requestSignal),
     put: async (key, body, putOptions, requestSignal) => putObject(store, { key, body, options: putOptions }, requestSignal),
+    isSentAs: (etag, digests) => digestsEtags(digests).includes(etag),
     matches: async (object, partBytes, body) => bodyMatches(object, partBytes, body),
     delete: async (key, requestSignal) => deleteObject(store, key, requestSignal),
     openUploads: async (prefix, requestSignal) => listUploads(store, prefix, requestSignal),

@@ -4,9 +4,9 @@ import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { GetObjectCommand } from "@aws-sdk/client-s3";
 import { abortedError, BackupError, toError } from "../errors.ts";
-import type { ObjectDetails } from "../operations/edges.ts";
+import type { ObjectDetails, ObjectToRead } from "../operations/edges.ts";
 import { describeError } from "./errors.ts";
-import { hasherFor, unquoted } from "./etag.ts";
+import { contentCheck, unquoted } from "./etag.ts";
 import { backoffMs } from "./retry.ts";
 import type { Store } from "./store.ts";
 
@@ -30,7 +30,7 @@ interface Stretch {
 }
 
 /** See {@link import("../operations/edges.ts").Container.get}. */
-export function readObject(store: Store, object: ObjectDetails, partBytes: number | null, signal: AbortSignal): Readable {
+export function readObject(store: Store, object: ObjectToRead, partBytes: number | null, signal: AbortSignal): Readable {
   return toReadable((stop) => verified(readPieces(store, object, stop), object, partBytes), signal);
 }
 
@@ -111,18 +111,18 @@ async function* readStretch(store: Store, { key, start, ...asked }: Stretch, sig
   }
 }
 
-/** Passes the object's bytes on, the last ones only when size and ETag are those of the object. @throws ARCHIVE_DAMAGED */
+/** Passes the object's bytes on, the last ones only when size and content are those of the object. @throws ARCHIVE_DAMAGED */
 export async function* verified(
   chunks: AsyncIterable<Buffer>,
-  object: ObjectDetails,
+  object: ObjectToRead,
   partBytes: number | null,
 ): AsyncGenerator<Buffer> {
-  const hasher = hasherFor(object.etag, object.bytes, partBytes);
+  const check = contentCheck(object, partBytes);
   const held: Buffer[] = [];
   let heldBytes = 0;
   let bytes = 0;
   for await (const chunk of chunks) {
-    hasher?.update(chunk);
+    check?.update(chunk);
     bytes += chunk.length;
     heldBytes += chunk.length;
     held.push(chunk);
@@ -133,8 +133,8 @@ export async function* verified(
     }
   }
   if (bytes !== object.bytes) throw damaged(object.key, `${String(object.bytes)} bytes`, `${String(bytes)} bytes`);
-  const etag = hasher?.etag() ?? object.etag;
-  if (etag !== object.etag) throw damaged(object.key, object.etag, etag);
+  const found = check?.mismatch() ?? null;
+  if (found !== null) throw damaged(object.key, object.etag, found);
   yield* held;
 }
 

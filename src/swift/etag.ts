@@ -1,6 +1,9 @@
 // ETags as Swift's s3api makes them, to compare what was sent or read with what is stored.
 
 import { createHash } from "node:crypto";
+import type { ObjectToRead } from "../operations/edges.ts";
+
+type Digests = Exclude<NonNullable<ObjectToRead["digests"]>, string>;
 
 /** An ETag in the making, fed with the body in pieces of any size. */
 export interface EtagHasher {
@@ -37,6 +40,49 @@ export function hashParts(partBytes: number): EtagHasher {
     }
   }
   return { update, etag: () => multipartEtag([...md5s, hash.digest()]) };
+}
+
+/** Whether what was read is what was stored. */
+export interface ContentCheck {
+  update(chunk: Buffer): void;
+  /** Ends the check: null when all is well, else the ETag that was found. */
+  mismatch(): string | null;
+}
+
+/**
+ * What tells whether the bytes of an object are those that were stored: its ETag where that can be recomputed, or the MD5s
+ * of the parts as they were sent. An object that was copied in other parts has another ETag, and proves itself by those;
+ * MD5s that an earlier object has left behind say nothing against an ETag that is right. Null when nothing can tell.
+ */
+export function contentCheck({ etag, bytes, digests }: ObjectToRead, partBytes: number | null): ContentCheck | null {
+  if (digests === "by the reader") return null;
+  const isAsSent = digests != null && digestsEtags(digests).includes(etag);
+  // What was not copied needs one of the two.
+  const ofEtag = hasherFor(etag, bytes, isAsSent ? digests.partBytes : partBytes);
+  const ofParts = digests == null || isAsSent ? null : hashParts(digests.partBytes);
+  if (ofEtag === null && ofParts === null) return null;
+  return {
+    update(chunk) {
+      ofEtag?.update(chunk);
+      ofParts?.update(chunk);
+    },
+    mismatch() {
+      const found = ofEtag?.etag() ?? null;
+      if (found === etag) return null;
+      const parts = ofParts?.etag() ?? null;
+      return parts !== null && digests != null && parts === partsEtag(digests) ? null : (found ?? parts);
+    },
+  };
+}
+
+/** The ETags that an object can have that was sent in these parts: one part can be an object in one piece, too. */
+export function digestsEtags(digests: Digests): readonly string[] {
+  const [only, ...more] = digests.md5s;
+  return only !== undefined && more.length === 0 ? [only, partsEtag(digests)] : [partsEtag(digests)];
+}
+
+function partsEtag({ md5s }: Digests): string {
+  return multipartEtag(md5s.map((md5) => Buffer.from(md5, "hex")));
 }
 
 /** Reads a body to its end; true when it has the size and the ETag of an object whose parts have `partBytes`. */

@@ -231,5 +231,6 @@ function isWhatWasSent(attempt: Attempt, found: ObjectDetails | null): boolean {
 
 function receipt(attempt: Attempt): Stored {
   const { sentBytes: bytes, md5s, resumedBytes } = attempt;
-  return { bytes, etag: expectedEtag(attempt), parts: md5s.size, resumedBytes };
+  const inOrder = [...md5s].toSorted(([a], [b]) => a - b).map(([, md5]) => md5);
+  return { bytes, etag: expectedEtag(attempt), parts: md5s.size, md5s: inOrder, resumedBytes };
 }

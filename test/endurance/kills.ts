@@ -120,7 +120,7 @@ async function assertArchive({ swift, home }: Omit<Scene, "concurrency">, contai
 }
 
 async function namesIn({ native }: Swift, container: string): Promise<readonly string[]> {
-  return (await (await native.request("GET", `/${container}`)).text()).split("\n").filter((name) => name !== "");
+  return (await (await native.request("GET", `/${container}`)).text()).split("\n").filter((name) => name !== "" && !name.endsWith("/proof"));
 }
 
 async function storedBytes({ native }: Swift, container: string): Promise<number> {

@@ -39,7 +39,7 @@ describe("a sender that comes to harm", { skip: noBtrfsOrSwift() }, () => {
 
   async function objects(container: string): Promise<string[]> {
     const answer = await swift.native.request("GET", `/${container}`);
-    return (await answer.text()).split("\n").filter((name) => name !== "");
+    return (await answer.text()).split("\n").filter((name) => name !== "" && !name.endsWith("/proof"));
   }
 
   /** Nothing is stored, the snapshot that builds on the failed one was not tried, and a good run then stores both. */

@@ -64,7 +64,7 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
 
   async function bodiesOf(container: string, key: string): Promise<Buffer[]> {
     const names = (await (await swift.native.request("GET", `/${container}`)).text()).split("\n");
-    const volumes = names.filter((name) => name.startsWith(`${key}/`));
+    const volumes = names.filter((name) => name.startsWith(`${key}/0`));
     return await Promise.all((volumes.length === 0 ? [key] : volumes).map((name) => swift.native.getObject(container, name)));
   }
 

@@ -1,10 +1,11 @@
 // A container in memory: the port's second inhabitant, held to the same contract suite as the real one.
 
+import { createHash } from "node:crypto";
 import { addAbortSignal, type Readable } from "node:stream";
 import { abortedError, BackupError } from "../../src/errors.ts";
 import type { Container, ObjectDetails, PutOptions, Stored, StoredObject } from "../../src/operations/edges.ts";
 import { toReadable, verified } from "../../src/swift/download.ts";
-import { bodyMatches, hashParts } from "../../src/swift/etag.ts";
+import { bodyMatches, digestsEtags, hashParts } from "../../src/swift/etag.ts";
 import { s3Limits } from "../../src/swift/limits.ts";
 import { checkKey, checkMetadata } from "../../src/swift/names.ts";
 
@@ -66,6 +67,7 @@ export function memoryContainer({ name = "memory", limits = s3Limits }: MemoryOp
     peek: async (key, length, signal) => answer(signal, () => find(key).body.subarray(0, length)),
     get: (object, partBytes, signal) => toReadable(() => verified(read(object), object, partBytes), signal),
     put,
+    isSentAs: (etag, digests) => digestsEtags(digests).includes(etag),
     matches: async (object, partBytes, body) => bodyMatches(object, partBytes, body),
     openUploads: async () => Promise.resolve([]),
     removeUpload: async () => Promise.resolve("removed"),
@@ -124,5 +126,11 @@ async function readBody(
 function describe(body: Buffer, partBytes: number): Stored {
   const hasher = hashParts(partBytes);
   hasher.update(body);
-  return { bytes: body.length, etag: hasher.etag(), parts: Math.max(1, Math.ceil(body.length / partBytes)), resumedBytes: 0 };
+  const parts = Math.max(1, Math.ceil(body.length / partBytes));
+  const md5s = Array.from({ length: parts }, (_, at) => md5Of(body.subarray(at * partBytes, (at + 1) * partBytes)));
+  return { bytes: body.length, etag: hasher.etag(), parts, md5s, resumedBytes: 0 };
+}
+
+function md5Of(part: Buffer): Buffer {
+  return createHash("md5").update(part).digest();
 }

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 
 build_packages="python3 make g++ libbtrfsutil-dev"
 run_packages="btrfs-progs age zstd rsync"
-test_packages="python3-swift memcached python3-swiftclient util-linux mount openssl"
+test_packages="python3-swift memcached python3-swiftclient rclone util-linux mount openssl"
 test_packages="$test_packages keystone python3-keystonemiddleware uwsgi-plugin-python3"
 
 log=$(mktemp)

@@ -1,0 +1,49 @@
+// Keeps and reads what proves an archive's bytes when its ETag does not: see plan/proof.ts.
+
+import { Readable } from "node:stream";
+import { BackupError, toBackupError } from "../errors.ts";
+import type { Layout } from "../plan/layout.ts";
+import type { Key } from "../plan/model.ts";
+import { formatProof, formatProofKey, MAX_PROOF_BYTES, parseProof, type Proof } from "../plan/proof.ts";
+import type { Container, Stored } from "./edges.ts";
+
+/** What was stored under a key. */
+export interface ProvenObject {
+  readonly key: Key;
+  readonly layout: Layout;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly stored: Stored;
+}
+
+/** Stores the proof of an archive. The archive is whole without it, so that no failure is told, nor that the run is stopped. */
+export async function storeProof(
+  { key, layout, metadata, stored }: ProvenObject,
+  container: Container,
+  signal: AbortSignal,
+): Promise<void> {
+  const { bytes, md5s } = stored;
+  const text = formatProof({ bytes, partBytes: layout.partBytes, md5s: md5s.map((md5) => md5.toString("hex")), metadata });
+  const proofKey = formatProofKey(key);
+  const put = async (): Promise<unknown> =>
+    container.put(proofKey, Readable.from([Buffer.from(text)], { objectMode: false }), { ...layout, metadata: {} }, signal);
+  await put()
+    .catch(async (error: unknown) => {
+      if (!(error instanceof BackupError && error.code === "ALREADY_ARCHIVED")) throw error;
+      // Of an archive that was under this key before.
+      await container.delete(proofKey, signal);
+      await put();
+    })
+    .catch(() => undefined);
+}
+
+/** The proof of an archive; null when there is none that could be read. */
+export async function readProof(key: Key, container: Container, signal: AbortSignal): Promise<Proof | null> {
+  try {
+    const text = await container.peek(formatProofKey(key), MAX_PROOF_BYTES, signal);
+    return parseProof(text.toString());
+  } catch (error) {
+    const failure = toBackupError(error);
+    if (failure.code === "ARCHIVE_MISSING" || failure.code === "ARCHIVE_DAMAGED") return null;
+    throw failure;
+  }
+}

@@ -1,0 +1,100 @@
+// Containers that were copied with rclone: other part sizes, other cut-offs, no metadata. What was copied well is no damage.
+
+import assert from "node:assert/strict";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { cli, type Ran } from "../support/cli.ts";
+import { btrfs, openLoopback, run, withLoopback, type Loopback } from "../support/loopback.ts";
+import { noBtrfsOrSwift } from "../support/requirements.ts";
+import { openSwift, type Swift } from "../support/swift.ts";
+import { compareTrees } from "../support/tree.ts";
+
+const MiB = 2 ** 20;
+
+interface Report {
+  readonly archives: number;
+  readonly copied: readonly string[];
+  readonly withoutChecksum: readonly string[];
+  readonly findings: readonly { code: string; subject: string; message: string; remedy: string }[];
+}
+
+describe("a container that was copied", { skip: noBtrfsOrSwift() }, () => {
+  let swift: Swift;
+  let disk: Loopback;
+  let home: string;
+
+  before(async () => {
+    [swift, disk] = await Promise.all([openSwift(), openLoopback({ sizeBytes: 256 * MiB })]);
+    home = join(disk.mountPoint, "home");
+    await btrfs("subvolume", "create", home);
+    await mkdir(join(disk.mountPoint, "s"));
+    for (const [name, mebibytes] of [["1", 13], ["2", 7]] as const) {
+      await run("sh", "-c", `head -c ${mebibytes * MiB} /dev/urandom > ${home}/file${name}`);
+      await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, "s", name));
+    }
+  });
+  after(async () => {
+    await Promise.all([swift.close(), disk.close()]);
+  });
+
+  const program = (...args: string[]): Promise<Ran> => cli(args, { env: swift.environment });
+
+  async function fill(container: string, ...options: string[]): Promise<void> {
+    await swift.createContainer(container);
+    // Parts of 5 MiB: 13 MiB are three of them.
+    const { code, stderr } = await program("sync", home, "--container-name", container, "--no-estimate", "--memory", "40Mi", ...options);
+    assert.equal(code, 0, stderr);
+  }
+
+  /** Over the wire, as between two stores. */
+  async function rclone(from: string, to: string, ...options: string[]): Promise<void> {
+    await swift.createContainer(to);
+    const remotes = ["HERE", "THERE"].flatMap((name) => {
+      const settings = { TYPE: "s3", PROVIDER: "Other", ACCESS_KEY_ID: swift.accessKey, SECRET_ACCESS_KEY: swift.secretKey, ENDPOINT: swift.endpoint, REGION: swift.region };
+      return Object.entries(settings).map(([setting, value]) => `RCLONE_CONFIG_${name}_${setting}=${value}`);
+    });
+    await run("env", "-i", "PATH=/usr/bin:/bin", ...remotes, "RCLONE_CONFIG=/dev/null", "rclone", "copy", `HERE:${from}`, `THERE:${to}`, ...options);
+  }
+
+  async function verify(code: number, container: string, ...args: string[]): Promise<Report> {
+    const ran = await program("verify", "--container-name", container, "--json", ...args);
+    assert.equal(ran.code, code, ran.stdout + ran.stderr);
+    return JSON.parse(ran.stdout) as Report;
+  }
+
+  async function assertRestored(container: string, ...args: string[]): Promise<void> {
+    await withLoopback({ sizeBytes: 256 * MiB }, async ({ mountPoint }) => {
+      const { code, stderr } = await program("restore", "--container-name", container, "s/2", "--target", mountPoint, ...args);
+      assert.equal(code, 0, stderr);
+      assert.deepEqual((await compareTrees(join(disk.mountPoint, "s/2"), join(mountPoint, "s/2"))).differences, []);
+    });
+  }
+
+  test("in parts of another size, as many as before or not, is verified by its contents, and restored", async () => {
+    await fill("whole");
+    await rclone("whole", "parts", "--metadata", "--s3-chunk-size", "6Mi", "--s3-upload-cutoff", "0");
+    const { findings, copied, withoutChecksum } = await verify(0, "parts", "--read-data");
+    assert.deepEqual([findings, withoutChecksum], [[], []]);
+    assert.equal(copied.length, 2);
+    const said = await program("verify", "--container-name", "parts", "--read-data");
+    assert.match(said.stdout, /2 archives were copied: checked by their contents/);
+    await assertRestored("parts");
+  });
+
+  test("of which a byte was changed on the way is damaged", async () => {
+    const [key = ""] = (await verify(0, "parts")).copied;
+    const bytes = await swift.native.getObject("parts", key);
+    bytes[bytes.length - 5000] = (bytes.at(-5000) ?? 0) ^ 1;
+    await swift.native.putObject("parts", key, bytes);
+    assert.deepEqual((await verify(14, "parts", "--read-data")).findings.map(({ subject }) => subject).includes(key), true);
+  });
+
+  test("in volumes, without metadata, is recognised and restored", async () => {
+    await fill("volumes", "--volume-size", "6Mi");
+    await rclone("volumes", "bare", "--s3-chunk-size", "5Mi", "--s3-upload-cutoff", "0");
+    const { findings, archives } = await verify(0, "bare", "--read-data");
+    assert.deepEqual([findings, archives], [[], 2]);
+    await assertRestored("bare");
+  });
+});
