@@ -196,9 +196,11 @@ export class SyncCommand extends EncodingCommand {
     const { inventory, plan } = await prepareSync(local, container, house.signal);
     const incomplete = { code: tellFindings(plan.findings, house) ? 3 : 0, stoppedBy: null };
     if (plan.steps.length === 0) {
-      if (!this.dryRun && !this.planOnly) await tidy(inventory, { awaited: new Set(), olderThanMs }, container, house);
       house.output.line(`up to date: ${count(plan.kept.length, "snapshot")} of ${path} archived`);
       house.output.record({ type: "summary", subvolume: path, kept: plan.kept.length, sent: 0, failed: 0 });
+      // To look for leftovers takes the store minutes where there are very many segments: not for nothing every night.
+      const wantsTidy = this.leftoverAge !== LEFTOVER_AGE && !this.dryRun && !this.planOnly;
+      if (wantsTidy) await tidy(inventory, { awaited: new Set(), olderThanMs }, container, house);
       return incomplete;
     }
     const steps = await this.planSteps(plan.steps, source, house);

@@ -81,6 +81,15 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual(await markers("marked"), [marker]);
   });
 
+  test("a sync with nothing to send asks for no open uploads, of which the store has to go through every segment", async () => {
+    assert.equal((await sync("idle")).code, 0);
+    const before = proxy.seen.length;
+    const { code, stdout } = await sync("idle");
+    assert.equal(code, 0);
+    assert.match(stdout, /^up to date/);
+    assert.deepEqual(proxy.seen.slice(before).filter((line) => /[?&]uploads\b/.test(line)), []);
+  });
+
   test("a store that cannot list its open uploads keeps no snapshot from being archived", async () => {
     const isListing = (method: string, path: string): boolean => method === "GET" && /[?&]uploads\b/.test(path);
     proxy.plan({ when: isListing, fault: { kind: "answer", status: 500 }, times: "ever" });
