@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { constants, open, readFile, type FileHandle } from "node:fs/promises";
+import { constants, open, readFile, realpath, type FileHandle } from "node:fs/promises";
 import { BackupError } from "../errors.ts";
 import { subvolumeInfo } from "./binding.ts";
 import { openPrivateMount, type PrivateMount } from "./private-mount.ts";
@@ -75,6 +75,20 @@ export function openMounts(path: string): Mounts {
       await opened?.close();
     },
   };
+}
+
+/** Where a path leads, from the top of its filesystem (without a slash before it); null when nothing tells. */
+export async function findInFilesystem(path: string): Promise<{ readonly path: string; readonly device: string } | null> {
+  const handle = await open(path, constants.O_RDONLY);
+  try {
+    const [id, mounts, real] = await Promise.all([mountIdOf(handle), readMounts(ownView), realpath(path)]);
+    const mount = mounts.find((each) => each.id === id);
+    if (mount === undefined) return null;
+    const inside = real.slice(mount.mountPoint === "/" ? 0 : mount.mountPoint.length);
+    return { path: `${mount.root}${inside}`.replace(/^\/+|\/+$/g, ""), device: mount.source };
+  } finally {
+    await handle.close();
+  }
 }
 
 /**

@@ -1,3 +1,4 @@
+import { stat } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
 import { BackupError } from "../errors.ts";
 import { byCreation, parseUuid, type Snapshot, type Subvolume } from "../plan/model.ts";
@@ -13,6 +14,7 @@ import {
   type ListOptions,
   type RawSubvolume,
 } from "./binding.ts";
+import { findInFilesystem } from "./mounts.ts";
 import { readSurroundings } from "./surroundings.ts";
 
 /** The subvolume whose root a path is. @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, USAGE when there is nothing */
@@ -116,6 +118,12 @@ async function toRefusal(cause: BtrfsError, path: string): Promise<BackupError> 
     return new BackupError("NOT_SUBVOLUME", `${path} is not the root of a btrfs subvolume`, { hint, context, cause });
   }
   switch (cause.code) {
+    case "EROFS":
+      return new BackupError("SEND_FAILED", `the filesystem of ${path} is read-only after an error, or is mounted for rescue`, {
+        hint: "`dmesg` tells why; mount it again without rescue options, and when that fails copy files by hand: what is read of it may be damaged",
+        context,
+        cause,
+      });
     case "ENOENT":
     case "ENOTDIR":
       return new BackupError("USAGE", `${path} does not exist`, { context, cause });
@@ -134,6 +142,7 @@ async function toRefusal(cause: BtrfsError, path: string): Promise<BackupError> 
 /** The subvolume whose snapshots lie in a directory, where there are any; else the one that the directory is part of. */
 async function suggestSubvolume(path: string): Promise<string> {
   const containing = await findContaining(path);
+  if (containing === null) return await describeMounted(path);
   const place = relative(containing, resolve(path));
   const suggestion = await Promise.all([subvolumePath(containing), readSurroundings(containing)]).then(
     ([top, around]) => suggestForDirectory(join(top, place), around),
@@ -142,8 +151,20 @@ async function suggestSubvolume(path: string): Promise<string> {
   return suggestion ?? `the subvolume that contains it is ${containing}`;
 }
 
-async function findContaining(path: string): Promise<string> {
+/** Null where it is not what lies above: where a directory is mounted from elsewhere. */
+async function findContaining(path: string): Promise<string | null> {
   let candidate = resolve(path);
+  const { dev } = await stat(candidate);
   while (candidate !== "/" && !(await isSubvolume(candidate).catch(() => false))) candidate = dirname(candidate);
-  return candidate;
+  // Each subvolume has a device number of its own, and what is in it has the same.
+  return (await isSubvolume(candidate)) && (await stat(candidate)).dev === dev ? candidate : null;
+}
+
+async function describeMounted(path: string): Promise<string> {
+  const found = await findInFilesystem(path);
+  if (found === null) return "a directory of some subvolume is mounted there";
+  const subvolumes = await listSubvolumes(path).catch(() => []);
+  const containing = subvolumes.filter((each) => `${found.path}/`.startsWith(`${each.path}/`));
+  const [nearest = ""] = containing.map((each) => each.path).sort((a, b) => b.length - a.length);
+  return `it is the directory ${found.path}, mounted there; mount its subvolume and name that: mount -o subvol=/${nearest} ${found.device} /mnt`;
 }

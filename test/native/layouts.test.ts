@@ -7,6 +7,8 @@ import type { Readable } from "node:stream";
 import { after, afterEach, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openSource } from "../../src/btrfs/source.ts";
+import { openTarget } from "../../src/btrfs/target.ts";
+import { BackupError } from "../../src/errors.ts";
 import type { SnapshotSource } from "../../src/operations/edges.ts";
 import type { Snapshot } from "../../src/plan/model.ts";
 import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
@@ -352,4 +354,30 @@ test("private mounts are seen by nobody else", async () => {
   await source.close();
   await source.close();
   assert.deepEqual(await findHolders(), []);
+});
+
+test("a directory that is mounted somewhere is told by what it is, and what to mount", async () => {
+  const top = await mount("subvolid=5");
+  const there = join(loopback.directory, "bind");
+  await mkdir(join(top, "a/plain/deep"), { recursive: true });
+  await bind(join(top, "a/plain"), there);
+  for (const [path, found] of [[there, "a/plain"], [join(there, "deep"), "a/plain/deep"]] as const) {
+    await assert.rejects(openSource(path, { sendProto: 1 }, never), (error) => {
+      assert.ok(error instanceof BackupError && error.code === "NOT_SUBVOLUME");
+      assert.equal(error.hint, `it is the directory ${found}, mounted there; mount its subvolume and name that: mount -o subvol=/a ${loopback.device} /mnt`);
+      return true;
+    });
+  }
+});
+
+test("a filesystem that is mounted for rescue is told so, with what to do", async () => {
+  const rescued = await mount("ro,rescue=ignorebadroots");
+  for (const open of [() => openSource(join(rescued, "a"), { sendProto: 1 }, never).then((source) => source.list(never)), () => openTarget(rescued, never)]) {
+    await assert.rejects(open, (error) => {
+      assert.ok(error instanceof BackupError);
+      assert.deepEqual([error.code, error.exitCode], ["SEND_FAILED", 15]);
+      assert.match(`${error.message}: ${error.hint ?? ""}`, /read-only after an error, or is mounted for rescue: `dmesg` tells why/);
+      return true;
+    });
+  }
 });
