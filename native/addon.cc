@@ -270,6 +270,19 @@ Napi::Value SetReadOnly(const Napi::CallbackInfo& call) {
       [](Napi::Env at, const bool&) { return at.Undefined(); });
 }
 
+Napi::Value SetReceived(const Napi::CallbackInfo& call) {
+  const Napi::Env env = call.Env();
+  const auto path = ReadPathArgument(call);
+  if (!path) return env.Undefined();
+  const auto uuid = call[1].IsString() ? ParseUuid(call[1].As<Napi::String>()) : std::nullopt;
+  const auto transid = ReadId(env, call[2], 0);
+  if (!transid) return env.Undefined();
+  if (!uuid) return Refuse(env, "setReceived takes a UUID and a transaction id");
+  return Run<bool>(
+      env, *path, [path = *path, uuid = *uuid, transid = *transid](bool&) { return subvolume::SetReceived(path, uuid, transid); },
+      [](Napi::Env at, const bool&) { return at.Undefined(); });
+}
+
 Napi::Value FindChange(const Napi::CallbackInfo& call) {
   const Napi::Env env = call.Env();
   const auto path = ReadPathArgument(call);
@@ -598,6 +611,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports["syncFilesystem"] = Napi::Function::New(env, SyncFilesystem, "syncFilesystem");
   exports["deleteSubvolume"] = Napi::Function::New(env, DeleteSubvolume, "deleteSubvolume");
   exports["setReadOnly"] = Napi::Function::New(env, SetReadOnly, "setReadOnly");
+  exports["setReceived"] = Napi::Function::New(env, SetReceived, "setReceived");
   exports["findChange"] = Napi::Function::New(env, FindChange, "findChange");
   exports["SendStreamChecker"] = SendStreamChecker::Define(env);
   exports["peekIdentity"] = Napi::Function::New(env, PeekIdentity, "peekIdentity");

@@ -208,6 +208,16 @@ Outcome SetReadOnly(const std::string& path, bool read_only) {
   return Check(code, "set_subvolume_read_only");
 }
 
+Outcome SetReceived(const std::string& path, const Uuid& uuid, uint64_t transid) {
+  const Descriptor descriptor(path);
+  if (descriptor.number() < 0) return Failure{BTRFS_UTIL_ERROR_OPEN_FAILED, errno, "open"};
+  struct btrfs_ioctl_received_subvol_args args {};
+  std::memcpy(args.uuid, uuid.data(), uuid.size());
+  args.stransid = transid;
+  if (ioctl(descriptor.number(), BTRFS_IOC_SET_RECEIVED_SUBVOL, &args) == 0) return std::nullopt;
+  return Failure{BTRFS_UTIL_ERROR_SUBVOL_SETFLAGS_FAILED, errno, "SET_RECEIVED_SUBVOL"};
+}
+
 // Every write to an inode gives its subvolume a new ctransid, so one that is not above rtransid proves that nothing
 // changed. The reverse proves nothing: `btrfs receive` seals before the data is written out, and what is written out
 // later, or is deduplicated, counts as a write (seen on Linux 6.18: rtransid 7, ctransid 9, nothing changed). What these

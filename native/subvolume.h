@@ -66,6 +66,9 @@ Outcome Delete(const std::string& directory, const std::string& name, uint64_t i
 /** Of the subvolume whose root `path` is. Keeps what it was received as, which `btrfs property set` does not. */
 Outcome SetReadOnly(const std::string& path, bool read_only);
 
+/** Marks the subvolume whose root `path` is as received: from one of this UUID, at that transaction. */
+Outcome SetReceived(const std::string& path, const Uuid& uuid, uint64_t transid);
+
 /** A file or directory of a received subvolume that was changed later. */
 struct Change {
   uint64_t inode;

@@ -144,6 +144,7 @@ interface Addon {
   syncFilesystem(path: string): Promise<void>;
   deleteSubvolume(directory: string, name: string, id: number): Promise<void>;
   setReadOnly(path: string, isReadOnly: boolean): Promise<void>;
+  setReceived(path: string, uuid: string, transid: number): Promise<void>;
   findChange(path: string, id: number): Promise<RawChange | null>;
   peekIdentity(bytes: Buffer): RawIdentity | null;
   lockFile(path: string): number | null;
@@ -213,6 +214,14 @@ export async function deleteSubvolume(directory: string, name: string, id: numbe
  */
 export async function setReadOnly(path: string, isReadOnly: boolean): Promise<void> {
   return addon().setReadOnly(path, isReadOnly);
+}
+
+/**
+ * Marks the writable subvolume whose root the path is as received: from one of this UUID, at that transaction.
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function setReceived(path: string, uuid: string, transid: number): Promise<void> {
+  return addon().setReceived(path, uuid, transid);
 }
 
 /**

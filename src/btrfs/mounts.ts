@@ -77,15 +77,25 @@ export function openMounts(path: string): Mounts {
   };
 }
 
-/** Where a path leads, from the top of its filesystem (without a slash before it); null when nothing tells. */
-export async function findInFilesystem(path: string): Promise<{ readonly path: string; readonly device: string } | null> {
+/** Where a path leads, both from the top of its filesystem, without a slash before it. */
+export interface Location {
+  readonly path: string;
+  /** Of what is mounted there; empty for the top level. */
+  readonly mounted: string;
+  readonly device: string;
+}
+
+/** Null when nothing tells. */
+export async function locate(path: string): Promise<Location | null> {
   const handle = await open(path, constants.O_RDONLY);
   try {
-    const [id, mounts, real] = await Promise.all([mountIdOf(handle), readMounts(ownView), realpath(path)]);
+    const [id, mounts] = await Promise.all([mountIdOf(handle), readMounts(ownView)]);
     const mount = mounts.find((each) => each.id === id);
     if (mount === undefined) return null;
+    const real = await realpath(path);
     const inside = real.slice(mount.mountPoint === "/" ? 0 : mount.mountPoint.length);
-    return { path: `${mount.root}${inside}`.replace(/^\/+|\/+$/g, ""), device: mount.source };
+    const strip = (text: string): string => text.replace(/^\/+|\/+$/g, "");
+    return { path: strip(`${mount.root}${inside}`), mounted: strip(mount.root), device: mount.source };
   } finally {
     await handle.close();
   }

@@ -132,7 +132,7 @@ async function readSealed(subvolume: Directory, expected: Identity): Promise<Sna
  * Deletes, by its id, the subvolume of this name, if it was received under this UUID or not finished being received.
  * Nothing happens when there is nothing. @throws RECEIVE_FAILED for anything else, which stays
  */
-async function removeReceived(directory: Directory, name: string, uuid: Uuid): Promise<void> {
+export async function removeReceived(directory: Directory, name: string, uuid: Uuid): Promise<void> {
   const found = await enterDirectory(directory, name);
   if (found === null) return;
   try {

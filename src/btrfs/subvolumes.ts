@@ -14,7 +14,7 @@ import {
   type ListOptions,
   type RawSubvolume,
 } from "./binding.ts";
-import { findInFilesystem } from "./mounts.ts";
+import { locate } from "./mounts.ts";
 import { readSurroundings } from "./surroundings.ts";
 
 /** The subvolume whose root a path is. @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, USAGE when there is nothing */
@@ -161,7 +161,7 @@ async function findContaining(path: string): Promise<string | null> {
 }
 
 async function describeMounted(path: string): Promise<string> {
-  const found = await findInFilesystem(path);
+  const found = await locate(path);
   if (found === null) return "a directory of some subvolume is mounted there";
   const subvolumes = await listSubvolumes(path).catch(() => []);
   const containing = subvolumes.filter((each) => `${found.path}/`.startsWith(`${each.path}/`));

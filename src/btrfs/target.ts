@@ -3,14 +3,14 @@ import { join, resolve } from "node:path";
 import { pipeline, type Readable } from "node:stream";
 import { abortedError, BackupError } from "../errors.ts";
 import type { RestoreTarget } from "../operations/edges.ts";
-import type { Identity, Present, Snapshot, Uuid } from "../plan/model.ts";
+import { OWN_PREFIX, type Identity, type Present, type Snapshot, type Uuid } from "../plan/model.ts";
 import { runToEnd, writeTo } from "../stream/process.ts";
-import { syncFilesystem } from "./binding.ts";
-import { enterDirectories, makeDirectories, openDirectory, type Directory } from "./directories.ts";
+import { setReadOnly, setReceived, syncFilesystem } from "./binding.ts";
+import { enterDirectories, enterDirectory, makeDirectories, openDirectory, type Directory } from "./directories.ts";
 import { renamedStage } from "./head.ts";
-import { openMounts } from "./mounts.ts";
+import { locate, openMounts, type Mounts } from "./mounts.ts";
 import { receiveCommand, snapshotCommand } from "./send-receive.ts";
-import { clearStage, isStaged, openStage, putInPlace, refuseExisting, removeReceivedIn, STAGED_NAME } from "./stage.ts";
+import { clearStage, isStaged, openStage, putInPlace, refuseExisting, removeReceived, removeReceivedIn, STAGED_NAME } from "./stage.ts";
 import { listPresent, readChange, translated, type Listed } from "./subvolumes.ts";
 
 /** Where a target is, when it is not where this process sees it. */
@@ -34,6 +34,7 @@ export async function openTarget(directory: string, signal: AbortSignal, { root,
   if (!(await lstat(`${root}${target}/.`).catch(() => null))) throw new BackupError("USAGE", `${target} is not a directory`);
   const top = await openDirectory(root + target);
   const mounts = openMounts(top.at());
+  const mounted = (await locate(top.at()).catch(() => null))?.mounted ?? "";
   const withParent = async <T>(path: string, use: (parent: Directory, name: string) => Promise<T>): Promise<T> => {
     const names = splitPath(path);
     const parent = await makeDirectories(top, names.slice(0, -1));
@@ -43,12 +44,9 @@ export async function openTarget(directory: string, signal: AbortSignal, { root,
     list: async (relevant) => {
       await translated(target, () => syncFilesystem(top.at()));
       const listed = await listPresent(top.at());
-      return await Promise.all(listed.map((each) => toPresent(each, relevant, top)));
+      return await Promise.all(listed.map((each) => toPresent(each, relevant, { top, mounted })));
     },
-    room: async () => {
-      const { bavail, bsize } = await statfs(top.at());
-      return bavail * bsize;
-    },
+    room: () => statfs(top.at()).then(({ bavail, bsize }) => bavail * bsize),
     refuseTaken: async (path) => {
       const names = splitPath(path);
       const parent = await enterDirectories(top, names.slice(0, -1));
@@ -60,6 +58,7 @@ export async function openTarget(directory: string, signal: AbortSignal, { root,
       const received = withParent(path, (parent, name) => receive(stream, { parent, name, expected, enter }, stop));
       return received.finally(() => stream.destroy());
     },
+    adopt: (snapshot, stop) => adopt(snapshot, top, mounts, stop),
     removeReceived: (name, uuids) => withParent(name, (parent, last) => removeReceivedIn(parent, last, uuids)),
     makeWritable: (snapshot, path, stop) =>
       withParent(path, async (parent, name) => {
@@ -74,10 +73,38 @@ export async function openTarget(directory: string, signal: AbortSignal, { root,
 }
 
 /** Whether something was changed is looked up only where it matters: that may take a while. */
-async function toPresent({ snapshot, readOnly }: Listed, relevant: ReadonlySet<Uuid>, top: Directory): Promise<Present> {
+async function toPresent(
+  { snapshot, readOnly }: Listed,
+  relevant: ReadonlySet<Uuid>,
+  { top, mounted }: { readonly top: Directory; readonly mounted: string },
+): Promise<Present> {
   const { received, path } = snapshot;
   const changed = received !== null && relevant.has(received.uuid) ? await readChange(top.at(), snapshot) : null;
-  return { ...snapshot, whole: readOnly && !isStaged(path), changed };
+  const within = mounted === "" || path === mounted || path.startsWith(`${mounted}/`);
+  return { ...snapshot, whole: readOnly && !isStaged(path), changed, within };
+}
+
+/** By a snapshot of it, under a name that is ours alone, that says of itself to be received from it. */
+async function adopt(snapshot: Snapshot, top: Directory, mounts: Mounts, signal: AbortSignal): Promise<() => Promise<void>> {
+  const { uuid, ctransid } = snapshot;
+  const name = `${OWN_PREFIX}base-${uuid}`;
+  const release = (): Promise<void> => removeReceived(top, name, uuid);
+  await release();
+  try {
+    await runToEnd(snapshotCommand(await mounts.reach([snapshot], signal), top.at(name)), signal);
+    const made = await enterDirectory(top, name);
+    try {
+      if (made === null) throw new BackupError("RECEIVE_FAILED", `${top.path}/${name} was removed meanwhile`);
+      await translated(made.path, () => setReceived(made.at(), uuid, ctransid));
+      await translated(made.path, () => setReadOnly(made.at(), true));
+    } finally {
+      await made?.close();
+    }
+    return release;
+  } catch (error) {
+    await release().catch(() => undefined);
+    throw error;
+  }
 }
 
 interface Receiving {

@@ -71,6 +71,11 @@ export interface RestoreTarget {
    */
   receive(stream: Readable, path: string, expected: Identity, signal: AbortSignal): Promise<Snapshot>;
   /**
+   * Lets one that was taken on this filesystem be found as if it had been received, until the returned function is called:
+   * btrfs-progs before 6.11 finds what a stream clones from only so. @throws RECEIVE_FAILED, SEND_FAILED
+   */
+  adopt(snapshot: Snapshot, signal: AbortSignal): Promise<() => Promise<void>>;
+  /**
    * Removes `<target>/<name>`, if it exists, and what was received there under these UUIDs as names, finished or not.
    * @throws RECEIVE_FAILED when it holds anything else
    */

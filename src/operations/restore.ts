@@ -119,11 +119,17 @@ export async function runRestore(
   signal: AbortSignal,
 ): Promise<Snapshot> {
   let newest = plan.held;
-  for (const step of plan.steps) {
-    watcher.onStart(step.archive);
-    const started = now();
-    newest = await receive(step, edges, watcher, signal);
-    watcher.onReceipt({ archive: step.archive, snapshot: newest, elapsedMs: now() - started });
+  const needsBase = plan.held?.received === null && plan.steps.length > 0;
+  const release = needsBase ? await edges.target.adopt(plan.held, signal) : null;
+  try {
+    for (const step of plan.steps) {
+      watcher.onStart(step.archive);
+      const started = now();
+      newest = await receive(step, edges, watcher, signal);
+      watcher.onReceipt({ archive: step.archive, snapshot: newest, elapsedMs: now() - started });
+    }
+  } finally {
+    await release?.();
   }
   if (plan.scaffold !== null) await edges.target.removeReceived(plan.scaffold, uuidsOf(plan.chain));
   if (newest === null) throw new TypeError("a plan without steps that holds nothing");

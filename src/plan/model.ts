@@ -85,6 +85,8 @@ export interface Present extends Snapshot {
   readonly whole: boolean;
   /** How it was changed after it was received, as in "was changed …"; null when it was not, or nobody had to know. */
   readonly changed: string | null;
+  /** False when it lies outside of what is mounted there: `btrfs receive` finds it, and cannot build on it. */
+  readonly within: boolean;
 }
 
 /** What a snapshot is a copy of: a received one goes by what its stream called it, any other by what it is. */

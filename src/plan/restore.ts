@@ -79,6 +79,13 @@ export function refuseImpostor({ archive }: ReceiveStep, present: readonly Prese
       { hint: "delete that subvolume, or restore to another filesystem", context: { key: archive.key } },
     );
   }
+  // Of several it takes the one that was received first.
+  const [first] = present.filter(({ received }) => received?.uuid === sendParent.uuid).sort((a, b) => a.id - b.id);
+  if (first === undefined || first.within) return;
+  throw new BackupError("RECEIVE_FAILED", `${archive.path} builds on ${first.path}, which lies outside of what is mounted there`, {
+    hint: "mount the top level of the filesystem (subvolid=5) and restore into a directory of that mount",
+    context: { key: archive.key },
+  });
 }
 
 /** The UUIDs that subvolumes would have been received under which a restore of this chain can use. */
@@ -121,7 +128,7 @@ function isOurs(path: string): boolean {
 
 /** What stands in the scaffold of another restore will be removed by it. */
 function isOutsideOfScaffolds({ path }: Snapshot, own: string | null): boolean {
-  const folders = path.split("/").slice(0, -1);
+  const folders = path.split("/");
   return folders.every((name) => name === own || !name.startsWith(OWN_PREFIX));
 }
 

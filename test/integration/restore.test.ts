@@ -282,6 +282,43 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     });
   });
 
+  test("on the filesystem it came from, with extents of a snapshot that is there, even outside of what is mounted", async () => {
+    const home = join(top, "cloning");
+    const [base, archived] = [join(top, "snapshots/c1"), join(top, "snapshots/c2")];
+    await btrfs("subvolume", "create", home);
+    await run("sh", "-ec", 'head -c 1000000 /dev/urandom >"$1/a"', "sh", home);
+    await btrfs("subvolume", "snapshot", "-r", home, base);
+    // In c2 it is a clone of what only c1 has under a name.
+    await run("sh", "-ec", 'cp --reflink=always "$1/a" "$1/b"; rm "$1/a"', "sh", home);
+    await btrfs("subvolume", "snapshot", "-r", home, archived);
+    await swift.createContainer("cloning");
+    await ok(program("sync", home, "--container-name", "cloning"));
+    await btrfs("subvolume", "delete", archived);
+    for (const target of [join(top, "here"), join(await disk.mount("subvol=cloning"), "there")]) {
+      await mkdir(target);
+      const args = ["restore", "--container-name", "cloning", "snapshots/c2", "--target", target];
+      const { stdout } = await ok(program(...args, "--dry-run"));
+      assert.match(stdout, /builds on snapshots\/c1, which is there/);
+      await ok(program(...args));
+      assert.ok((await readFile(join(base, "a"))).equals(await readFile(join(target, "snapshots/c2/b"))));
+      assert.deepEqual(await readdir(target), ["snapshots"]);
+      await btrfs("subvolume", "delete", join(target, "snapshots/c2"));
+    }
+  });
+
+  test("a base that was received outside of what is mounted is told of before anything is received", async () => {
+    await withTarget(async (directory, target) => {
+      await ok(restore("snapshots/1", "--target", directory));
+      await btrfs("subvolume", "create", join(directory, "part"));
+      const part = await target.mount("subvol=part");
+      for (const args of [["--dry-run"], []]) {
+        const { code, stderr } = await restore("snapshots/2", "--target", part, ...args);
+        assert.deepEqual([code, /builds on snapshots\/1, which lies outside.*subvolid=5/.test(stderr)], [15, true], stderr);
+      }
+      assert.deepEqual(await readdir(part), []);
+    });
+  });
+
   test("an archive with a stream that is not the one of its metadata, or leads out of its snapshot, makes nothing", async () => {
     const [first, second, third] = archives;
     assert.ok(first && second && third);

@@ -84,7 +84,7 @@ async function subvolumes(loopback: Loopback): Promise<string[]> {
 
 /** What a restore may build on. */
 async function wholeOn(target: RestoreTarget): Promise<Snapshot[]> {
-  return (await target.list(new Set(), never)).flatMap(({ whole, changed, ...snapshot }) => (whole && changed === null ? [snapshot] : []));
+  return (await target.list(new Set(), never)).flatMap(({ whole, changed, within, ...snapshot }) => (whole && within && changed === null ? [snapshot] : []));
 }
 
 async function failsWith(promise: Promise<unknown>, code: string, message?: RegExp): Promise<BackupError> {

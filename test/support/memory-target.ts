@@ -24,7 +24,7 @@ export function memoryTarget(): MemoryTarget {
       const received = Buffer.concat(chunks);
       if (received.subarray(-END.length).equals(END)) sealed.set(path, received);
     }
-    const made = { ...snapshot(900 + present.length, { path, received: expected }), whole: true, changed: null };
+    const made = { ...snapshot(900 + present.length, { path, received: expected }), whole: true, changed: null, within: true };
     present.push(made);
     return made;
   };
@@ -34,6 +34,7 @@ export function memoryTarget(): MemoryTarget {
     room: () => Promise.resolve(Infinity),
     refuseTaken: () => Promise.resolve(),
     receive,
+    adopt: () => Promise.resolve(() => Promise.resolve()),
     removeReceived: () => Promise.resolve(),
     makeWritable: () => Promise.resolve(),
     close: () => Promise.resolve(),

@@ -38,7 +38,7 @@ describe("a chain", () => {
 
 describe("what is received", () => {
   const chain = findChain(last, index);
-  const present = (each: Snapshot, whole = true): Present => ({ ...each, whole, changed: null });
+  const present = (each: Snapshot, whole = true): Present => ({ ...each, whole, changed: null, within: true });
   const received = (number: number, ctransid = 10 * number - 1, changes: Partial<Present> = {}): Present =>
     ({ ...present(snapshot(number + 100, { received: { uuid: uuid(number), ctransid } })), ...changes });
   const keys = (there: readonly Present[], wanted: Wanted = "chain"): string[] =>
@@ -74,6 +74,13 @@ describe("what is received", () => {
     refused([received(2), received(2, 999, { id: 999 })], /in another state \(transaction 999\)/);
     assert.deepEqual(keys([received(4, 999), received(3)]), ["4"], "nothing builds on it");
   });
+  test("a parent that lies outside of what is mounted there is refused before anything is received", () => {
+    refused([received(2, 19, { within: false })], /snapshots\/3 builds on snapshots\/102, which lies outside of what is mounted/);
+    refused([received(2, 19, { within: false }), received(2, 19, { id: 999 })], /outside of what is mounted/);
+    assert.deepEqual(keys([received(2), received(2, 19, { within: false, id: 999 })]), ["3", "4"], "the one received first counts");
+    assert.deepEqual(keys([present({ ...snapshot(2) }), received(4, 39, { within: false })]), [], "nothing builds on it");
+  });
+
   test("what was changed after it was received is not held and no parent, and is told of", () => {
     const changed = "was changed after it was received (inode 257)";
     refused([received(2, 19, { changed })], /snapshots\/3 would be built on snapshots\/102,.* but was changed after it was received/);

@@ -58,6 +58,6 @@ describe("plans", () => {
     const show = (held: readonly Present[]): string =>
       shown((house) => showRestorePlan(planRestore(chain, held, "chain"), true, house));
     golden.check("restore-whole.txt", show([]));
-    golden.check("restore-onto-another.txt", show([{ ...first, whole: true, changed: null }]));
+    golden.check("restore-onto-another.txt", show([{ ...first, whole: true, changed: null, within: true }]));
   });
 });
