@@ -4,12 +4,13 @@
 
 import { createHash } from "node:crypto";
 import { closeSync, ftruncateSync, writeSync } from "node:fs";
-import { lstat, mkdir, readFile, stat } from "node:fs/promises";
+import { lstat, readFile, stat } from "node:fs/promises";
 import { homedir, userInfo } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { lockFile } from "./btrfs/binding.ts";
 import { abortedError, BackupError } from "./errors.ts";
+import { ensureDirectory } from "./own-directories.ts";
 
 /** What a run needs for itself alone. */
 export interface LockSubject {
@@ -144,7 +145,7 @@ async function describeHolder(path: string): Promise<string> {
 async function makeDirectory(directory: string): Promise<void> {
   const failure = (reason: string): BackupError =>
     new BackupError("CONFIG", `there is no safe place for locks: ${directory} ${reason}`, { hint: "it must be yours, with mode 0700" });
-  await mkdir(directory, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+  await ensureDirectory(directory, 0o700).catch((error: unknown) => {
     throw failure(`cannot be made (${error instanceof Error && "code" in error ? String(error.code) : String(error)})`);
   });
   const found = await lstat(directory);

@@ -1,8 +1,8 @@
 // Where this program keeps what is its own, when root runs it: `sudo -E` brings the environment of a user along, and what
 // root writes into a directory that somebody else can change, that one can turn into anything.
 
-import { lstatSync, readlinkSync } from "node:fs";
-import { open, type FileHandle } from "node:fs/promises";
+import { lstatSync, readlinkSync, statSync } from "node:fs";
+import { mkdir, open, type FileHandle } from "node:fs/promises";
 import { constants } from "node:fs";
 import { dirname, resolve } from "node:path";
 
@@ -74,4 +74,23 @@ export async function openOwnDirectory(path: string, uid: number): Promise<FileH
     if (before !== handle) await before.close();
   }
   return handle;
+}
+
+/**
+ * Makes a directory, and those above it that are missing. Not by Node's recursive mkdir: where the kernel makes none
+ * although there is one above, as in /proc, that tries again for ever (seen on 20.20).
+ * @returns false when it was there already
+ * @throws Error with errno's name as `code`
+ */
+export async function ensureDirectory(path: string, mode: number): Promise<boolean> {
+  try {
+    await mkdir(path, { mode });
+    return true;
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : null;
+    if (code === "EEXIST" && statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) return false;
+    if (code !== "ENOENT" || lstatSync(dirname(path), { throwIfNoEntry: false }) !== undefined) throw error;
+    await ensureDirectory(dirname(path), mode);
+    return await ensureDirectory(path, mode);
+  }
 }

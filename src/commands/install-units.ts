@@ -1,7 +1,8 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { Command, Option } from "clipanion";
 import { BackupError, describeWriteError } from "../errors.ts";
+import { ensureDirectory } from "../own-directories.ts";
 import { readAllTargets, type Target } from "../settings.ts";
 import { formatDropIn, formatUnits } from "../terminal/units.ts";
 import type { Context } from "./base.ts";
@@ -34,7 +35,7 @@ export class InstallUnitsCommand extends Command<Context> {
       const command = [...program, "sync", ...(config === null ? [] : ["--config", config])];
       for (const [name, text] of [...Object.entries(formatUnits(command)), ...formatDropIns(targets)]) {
         const file = join(this.directory, name);
-        await mkdir(dirname(file), { recursive: true });
+        await ensureDirectory(dirname(file), 0o755);
         await writeFile(file, text);
         stdout.write(`${file}\n`);
       }

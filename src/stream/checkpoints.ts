@@ -5,8 +5,9 @@
 // so that one which is torn or lost costs one volume.
 
 import { createHash } from "node:crypto";
-import { appendFile, mkdir, readFile, rm } from "node:fs/promises";
+import { appendFile, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { ensureDirectory } from "../own-directories.ts";
 
 /** Of one stored volume. */
 export interface Checkpoint {
@@ -45,7 +46,7 @@ export async function openCheckpoints(directory: string | null, archive: string)
     find: (key) => known.get(key) ?? null,
     async note(checkpoint) {
       known.set(checkpoint.key, checkpoint);
-      await mkdir(directory, { recursive: true, mode: 0o700 }).catch(() => undefined);
+      await ensureDirectory(directory, 0o700).catch(() => undefined);
       // It begins a line of its own even behind one that was torn.
       await appendFile(file, `\n${JSON.stringify(checkpoint)}\n`, { mode: 0o600 }).catch(() => undefined);
     },

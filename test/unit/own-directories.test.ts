@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { lchownSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { stateDirectory } from "../../src/config.ts";
-import { isRootsAlone, openOwnDirectory, withOwnDirectories } from "../../src/own-directories.ts";
+import { ensureDirectory, isRootsAlone, openOwnDirectory, withOwnDirectories } from "../../src/own-directories.ts";
 
 const NOBODY = 65534;
 
@@ -55,5 +55,25 @@ describe("what root keeps", { skip: userInfo().uid === 0 ? false : "needs root" 
       await assert.rejects(openOwnDirectory(join(directory, name), 0), /ELOOP|ENOTDIR/);
     }
     await assert.rejects(openOwnDirectory(join(directory, "none"), 0), /ENOENT/);
+  });
+});
+
+describe("a directory of our own", () => {
+  let directory: string;
+  before(async () => void (directory = await mkdtemp(join(tmpdir(), "own-"))));
+  after(() => rm(directory, { recursive: true }));
+
+  test("is made with those above it, and found when it is made again", async () => {
+    assert.equal(await ensureDirectory(join(directory, "a/b/c"), 0o700), true);
+    assert.equal(await ensureDirectory(join(directory, "a/b/c"), 0o700), false);
+    assert.equal((await stat(join(directory, "a/b/c"))).mode & 0o7777, 0o700);
+  });
+
+  test("is refused where the kernel makes none, or something else is in the way", { timeout: 10_000 }, async () => {
+    // Node's recursive mkdir never comes back from here.
+    await assert.rejects(ensureDirectory("/proc/nowhere/x", 0o700), /ENOENT/);
+    await writeFile(join(directory, "file"), "");
+    await assert.rejects(ensureDirectory(join(directory, "file"), 0o700), /EEXIST/);
+    await assert.rejects(ensureDirectory(join(directory, "file/x"), 0o700), /ENOTDIR/);
   });
 });

@@ -38,6 +38,7 @@ const walls: Readonly<Record<string, Wall>> = {
   "btrfs/subvolumes": { may: ["plan/surroundings"] },
   "stream/": { may: ["stream/", "errors", "node:"] },
   "stream/nameless": { may: ["own-directories"] },
+  "stream/checkpoints": { may: ["own-directories"] },
   "stream/check": { may: ["btrfs/binding"] },
   "stream/output": { may: ["btrfs/binding"] },
   "stream/pipeline": { may: ["btrfs/binding"] },
@@ -71,7 +72,7 @@ const walls: Readonly<Record<string, Wall>> = {
   errors: { may: [] },
   nearest: { may: [] },
   settings: { may: ["errors", "nearest", "node:", "yaml"] },
-  lock: { may: ["errors", "btrfs/binding", "node:"] },
+  lock: { may: ["errors", "btrfs/binding", "own-directories", "node:"] },
   main: { may: ["commands/", "errors", "node:"] },
 };
 
