@@ -75,6 +75,8 @@ describe("the programs that encode", { skip: noBtrfsOrSwift() }, () => {
     for (const name of await namesIn(`${container}+segments`)) {
       if (!/\/\d+$/.test(name) || !name.endsWith("/1")) continue;
       const part = await swift.native.getObject(`${container}+segments`, name);
+      // What lists volumes, and what proves an archive, has sizes and checksums of what is stored, and nothing of the stream.
+      if (isList(part)) continue;
       assert.equal(part.subarray(0, 21).toString("latin1"), "age-encryption.org/v1");
     }
     if (key === undefined) return;
@@ -208,4 +210,12 @@ async function findChild({ pid }: ChildProcess, command: RegExp): Promise<number
     if (command.test(await readFile(`/proc/${child}/cmdline`, "utf8").catch(() => ""))) return Number(child);
   }
   return null;
+}
+
+function isList(part: Buffer): boolean {
+  try {
+    return (JSON.parse(part.toString("latin1")) as { readonly format?: unknown }).format === 1;
+  } catch {
+    return false;
+  }
 }
