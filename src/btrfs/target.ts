@@ -7,6 +7,7 @@ import { OWN_PREFIX, type Identity, type Present, type Snapshot, type Uuid } fro
 import { runToEnd, writeTo } from "../stream/process.ts";
 import { setReadOnly, setReceived, syncFilesystem } from "./binding.ts";
 import { enterDirectories, enterDirectory, makeDirectories, openDirectory, type Directory } from "./directories.ts";
+import { readSurroundings } from "./surroundings.ts";
 import { renamedStage } from "./head.ts";
 import { locate, openMounts, type Mounts } from "./mounts.ts";
 import { receiveCommand, snapshotCommand } from "./send-receive.ts";
@@ -46,6 +47,7 @@ export async function openTarget(directory: string, signal: AbortSignal, { root,
       const listed = await listPresent(top.at());
       return await Promise.all(listed.map((each) => toPresent(each, relevant, { top, mounted })));
     },
+    whereIs: async ({ path }) => (await translated(target, () => readSurroundings(top.at()))).seenAt(path),
     room: () => statfs(top.at()).then(({ bavail, bsize }) => bavail * bsize),
     refuseTaken: async (path) => {
       const names = splitPath(path);

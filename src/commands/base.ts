@@ -2,7 +2,7 @@
 // base.ts alone opens the edges, always closes them, and turns what is thrown into an exit code.
 
 import { randomUUID } from "node:crypto";
-import { fstatSync } from "node:fs";
+import { existsSync, fstatSync } from "node:fs";
 import { resolve } from "node:path";
 import { Command, Option, type BaseContext } from "clipanion";
 import { OPEN_PASSWORDS, readStoreConfig, sendsPasswordsOpenly, type StoreFlags } from "../config.ts";
@@ -14,7 +14,7 @@ import type { Container, RestoreTarget, Scratch, SnapshotSource } from "../opera
 import type { Reading } from "../operations/reading.ts";
 import type { Finding, SendProto, Uuid } from "../plan/model.ts";
 import type { Quota } from "../plan/quota.ts";
-import type { SourceName } from "../plan/select.ts";
+import type { LocalName, SourceName } from "../plan/select.ts";
 import type { Settings } from "../settings.ts";
 import type { Access } from "../swift/credentials.ts";
 import { printable } from "../terminal/format.ts";
@@ -350,13 +350,22 @@ export abstract class DownloadCommand extends ReadCommand {
   }
 }
 
+/** The subvolume on this machine whose root a path is; null when there is none, or it cannot be looked at. */
+export async function findLocal(text: string, house: House): Promise<LocalName | null> {
+  if (!existsSync(text)) return null;
+  try {
+    const source = await house.openSource(text, null);
+    const [{ source: here }, { subvolumes }] = await Promise.all([source.list(house.signal), source.surroundings()]);
+    return { uuid: here.uuid, path: here.path, parent: subvolumes.find(({ uuid }) => uuid === here.uuid)?.parent ?? null };
+  } catch {
+    house.signal.throwIfAborted();
+    return null;
+  }
+}
+
 /** What words mean that name a subvolume: on this machine, if they are a path here, and in the container. */
 export async function findSourceName(text: string, house: House): Promise<SourceName> {
-  const local = await house.openSource(text, null).then(
-    async (source) => (await source.list(house.signal)).source.uuid,
-    () => null,
-  );
-  return { text, local };
+  return { text, local: (await findLocal(text, house))?.uuid ?? null };
 }
 
 /** Tells findings: in the log, or as part of a JSON result. True when one of them leaves something undone. */

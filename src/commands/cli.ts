@@ -12,22 +12,39 @@ import { registry, type Registered } from "./registry.ts";
 /** Runs what was typed; gives the exit code. Loads only what that needs. */
 export async function runCommandLine(argv: readonly string[], given: Context): Promise<number> {
   const context = { ...given, env: withOwnDirectories(given.env, userInfo().uid) };
-  const [first = ""] = argv;
+  const [first = "", ...rest] = argv;
   if (argv.some(holdsSecretKey)) return refuseSecretKey(context);
+  if (first === "help") return await runCommandLine([...rest, "--help"], given);
   if (argv.length === 0 || /^(-h|--help)$/.test(first)) return showOverview(argv.length === 0 ? 2 : 0, context);
   if (/^(-V|--version)$/.test(first)) return await (await import("./version.ts")).printVersion(context);
   const registered = registry.find(({ name }) => name.split(" ")[0] === first) ?? meantBySync(first);
-  if (typeof registered === "string") return refuse(registered, "--help", context);
+  if (typeof registered === "string") return refuse(registered, context);
   return await runCommand(registered, joinLegacyFlags(argv), context);
 }
 
-/** What begins with no command is a sync, unless its first word is a command misspelt: then the reason to refuse it. */
+/** Words of other programs, and what does their work here. */
+const otherWords: Readonly<Record<string, string>> = {
+  backup: "`sync` archives snapshots",
+  archive: "`sync` archives snapshots",
+  send: "`sync` archives snapshots",
+  check: "`verify` checks archives",
+  ls: "`list` shows archives",
+  snapshots: "`list` shows archives",
+  receive: "`restore` brings snapshots back",
+  extract: "`restore` brings snapshots back",
+  prune: "archives are never deleted by this program",
+  forget: "archives are never deleted by this program",
+  delete: "archives are never deleted by this program",
+};
+
+/** What begins with no command is a sync, as long as its first word can be a path; else the reason to refuse it. */
 function meantBySync(first: string): Registered | string {
   const [sync] = registry;
-  const names = registry.map(({ name }) => name);
-  const meant = /^[a-z-]+$/.test(first) && !first.startsWith("-") && !existsSync(first) ? nearest(first, names) : null;
-  if (sync === undefined || meant !== null) return `there is no command ${first}; did you mean ${meant ?? ""}`;
-  return sync;
+  if (sync === undefined || !/^[\w-]+$/.test(first) || first.startsWith("-") || existsSync(first)) return sync ?? "";
+  const names = registry.map(({ name }) => name.split(" ")[0] ?? "");
+  const meant = nearest(first, names);
+  const instead = otherWords[first] ?? (meant === null ? `the commands are ${names.join(", ")}` : `did you mean ${meant}?`);
+  return `${first} is no command and no path: ${instead}`;
 }
 
 async function runCommand({ name, load }: Registered, argv: string[], context: Context): Promise<number> {
@@ -43,7 +60,7 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
   try {
     cli.process(argv, context);
   } catch (error) {
-    return refuse(explainUsage(error, argv, known), `${name} --help`, context);
+    return refuse(`${explainUsage(error, argv, known)}: ${binaryName} ${name} --help shows what there is`, context);
   }
   const path = name.split(" ");
   const begins = path.every((word, index) => argv[index] === word) ? path.length : 0;
@@ -99,7 +116,8 @@ function explainUsage(error: unknown, argv: readonly string[], known: readonly s
     return `there is no option ${unknown}${meant === null ? "" : `; did you mean ${meant}`}`;
   }
   const [line = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
-  return line.startsWith("Command not found") ? "these words make no command" : line.replace(/\.$/, "");
+  if (line.startsWith("Command not found") || line.startsWith("Extraneous positional")) return explainWords(argv, known);
+  return line.replace(/\.$/, "");
 }
 
 /** What age takes as an identity, where a recipient or a file is named. */
@@ -114,7 +132,15 @@ function refuseSecretKey({ stderr }: Context): number {
   return 2;
 }
 
-function refuse(reason: string, help: string, { stderr, tool }: Context): number {
-  stderr.write(`error: ${printable(reason)}: ${tool.split("/")[0] ?? ""} ${help} shows what there is\n`);
+/** Too many words, or an option without its value, which the parser does not tell apart. */
+function explainWords(argv: readonly string[], known: readonly string[]): string {
+  const last = argv.at(-1) ?? "";
+  if (last.startsWith("--") && known.includes(last)) return `${last} needs a value`;
+  const words = argv.filter((word) => !word.startsWith("-"));
+  return `there are too many words: ${words.join(" ")}`;
+}
+
+function refuse(reason: string, { stderr }: Context): number {
+  stderr.write(`error: ${printable(reason)}\n`);
   return 2;
 }

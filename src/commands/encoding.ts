@@ -40,6 +40,8 @@ export function toFormRecord({ sendProto, compressedData, recipients, zstdLevel 
 export function describeGain(bytes: number, { bytes: storedBytes, encoding }: StoredArchive, { zstdLevel }: Form): string {
   if (zstdLevel === null) return "";
   if (!isCompressed(encoding)) return ", not compressed: it would hardly shrink";
+  // What is around a small stream may weigh more than was saved.
+  if (storedBytes >= bytes) return `, stored as ${formatBytes(storedBytes)}`;
   return `, compressed to ${formatBytes(storedBytes)} (${((100 * storedBytes) / bytes).toFixed(0)} %)`;
 }
 

@@ -1,8 +1,9 @@
+import { existsSync } from "node:fs";
 import { Command, Option } from "clipanion";
 import { listContainer, listSource, type ListedSnapshot } from "../operations/list.ts";
-import { isSilent } from "../plan/chain.ts";
 import { formatTime } from "../plan/key.ts";
 import { sameIdentity, type Archive, type Identity, type Uuid } from "../plan/model.ts";
+import { selectSource } from "../plan/select.ts";
 import { arrangeTree } from "../plan/tree.ts";
 import { count, describeEncoding, formatBytes, formatDate, formatMinute, printable } from "../terminal/format.ts";
 import { ReadCommand, type House } from "./base.ts";
@@ -10,7 +11,7 @@ import { summaryOf } from "./registry.ts";
 
 export class ListCommand extends ReadCommand {
   static override paths = [["list"]];
-  static readonly exits = [0, 2, 10, 13, 15, 75, 130];
+  static readonly exits = [0, 2, 10, 13, 14, 15, 75, 130];
   static override usage = Command.Usage({
     description: summaryOf("list"),
     details: `
@@ -29,12 +30,16 @@ export class ListCommand extends ReadCommand {
 
   protected override async run(house: House): Promise<number> {
     const { output, signal } = house;
-    const source = this.subvolume === undefined ? null : await house.openSource(this.subvolume, null);
+    const { subvolume } = this;
+    // A subvolume of another machine is known by the names of its snapshots.
+    const elsewhere = subvolume !== undefined && !existsSync(subvolume) ? subvolume : null;
+    const source = subvolume === undefined || elsewhere !== null ? null : await house.openSource(subvolume, null);
     const reading = await this.openReading(house);
-    const listed =
+    const found =
       source === null
         ? await listContainer(reading, signal)
         : await listSource(await source.list(signal), reading, signal);
+    const listed = elsewhere === null ? found : narrow(found, elsewhere);
     house.progress.stop();
     output.record({ container: reading.container.name, archives: listed.map((each) => toRecord(each, source !== null)) });
     if (listed.length === 0) output.line("there is nothing");
@@ -48,6 +53,12 @@ export class ListCommand extends ReadCommand {
     }
     return 0;
   }
+}
+
+/** @throws USAGE */
+function narrow(listed: readonly ListedSnapshot[], text: string): readonly ListedSnapshot[] {
+  const chosen = selectSource(listed.flatMap(({ archive }) => archive ?? []), { text, local: null });
+  return listed.filter(({ source }) => source === chosen);
 }
 
 /** What of a subvolume's snapshots is shown, and how. */
@@ -137,7 +148,7 @@ function toRow({ snapshot, mark }: Placed, above: ListedSnapshot | null, { names
 /** How many archives have to be read, and what the snapshot builds on where that is not the line above. */
 function describeChain({ archive, chainLength }: ListedSnapshot, above: ListedSnapshot | null, names: View["names"]): string {
   if (archive === null) return "";
-  if (archive.lineage === null) return isSilent(archive) ? "encrypted" : "unknown";
+  if (archive.lineage === null) return "unknown";
   const { sendParent } = archive.lineage;
   if (sendParent === null) return "full";
   const length = chainLength === null ? "broken" : String(chainLength);

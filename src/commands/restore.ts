@@ -1,15 +1,16 @@
+import { join, resolve } from "node:path";
 import { Command, Option } from "clipanion";
 import { BackupError } from "../errors.ts";
 import type { RestoreTarget } from "../operations/edges.ts";
 import type { Reading } from "../operations/reading.ts";
 import { findSelected, prepareRestore, runRestore, writeStreams, type RestoreWatcher } from "../operations/restore.ts";
 import { formatTime } from "../plan/key.ts";
-import type { Archive, Chain } from "../plan/model.ts";
+import type { Archive, Chain, Snapshot } from "../plan/model.ts";
 import type { RestorePlan } from "../plan/restore.ts";
 import type { Selection } from "../plan/select.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import { parseDate } from "../words.ts";
-import { DownloadCommand, findSourceName, waitLockOption, type House, type Lock } from "./base.ts";
+import { DownloadCommand, findLocal, findSourceName, waitLockOption, type House, type Lock } from "./base.ts";
 import { summaryOf } from "./registry.ts";
 
 export class RestoreCommand extends DownloadCommand {
@@ -20,7 +21,8 @@ export class RestoreCommand extends DownloadCommand {
     details: `
       WHAT is an archive: its key, the path of its snapshot, or the beginning of the snapshot's UUID, as \`list\` shows
       them. With --latest or --at it is a subvolume: its path, the beginning of its UUID, or where its snapshots were;
-      it can be left out when the container has the archives of one only.
+      it can be left out when the container has the archives of one only. WHAT may be \`latest\`: the newest of the only
+      subvolume. A path of a snapshot that is on this machine is that snapshot.
 
       Every snapshot of the chain that DIR's filesystem does not hold yet is received under DIR, at its own path. A
       restore that was interrupted goes on where it stopped when it is started again. Needs root.
@@ -46,7 +48,7 @@ export class RestoreCommand extends DownloadCommand {
   toStdout = Option.Boolean("--stdout", false, {
     description: "Write the send streams of the chain to stdout, for `btrfs receive` elsewhere.",
   });
-  dryRun = Option.Boolean("--dry-run", false, { description: "Show the chain, sizes and what is there already, and end." });
+  dryRun = Option.Boolean("-n,--dry-run", false, { description: "Show the chain, sizes and what is there already, and end." });
   waitLock = waitLockOption();
   what = Option.String({ name: "WHAT", required: false });
 
@@ -69,12 +71,35 @@ export class RestoreCommand extends DownloadCommand {
     const context = { watcher: watch(plan.steps.map(({ archive }) => archive), house), now: this.context.now };
     const snapshot = await runRestore(plan, edges, context, house.signal);
     house.progress.stop();
-    if (this.writable !== undefined) {
-      await target.makeWritable(snapshot, this.writable, house.signal);
-      house.output.line(`writable: ${printable(this.writable)}`);
-    }
-    house.output.record({ type: "summary", received: plan.steps.length, bytes: sumBytes(plan.steps), path: snapshot.path });
+    if (this.writable !== undefined) await target.makeWritable(snapshot, this.writable, house.signal);
+    await this.showResult(plan, snapshot, target, house);
     return 0;
+  }
+
+  /** What came, where it is, and what to do with it. */
+  private async showResult(plan: RestorePlan, snapshot: Snapshot, target: RestoreTarget, { output }: House): Promise<void> {
+    const directory = resolve(this.target ?? "");
+    const { steps, scaffold } = plan;
+    const received = steps.at(-1);
+    const place = received === undefined ? await target.whereIs(snapshot) : join(directory, received.place);
+    const removed = scaffold === null ? 0 : steps.length - 1;
+    const writable = this.writable === undefined ? null : join(directory, this.writable);
+    output.record({
+      type: "summary",
+      received: steps.length,
+      removed,
+      bytes: sumBytes(steps),
+      path: snapshot.path,
+      place,
+      writable,
+    });
+    if (steps.length > 0) {
+      const only = removed === 0 ? "" : `, ${count(removed, "snapshot")} that it builds on removed again (--only)`;
+      output.line(`${count(steps.length, "archive")} received, ${formatBytes(sumBytes(steps))}${only}`);
+    }
+    output.line(`the snapshot is ${printable(place ?? snapshot.path)}, read-only`);
+    if (writable !== null) output.line(`to work with: ${printable(writable)}, writable`);
+    else output.line(`to work with it: btrfs subvolume snapshot ${printable(place ?? snapshot.path)} ${printable(directory)}/NAME`);
   }
 
   /** What is being read must not be pruned meanwhile, and two restores would take each other's leftovers away. */
@@ -103,22 +128,24 @@ export class RestoreCommand extends DownloadCommand {
       throw new BackupError("USAGE", problem, { hint });
     };
     const byAge = this.latest || this.at !== undefined;
-    if (this.what === undefined && !byAge) refuse("nothing is named to restore", "name an archive, or say --latest");
-    if (this.latest && this.at !== undefined) refuse("--latest and --at exclude each other", "say one of them");
+    if (this.what === undefined && !byAge) refuse("nothing is named to restore", "name an archive, or use --latest");
+    if (this.latest && this.at !== undefined) refuse("--latest and --at exclude each other", "use one of them");
     if (this.toStdout) {
       const contradiction = this.target !== undefined || this.writable !== undefined || this.json;
-      if (contradiction) refuse("--stdout goes with no --target, --writable or --json", "say one of them");
+      if (contradiction) refuse("--stdout goes with no --target, --writable or --json", "use one of them");
       const { stdout } = this.context;
       if (!this.dryRun && stdout.isTTY === true) refuse("a send stream is nothing for a terminal", "pipe it to `btrfs receive`");
       return;
     }
-    if (this.target === undefined && !this.dryRun) refuse("no target is named", "say --target DIR, a directory on btrfs");
+    if (this.target === undefined && !this.dryRun) refuse("no target is named", "use --target DIR, a directory on btrfs");
   }
 
   private async readSelection(house: House): Promise<Selection> {
-    if (!this.latest && this.at === undefined) return { by: "name", name: this.what ?? "" };
+    const { what } = this;
     const notAfter = this.at === undefined ? null : parseDate(this.at, "--at");
-    const source = this.what === undefined ? null : await findSourceName(this.what, house);
+    if (what === "latest") return { by: "age", source: null, notAfter };
+    if (!this.latest && this.at === undefined) return { by: "name", name: what ?? "", local: await findLocal(what ?? "", house) };
+    const source = what === undefined ? null : await findSourceName(what, house);
     return { by: "age", source, notAfter };
   }
 

@@ -84,7 +84,7 @@ export class SyncCommand extends EncodingCommand {
     description: "Keep each stream in this directory before it is sent, and no longer.",
   });
   dryRun = Option.Boolean("--dry-run", false, { description: "Make, check and count every stream, and store nothing." });
-  planOnly = Option.Boolean("--plan", false, { description: "Show what would be sent and end; reads no file data." });
+  planOnly = Option.Boolean("-n,--plan", false, { description: "Show what would be sent and end; reads no file data." });
   estimate = Option.Boolean("--estimate", true, { description: "Find out each stream's size first (default)." });
   yes = Option.Boolean("-y,--yes", false, { description: "Do not ask." });
   memory = Option.String("--memory", "512Mi", { description: "Memory that parts may take (default 512Mi)." });
@@ -118,6 +118,7 @@ export class SyncCommand extends EncodingCommand {
     const flags = silent ? { metricsFile: undefined, pingUrl: undefined } : this;
     const reporting = await openReporting(flags, house);
     reporting.start();
+    if (this.dryRun && !this.planOnly) house.log.info("dry run: reads all that would be sent, and stores nothing; -n shows the plan alone");
     const code = await this.syncAll(reporting, house).catch((error: unknown) => this.report(toBackupError(error), house));
     await reporting.end(code);
     return code;
@@ -126,7 +127,7 @@ export class SyncCommand extends EncodingCommand {
   private async syncAll(reporting: Reporting, house: House): Promise<number> {
     const settings = await this.readSettings(house);
     const paths = [...new Set(this.subvolumes.length > 0 ? this.subvolumes : this.context.settings.paths)];
-    if (paths.length === 0) throw new BackupError("USAGE", "no subvolume is named", { hint: "say whose snapshots: sync PATH" });
+    if (paths.length === 0) throw new BackupError("USAGE", "no subvolume is named", { hint: "name the subvolume whose snapshots are to be archived: sync PATH" });
     const codes: number[] = [];
     for (const path of paths) {
       const started = this.context.now();

@@ -60,6 +60,8 @@ export interface RestoreTarget {
    * @param relevant - UUIDs: what was received under one of them is looked at for changes
    */
   list(relevant: ReadonlySet<Uuid>, signal: AbortSignal): Promise<readonly Present[]>;
+  /** An absolute path to a snapshot on the target's filesystem; null when no mount leads there. */
+  whereIs(snapshot: Snapshot): Promise<string | null>;
   /** What is free on the target's filesystem, in bytes. */
   room(): Promise<number>;
   /** @throws RECEIVE_FAILED when there is something at `<target>/<path>`, USAGE when that is no path below it */

@@ -6,10 +6,19 @@ import type { Archive, Uuid } from "./model.ts";
 
 /** What was asked for. */
 export type Selection =
-  /** A key, the path of a snapshot, or the beginning of its UUID. */
-  | { readonly by: "name"; readonly name: string }
+  /** A key, the path of a snapshot, or the beginning of its UUID; `local`: the snapshot on this machine at that path. */
+  | { readonly by: "name"; readonly name: string; readonly local?: LocalName | null }
   /** The newest archive of a source that is not younger than `notAfter` (nanoseconds since the epoch; null: the newest). */
   | { readonly by: "age"; readonly source: SourceName | null; readonly notAfter: bigint | null };
+
+/** A subvolume on this machine that words are the path of. */
+export interface LocalName {
+  readonly uuid: Uuid;
+  /** UUID of the subvolume it is a snapshot of; null when it is none. */
+  readonly parent: Uuid | null;
+  /** Relative to the top of its filesystem. */
+  readonly path: string;
+}
 
 /** How a source subvolume is named: in words, and by the subvolume that these words name on this machine. */
 export interface SourceName {
@@ -17,12 +26,15 @@ export interface SourceName {
   readonly local: Uuid | null;
 }
 
+/** Of the subvolumes that a message names. */
+const SOURCES_SHOWN = 5;
+
 /** As much of a UUID must be said as hardly two begin with. */
 const UUID_BEGINNING = /^[0-9a-f]{4}[0-9a-f-]*$/;
 
-/** @throws ARCHIVE_MISSING when there is none, USAGE when it could be several */
+/** @throws USAGE when no archive is called so, or several are; ARCHIVE_MISSING when there is none at all, or none that old */
 export function selectArchive(archives: readonly Archive[], selection: Selection): Archive {
-  if (selection.by === "name") return selectByName(archives, selection.name);
+  if (selection.by === "name") return selectByName(archives, selection.name, selection.local ?? null);
   const { source, notAfter } = selection;
   const chosen = selectSource(archives, source);
   const candidates = archives.filter((archive) => archive.source === chosen);
@@ -44,13 +56,20 @@ export function selectSource(archives: readonly Archive[], name: SourceName | nu
   const [only, ...others] = fitting;
   if (only !== undefined && others.length === 0) return only;
   if (only === undefined) {
-    throw new BackupError("ARCHIVE_MISSING", `no archive is of ${name === null ? "anything" : name.text}`, {
-      hint: "`list` shows the archives there are",
+    // Mostly a word mistyped, as long as there are archives at all.
+    throw new BackupError(sources.length === 0 ? "ARCHIVE_MISSING" : "USAGE", `no archive is of ${name === null ? "anything" : name.text}`, {
+      hint: sources.length === 0 ? "the container has no archives" : `there are archives of ${listSources(sources, archives)}`,
     });
   }
   throw new BackupError("USAGE", name === null ? "there are archives of several subvolumes" : `${name.text} could be several`, {
-    hint: `say which: ${fitting.map((source) => describeSource(source, archives)).join(", ")}`,
+    hint: `name one of them: ${listSources(fitting, archives)}`,
   });
+}
+
+function listSources(sources: readonly Uuid[], archives: readonly Archive[]): string {
+  const shown = sources.slice(0, SOURCES_SHOWN).map((source) => describeSource(source, archives));
+  const left = sources.length - shown.length;
+  return shown.join(", ") + (left === 0 ? "" : `, and ${left} more (\`list\` shows them)`);
 }
 
 /** UUIDs say nothing to people, the path of a snapshot does. */
@@ -66,20 +85,33 @@ function describeOldest(archives: readonly Archive[]): string {
   return `the oldest is ${oldest.path}, of ${formatTime(time)}`;
 }
 
-/** By its UUID or the beginning of it, by its path on this machine, or by where its snapshots were. */
+/**
+ * By its UUID or the beginning of it, by its path on this machine, by where its snapshots were, or by a name that they
+ * bear: what was `@home` or `/home` mostly has snapshots like `@home/.snapshots/1/snapshot`, `@home.20261123` or
+ * `timeshift-btrfs/snapshots/DATE/@home`.
+ */
 function isCalled(source: Uuid, { text, local }: SourceName, archives: readonly Archive[]): boolean {
   if (local !== null && archives.some((archive) => archive.source === local)) return source === local;
   const lower = text.toLowerCase();
   if (UUID_BEGINNING.test(lower) && source.startsWith(lower)) return true;
-  const folder = `${withoutEdges(text)}/`;
-  return archives.some((archive) => archive.source === source && archive.path.startsWith(folder));
+  const name = withoutEdges(text);
+  return archives.some((archive) => archive.source === source && (archive.path.startsWith(`${name}/`) || bearsName(archive.path, name)));
 }
 
-function selectByName(archives: readonly Archive[], name: string): Archive {
+function bearsName(path: string, name: string): boolean {
+  const names = [name, `@${name}`];
+  return path.split("/").some((part) => names.some((each) => part === each || part.startsWith(`${each}.`)));
+}
+
+function selectByName(archives: readonly Archive[], name: string, local: LocalName | null): Archive {
   const lower = name.toLowerCase();
   const path = withoutEdges(name);
   const ways: readonly ((archive: Archive) => boolean)[] = [
     ({ key }) => key === name,
+    // As a shell leaves a key that was not quoted.
+    ({ key }) => key.replaceAll("\\", "") === name,
+    ({ lineage }) => local !== null && lineage?.snapshot.uuid === local.uuid,
+    (archive) => local !== null && archive.source === local.parent && archive.path === local.path,
     (archive) => `${archive.source}/${archive.path}` === name,
     (archive) => archive.path === path,
     ({ lineage }) => UUID_BEGINNING.test(lower) && lineage?.snapshot.uuid.startsWith(lower) === true,
@@ -89,7 +121,14 @@ function selectByName(archives: readonly Archive[], name: string): Archive {
     if (only !== undefined && others.length === 0) return only;
     if (only !== undefined) throw ambiguous(name, [only, ...others]);
   }
-  throw new BackupError("ARCHIVE_MISSING", `there is no archive ${name}`, { hint: "`list` shows the archives there are" });
+  throw archiveMissing(archives, name);
+}
+
+/** A subvolume in place of an archive is what people type first. */
+function archiveMissing(archives: readonly Archive[], name: string): BackupError {
+  const isSource = archives.some(({ source }) => isCalled(source, { text: name, local: null }, archives));
+  const hint = isSource ? `for the newest of the subvolume ${name}, use ${name} --latest` : "`list` shows the archives there are";
+  return new BackupError(archives.length === 0 ? "ARCHIVE_MISSING" : "USAGE", `there is no archive ${name}`, { hint });
 }
 
 function ambiguous(name: string, archives: readonly Archive[]): BackupError {

@@ -51,7 +51,7 @@ describe("list", { skip: noSwift() }, () => {
       ["1970-01-01 00:00", "snapshots/1", "1 B", "full"],
       ["1970-01-01 00:00", "└ snapshots/2", "1 B", "2"],
       ["1970-01-01 00:00", "└ snapshots/3", "1 B", "2, parent snapshots/1"],
-      ["1970-01-01 00:00", "snapshots/6", "1 B", `broken, pare…${uuid(5).slice(-23)}`],
+      ["1970-01-01 00:00", "snapshots/6", "1 B", `broken, pare…${uuid(5).slice(-24)}`],
       [`subvolume ${uuid(0xdef)}`],
       ["1 snapshot, 1 archived, 1 B, not encrypted"],
       ["TAKEN", "SNAPSHOT", "SIZE", "CHAIN"],

@@ -113,8 +113,8 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     await withTarget(async (directory) => {
       await ok(restore("snapshots/2", "--target", directory));
       const { stdout } = await ok(restore("snapshots/4", "--target", directory, "--dry-run"));
-      assert.match(stdout, /snapshots\/2 +difference .* not needed/);
-      assert.match(stdout, /snapshots\/3 +difference .*[kM]iB +to receive/i);
+      assert.match(stdout, /snapshots\/2 +incremental .* not needed/);
+      assert.match(stdout, /snapshots\/3 +incremental .*[kM]iB +to receive/i);
       assert.match(stdout, /2 of 4 archives to receive/);
       assert.deepEqual(await readdir(join(directory, "snapshots")), ["1", "2"]);
       const { stdout: json } = await ok(restore("snapshots/4", "--target", directory, "--json"));
@@ -215,10 +215,10 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
         const { stdout } = await ok(program("sync", home, "--container-name", "main"));
         assert.match(stdout, since);
       };
-      await goesOn(join(directory, "home"), join(directory, "new/5"), /new\/5 +since snapshots\/4 /);
-      await goesOn(join(directory, "home"), join(directory, "new/6"), /new\/6 +since new\/5 /);
+      await goesOn(join(directory, "home"), join(directory, "new/5"), /new\/5 +parent snapshots\/4 /);
+      await goesOn(join(directory, "home"), join(directory, "new/6"), /new\/6 +parent new\/5 /);
       await btrfs("subvolume", "snapshot", join(top, "snapshots/3"), join(top, "back"));
-      await goesOn(join(top, "back"), join(top, "snapshots/back"), /snapshots\/back +since snapshots\/3 /);
+      await goesOn(join(top, "back"), join(top, "snapshots/back"), /snapshots\/back +parent snapshots\/3 /);
       await withTarget(async (other) => {
         await ok(restore("new/6", "--target", other));
         await ok(restore("snapshots/back", "--target", other));
@@ -227,7 +227,7 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
         await assertEqualTo("back", join(other, "snapshots/back"));
       });
       const { stdout } = await ok(program("list", "--container-name", "main", join(directory, "home")));
-      assert.match(stdout, /new\/6 .* chain of 6 +both/);
+      assert.match(stdout, /new\/6 .* 6 +both/);
       const verified = await ok(program("verify", "--container-name", "main", "--read-data"));
       assert.match(verified.stdout, /nothing is wrong/);
     });

@@ -31,6 +31,7 @@ export function memoryTarget(): MemoryTarget {
   return {
     sealed,
     list: () => Promise.resolve([...present]),
+    whereIs: () => Promise.resolve(null),
     room: () => Promise.resolve(Infinity),
     refuseTaken: () => Promise.resolve(),
     receive,

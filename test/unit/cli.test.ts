@@ -66,6 +66,11 @@ describe("help", () => {
     assert.equal((await cli(["/home", "-h"])).stdout, (await cli(["sync", "--help"])).stdout);
   });
 
+  test("help and a command is the help of that command; help alone is the overview", async () => {
+    assert.equal((await cli(["help", "restore"])).stdout, (await cli(["restore", "--help"])).stdout);
+    assert.equal((await cli(["help"])).stdout, (await cli(["--help"])).stdout);
+  });
+
   test("nothing typed is a failure that shows what there is", async () => {
     const { code, stdout } = await cli([]);
     assert.equal(code, 2);
@@ -84,8 +89,14 @@ describe("what is not understood", () => {
     ["sync /home --continer-name x", /no option --continer-name; did you mean --container-name: .* sync --help/],
     ["/home --no-estimat", /did you mean --no-estimate/],
     ["sync /home --frobnicate", /no option --frobnicate: /],
-    ["verfy --container-name x", /no command verfy; did you mean verify/],
-    ["list a b c", /error: /],
+    ["verfy --container-name x", /verfy is no command and no path: did you mean verify\?/],
+    ["list a b c", /too many words: list a b c: .* list --help/],
+    ["sync /home --compress", /--compress needs a value/],
+    ["check", /check is no command and no path: `verify` checks archives/],
+    ["ls --container-name x", /no path: `list` shows archives/],
+    ["prune", /never deleted by this program/],
+    ["backup", /`sync` archives snapshots/],
+    ["nonsense-word", /no command and no path: the commands are sync, list, /],
   ] as const) {
     test(line, async () => {
       const { code, stdout, stderr } = await cli(line.split(" "));

@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import { parseDate } from "../../src/words.ts";
 import { BackupError } from "../../src/errors.ts";
 import type { Archive } from "../../src/plan/model.ts";
-import { selectArchive, selectSource, sortByAge, type Selection } from "../../src/plan/select.ts";
+import { selectArchive, selectSource, sortByAge, type LocalName, type Selection } from "../../src/plan/select.ts";
 import { archiveOf, snapshot, source, uuid } from "../support/builders.ts";
 
 const other = uuid(0xdef);
@@ -36,6 +36,17 @@ describe("an archive is named", () => {
     assert.equal(named("snapshots/2"), "snapshots/2");
     assert.equal(named("/snapshots/2/"), "snapshots/2");
   });
+  test("by its key as a shell leaves it without quotes", () => {
+    assert.equal(named(archives[4]?.key.replaceAll("\\", "") ?? ""), "snapshots/1");
+  });
+  test("by the snapshot on this machine that a path leads to", () => {
+    const at = (local: LocalName): string => pathOf({ by: "name", name: "/mnt/somewhere/1", local });
+    assert.equal(at({ uuid: uuid(2), parent: source.uuid, path: "moved/2" }), "snapshots/2");
+    assert.equal(at({ uuid: uuid(99), parent: other, path: "@root/.snapshots/7/snapshot" }), "@root/.snapshots/7/snapshot");
+  });
+  test("and where that is a subvolume, the way to its newest is told", () => {
+    fails("USAGE", () => named("@root"), /no archive @root: for the newest of the subvolume @root, use @root --latest/);
+  });
   test("by its UUID or the beginning of it, in any case", () => {
     assert.equal(named(uuid(3)), "snapshots/3");
     assert.equal(named("00000000-0000-4000-8000-000000000003".toUpperCase()), "snapshots/3");
@@ -43,9 +54,9 @@ describe("an archive is named", () => {
   test("so that it can be only one", () => {
     fails("USAGE", () => named("snapshots/1"), /several.*'0{8}-.*abc\\x2f.*def\\x2f/);
     fails("USAGE", () => named("0000"), /several/);
-    fails("ARCHIVE_MISSING", () => named("snapshots/9"));
-    fails("ARCHIVE_MISSING", () => named("ffff"));
-    fails("ARCHIVE_MISSING", () => named("000"), /no archive 000/);
+    fails("USAGE", () => named("snapshots/9"));
+    fails("USAGE", () => named("ffff"));
+    fails("USAGE", () => named("000"), /no archive 000/);
   });
 });
 
@@ -58,15 +69,21 @@ describe("the newest archive", () => {
     assert.equal(newest("/home", null, source.uuid), "snapshots/3");
     assert.equal(newest("@root"), "snapshots/1");
     assert.equal(newest("/@root/.snapshots/"), "snapshots/1");
+    const spread = ["backup/@home.20261123T0300", "timeshift-btrfs/snapshots/2026-11-23/@mint"].map((path, index) =>
+      archiveOf(snapshot(20 + index, { source: uuid(0x100 + index), path }), null),
+    );
+    const of = (text: string): string => pathOf({ by: "age", source: { text, local: null }, notAfter: null }, spread);
+    assert.deepEqual(["@home", "/home", "@mint", "/mint"].map(of).map((path) => path.split("/")[0]), ["backup", "backup", "timeshift-btrfs", "timeshift-btrfs"]);
+    assert.throws(() => of("/hom"));
   });
   test("a path that is here but was never archived may still be where snapshots were", () => {
     assert.equal(newest("@root", null, uuid(0x123)), "snapshots/1");
   });
   test("of nobody in particular, when there is one subvolume only", () => {
     assert.equal(pathOf({ by: "age", source: null, notAfter: null }, archives.slice(0, 3)), "snapshots/3");
-    fails("USAGE", () => newest(null), /several subvolumes: say which: .*abc \(snapshots\/\d\), .*def \(.*\)/);
+    fails("USAGE", () => newest(null), /several subvolumes: name one of them: .*abc \(snapshots\/\d\), .*def \(.*\)/);
     fails("USAGE", () => newest("snapshots"), /could be several/);
-    fails("ARCHIVE_MISSING", () => newest("nowhere"), /nowhere/);
+    fails("USAGE", () => newest("nowhere"), /no archive is of nowhere: there are archives of .*abc \(snapshots\/3\), .*def \(/);
     fails("ARCHIVE_MISSING", () => selectSource([], null));
   });
   test("that is not younger than a date, by creation order and not by name", () => {
