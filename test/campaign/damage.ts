@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, open, readFile, rm, truncate } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Swift } from "../support/swift.ts";
 import type { Chance } from "./chance.ts";
 import type { StoredObject } from "./eyes.ts";
@@ -235,13 +236,15 @@ async function putMarker({ ground, story }: World, name: string): Promise<void> 
 /** Whatever could take the marker for an upload that nobody needs. */
 async function runOver(round: Round): Promise<void> {
   const { world, chance } = round;
-  // Seen by a clock that is far ahead, it is old.
-  const clockMs = chance.maybe(0.5) ? chance.pick([30, 24 * 60 + 10, 48 * 60]) * MINUTE : 0;
+  // However it is made to look old.
+  const clockMs = chance.maybe(0.3) ? chance.pick([30, 24 * 60 + 10, 48 * 60]) * MINUTE : 0;
+  const old = chance.maybe(0.7) ? ["--leftover-age", "1s"] : [];
+  await sleep(old.length === 0 ? 0 : 1100);
   if (chance.maybe(0.4)) {
-    checkEnd(await startVerify(world, ["--remove-leftovers"], { clockMs }).ended, "verify --remove-leftovers", [0]);
+    checkEnd(await startVerify(world, ["--remove-leftovers", ...old], { clockMs }).ended, "verify --remove-leftovers", [0]);
   } else {
     if (chance.maybe(0.5)) await work(round, world.machine, { snapshots: 1 });
-    await disturbedSync(round, someWords(world, chance), () => Promise.resolve(), { clockMs });
+    await disturbedSync(round, [...someWords(world, chance, false), ...old], () => Promise.resolve(), { clockMs });
   }
   await checkContainer(world);
 }

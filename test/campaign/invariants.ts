@@ -286,3 +286,20 @@ export async function checkNothingLeft(world: World, machines: readonly Machine[
     if (strange.length > 0 && machine !== world.target) violated("nothing is left over", strange.join(", "));
   }
 }
+
+/** Once what is left over was removed: no upload is open but a finished archive's own, and no volume is nobody's. */
+export async function checkNoLeftovers(world: World): Promise<void> {
+  const { objects, archives, container } = await look(world);
+  const all = [...objects.values()];
+  const segments = all.flatMap((object) => object.segments ?? []).map(({ name }) => `${ACCOUNT}${name}`);
+  const finished = new Set(segments.map((name) => name.slice(0, name.lastIndexOf("/"))));
+  for (const { name } of all) {
+    if (name.startsWith(`${ACCOUNT}/${container}+segments/`)) {
+      const isPart = /\/\d+$/.test(name);
+      if (!isPart && !finished.has(name)) violated("what is left over is removed", `the upload ${name} is open`);
+      continue;
+    }
+    const key = name.slice(`${ACCOUNT}/${container}/`.length);
+    if (/\/\d{6}$/.test(key) && !archives.has(key.slice(0, -7))) violated("what is left over is removed", `the volume ${key} is nobody's`);
+  }
+}

@@ -97,8 +97,11 @@ export async function changeSnapshot({ mountPoint }: Machine, path: string, text
 
 // --- options
 
-/** Options of a sync, by chance. */
-export function someWords(world: World, chance: Chance): string[] {
+/**
+ * Options of a sync, by chance.
+ * @param sweeps - it may remove what was left a second ago; not where another machine may still be at it
+ */
+export function someWords(world: World, chance: Chance, sweeps = true): string[] {
   const words: string[] = [];
   const encrypted = chance.maybe(0.35);
   words.push(...(encrypted ? ["--age-recipient", world.ground.age.recipient] : ["--no-encryption"]));
@@ -112,6 +115,7 @@ export function someWords(world: World, chance: Chance): string[] {
   if (chance.maybe(0.15)) words.push("--no-estimate");
   if (chance.maybe(0.15)) words.push("--no-resume");
   if (chance.maybe(0.2)) words.push("--send-proto", "1");
+  if (sweeps && chance.maybe(0.25)) words.push("--leftover-age", "1s");
   if (chance.maybe(0.3)) words.push("--limit-upload", `${chance.int(8, 32)}Mi`);
   return words;
 }

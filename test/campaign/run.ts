@@ -8,6 +8,7 @@
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { noBtrfsOrSwift } from "../support/requirements.ts";
 import { roomForStorage } from "../support/swift.ts";
@@ -23,7 +24,7 @@ import {
   wrongClock,
   type FaultKind,
 } from "./faults.ts";
-import { checkEnd, checkRestored, look, Violation } from "./invariants.ts";
+import { checkEnd, checkNoLeftovers, checkRestored, look, Violation } from "./invariants.ts";
 import { restoreDisturbed, restoreKilled } from "./restores.ts";
 import { calm, checkAll, cleanSync, clearTarget, restoreNewest, type Round } from "./round.ts";
 import { noSpace, snapshotsChanged, twoMachines, twoRuns } from "./situations.ts";
@@ -212,6 +213,10 @@ async function finishRound(round: Round): Promise<void> {
 async function finishWorld(round: Round): Promise<void> {
   const { world } = round;
   checkEnd(await startVerify(world, ["--read-data"]).ended, "verify at the end of a world", [0]);
+  await sleep(1100);
+  const swept = await startVerify(world, ["--remove-leftovers", "--leftover-age", "1s"]).ended;
+  checkEnd(swept, "verify --remove-leftovers at the end of a world", [0]);
+  await checkNoLeftovers(world);
   await clearTarget(world);
   const parents = new Set([...world.whole.values()].map(({ sendParent }) => sendParent));
   for (const { key, identity } of world.whole.values()) {

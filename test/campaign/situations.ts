@@ -93,16 +93,16 @@ async function meet(round: Round, clone: Machine, attempt: number): Promise<bool
     const came = planMoment(world, momentOfSync(chance, attempt));
     await disturbedSync(
       round,
-      someWords(world, chance),
+      someWords(world, chance, false),
       async (running) => {
         if (await came(running)) await strike(running, "SIGKILL", chance);
       },
       { machine: one },
     );
-    await disturbedSync(round, someWords(world, chance), () => Promise.resolve(), { machine: two });
+    await disturbedSync(round, someWords(world, chance, false), () => Promise.resolve(), { machine: two });
     return true;
   }
-  const slow = [...someWords(world, chance), "--limit-upload", "8Mi"];
+  const slow = [...someWords(world, chance, false), "--limit-upload", "8Mi"];
   let both = false;
   await disturbedSync(
     round,
@@ -110,7 +110,7 @@ async function meet(round: Round, clone: Machine, attempt: number): Promise<bool
     async (first) => {
       await Promise.race([sleep(chance.int(0, 900)), first.ended]);
       both = !first.isOver();
-      await disturbedSync(round, someWords(world, chance), () => Promise.resolve(), { machine: two });
+      await disturbedSync(round, someWords(world, chance, false), () => Promise.resolve(), { machine: two });
     },
     { machine: one },
   );
