@@ -144,7 +144,8 @@ function answer(chance: Chance): Fault {
   const status = chance.pick([429, 500, 502, 503, 503, 504, 403, 408]);
   const code = status === 403 ? "AccessDenied" : status === 429 ? "SlowDown" : "ServiceUnavailable";
   const xml = `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>planned</Message></Error>`;
-  return { kind: "answer", status, body: chance.maybe(0.5) ? xml : chance.pick(["", "<html>busy</html>", "\0\u0001"]) };
+  // Refusals are the store's own words; who is busy may say anything.
+  return { kind: "answer", status, body: status === 403 || chance.maybe(0.5) ? xml : chance.pick(["", "<html>busy</html>", "\0\u0001"]) };
 }
 
 export const badAnswers: FaultKind = {
