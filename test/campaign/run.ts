@@ -112,15 +112,22 @@ async function main(words: readonly string[]): Promise<void> {
   const directory = await mkdtemp(join(await roomForStorage(), "campaign-"));
   // Images, mounts and machines lie there too.
   process.env["TMPDIR"] = directory;
-  const campaign: Campaign = { wanted, ground: await openGround(directory, say), tally: new Map(), violations: [], stopped: false };
+  try {
+    await play(wanted, await openGround(directory, say));
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function play(wanted: Wanted, ground: Ground): Promise<void> {
+  const campaign: Campaign = { wanted, ground, tally: new Map(), violations: [], stopped: false };
   const started = performance.now();
   const stop = (): void => void (campaign.stopped = true);
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, stop);
   try {
     for (const seed of wanted.seeds) await playSeed(campaign, seed);
   } finally {
-    await campaign.ground.close();
-    await rm(directory, { recursive: true, force: true });
+    await ground.close();
   }
   report(campaign, (performance.now() - started) / 1000);
   if (campaign.violations.length > 0 || campaign.stopped) process.exitCode = 1;

@@ -148,12 +148,13 @@ function start(world: World, machine: Machine, args: readonly string[], options:
   const { swift, program } = world.ground;
   const all = [...args, ...contact(world, options.direct === true), "--no-progress"];
   const running = machine.start(program.main, all, { ...options, env: { ...swift.environment, ...options.env } });
-  void running.ended.then((ran) => world.story.push(tell(machine, all, ran)));
+  const started = performance.now();
+  void running.ended.then((ran) => world.story.push(tell(machine, all, ran, performance.now() - started)));
   return running;
 }
 
-function tell(machine: Machine, args: readonly string[], ran: Ran): string {
-  const lines = [`$ [${machine.name}] ${args.join(" ")}  → ${ran.code}`, ran.stdout.trim(), ran.stderr.trim()];
+function tell(machine: Machine, args: readonly string[], ran: Ran, ms: number): string {
+  const lines = [`$ [${machine.name}] ${args.join(" ")}  → ${ran.code} after ${(ms / 1000).toFixed(1)} s`, ran.stdout.trim(), ran.stderr.trim()];
   return lines.filter((line) => line !== "").join("\n");
 }
 
