@@ -24,7 +24,7 @@ export async function readSubvolume(path: string): Promise<Subvolume> {
     const uuid = parseUuid(info.uuid ?? "");
     // A top level made before btrfs-progs 4.16 has none.
     if (uuid === null) throw new BackupError("NOT_SUBVOLUME", `the subvolume at ${path} has no UUID`);
-    return { uuid, id: info.id, path: await subvolumePath(path) };
+    return { uuid, id: info.id, path: await subvolumePath(path), generation: info.generation };
   });
 }
 

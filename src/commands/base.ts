@@ -324,7 +324,7 @@ export abstract class ReadCommand extends StoreCommand {
     const container = await house.openContainer(this.tuning());
     const identities = await this.openIdentities(house);
     house.progress.start("looking at what is in the container", null);
-    return { container, identities };
+    return { container, identities, onFinding: ({ code, message }) => house.log.warn({ code }, message) };
   }
 
   protected tuning(): Tuning {

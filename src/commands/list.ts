@@ -37,11 +37,13 @@ export class ListCommand extends ReadCommand {
     const reading = await this.openReading(house);
     const found =
       source === null
-        ? await listContainer(reading, signal)
+        ? { listed: await listContainer(reading, signal), findings: [] }
         : await listSource(await source.list(signal), reading, signal);
-    const listed = elsewhere === null ? found : narrow(found, elsewhere);
+    const { findings } = found;
+    const listed = elsewhere === null ? found.listed : narrow(found.listed, elsewhere);
     house.progress.stop();
-    output.record({ container: reading.container.name, archives: listed.map((each) => toRecord(each, source !== null)) });
+    for (const { message } of findings) house.log.warn(message);
+    output.record({ container: reading.container.name, archives: listed.map((each) => toRecord(each, source !== null)), findings });
     if (listed.length === 0) output.line("there is nothing");
     const view = { names: nameSnapshots(listed), withLocal: source !== null, verbose: this.verbose > 0 };
     for (const uuid of new Set(listed.map((snapshot) => snapshot.source))) {

@@ -1,8 +1,10 @@
 import { resolve } from "node:path";
 import { describeWriteError } from "../errors.ts";
-import { listSource } from "../operations/list.ts";
-import type { Container, LocalSnapshots } from "../operations/edges.ts";
+import type { LocalSnapshots } from "../operations/edges.ts";
+import type { Looking } from "../operations/inventory.ts";
+import { listSource, type ListedSource } from "../operations/list.ts";
 import type { Receipt } from "../operations/step.ts";
+import { newestOf } from "../plan/select.ts";
 import type { SourceReport } from "../reports/metrics.ts";
 import type { House } from "./base.ts";
 
@@ -23,7 +25,10 @@ export interface Told {
   readonly state: SourceState | null;
 }
 
-export type SourceState = Pick<SourceReport, "pendingSnapshots" | "chainLength">;
+export type SourceState = Pick<SourceReport, "pendingSnapshots" | "chainLength" | "brokenArchives" | "newestArchiveSeconds">;
+
+/** Of a run that did not come to know. */
+export const NOTHING_KNOWN: SourceState = { pendingSnapshots: null, chainLength: null, brokenArchives: null, newestArchiveSeconds: null };
 
 /** Tells other programs of a run. None of it can fail the run. */
 export interface Reporting {
@@ -63,7 +68,7 @@ export async function openReporting({ metricsFile, pingUrl }: ReportingFlags, { 
         durationMs,
         sentBytes: receipts.reduce((sum, { bytes }) => sum + bytes, 0),
         sentSnapshots: receipts.length,
-        ...(state ?? { pendingSnapshots: null, chainLength: null }),
+        ...(state ?? NOTHING_KNOWN),
       });
     },
     end: async (exitCode) => {
@@ -72,19 +77,26 @@ export async function openReporting({ metricsFile, pingUrl }: ReportingFlags, { 
   };
 }
 
-/** What is not archived, and how long the chain of the newest archive is; null when the store does not tell. */
-export async function readState(
-  local: LocalSnapshots,
-  container: Container,
-  signal: AbortSignal,
-): Promise<SourceState | null> {
+/** How what is archived stands; null when the store does not tell. */
+export async function readState(local: LocalSnapshots, looking: Looking, signal: AbortSignal): Promise<SourceState | null> {
   try {
-    const listed = await listSource(local, { container, identities: [] }, signal);
-    return {
-      pendingSnapshots: listed.filter((each) => each.local !== null && each.archive === null).length,
-      chainLength: listed.findLast(({ archive }) => archive !== null)?.chainLength ?? null,
-    };
+    return describeState(await listSource(local, looking, signal));
   } catch {
     return null;
   }
+}
+
+/** Of what can be restored, the newest counts; a chain that is broken has no length. */
+export function describeState({ listed, pending }: ListedSource): SourceState {
+  const archived = listed.flatMap(({ archive, chainLength }) => (archive === null ? [] : [{ archive, chainLength }]));
+  const whole = archived.filter(({ archive, chainLength }) => chainLength !== null || archive.lineage === null);
+  const newest = newestOf(whole.map(({ archive }) => archive))?.archive;
+  const last = newestOf(archived.map(({ archive }) => archive))?.archive;
+  const time = newest?.otime ?? newest?.stored ?? null;
+  return {
+    pendingSnapshots: pending,
+    chainLength: last === undefined ? null : (listed.find(({ archive }) => archive === last)?.chainLength ?? Number.NaN),
+    brokenArchives: archived.length - whole.length,
+    newestArchiveSeconds: time === null ? null : Number(time / 1_000_000_000n),
+  };
 }

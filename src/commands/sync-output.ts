@@ -2,6 +2,7 @@ import type { BackupError } from "../errors.ts";
 import type { EstimatedStep, Receipt } from "../operations/step.ts";
 import type { Failure, SyncOutcome, SyncWatcher } from "../operations/sync.ts";
 import { formatTime } from "../plan/key.ts";
+import { listPaths } from "../plan/standing.ts";
 import type { Estimate, Inventory, UploadStep } from "../plan/model.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import type { House } from "./base.ts";
@@ -109,7 +110,14 @@ export function showSummary(
   const bytes = receipts.reduce((sum, receipt) => sum + receipt.bytes, 0);
   output.record({ type: "summary", subvolume: path, dryRun, sent: dryRun ? 0 : receipts.length, failed: failures.length, untried: untried.length, bytes });
   if (receipts.length + failures.length + untried.length < 2) return;
-  const failed = failures.length === 0 ? "" : `, ${failures.length} failed`;
+  const failed = failures.length === 0 ? "" : `, ${failures.length} failed: ${printable(listPaths(failures.map(({ step }) => step.snapshot.path)))}`;
   const left = untried.length === 0 ? "" : `, ${untried.length} not tried`;
   output.line(`${count(receipts.length, "snapshot")} ${dryRun ? "checked" : "archived"}, ${formatBytes(bytes)}${failed}${left}`);
+}
+
+/** What there is to say where nothing is sent. */
+export function showNothing(path: string, { kept, of, complete }: { readonly kept: number; readonly of: number; readonly complete: boolean }, { output }: House): void {
+  const text = complete ? `up to date: ${count(kept, "snapshot")} of ${path} archived` : `nothing can be sent: ${kept} of ${count(of, "snapshot")} of ${path} archived`;
+  output.line(text);
+  output.record({ type: "summary", subvolume: path, kept, sent: 0, failed: 0 });
 }

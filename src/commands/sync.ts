@@ -15,9 +15,9 @@ import { parseChoice, parseCount, parseDuration, parseSize } from "../words.ts";
 import { allowEmptyOption, tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
 import { EncodingCommand, NOT_ENCRYPTED } from "./encoding.ts";
 import { LEFTOVER_AGE, tidy } from "./leftovers.ts";
-import { openReporting, readState, type Reporting, type SourceState } from "./reporting.ts";
+import { NOTHING_KNOWN, openReporting, readState, type Reporting, type SourceState } from "./reporting.ts";
 import { summaryOf } from "./registry.ts";
-import { showPlan, showSummary, sumEstimates, watch } from "./sync-output.ts";
+import { showNothing, showPlan, showSummary, sumEstimates, watch } from "./sync-output.ts";
 
 /** What holds for every subvolume of a run. */
 interface Settings {
@@ -100,6 +100,10 @@ export class SyncCommand extends EncodingCommand {
   leftoverAge = Option.String("--leftover-age", LEFTOVER_AGE, {
     description: "Remove what interrupted runs have left once it is so old (default 24h).",
   });
+  full = Option.Boolean("--full", false, { description: "Begin a new chain: build on nothing that is archived." });
+  rearchive = Option.Boolean("--rearchive", false, {
+    description: "Send again what is archived under another name, from before snapshots were moved or renamed.",
+  });
   sendProto = Option.String("--send-proto", {
     description: "Version of the btrfs send protocol, 1 or 2 (default: the newest that this machine has).",
   });
@@ -176,7 +180,7 @@ export class SyncCommand extends EncodingCommand {
     try {
       if (lock.waited) local = await source.list(house.signal);
       const ended = await this.syncLocal(path, { local, source, container }, settings, house);
-      return settings.reporting.wantsState ? { ...ended, state: await readState(local, container, house.signal) } : ended;
+      return settings.reporting.wantsState ? { ...ended, state: await readState(local, { container, identities: [] }, house.signal) } : ended;
     } finally {
       lock.close();
     }
@@ -185,7 +189,7 @@ export class SyncCommand extends EncodingCommand {
   /** Mostly a path that does not mean what it was typed for, which must not stay green for ever. */
   private async endEmpty(path: string, { local, source }: Omit<LocalEdges, "container">, house: House): Promise<Ended> {
     const failure = explainNoSnapshots(path, local.source, await source.surroundings());
-    const state = { pendingSnapshots: 0, chainLength: null };
+    const state = { ...NOTHING_KNOWN, pendingSnapshots: 0 };
     if (!this.allowEmpty) return { code: this.report(failure, house), stoppedBy: null, state };
     house.log.info(`nothing to do: ${failure.message}`);
     return { code: 0, stoppedBy: null, state };
@@ -194,11 +198,11 @@ export class SyncCommand extends EncodingCommand {
   private async syncLocal(path: string, edges: LocalEdges, settings: Settings, house: House): Promise<Ended> {
     const { container, source, local } = edges;
     const { policy, encoding, leftoverAgeMs: olderThanMs } = settings;
-    const { inventory, plan } = await prepareSync(local, container, house.signal);
+    const request = { full: this.full, rearchive: this.rearchive };
+    const { inventory, plan } = await prepareSync(local, { container, identities: [] }, request, house.signal);
     const incomplete = { code: tellFindings(plan.findings, house) ? 3 : 0, stoppedBy: null };
     if (plan.steps.length === 0) {
-      house.output.line(`up to date: ${count(plan.kept.length, "snapshot")} of ${path} archived`);
-      house.output.record({ type: "summary", subvolume: path, kept: plan.kept.length, sent: 0, failed: 0 });
+      showNothing(path, { kept: plan.kept.length, of: local.snapshots.length, complete: incomplete.code === 0 }, house);
       // To look for leftovers takes the store minutes where there are very many segments: not for nothing every night.
       const wantsTidy = this.leftoverAge !== LEFTOVER_AGE && !this.dryRun && !this.planOnly;
       if (wantsTidy) await tidy(inventory, { awaited: new Set(), olderThanMs }, container, house);
@@ -224,7 +228,7 @@ export class SyncCommand extends EncodingCommand {
       now: this.context.now,
     };
     house.progress.expect(steps.length, sumEstimates(steps)?.bytes ?? null);
-    const outcome = await runSync(steps, edges, { options, watcher: watch(house, form, this.dryRun) }, house.signal);
+    const outcome = await runSync({ steps, inventory, request }, edges, { options, watcher: watch(house, form, this.dryRun) }, house.signal);
     house.progress.stop();
     showSummary(path, { outcome, dryRun: this.dryRun }, house);
     const { stoppedBy, failures, receipts } = outcome;

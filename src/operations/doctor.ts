@@ -4,11 +4,12 @@
 import { randomUUID } from "node:crypto";
 import { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
-import { formatKey } from "../plan/key.ts";
 import { isFull, type Quota } from "../plan/quota.ts";
 import type { Snapshot, Subvolume, Surroundings } from "../plan/model.ts";
 import { explainNoSnapshots, snapshotsOfOthers, writableSnapshotsOf } from "../plan/surroundings.ts";
+import { compareSnapshots, describeStanding, NOTHING_STORED } from "../plan/standing.ts";
 import { runToEnd, type Ending } from "../stream/process.ts";
+import { judgeArchives, planFor, toFailure } from "./doctor-archives.ts";
 import type { Container, OpenUpload } from "./edges.ts";
 import { tryEncoding, type EncodingWishes } from "./encode.ts";
 
@@ -94,12 +95,12 @@ export interface Wanted extends EncodingWishes {
   readonly allowsEmpty: boolean;
 }
 
-const inContainer = ["rights", "limits", "quota", "uploads"];
+const inContainer = ["rights", "limits", "quota", "archives", "uploads"];
 const afterAccess = ["endpoint", "clock", "container", ...inContainer];
 
 /** Every check as its outcome becomes known. @throws ABORTED */
 export async function* diagnose(wanted: Wanted, edges: DoctorEdges, signal: AbortSignal): AsyncGenerator<Check, void> {
-  yield* diagnoseMachine(wanted, edges.machine, signal);
+  const surveyed = yield* diagnoseMachine(wanted, edges.machine, signal);
   const access = await look("credentials", () => edges.findAccess(), ({ source }) => ok(source));
   yield access.check;
   const { found } = access;
@@ -112,14 +113,14 @@ export async function* diagnose(wanted: Wanted, edges: DoctorEdges, signal: Abor
   const container = await look("container", () => edges.openContainer(), ({ name }) => ok(name));
   yield container.check;
   if (container.found === null) return yield* skip(inContainer, "container");
-  yield* diagnoseContainer(container.found, edges, signal);
+  yield* diagnoseContainer(container.found, { ...edges, surveyed }, signal);
 }
 
 async function* diagnoseMachine(
   { path, allowsEmpty, ...wishes }: Wanted,
   machine: Machine,
   signal: AbortSignal,
-): AsyncGenerator<Check, void> {
+): AsyncGenerator<Check, Survey | null> {
   yield (await look("privileges", () => machine.mayAdministrate(), judgePrivileges)).check;
   const versions = await look("btrfs", () => machine.versions(signal), ({ progs, libbtrfsutil }) =>
     ok(`${progs}, libbtrfsutil ${libbtrfsutil}`),
@@ -135,9 +136,15 @@ async function* diagnoseMachine(
   const { found } = survey;
   if (found === null) yield* skip(["snapshots"], "path");
   else yield (await look("snapshots", async () => found, (all) => judgeSnapshots(path, all, allowsEmpty))).check;
+  return found;
 }
 
-async function* diagnoseContainer(container: Container, edges: DoctorEdges, signal: AbortSignal): AsyncGenerator<Check, void> {
+interface ContainerEdges extends DoctorEdges {
+  /** Null when the machine did not tell. */
+  readonly surveyed: Survey | null;
+}
+
+async function* diagnoseContainer(container: Container, edges: ContainerEdges, signal: AbortSignal): AsyncGenerator<Check, void> {
   const rights = await look("rights", () => tryRights(container, signal), (all) => ok(all.join(", ")));
   yield rights.check;
   const { partsPerUpload, minPartBytes, maxPartBytes } = container.limits;
@@ -145,7 +152,10 @@ async function* diagnoseContainer(container: Container, edges: DoctorEdges, sign
   const limits = `objects of up to ${largest}: ${partsPerUpload} parts of ${formatSize(minPartBytes)} to ${formatSize(maxPartBytes)}`;
   yield (await look("limits", async () => limits, ok)).check;
   yield (await look("quota", () => edges.quotas(), judgeQuotas)).check;
-  if (rights.found === null) return yield* skip(["uploads"], "rights");
+  if (rights.found === null) return yield* skip(["archives", "uploads"], "rights");
+  const { surveyed } = edges;
+  if (surveyed === null) yield* skip(["archives"], "path");
+  else yield (await look("archives", () => planFor(surveyed, container, signal), judgeArchives)).check;
   yield await lookAtUploads(container, signal);
 }
 
@@ -193,10 +203,8 @@ function judgeSnapshots(path: string, survey: Survey, allowsEmpty: boolean): Ver
       hint: hint ?? undefined,
     });
   }
-  const [unusable] = snapshots.filter((snapshot) => !snapshot.pathIsExact || !("key" in formatKey(source.uuid, snapshot.path)));
-  if (unusable !== undefined) {
-    throw new BackupError("STEP_FAILED", `${unusable.path} has a name that no archive can have`, { hint: "rename it" });
-  }
+  const unusable = compareSnapshots({ ...NOTHING_STORED, source, snapshots }).flatMap((standing) => describeStanding(standing, []) ?? []);
+  if (unusable.length > 0) throw toFailure(unusable);
   if (snapshots.length === 0) {
     const failure = explainNoSnapshots(path, source, around);
     if (!allowsEmpty) throw failure;

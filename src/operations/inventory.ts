@@ -6,18 +6,16 @@ import { isEncrypted } from "../plan/encoding.ts";
 import { parseArchive, keyPrefix, parseKey } from "../plan/key.ts";
 import { archiveKeyOf, formatVolumeKey } from "../plan/manifest.ts";
 import {
-  originOf,
   parseUuid,
-  sameIdentity,
   type Archive,
   type Identity,
   type Inventory,
-  type Key,
   type Lineage,
-  type Unexamined,
+  type Proof,
 } from "../plan/model.ts";
 import { peekLineage, type StreamLineage } from "../stream/check.ts";
-import type { Container, LocalSnapshots, ObjectDetails, StoredObject } from "./edges.ts";
+import { keysOf } from "../plan/standing.ts";
+import type { Container, LocalSnapshots, ObjectDetails } from "./edges.ts";
 import { readManifest } from "./body.ts";
 import { readProof } from "./proof.ts";
 import { decodeHead, type DecodedHead, type Reading } from "./reading.ts";
@@ -35,85 +33,61 @@ const ENCODED_PEEK_BYTES = 256 * 1024;
 /** Requests in flight while archives are examined: answers are small and latency is all they cost. */
 const EXAMINERS = 16;
 
-/** The snapshots of a source and the names of its archives, none of them examined yet. */
-export async function takeInventory(
-  local: LocalSnapshots,
-  container: Container,
-  signal: AbortSignal,
-): Promise<Inventory> {
-  const objects = await container.list(keyPrefix(local.source.uuid), signal);
+/** Where archives are looked for, and what is known beside. */
+export interface Looking extends Reading {
+  readonly proofs?: readonly Proof[];
+}
+
+/** The snapshots of a source, and what stands under their keys: whether a listing names it or not, each is asked for. */
+export async function takeInventory(local: LocalSnapshots, looking: Looking, signal: AbortSignal): Promise<Inventory> {
+  const { source, snapshots } = local;
+  const objects = await looking.container.list(keyPrefix(source.uuid), signal);
+  const keys = new Set<string>(keysOf(source.uuid, snapshots));
+  const archives = await mapConcurrently([...keys], EXAMINERS, (key) => readArchive(key, looking, signal));
+  const archived = new Set(objects.flatMap(({ key }) => parseKey(key)?.key ?? []));
   const volumes = objects.flatMap(({ key }) => (archiveKeyOf(key) === null ? [] : key));
-  const origin = local.origin === null ? null : { snapshot: local.origin, archive: null };
-  return { ...local, archived: new Map(objects.flatMap(toUnexamined)), volumes, origin };
+  const examined = [...archived].every((key) => keys.has(key)) ? "source" : "snapshots";
+  const there = archives.flatMap((archive) => archive ?? []);
+  return { ...local, archived, archives: there, others: [], examined, volumes, proofs: looking.proofs ?? [] };
 }
 
-function toUnexamined(object: StoredObject): [Key, Unexamined][] {
-  const name = parseKey(object.key);
-  if (name === null) return [];
-  const modified = BigInt(object.modified.getTime()) * 1_000_000n;
-  return [[name.key, { bytes: object.bytes, modified }]];
-}
-
-/** The inventory with some of its archives examined; one that is gone since the listing is left out. */
+/** The inventory with all archives of its source, or of the whole container: after a restore, chains begin with others'. */
 export async function examine(
   inventory: Inventory,
-  keys: readonly Key[],
-  container: Container,
+  extent: "source" | "container",
+  looking: Looking,
   signal: AbortSignal,
 ): Promise<Inventory> {
-  const archived = new Map(inventory.archived);
-  await forEachConcurrently(keys, EXAMINERS, async (key) => {
-    const archive = await readArchive(key, container, signal);
-    if (archive === null) archived.delete(key);
-    else archived.set(key, archive);
-  });
-  return { ...inventory, archived };
+  const { source, snapshots, examined } = inventory;
+  if (extent === "source" || examined === "snapshots") {
+    const asked = new Set<string>(keysOf(source.uuid, snapshots));
+    const archives = await readArchives(keyPrefix(source.uuid), looking, signal, (key) => !asked.has(key));
+    const ofSource: Inventory = { ...inventory, archives: [...inventory.archives, ...archives], examined: "source" };
+    return extent === "source" ? ofSource : await examine(ofSource, extent, looking, signal);
+  }
+  const others = await readArchives("", looking, signal, (key) => parseKey(key)?.source !== source.uuid);
+  return { ...inventory, others, examined: "container" };
 }
 
-/**
- * The inventory with the archive of its origin, which can be anywhere in the container: after a restore, it is of another
- * subvolume. When there is none, neither is the origin.
- */
-export async function findOrigin(inventory: Inventory, container: Container, signal: AbortSignal): Promise<Inventory> {
-  const { origin } = inventory;
-  if (origin === null) return inventory;
-  const identity = originOf(origin.snapshot);
-  const archives = await readArchives("", container, signal);
-  const archive = archives.find(({ lineage }) => lineage !== null && sameIdentity(lineage.snapshot, identity));
-  return { ...inventory, origin: archive === undefined ? null : { ...origin, archive } };
-}
-
-/**
- * Every archive under a prefix, examined, in the order of their keys.
- * @param identities - files with age identities, for archives that say nothing unless they are decrypted
- */
+/** Every archive under a prefix, examined, in the order of their keys. @param wanted - by default all of them */
 export async function readArchives(
   prefix: string,
-  container: Container,
+  reading: Reading,
   signal: AbortSignal,
-  identities: readonly string[] = [],
+  wanted: (key: string) => boolean = () => true,
 ): Promise<Archive[]> {
-  const objects = await container.list(prefix, signal);
-  const found = new Map<string, Archive>();
-  await forEachConcurrently(objects, EXAMINERS, async ({ key }) => {
-    const archive = parseKey(key) === null ? null : await readArchive(key, container, signal, identities);
-    if (archive !== null) found.set(key, archive);
-  });
-  return objects.flatMap(({ key }) => found.get(key) ?? []);
+  const objects = (await reading.container.list(prefix, signal)).filter(({ key }) => parseKey(key) !== null && wanted(key));
+  const archives = await mapConcurrently(objects, EXAMINERS, ({ key }) => readArchive(key, reading, signal));
+  return archives.flatMap((archive) => archive ?? []);
 }
 
 /**
  * The archive under a key, by its metadata, or where that says nothing by the first bytes of its stream. Null when
  * there is no object or the key is no archive's.
  */
-export async function readArchive(
-  key: string,
-  container: Container,
-  signal: AbortSignal,
-  identities: readonly string[] = [],
-): Promise<Archive | null> {
-  const object = await container.head(key, signal);
-  return object === null ? null : await examineObject(object, container, signal, identities);
+export async function readArchive(key: string, reading: Reading, signal: AbortSignal): Promise<Archive | null> {
+  const object = await reading.container.head(key, signal);
+  return object === null ? null : await examineObject(object, reading.container, signal, reading.identities);
 }
 
 /** As {@link readArchive}, of an object that was looked up already. */
@@ -202,6 +176,19 @@ export function toLineage(first: StreamLineage | null): Lineage | null {
 function toIdentity(raw: { readonly uuid: string; readonly ctransid: number }): Identity | null {
   const uuid = parseUuid(raw.uuid);
   return uuid === null ? null : { uuid, ctransid: raw.ctransid };
+}
+
+/** What `work` gives for each item, in their order; so many at a time, and the first failure is the outcome. */
+export async function mapConcurrently<Item, Result>(
+  items: readonly Item[],
+  concurrency: number,
+  work: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
+  const results: { readonly index: number; readonly result: Result }[] = [];
+  await forEachConcurrently([...items.entries()], concurrency, async ([index, item]) => {
+    results.push({ index, result: await work(item) });
+  });
+  return results.sort((a, b) => a.index - b.index).map(({ result }) => result);
 }
 
 /** Runs `work` for every item, so many at a time; the first failure is the outcome. */

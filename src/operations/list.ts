@@ -1,26 +1,37 @@
 // What is where: the archives of a container beside the snapshots of this machine.
 
 import { indexArchives, measureChains } from "../plan/chain.ts";
-import { formatKey, keyPrefix } from "../plan/key.ts";
-import type { Archive, Snapshot, Uuid } from "../plan/model.ts";
+import type { Archive, Finding, Inventory, Snapshot, Uuid } from "../plan/model.ts";
 import { sortByAge } from "../plan/select.ts";
+import { compareSnapshots, type Standing } from "../plan/standing.ts";
+import { planSync } from "../plan/sync.ts";
 import type { LocalSnapshots } from "./edges.ts";
-import { readArchives } from "./inventory.ts";
+import { examine, readArchives, type Looking } from "./inventory.ts";
 import type { Reading } from "./reading.ts";
+import { prepareSync } from "./sync.ts";
 
 /** A snapshot that is archived, or here, or both. */
 export interface ListedSnapshot {
   readonly source: Uuid;
   readonly path: string;
+  /** Of this very snapshot, whatever its key; null when there is none. */
   readonly archive: Archive | null;
   readonly local: Snapshot | null;
   /** How many archives have to be read to restore it; null when one of them is missing, or when it is not archived. */
   readonly chainLength: number | null;
 }
 
+/** What there is of one subvolume, and what a sync would have to say of it. */
+export interface ListedSource {
+  readonly listed: readonly ListedSnapshot[];
+  readonly findings: readonly Finding[];
+  /** Snapshots that are not archived, or whose chain is broken. */
+  readonly pending: number;
+}
+
 /** Every archive of the container, oldest first within each source. */
 export async function listContainer(reading: Reading, signal: AbortSignal): Promise<ListedSnapshot[]> {
-  const archives = await readArchives("", reading.container, signal, reading.identities);
+  const archives = await readArchives("", reading, signal);
   const lengths = measureChains(archives, indexArchives(archives));
   return sortByAge(archives)
     .map((archive) => toListed(archive, null, lengths))
@@ -28,33 +39,50 @@ export async function listContainer(reading: Reading, signal: AbortSignal): Prom
 }
 
 /** The snapshots of one subvolume, archived or not, and its archives whose snapshots are gone; oldest first. */
-export async function listSource(
-  { source, snapshots }: LocalSnapshots,
-  reading: Reading,
-  signal: AbortSignal,
-): Promise<ListedSnapshot[]> {
-  const found = await readArchives(keyPrefix(source.uuid), reading.container, signal, reading.identities);
-  const lengths = await measureAcross(found, reading, signal);
-  const archives = new Map<string, Archive>(found.map((archive) => [archive.key, archive]));
-  const listed = snapshots.map((snapshot): ListedSnapshot => {
-    const name = formatKey(source.uuid, snapshot.path);
-    const archive = "key" in name ? archives.get(name.key) : undefined;
-    if (archive === undefined) return { source: source.uuid, path: snapshot.path, archive: null, local: snapshot, chainLength: null };
-    archives.delete(archive.key);
-    return toListed(archive, snapshot, lengths);
+export async function listSource(local: LocalSnapshots, looking: Looking, signal: AbortSignal): Promise<ListedSource> {
+  const { inventory, lengths } = await lookThrough(local, looking, signal);
+  const { findings, kept } = planSync(inventory);
+  const standings = compareSnapshots(inventory);
+  const claimed = new Set(standings.flatMap((standing) => archiveOf(standing) ?? []));
+  const here = standings.map((standing) => {
+    const archive = archiveOf(standing);
+    const { snapshot } = standing;
+    if (archive !== null) return { ...toListed(archive, snapshot, lengths), path: snapshot.path };
+    return { source: inventory.source.uuid, path: snapshot.path, archive, local: snapshot, chainLength: null };
   });
-  const remoteOnly = [...archives.values()].map((archive) => toListed(archive, null, lengths));
-  return [...listed, ...remoteOnly].sort((a, b) => ageOf(a) - ageOf(b) || compare(a.path, b.path));
+  const archiveOnly = inventory.archives.filter((archive) => !claimed.has(archive)).map((archive) => toListed(archive, null, lengths));
+  const listed = [...here, ...archiveOnly].sort((a, b) => ageOf(a) - ageOf(b) || compare(a.path, b.path));
+  return { listed, findings, pending: inventory.snapshots.length - kept.length };
+}
+
+/** The archive of this very snapshot. */
+function archiveOf(standing: Standing): Archive | null {
+  switch (standing.is) {
+    case "archived":
+    case "proven":
+    case "trusted":
+    case "elsewhere":
+      return standing.archive;
+    default:
+      return null;
+  }
 }
 
 type Lengths = ReturnType<typeof measureChains>;
 
 /** The chain of a snapshot that was taken after a restore begins among the archives of another source. */
-async function measureAcross(archives: readonly Archive[], reading: Reading, signal: AbortSignal): Promise<Lengths> {
-  const lengths = measureChains(archives, indexArchives(archives));
-  if (![...lengths.values()].includes(null)) return lengths;
-  const all = await readArchives("", reading.container, signal, reading.identities);
-  return measureChains(archives, indexArchives(all));
+async function lookThrough(
+  local: LocalSnapshots,
+  looking: Looking,
+  signal: AbortSignal,
+): Promise<{ readonly inventory: Inventory; readonly lengths: Lengths }> {
+  let { inventory } = await prepareSync(local, looking, {}, signal);
+  if (inventory.examined === "snapshots") inventory = await examine(inventory, "source", looking, signal);
+  const measure = ({ archives, others }: Inventory): Lengths => measureChains(archives, indexArchives([...others, ...archives]));
+  const lengths = measure(inventory);
+  if (inventory.examined === "container" || ![...lengths.values()].includes(null)) return { inventory, lengths };
+  inventory = await examine(inventory, "container", looking, signal);
+  return { inventory, lengths: measure(inventory) };
 }
 
 function toListed(archive: Archive, local: Snapshot | null, lengths: Lengths): ListedSnapshot {

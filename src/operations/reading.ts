@@ -4,7 +4,7 @@ import { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
 import { BackupError, toError } from "../errors.ts";
 import { isEncrypted } from "../plan/encoding.ts";
-import type { Archive, Encoding } from "../plan/model.ts";
+import type { Archive, Encoding, Finding } from "../plan/model.ts";
 import { observe } from "../stream/observe.ts";
 import { openObjects } from "./body.ts";
 import { decoded, encodingOf, type Layer } from "./decode.ts";
@@ -15,6 +15,8 @@ export interface Reading {
   readonly container: Container;
   /** Files with age identities. */
   readonly identities: readonly string[];
+  /** Called with what people should know. */
+  readonly onFinding?: (finding: Finding) => void;
 }
 
 /** The beginning of what is in an archive. */

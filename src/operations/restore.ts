@@ -46,14 +46,14 @@ export async function findSelected(selection: Selection, reading: Reading, signa
   const key = selection.by === "name" ? parseKey(selection.name) : null;
   if (key !== null) {
     // The archives of one source are enough, unless its first snapshots build on those of another: restored ones.
-    const listed = await readArchives(keyPrefix(key.source), reading.container, signal, reading.identities);
+    const listed = await readArchives(keyPrefix(key.source), reading, signal);
     const archives = await withNamed(listed, key.key, reading, signal);
     const chain = tryFindChain(archives, selection);
     if (chain !== null) return chain;
   }
-  const listed = await readArchives("", reading.container, signal, reading.identities);
+  const listed = await readArchives("", reading, signal);
   const archives = key === null ? listed : await withNamed(listed, key.key, reading, signal);
-  const archive = selectArchive(archives, selection);
+  const archive = selectArchive(archives, selection, reading.onFinding);
   try {
     return findChain(archive, indexArchives(archives));
   } catch (error) {
@@ -67,11 +67,11 @@ export async function findSelected(selection: Selection, reading: Reading, signa
 async function withNamed(
   listed: readonly Archive[],
   key: string,
-  { container, identities }: Reading,
+  reading: Reading,
   signal: AbortSignal,
 ): Promise<readonly Archive[]> {
   if (listed.some((archive) => archive.key === key)) return listed;
-  const found = await readArchive(key, container, signal, identities);
+  const found = await readArchive(key, reading, signal);
   return found === null ? listed : [...listed, found];
 }
 

@@ -1,12 +1,12 @@
-// Carries a sync plan out: one receipt for each snapshot sent, one failure for each that could not be. A failure fails
-// the snapshots that build on it, not the others; only when nothing more can succeed does the run stop.
+// Carries a sync plan out: one receipt for each snapshot sent, one failure for each that could not be. After a failure the
+// others are planned again, without it; only when nothing more can succeed does the run stop.
 
 import { BackupError, toBackupError } from "../errors.ts";
 import type { Inventory, UploadStep } from "../plan/model.ts";
-import { planSync, type SyncPlan } from "../plan/sync.ts";
+import { planSync, type SyncPlan, type SyncRequest } from "../plan/sync.ts";
 import type { Command } from "../stream/process.ts";
-import type { Container, LocalSnapshots, SnapshotSource } from "./edges.ts";
-import { examine, findOrigin, takeInventory } from "./inventory.ts";
+import type { LocalSnapshots, SnapshotSource } from "./edges.ts";
+import { examine, takeInventory, type Looking } from "./inventory.ts";
 import {
   runStep,
   type EstimatedStep,
@@ -42,15 +42,15 @@ export interface SyncWatcher {
 /** The plan, with every archive examined that it rests on. */
 export async function prepareSync(
   local: LocalSnapshots,
-  container: Container,
+  looking: Looking,
+  request: SyncRequest,
   signal: AbortSignal,
 ): Promise<{ readonly inventory: Inventory; readonly plan: SyncPlan }> {
-  let inventory = await takeInventory(local, container, signal);
+  let inventory = await takeInventory(local, looking, signal);
   for (;;) {
-    const plan = planSync(inventory);
-    if (plan.wantsOrigin) inventory = await findOrigin(inventory, container, signal);
-    else if (plan.unexamined.length > 0) inventory = await examine(inventory, plan.unexamined, container, signal);
-    else return { inventory, plan: { ...plan, findings: [...(local.doubts ?? []), ...plan.findings] } };
+    const plan = planSync(inventory, request);
+    if (plan.examine === null) return { inventory, plan: { ...plan, findings: [...(local.doubts ?? []), ...plan.findings] } };
+    inventory = await examine(inventory, plan.examine, looking, signal);
   }
 }
 
@@ -74,9 +74,19 @@ export async function estimateSteps(
   return estimated;
 }
 
-/** Sends one snapshot after the other. Never throws for what a step does: failures are part of the outcome. */
+/** What a run is to do, and what it was planned from. */
+export interface SyncRun {
+  readonly steps: readonly EstimatedStep[];
+  readonly inventory: Inventory;
+  readonly request: SyncRequest;
+}
+
+/**
+ * Sends one snapshot after the other. Where one fails, the rest is planned again without it. Never throws for what a step
+ * does: failures are part of the outcome.
+ */
 export async function runSync(
-  steps: readonly EstimatedStep[],
+  run: SyncRun,
   edges: SyncEdges,
   context: { readonly options: SyncOptions; readonly watcher: SyncWatcher },
   signal: AbortSignal,
@@ -84,15 +94,15 @@ export async function runSync(
   const { options, watcher } = context;
   const receipts: Receipt[] = [];
   const failures: Failure[] = [];
-  const failed = new Set<string>();
   const streams = sendAhead(edges.source, signal);
+  const queue = [...run.steps].reverse();
   try {
-    for (const [index, estimated] of steps.entries()) {
+    for (let estimated = queue.pop(); estimated !== undefined; estimated = queue.pop()) {
       const { step } = estimated;
       try {
-        refuseWithoutParent(step, failed);
         watcher.onStart(estimated);
-        const send = (through: Command | null): Sending => streams.take(step, steps[index + 1]?.step ?? null, through);
+        const next = queue.at(-1)?.step ?? null;
+        const send = (through: Command | null): Sending => streams.take(step, next, through);
         const onProgress = (progress: StepProgress): void => {
           watcher.onProgress(progress);
         };
@@ -102,17 +112,36 @@ export async function runSync(
       } catch (thrown) {
         const failure = { step, error: toBackupError(thrown) };
         failures.push(failure);
-        failed.add(step.snapshot.uuid);
         watcher.onFailure(failure);
-        if (!endsTheRun(failure.error)) continue;
-        const untried = steps.slice(index + 1).map((each) => each.step);
-        return { receipts, failures, untried, stoppedBy: failure.error };
+        if (endsTheRun(failure.error)) return { receipts, failures, untried: queue.reverse().map((each) => each.step), stoppedBy: failure.error };
+        const rest = await planAgain({ ...run, steps: queue }, { receipts, failures }, edges.source, signal);
+        queue.splice(0, Infinity, ...rest.reverse());
       }
     }
     return { receipts, failures, untried: [], stoppedBy: null };
   } finally {
     streams.drop();
   }
+}
+
+/** What is still to be sent, without what could not be: what would have built on that builds on what is archived. */
+async function planAgain(
+  { inventory, request, steps }: SyncRun,
+  done: Pick<SyncOutcome, "receipts" | "failures">,
+  source: SnapshotSource,
+  signal: AbortSignal,
+): Promise<EstimatedStep[]> {
+  const sent = new Set(done.receipts.map(({ step }) => step.snapshot.uuid));
+  const leftOut = new Set(done.failures.map(({ step }) => step.snapshot.uuid));
+  const before = new Map(steps.map((each) => [each.step.key, each]));
+  const again: EstimatedStep[] = [];
+  for (const step of planSync(inventory, { ...request, sent, leftOut }).steps) {
+    const same = before.get(step.key);
+    if (same?.step.sendParent?.uuid === step.sendParent?.uuid && same !== undefined) again.push(same);
+    else if (same?.estimate == null) again.push({ step, estimate: null });
+    else again.push(...(await estimateSteps([step], source, signal)));
+  }
+  return again;
 }
 
 /** Failures after which no other snapshot can fare better. */
@@ -130,11 +159,6 @@ function endsTheRun(error: BackupError): boolean {
     default:
       return false;
   }
-}
-
-function refuseWithoutParent({ snapshot, sendParent }: UploadStep, failed: ReadonlySet<string>): void {
-  if (sendParent === null || !failed.has(sendParent.uuid)) return;
-  throw new BackupError("STEP_FAILED", `${snapshot.path} was not sent: ${sendParent.path}, which it builds on, failed`);
 }
 
 /**

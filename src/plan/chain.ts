@@ -7,13 +7,27 @@ import type { Archive, Chain, Identity, Key } from "./model.ts";
 /** Archives by whose stream they hold. */
 export type ArchiveIndex = ReadonlyMap<string, Archive>;
 
-/** Archives whose lineage is unknown are left out: nothing can be built on them knowingly. */
+/**
+ * Archives whose lineage is unknown are left out: nothing can be built on them knowingly. Of several archives of one
+ * snapshot, the one with the shortest whole chain counts.
+ */
 export function indexArchives(archives: readonly Archive[]): ArchiveIndex {
-  return new Map(
-    archives.flatMap((archive) =>
-      archive.lineage === null ? [] : [[identityText(archive.lineage.snapshot), archive] as const],
-    ),
-  );
+  const known = archives.flatMap((archive) => (archive.lineage === null ? [] : { archive, lineage: archive.lineage }));
+  const children = groupBy(known, ({ lineage }) => (lineage.sendParent === null ? null : identityText(lineage.sendParent)));
+  const index = new Map<string, Archive>();
+  // Level by level from the full ones; a list gives out what is added to it on the way.
+  const reached = [...(children.get(null) ?? [])];
+  for (const { archive, lineage } of reached) {
+    const identity = identityText(lineage.snapshot);
+    if (archive.bytes === 0 || index.has(identity)) continue;
+    index.set(identity, archive);
+    for (const child of children.get(identity) ?? []) reached.push(child);
+  }
+  for (const { archive, lineage } of known) {
+    const identity = identityText(lineage.snapshot);
+    if (!index.has(identity)) index.set(identity, archive);
+  }
+  return index;
 }
 
 /** The archive that `archive` builds on; null for a full one. @throws CHAIN_BROKEN when it is not in the container */
@@ -64,20 +78,20 @@ export function measureChains(archives: readonly Archive[], index: ArchiveIndex)
   const lengths = new Map<Key, number | null>();
   for (const archive of archives) {
     // Back to one whose length is known, then forth again: a chain can be longer than a call stack.
-    const pending: Archive[] = [];
+    const pending = new Set<Archive>();
     let known: number | null | undefined;
     for (let link: Archive | null = archive; known === undefined; ) {
       if (link === null) known = 0;
       else if (lengths.has(link.key)) known = lengths.get(link.key) ?? null;
-      else if (pending.includes(link)) known = null;
+      else if (pending.has(link)) known = null;
       else {
-        pending.push(link);
+        pending.add(link);
         const parent: Archive | null | undefined = parentIn(link, index);
         if (parent === undefined) known = null;
         else link = parent;
       }
     }
-    for (const link of pending.toReversed()) {
+    for (const link of [...pending].reverse()) {
       if (known !== null) known += 1;
       lengths.set(link.key, known);
     }
@@ -96,6 +110,19 @@ export function parentIn({ lineage }: Archive, index: ArchiveIndex): Archive | n
   return lineage.sendParent === null ? null : index.get(identityText(lineage.sendParent));
 }
 
-function identityText(identity: Identity): string {
-  return `${identity.uuid} ${identity.ctransid}`;
+/** What archives and snapshots are looked up by: text, because objects are no keys of maps. */
+export function identityText({ uuid, ctransid }: Identity): string {
+  return `${uuid} ${ctransid}`;
+}
+
+/** In the order of the items; in time that grows with them, as adding to copies of lists would not. */
+export function groupBy<Item, Group>(items: readonly Item[], groupOf: (item: Item) => Group): ReadonlyMap<Group, readonly Item[]> {
+  const groups = new Map<Group, Item[]>();
+  for (const item of items) {
+    const group = groupOf(item);
+    const members = groups.get(group);
+    if (members === undefined) groups.set(group, [item]);
+    else members.push(item);
+  }
+  return groups;
 }

@@ -111,7 +111,7 @@ export function parseArchive(object: ObjectFacts): Archive | null {
   const encoding = encodings.find((known) => known === metadata["btrfs-encoding"]);
   return {
     ...name,
-    bytes: parseCount(metadata["btrfs-bytes"]) ?? object.bytes,
+    bytes: object.bytes === 0 ? 0 : (parseCount(metadata["btrfs-bytes"]) ?? object.bytes),
     volumes: parseCount(metadata["btrfs-volumes"]),
     lineage: parseLineage(metadata),
     otime: parseTime(metadata["btrfs-otime"]),
@@ -119,6 +119,7 @@ export function parseArchive(object: ObjectFacts): Archive | null {
     stored: object.modified === undefined ? null : BigInt(object.modified.getTime()) * 1_000_000n,
     encoding: encoding ?? null,
     partBytes: parseCount(metadata["btrfs-part-size"]),
+    etag: object.etag ?? null,
   };
 }
 

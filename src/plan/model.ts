@@ -37,6 +37,8 @@ export interface Subvolume {
   readonly id: number;
   /** Relative to the top of its filesystem; empty for the top itself. */
   readonly path: string;
+  /** Transaction of its last change; taking a snapshot of it is one, so none of its snapshots is of a later one. */
+  readonly generation: number;
 }
 
 /** A read-only snapshot on this machine. */
@@ -148,12 +150,8 @@ export interface Archive {
   readonly encoding: Encoding | null;
   /** Where the parts of its multipart uploads end; null when no metadata tells. */
   readonly partBytes: number | null;
-}
-
-/** An object of an archive's name whose metadata nobody has read yet. `modified`: nanoseconds since the epoch. */
-export interface Unexamined {
-  readonly bytes: number;
-  readonly modified: bigint;
+  /** Of the object under its key; null when nobody asked. */
+  readonly etag: string | null;
 }
 
 /** What is on this machine and what is in the container, of one source. */
@@ -161,19 +159,29 @@ export interface Inventory {
   readonly source: Subvolume;
   /** In creation order. */
   readonly snapshots: readonly Snapshot[];
-  /** By key: the archive, or that there is one which nobody has examined. */
-  readonly archived: ReadonlyMap<Key, Archive | Unexamined>;
+  /** What the listing names like archives of the source; it may lag behind. */
+  readonly archived: ReadonlySet<Key>;
+  /** Every archive of the source that is known to exist; see `examined`. */
+  readonly archives: readonly Archive[];
+  /** Archives of other sources: chains that began before a restore lead to them. */
+  readonly others: readonly Archive[];
+  /** How far anybody has looked: what stands under the keys of the snapshots, under all of the source, or anywhere. */
+  readonly examined: "snapshots" | "source" | "container";
   /** Keys of objects that are named like volumes of its archives. */
   readonly volumes: readonly string[];
-  /** What the source began as; null when it began empty, or that is gone or not archived. */
-  readonly origin: Origin | null;
+  /** The read-only snapshot that the source is a writable copy of; null when it began empty, or that is gone. */
+  readonly origin: Snapshot | null;
+  /** See {@link Proof}. */
+  readonly proofs: readonly Proof[];
 }
 
-/** The read-only snapshot that a subvolume is a writable copy of: after a restore, what was restored. */
-export interface Origin {
-  readonly snapshot: Snapshot;
-  /** Of whatever subvolume. Null when nobody has looked for it. */
-  readonly archive: Archive | null;
+/**
+ * That a snapshot still holds what its archive holds, although btrfs says that it was changed: deduplication raises the
+ * transaction and changes nothing. Somebody has compared them.
+ */
+export interface Proof extends Identity {
+  readonly key: string;
+  readonly etag: string;
 }
 
 /** Sends one snapshot under one key. */
@@ -199,6 +207,7 @@ export interface ObjectFacts {
   readonly bytes: number;
   readonly metadata: Readonly<Record<string, string>>;
   readonly modified?: Date;
+  readonly etag?: string;
 }
 
 /** The archives that lead to a snapshot, the full one first, each one's send parent before it. */
@@ -221,6 +230,9 @@ export interface StoreLimits {
 export type FindingCode =
   | "NAME_UNUSABLE"
   | "NAME_REUSED"
+  | "SNAPSHOT_CHANGED"
+  | "ARCHIVED_ELSEWHERE"
+  | "SOURCE_SHARED"
   | "TRUSTED_BY_NAME"
   | "IDENTITY_SHARED"
   | "TOO_LARGE"

@@ -2,7 +2,7 @@
 
 import { BackupError } from "../errors.ts";
 import { formatTime } from "./key.ts";
-import type { Archive, Uuid } from "./model.ts";
+import type { Archive, Finding, Uuid } from "./model.ts";
 
 /** What was asked for. */
 export type Selection =
@@ -32,21 +32,59 @@ const SOURCES_SHOWN = 5;
 /** As much of a UUID must be said as hardly two begin with. */
 const UUID_BEGINNING = /^[0-9a-f]{4}[0-9a-f-]*$/;
 
-/** @throws USAGE when no archive is called so, or several are; ARCHIVE_MISSING when there is none at all, or none that old */
-export function selectArchive(archives: readonly Archive[], selection: Selection): Archive {
+/**
+ * @param onDoubt - called when it is not sure that the archive is what was meant
+ * @throws USAGE when no archive is called so, or several are; ARCHIVE_MISSING when there is none at all, or none that old
+ */
+export function selectArchive(
+  archives: readonly Archive[],
+  selection: Selection,
+  onDoubt: (finding: Finding) => void = () => undefined,
+): Archive {
   if (selection.by === "name") return selectByName(archives, selection.name, selection.local ?? null);
   const { source, notAfter } = selection;
   const chosen = selectSource(archives, source);
   const candidates = archives.filter((archive) => archive.source === chosen);
   const old = notAfter === null ? candidates : candidates.filter((archive) => takenBy(archive, notAfter));
-  const newest = sortByAge(old).at(-1);
-  if (newest !== undefined) return newest;
+  const newest = newestOf(old);
+  if (newest?.passedOver != null) onDoubt(setBack(newest.archive, newest.passedOver));
+  if (newest !== null) return newest.archive;
   throw new BackupError("ARCHIVE_MISSING", "no archive is that old", { hint: describeOldest(candidates) });
 }
 
 /** Creation order. What has no metadata has a send stream at least, in which only its last change is told. */
 export function sortByAge(archives: readonly Archive[]): Archive[] {
   return archives.toSorted((a, b) => ageOf(a) - ageOf(b) || compareText(a.path, b.path));
+}
+
+/** The newest archive. */
+export interface Newest {
+  readonly archive: Archive;
+  /** What would be the newest by its transaction, if the disk had not been set back to an older state since; else null. */
+  readonly passedOver: Archive | null;
+}
+
+/**
+ * The last one in creation order. Where another was taken later and stored later, by two clocks, its transaction is of
+ * another time: the filesystem was set back, and counts again. Null when there are no archives.
+ */
+export function newestOf(archives: readonly Archive[]): Newest | null {
+  const last = sortByAge(archives).at(-1);
+  if (last === undefined) return null;
+  const later = newestOf(archives.filter((archive) => isAfter(archive.otime, last.otime) && isAfter(archive.stored, last.stored)));
+  return later === null ? { archive: last, passedOver: null } : { ...later, passedOver: last };
+}
+
+function isAfter(time: bigint | null, other: bigint | null): boolean {
+  return time !== null && other !== null && time > other;
+}
+
+function setBack({ key, path, otransid, otime }: Archive, last: Archive): Finding {
+  const when = otime === null ? "" : `, of ${formatTime(otime)}`;
+  const message =
+    `${last.path} is newer than ${path} by its transaction (${last.otransid ?? 0}, the other ${otransid ?? 0}), but it was taken and stored ` +
+    `before: the disk was set back, or two machines use one source UUID; taken for the newest: ${path}${when}; a path or a key names another`;
+  return { code: "SOURCE_SHARED", severity: "warning", subject: key, message };
 }
 
 /** The source that is meant; the only one there is when nobody said. @throws ARCHIVE_MISSING, USAGE */

@@ -1,107 +1,175 @@
 // Which snapshots are sent, and as the difference to which: decided here, from an inventory, without looking at the
-// world. A decision may need an archive's identity that nobody has read yet: then the plan names it in `unexamined`,
-// and is asked for again once it is known. So a nightly run over a thousand archives reads one or two.
+// world. A decision may need more archives than anybody has looked at yet: then the plan says so in `examine`, and is
+// asked for again once they are known.
 
-import { formatKey } from "./key.ts";
+import { isSilent } from "./chain.ts";
+import { growChains, type GrowingChains } from "./growing.ts";
 import {
+  originOf,
   sameIdentity,
   streamIdentity,
   type Archive,
   type Finding,
   type Identity,
   type Inventory,
-  type Key,
-  type Origin,
   type Snapshot,
-  type Unexamined,
   type UploadStep,
   type Uuid,
 } from "./model.ts";
+import { compareSnapshots, describeStanding, type Standing } from "./standing.ts";
+import { brokenFindings, elsewhereFindings, foreignFindings, identityShared, trustedByName, type Found } from "./sync-findings.ts";
 
 export interface SyncPlan {
   /** Each after the step that sends its send parent. */
   readonly steps: readonly UploadStep[];
-  /** Snapshots that are archived already. */
+  /** Snapshots that are archived already, each with a chain that is whole. */
   readonly kept: readonly Snapshot[];
   readonly findings: readonly Finding[];
-  /** Archives that must be examined before this plan can be trusted; empty when it can. */
-  readonly unexamined: readonly Key[];
-  /** True when a snapshot is sent whole that could build on the origin, if an archive of that were found. */
-  readonly wantsOrigin: boolean;
+  /** What must be examined before this plan can be trusted; null when it can. */
+  readonly examine: "source" | "container" | null;
 }
 
-/** A snapshot with the key it is archived under. */
-interface Named {
+/** What is wanted of a run beside what the inventory says. */
+export interface SyncRequest {
+  /** Begin a new chain: nothing that is archived serves as a send parent. */
+  readonly full?: boolean;
+  /** Send again what is archived under another key. */
+  readonly rearchive?: boolean;
+  /** Sent by this run since the inventory was taken. */
+  readonly sent?: ReadonlySet<Uuid>;
+  /** Could not be sent by this run: they are left out, and nothing builds on them. */
+  readonly leftOut?: ReadonlySet<Uuid>;
+}
+
+/** What may serve as a send parent. */
+interface Candidate {
   readonly snapshot: Snapshot;
-  readonly key: Key;
+  /** What its archive holds: see {@link UploadStep.sendParentIdentity}. */
+  readonly identity: Identity;
+  /** Null when nothing is to be said when it serves. */
+  readonly warning: Finding | null;
 }
 
-/** What may serve as a send parent, and how it is archived; `archive` null = it is sent earlier in the same run. */
-interface Candidate extends Named {
-  readonly archive: Archive | Unexamined | null;
-  /** See {@link UploadStep.sendParentIdentity}. */
-  readonly identity?: Identity | undefined;
+/** What a plan is made with, and what it has come to so far. */
+interface Planning {
+  readonly inventory: Inventory;
+  /** Of all sources. */
+  readonly archives: readonly Archive[];
+  readonly request: SyncRequest;
+  readonly chains: GrowingChains;
+  /** Stream UUIDs that more than one snapshot goes by. */
+  readonly shared: ReadonlySet<Uuid>;
+  /** The nearest last. */
+  readonly candidates: Candidate[];
+  readonly steps: UploadStep[];
+  readonly findings: Finding[];
+  readonly found: Found[];
 }
 
 /**
- * Plans a run: every snapshot whose key does not exist is sent, as the difference to the nearest earlier one that is
- * archived or is sent earlier in the same run, else whole. A hole in the middle is filled like any other.
+ * Plans a run: every snapshot that is not archived is sent, as the difference to the nearest earlier one that is archived
+ * with a whole chain or is sent earlier in the same run, else whole. A hole in the middle is filled like any other, and
+ * makes whole what builds on it.
  */
-export function planSync(inventory: Inventory): SyncPlan {
-  const findings: Finding[] = [];
+export function planSync(inventory: Inventory, request: SyncRequest = {}): SyncPlan {
+  const standings = compareSnapshots(inventory);
+  const archives = [...inventory.others, ...inventory.archives];
+  const chains = openChains(inventory, archives, standings);
   const shared = sharedStreamUuids(inventory.snapshots);
-  const steps: UploadStep[] = [];
-  const kept: Snapshot[] = [];
-  const unexamined = new Set<Key>();
-  /** What a later snapshot may be sent as the difference to; the nearest last. */
-  const candidates: Candidate[] = originCandidates(inventory.origin);
-
-  for (const named of nameSnapshots(inventory, findings)) {
-    const { snapshot, key } = named;
-    const archive = inventory.archived.get(key) ?? null;
-    const mayServe = !shared.has(streamIdentity(snapshot).uuid);
-    if (archive !== null) {
-      if (isUnexamined(archive) && archive.modified < snapshot.otime) unexamined.add(key);
-      const reused = !isUnexamined(archive) && !isArchiveOf(archive, snapshot);
-      if (reused) findings.push(nameReused(named));
-      else kept.push(snapshot);
-      if (mayServe && !reused) candidates.push({ ...named, archive });
-      continue;
-    }
-    const parent = mayServe ? (candidates.at(-1) ?? null) : null;
-    if (parent?.archive != null) {
-      if (isUnexamined(parent.archive)) unexamined.add(parent.key);
-      else if (parent.archive.lineage === null) findings.push(trustedByName(parent));
-    }
-    if (!mayServe) findings.push(identityShared(named));
-    steps.push({ do: "upload", key, snapshot, ...toSendParent(parent) });
-    if (mayServe) candidates.push({ ...named, archive: null });
-  }
-  const whole = steps.some(({ snapshot, sendParent }) => sendParent === null && !shared.has(streamIdentity(snapshot).uuid));
-  const wantsOrigin = whole && inventory.origin?.archive === null;
-  return { steps, kept, findings: uniqueFindings(findings), unexamined: [...unexamined], wantsOrigin };
+  const candidates = request.full === true ? [] : originCandidates(inventory.origin, archives, chains);
+  const planning: Planning = { inventory, archives, request, chains, shared, candidates, steps: [], findings: [], found: [] };
+  for (const standing of standings) planOne(standing, planning);
+  const { steps, findings, found } = planning;
+  const isBroken = ({ identity }: Found): boolean => chains.stateOf(identity) === "broken";
+  const [broken, kept] = [found.filter(isBroken), found.filter((each) => !isBroken(each))];
+  const all = [...findings, ...elsewhereFindings(kept), ...brokenFindings(broken, archives), ...foreignFindings(inventory)];
+  const lacks = broken.length > 0 ? "chain" : lacksOrigin(planning) ? "origin" : "nothing";
+  return {
+    steps,
+    kept: kept.map(({ snapshot }) => snapshot),
+    findings: uniqueFindings(all),
+    examine: whatToExamine(inventory, lacks, kept.length === inventory.snapshots.length),
+  };
 }
 
-/** Older than every snapshot of the source, so that it serves only where none of them does. */
-function originCandidates(origin: Origin | null): Candidate[] {
-  if (origin?.archive == null) return [];
-  const { snapshot, archive } = origin;
-  return [{ snapshot, archive, key: archive.key, identity: archive.lineage?.snapshot }];
+function planOne(standing: Standing, planning: Planning): void {
+  const { inventory, request, chains, findings } = planning;
+  const { snapshot } = standing;
+  if (request.leftOut?.has(snapshot.uuid) === true) return;
+  const finding = describeStanding(standing, inventory.archives);
+  if (finding !== null) findings.push(finding);
+  switch (standing.is) {
+    case "archived":
+    case "proven":
+    case "trusted":
+      keep(standing, planning);
+      break;
+    case "elsewhere":
+      if (request.rearchive === true || chains.stateOf(streamIdentity(snapshot)) === "broken") send(standing, planning);
+      else keep(standing, planning);
+      break;
+    case "missing":
+      send(standing, planning);
+      break;
+    default:
+      // Said above.
+      break;
+  }
+}
+
+function keep({ snapshot, key, archive }: Omit<Found, "identity">, { request, chains, shared, candidates, found }: Planning): void {
+  const identity = archive.lineage?.snapshot ?? streamIdentity(snapshot);
+  found.push({ snapshot, key, archive, identity });
+  const state = chains.stateOf(identity);
+  if (request.full === true || state === "broken" || shared.has(streamIdentity(snapshot).uuid)) return;
+  candidates.push({ snapshot, identity, warning: state === "unknown" ? trustedByName(snapshot, archive) : null });
+}
+
+function send({ snapshot, key }: Pick<Found, "snapshot" | "key">, planning: Planning): void {
+  const { request, chains, shared, candidates, steps, findings } = planning;
+  const identity = streamIdentity(snapshot);
+  const mayServe = !shared.has(identity.uuid);
+  const parent = mayServe ? (candidates.at(-1) ?? null) : null;
+  if (request.sent?.has(snapshot.uuid) !== true) {
+    if (!mayServe) findings.push(identityShared(snapshot));
+    if (parent?.warning != null) findings.push(parent.warning);
+    steps.push({ do: "upload", key, snapshot, ...toSendParent(parent) });
+  }
+  chains.add(identity);
+  if (mayServe) candidates.push({ snapshot, identity, warning: null });
 }
 
 function toSendParent(parent: Candidate | null): Pick<UploadStep, "sendParent" | "sendParentIdentity"> {
   if (parent === null) return { sendParent: null };
   const { snapshot, identity } = parent;
-  return { sendParent: snapshot, ...(identity === undefined ? {} : { sendParentIdentity: identity }) };
+  return { sendParent: snapshot, ...(sameIdentity(identity, streamIdentity(snapshot)) ? {} : { sendParentIdentity: identity }) };
 }
 
-export function isUnexamined(archive: Archive | Unexamined): archive is Unexamined {
-  return !("lineage" in archive);
+function openChains(inventory: Inventory, archives: readonly Archive[], standings: readonly Standing[]): GrowingChains {
+  const trusted = standings.flatMap((standing) => (standing.is === "trusted" ? standing : []));
+  const taken = new Set(trusted.map(({ archive }) => archive));
+  const silent = inventory.archives.filter((archive) => isSilent(archive) && !taken.has(archive));
+  return growChains(archives, trusted.map(({ snapshot }) => streamIdentity(snapshot)), silent);
 }
 
-/** An archive whose lineage nothing tells is trusted by its name. */
-function isArchiveOf(archive: Archive, snapshot: Snapshot): boolean {
-  return archive.lineage === null || sameIdentity(archive.lineage.snapshot, streamIdentity(snapshot));
+/** Older than every snapshot of the source, so that it serves only where none of them does. */
+function originCandidates(origin: Snapshot | null, archives: readonly Archive[], chains: GrowingChains): Candidate[] {
+  if (origin === null) return [];
+  const identity = originOf(origin);
+  const isArchived = archives.some(({ lineage }) => lineage !== null && sameIdentity(lineage.snapshot, identity));
+  return isArchived && chains.stateOf(identity) === "whole" ? [{ snapshot: origin, identity, warning: null }] : [];
+}
+
+/** True when a snapshot is sent whole that could build on the origin, if an archive of that were found. */
+function lacksOrigin({ inventory, request, steps, shared }: Planning): boolean {
+  if (inventory.origin === null || request.full === true) return false;
+  return steps.some(({ snapshot, sendParent }) => sendParent === null && !shared.has(streamIdentity(snapshot).uuid));
+}
+
+function whatToExamine({ examined }: Inventory, lacks: "chain" | "origin" | "nothing", isComplete: boolean): SyncPlan["examine"] {
+  // A snapshot that is not under its key may be under another one.
+  if (examined === "snapshots") return isComplete && lacks === "nothing" ? null : "source";
+  return examined === "source" && lacks !== "nothing" ? "container" : null;
 }
 
 /**
@@ -116,63 +184,6 @@ function sharedStreamUuids(snapshots: readonly Snapshot[]): ReadonlySet<Uuid> {
     (seen.has(uuid) ? shared : seen).add(uuid);
   }
   return shared;
-}
-
-function nameSnapshots(inventory: Inventory, findings: Finding[]): Named[] {
-  const taken = new Set<Key>();
-  return inventory.snapshots.flatMap((snapshot) => {
-    const name = nameOf(inventory.source.uuid, snapshot, taken);
-    if ("key" in name) {
-      taken.add(name.key);
-      return [{ snapshot, key: name.key }];
-    }
-    findings.push({
-      code: "NAME_UNUSABLE",
-      severity: "error",
-      subject: snapshot.path,
-      message: `${snapshot.path} cannot be archived: ${name.refused}; rename it`,
-    });
-    return [];
-  });
-}
-
-function nameOf(source: Uuid, snapshot: Snapshot, taken: ReadonlySet<Key>): ReturnType<typeof formatKey> {
-  if (!snapshot.pathIsExact) return { refused: "its path is not valid UTF-8" };
-  const name = formatKey(source, snapshot.path);
-  return "key" in name && taken.has(name.key) ? { refused: "another snapshot has the same path" } : name;
-}
-
-function nameReused({ snapshot, key }: Named): Finding {
-  return {
-    code: "NAME_REUSED",
-    severity: "error",
-    subject: key,
-    message:
-      `${snapshot.path} is not the snapshot that is archived under its name (it was deleted and made anew): ` +
-      "it is not archived; rename it, or delete the archive if it is no longer wanted",
-  };
-}
-
-function trustedByName({ snapshot, key }: Named): Finding {
-  return {
-    code: "TRUSTED_BY_NAME",
-    severity: "warning",
-    subject: key,
-    message:
-      `the archive of ${snapshot.path} does not tell whose stream it holds (it is encrypted and has no metadata): ` +
-      "it is trusted by its name as the base of the next one",
-  };
-}
-
-function identityShared({ snapshot }: Named): Finding {
-  return {
-    code: "IDENTITY_SHARED",
-    severity: "warning",
-    subject: snapshot.path,
-    message:
-      `${snapshot.path} carries the received UUID of another snapshot, so no difference can build on it: it is sent ` +
-      "whole; take snapshots of a writable snapshot of the received subvolume instead",
-  };
 }
 
 function uniqueFindings(findings: readonly Finding[]): Finding[] {

@@ -1,6 +1,6 @@
 // Archives as a tree of what builds on what, for people to look at.
 
-import { indexArchives, parentIn } from "./chain.ts";
+import { groupBy, indexArchives, parentIn } from "./chain.ts";
 import type { Archive } from "./model.ts";
 import { sortByAge } from "./select.ts";
 
@@ -14,34 +14,21 @@ export interface Branch {
 /** Each archive after the one it builds on. */
 export function arrangeTree(archives: readonly Archive[]): Branch[] {
   const index = indexArchives(archives);
-  const children = new Map<Archive | null, Archive[]>([[null, []]]);
-  for (const archive of sortByAge(archives)) {
+  const children = groupBy(sortByAge(archives), (archive) => {
     const parent = parentIn(archive, index) ?? null;
-    const base = parent === archive ? null : parent;
-    children.set(base, [...(children.get(base) ?? []), archive]);
-  }
+    return parent === archive ? null : parent;
+  });
   const branches: Branch[] = [];
-  for (const root of children.get(null) ?? []) climb(root, 0, children, branches);
-  return withRings(archives, branches);
-}
-
-/** Forks first, so that the newest line ends the tree. */
-function climb(
-  root: Archive,
-  depth: number,
-  children: ReadonlyMap<Archive | null, readonly Archive[]>,
-  branches: Branch[],
-): void {
-  branches.push({ archive: root, depth });
-  let at = children.get(root) ?? [];
-  while (at.length > 0) {
-    const below = Math.max(1, depth);
-    for (const fork of at.slice(0, -1)) climb(fork, below + 1, children, branches);
-    const next = at.at(-1);
-    if (next === undefined) return;
-    branches.push({ archive: next, depth: below });
-    at = children.get(next) ?? [];
+  // The next one last. A list of what is still to be placed, because forks can be deeper than a call stack.
+  const pending = (children.get(null) ?? []).map((archive) => ({ archive, depth: 0 })).reverse();
+  for (let branch = pending.pop(); branch !== undefined; branch = pending.pop()) {
+    branches.push(branch);
+    const depth = Math.max(1, branch.depth);
+    const above = children.get(branch.archive) ?? [];
+    // Forks first, so that the newest line ends the tree.
+    for (const [nth, archive] of above.toReversed().entries()) pending.push({ archive, depth: nth === 0 ? depth : depth + 1 });
   }
+  return withRings(archives, branches);
 }
 
 /** What builds on itself hangs on nothing, and is not left out. */

@@ -14,8 +14,12 @@ export interface SourceReport {
   readonly sentSnapshots: number;
   /** Snapshots that are here and not archived; null = the run did not come to know. */
   readonly pendingSnapshots: number | null;
-  /** Archives that have to be read to restore the newest; null = the run did not come to know. */
+  /** Archives that have to be read to restore the newest; NaN = one of them is missing; null = the run did not come to know. */
   readonly chainLength: number | null;
+  /** Archives that cannot be restored, because one that they build on is missing; null as above. */
+  readonly brokenArchives: number | null;
+  /** When the newest snapshot that can be restored was taken, in seconds since the epoch; null as above. */
+  readonly newestArchiveSeconds: number | null;
 }
 
 const PREFIX = "btrfs_snapshots_to_swift_";
@@ -29,7 +33,9 @@ const metrics = {
   sent_bytes: "Bytes of the streams that the last run archived.",
   sent_snapshots: "Snapshots that the last run archived.",
   pending_snapshots: "Snapshots that are not archived.",
-  chain_length: "Archives that have to be read to restore the newest one.",
+  chain_length: "Archives that have to be read to restore the newest one; NaN: one of them is missing.",
+  broken_archives: "Archives that cannot be restored, because one that they build on is missing.",
+  newest_archive_timestamp_seconds: "When the newest snapshot was taken that can be restored.",
 } as const;
 
 type Metric = keyof typeof metrics;
@@ -85,6 +91,8 @@ function toValues(report: SourceReport, nowMs: number): Record<Metric, number | 
     sent_snapshots: report.sentSnapshots,
     pending_snapshots: report.pendingSnapshots,
     chain_length: report.chainLength,
+    broken_archives: report.brokenArchives,
+    newest_archive_timestamp_seconds: report.newestArchiveSeconds,
   };
 }
 

@@ -29,7 +29,7 @@ describe("an object whose first bytes become very many", () => {
     const before = process.memoryUsage().rss;
     let most = before;
     const watch = setInterval(() => (most = Math.max(most, process.memoryUsage().rss)), 20);
-    const [archive] = await readArchives("", container, signal);
+    const [archive] = await readArchives("", { container, identities: [] }, signal);
     assert.ok(archive !== undefined);
     assert.deepEqual([archive.encoding, archive.lineage], ["zstd", null]);
     assert.deepEqual(await peekArchive(archive, { container, identities: [] }, signal), { lineage: null, isRefused: false });

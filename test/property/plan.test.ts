@@ -5,9 +5,9 @@ import { findChain, indexArchives } from "../../src/plan/chain.ts";
 import { encodedBound } from "../../src/plan/encoding.ts";
 import { formatKey, formatMetadata, parseArchive, parseKey } from "../../src/plan/key.ts";
 import { planLayout } from "../../src/plan/layout.ts";
-import { encodings, type Archive, type Key, type Snapshot } from "../../src/plan/model.ts";
+import { encodings, type Archive, type Inventory, type Key, type Snapshot } from "../../src/plan/model.ts";
 import { planSync } from "../../src/plan/sync.ts";
-import { archiveOf, keyOf, snapshot, source } from "../support/builders.ts";
+import { archiveOf, inventory, keyOf, snapshot, source } from "../support/builders.ts";
 
 const paths = fc
   .array(fc.string({ unit: "binary", minLength: 1, maxLength: 40 }), { minLength: 1, maxLength: 6 })
@@ -30,10 +30,16 @@ const worlds = fc
     return { snapshots, archived };
   });
 
+type World = { readonly snapshots: readonly Snapshot[]; readonly archived: ReadonlyMap<Key, Archive> };
+
+function inventoryOf({ snapshots, archived }: World): Inventory {
+  return inventory(snapshots, [], { archives: [...archived.values()], archived: new Set(archived.keys()) });
+}
+
 /** Carries out the first `limit` steps of a plan. */
-function carryOut(world: { snapshots: Snapshot[]; archived: ReadonlyMap<Key, Archive> }, limit: number): Map<Key, Archive> {
+function carryOut(world: World, limit: number): Map<Key, Archive> {
   const archived = new Map(world.archived);
-  const { steps } = planSync({ source, volumes: [], origin: null, ...world });
+  const { steps } = planSync(inventoryOf(world));
   for (const step of steps.slice(0, limit)) archived.set(step.key, archiveOf(step.snapshot, step.sendParent));
   return archived;
 }
@@ -96,7 +102,7 @@ describe("a sync plan", () => {
     fc.assert(
       fc.property(worlds, (world) => {
         const done = new Set<string>(world.archived.keys());
-        for (const { key, snapshot: { otransid }, sendParent } of planSync({ source, volumes: [], origin: null, ...world }).steps) {
+        for (const { key, snapshot: { otransid }, sendParent } of planSync(inventoryOf(world)).steps) {
           assert.equal(done.has(key), false);
           if (sendParent !== null) assert.ok(done.has(keyOf(sendParent.path)) && sendParent.otransid < otransid);
           done.add(key);
@@ -109,7 +115,7 @@ describe("a sync plan", () => {
       fc.property(worlds, fc.nat(12), (world, stopped) => {
         const whole = carryOut(world, Infinity);
         const resumed = carryOut({ ...world, archived: carryOut(world, stopped) }, Infinity);
-        assert.deepEqual(planSync({ source, volumes: [], origin: null, ...world, archived: whole }).steps, []);
+        assert.deepEqual(planSync(inventoryOf({ ...world, archived: whole })).steps, []);
         assert.deepEqual([...resumed].sort(), [...whole].sort());
       }),
     );

@@ -7,7 +7,6 @@ import {
   type Inventory,
   type Key,
   type Snapshot,
-  type Unexamined,
   type Uuid,
 } from "../../src/plan/model.ts";
 
@@ -18,7 +17,7 @@ export function uuid(number: number): Uuid {
   return parsed;
 }
 
-export const source = { uuid: uuid(0xabc), id: 256, path: "home" } as const;
+export const source = { uuid: uuid(0xabc), id: 256, path: "home", generation: 1_000_000 } as const;
 
 /** The nth snapshot of {@link source}, taken in transaction 10 n at n seconds after the epoch. */
 export function snapshot(number: number, changes: Partial<Snapshot> = {}): Snapshot {
@@ -51,20 +50,23 @@ export function archiveOf(snapshot: Snapshot, sendParent: Snapshot | null, bytes
   return archive;
 }
 
-/** An archive that nobody has examined, stored a minute after its snapshot was taken. */
-export function unexamined(snapshot: Snapshot): Unexamined {
-  return { bytes: 1000, modified: snapshot.otime + 60_000_000_000n };
-}
-
+/** Of {@link source}, with everything examined. */
 export function inventory(
   snapshots: readonly Snapshot[],
-  archived: readonly (readonly [Snapshot, Archive | Unexamined])[] = [],
+  archived: readonly (readonly [Snapshot, Archive])[] = [],
+  changes: Partial<Inventory> = {},
 ): Inventory {
+  const archives = archived.map(([{ path }, archive]) => ({ ...archive, key: keyOf(path), path }));
   return {
     source,
     snapshots,
-    archived: new Map(archived.map(([snapshot, archive]) => [keyOf(snapshot.path), archive])),
+    archived: new Set(archives.map(({ key }) => key)),
+    archives,
+    others: [],
+    examined: "container",
     volumes: [],
     origin: null,
+    proofs: [],
+    ...changes,
   };
 }

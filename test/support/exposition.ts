@@ -23,7 +23,7 @@ export function parseExposition(text: string): readonly Sample[] {
     if (comment !== null) continue;
     const [, name = "", labels = "", ...rest] = SAMPLE.exec(line) ?? [];
     const value = Number(rest.at(-1));
-    if (!typed.has(name) || !Number.isFinite(value)) throw new Error(`no sample of a known metric: ${line}`);
+    if (!typed.has(name) || (!Number.isFinite(value) && rest.at(-1) !== "NaN")) throw new Error(`no sample of a known metric: ${line}`);
     samples.push({ name, labels: parseLabels(labels), value });
   }
   const keys = samples.map(({ name, labels }) => name + JSON.stringify(labels));

@@ -5,9 +5,10 @@ import { describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
 import { diagnose, type Check, type DoctorEdges, type Machine, type Survey } from "../../src/operations/doctor.ts";
 import type { OpenUpload } from "../../src/operations/edges.ts";
-import type { Neighbour } from "../../src/plan/model.ts";
-import { snapshot, source, uuid } from "../support/builders.ts";
-import { memoryContainer } from "../support/memory-container.ts";
+import { formatMetadata } from "../../src/plan/key.ts";
+import type { Neighbour, Snapshot } from "../../src/plan/model.ts";
+import { keyOf, snapshot, source, uuid } from "../support/builders.ts";
+import { memoryContainer, type MemoryContainer } from "../support/memory-container.ts";
 
 const { signal } = new AbortController();
 const MINUTE = 60_000;
@@ -57,6 +58,15 @@ const refusal = (code: ConstructorParameters<typeof BackupError>[0], message: st
   throw new BackupError(code, message, { hint: "do something" });
 };
 
+/** A container with one full archive. */
+function holding(of: Snapshot): MemoryContainer {
+  const container = memoryContainer();
+  const metadata = formatMetadata({ snapshot: of, sendParent: null }, { encoding: "identity", sendProto: 2, partBytes: 1, volumes: null, tool: "t/1" });
+  const key = keyOf(of.path);
+  container.objects.set(key, { key, body: Buffer.from("x"), bytes: 1, etag: "e", modified: new Date(0), metadata });
+  return container;
+}
+
 describe("doctor", () => {
   test("finds nothing wrong where nothing is", async () => {
     const checks = await findings({});
@@ -77,7 +87,9 @@ describe("doctor", () => {
       { survey: { unreachable: [{ path: "far", error: new BackupError("SEND_FAILED", "no mount") }] } },
       "snapshots", "STEP_FAILED", /1 cannot be reached, far for one: no mount/,
     ], // prettier-ignore
-    ["an unusable name", { survey: { snapshots: [snapshot(1, { path: "a\\x2fb" })] } }, "snapshots", "STEP_FAILED", /a\\x2fb has a name/],
+    ["an unusable name", { survey: { snapshots: [snapshot(1, { path: "a\\x2fb" })] } }, "snapshots", "STEP_FAILED", /a\\x2fb cannot be archived: its path contains the characters/],
+    ["a re-created name", { edges: { openContainer: async () => holding(snapshot(9, { path: "snapshots/1" })) } }, "archives", "STEP_FAILED", /snapshots\/1 is not the snapshot that is archived under its name/],
+    ["what is archived", { edges: { openContainer: async () => holding(snapshot(1)) } }, "archives", "ok", /1 snapshots archived, 1 to send/],
     ["no login", { edges: { findAccess: refusal("ACCESS_DENIED", "wrong password") } }, "credentials", "ACCESS_DENIED", /wrong/],
     ["nobody there", { edges: { greet: refusal("STORE_UNAVAILABLE", "nothing answers") } }, "endpoint", "STORE_UNAVAILABLE", /nothing/],
     ["no container", { edges: { openContainer: refusal("CONTAINER_MISSING", "no container") } }, "container", "CONTAINER_MISSING", /no/],
@@ -121,6 +133,6 @@ describe("doctor", () => {
     const checks = await findings({ machine: { survey: refusal("NOT_BTRFS", "no btrfs") }, edges: { greet: refusal("STORE_UNAVAILABLE", "no") } });
     const of = (status: string): string[] => checks.filter((check) => check.status === status).map(({ name }) => name);
     assert.deepEqual(of("failed"), ["path", "endpoint"]);
-    assert.deepEqual(of("skipped"), ["snapshots", "clock", "container", "rights", "limits", "quota", "uploads"]);
+    assert.deepEqual(of("skipped"), ["snapshots", "clock", "container", "rights", "limits", "quota", "archives", "uploads"]);
   });
 });

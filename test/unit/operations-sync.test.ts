@@ -9,6 +9,7 @@ import { takeInventory } from "../../src/operations/inventory.ts";
 import { listSource } from "../../src/operations/list.ts";
 import { estimateSteps, prepareSync, runSync, type SyncOutcome, type SyncWatcher } from "../../src/operations/sync.ts";
 import { findChain, indexArchives } from "../../src/plan/chain.ts";
+import type { SyncRequest } from "../../src/plan/sync.ts";
 import type { Snapshot } from "../../src/plan/model.ts";
 import { keyOf, snapshot, source } from "../support/builders.ts";
 import { memoryContainer, type MemoryContainer } from "../support/memory-container.ts";
@@ -40,6 +41,7 @@ function archivesIn({ container }: World): string[] {
 
 interface Changes {
   readonly dryRun?: boolean;
+  readonly request?: SyncRequest;
   readonly spoolDirectory?: string;
   readonly memoryBytes?: number;
   readonly volumeBytes?: number;
@@ -48,7 +50,8 @@ interface Changes {
 }
 
 async function sync({ local, container }: World, changes: Changes = {}): Promise<SyncOutcome> {
-  const { plan } = await prepareSync(await local.list(signal), container, signal);
+  const request = changes.request ?? {};
+  const { inventory, plan } = await prepareSync(await local.list(signal), { container, identities: [] }, request, signal);
   const steps = await estimateSteps(plan.steps, local, signal);
   const options = {
     policy: { memoryBytes: changes.memoryBytes ?? 512 * MiB, concurrency: 4, volumeBytes: changes.volumeBytes ?? null },
@@ -61,7 +64,7 @@ async function sync({ local, container }: World, changes: Changes = {}): Promise
     now: () => 0,
   };
   const context = { options, watcher: changes.watcher ?? quiet };
-  return await runSync(steps, { source: local, container }, context, changes.signal ?? signal);
+  return await runSync({ steps, inventory, request }, { source: local, container }, context, changes.signal ?? signal);
 }
 
 describe("a run", () => {
@@ -77,7 +80,7 @@ describe("a run", () => {
   test("leaves archives from which the chain can be told", async () => {
     const there = world();
     await sync(there);
-    const listed = await listSource(await there.local.list(signal), { container: there.container, identities: [] }, signal);
+    const { listed } = await listSource(await there.local.list(signal), { container: there.container, identities: [] }, signal);
     const archives = listed.flatMap(({ archive }) => archive ?? []);
     assert.deepEqual(findChain(archives.at(-1) ?? assert.fail(), indexArchives(archives)), archives);
     assert.ok(listed.every(({ archive, local }) => archive !== null && local !== null));
@@ -102,22 +105,25 @@ describe("a run", () => {
 describe("a failure", () => {
   const damaged = new BackupError("SEND_FAILED", "the stream is damaged");
 
-  test("fails what builds on it, and nothing else; the next run finishes", async () => {
+  test("leaves out that snapshot; those after it build on what is archived; the next run tries again", async () => {
     const there = world();
-    there.container.objects.clear();
-    await sync({ ...there, local: memorySource(snapshots.slice(0, 1), () => 1000) });
     there.local.failures.set("snapshots/3", damaged);
     const { receipts, failures, stoppedBy } = await sync(there);
-    assert.deepEqual(receipts.map(({ step }) => step.snapshot.path), ["snapshots/2"]);
-    assert.deepEqual(failures.map(({ step, error }) => `${step.snapshot.path} ${error.code}`), [
-      "snapshots/3 SEND_FAILED",
-      "snapshots/4 STEP_FAILED",
-      "snapshots/5 STEP_FAILED",
-    ]);
+    assert.deepEqual(receipts.map(({ step }) => step.snapshot.path.slice(10)), ["1", "2", "4", "5"]);
+    assert.deepEqual(failures.map(({ step, error }) => `${step.snapshot.path} ${error.code}`), ["snapshots/3 SEND_FAILED"]);
     assert.equal(stoppedBy, null);
+    assert.deepEqual(there.local.sent.slice(-2), ["snapshots/4<snapshots/2", "snapshots/5<snapshots/4"]);
     assert.equal(there.container.objects.has(keyOf("snapshots/3")), false);
     there.local.failures.clear();
-    assert.equal((await sync(there)).receipts.length, 3);
+    assert.deepEqual((await sync(there)).receipts.map(({ step }) => step.snapshot.path), ["snapshots/3"]);
+  });
+
+  test("of the first one makes the second one the full", async () => {
+    const there = world();
+    there.local.failures.set("snapshots/1", damaged);
+    await sync(there);
+    assert.deepEqual(there.local.sent.slice(-2), ["snapshots/4<snapshots/3", "snapshots/5<snapshots/4"]);
+    assert.ok(there.local.sent.includes("snapshots/2"));
   });
 
   test("of the store ends the run: nothing else can fare better", async () => {
@@ -175,12 +181,56 @@ describe("a work directory", () => {
   });
 });
 
+describe("a listing that lags behind", () => {
+  test("and names an object that is lost: the object decides, and it is sent again", async () => {
+    const there = world();
+    await sync(there);
+    const stale = await there.container.list("", signal);
+    there.container.objects.delete(keyOf("snapshots/4"));
+    const container: MemoryContainer = { ...there.container, list: async () => Promise.resolve(stale) };
+    const { plan } = await prepareSync(await there.local.list(signal), { container, identities: [] }, {}, signal);
+    assert.deepEqual(plan.steps.map(({ snapshot: { path }, sendParent }) => [path, sendParent?.path]), [["snapshots/4", "snapshots/3"]]);
+    assert.deepEqual((await sync({ ...there, container })).receipts.length, 1);
+  });
+
+  test("and has lost an object that is there: nothing is sent, and what is new builds on it", async () => {
+    const there = world();
+    await sync({ ...there, local: memorySource(snapshots.slice(0, 4), () => 1000) });
+    const objects = (await there.container.list("", signal)).filter(({ key }) => key !== keyOf("snapshots/4"));
+    const container: MemoryContainer = { ...there.container, list: async () => Promise.resolve(objects) };
+    const { receipts, failures } = await sync({ ...there, container });
+    assert.deepEqual([receipts.map(({ step }) => step.snapshot.path), failures], [["snapshots/5"], []]);
+    assert.equal(there.local.sent.at(-1), "snapshots/5<snapshots/4");
+  });
+});
+
+test("many archives are asked for one HEAD each, and what is not here only when it is needed", async () => {
+  const there = world();
+  await sync(there);
+  const asked: string[] = [];
+  const container: MemoryContainer = {
+    ...there.container,
+    head: async (key, stop) => {
+      asked.push(key);
+      return await there.container.head(key, stop);
+    },
+  };
+  const plan = async (taken: readonly Snapshot[]): Promise<number> => {
+    asked.length = 0;
+    await prepareSync(await memorySource(taken, () => 1).list(signal), { container, identities: [] }, {}, signal);
+    return asked.length;
+  };
+  assert.equal(await plan(snapshots), 5);
+  assert.equal(await plan(snapshots.slice(0, 2)), 2);
+  assert.equal(await plan(snapshots.slice(3)), 5);
+});
+
 test("only objects named like a snapshot of the source count as archived", async () => {
   const container = memoryContainer();
   const there = { local: memorySource([snapshot(1), snapshot(2)], () => 1000), container };
   await sync({ ...there, local: memorySource([snapshot(1)], () => 1000) });
   const other = container.objects.get(keyOf("snapshots/1")) ?? assert.fail();
   for (const key of ["unrelated", `${source.uuid}x`, `${keyOf("snapshots/2")}/000001`]) container.objects.set(key, { ...other, key });
-  const { archived } = await takeInventory(await there.local.list(signal), container, signal);
-  assert.deepEqual([...archived.keys()], [keyOf("snapshots/1")]);
+  const { archived, archives } = await takeInventory(await there.local.list(signal), { container, identities: [] }, signal);
+  assert.deepEqual([[...archived], archives.map(({ key }) => key)], [[keyOf("snapshots/1")], [keyOf("snapshots/1")]]);
 });

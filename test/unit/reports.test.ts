@@ -24,6 +24,8 @@ const report: SourceReport = {
   sentSnapshots: 2,
   pendingSnapshots: 0,
   chainLength: 7,
+  brokenArchives: 0,
+  newestArchiveSeconds: 1_699_999_000,
 };
 
 describe("the metrics file", () => {
@@ -32,7 +34,7 @@ describe("the metrics file", () => {
 
   test("is what Prometheus reads, whatever paths are called", () => {
     const samples = parseExposition(formatMetrics("", [report], 1_700_000_000_000));
-    assert.equal(samples.length, 8);
+    assert.equal(samples.length, 10);
     assert.deepEqual(new Set(samples.map(({ labels }) => labels["path"])), new Set([report.path]));
     assert.deepEqual(samples.map(({ name, value: number }) => [name.replace("btrfs_snapshots_to_swift_", ""), number]), [
       ["last_run_timestamp_seconds", 1_700_000_000],
@@ -43,6 +45,8 @@ describe("the metrics file", () => {
       ["sent_snapshots", 2],
       ["pending_snapshots", 0],
       ["chain_length", 7],
+      ["broken_archives", 0],
+      ["newest_archive_timestamp_seconds", 1_699_999_000],
     ]);
   });
 
@@ -55,13 +59,21 @@ describe("the metrics file", () => {
     assert.deepEqual(told.map((name) => value(second, name, report.path)), [1000, 1000, 0, 7]);
   });
 
+  test("does not keep the length of a chain that is broken since", () => {
+    const first = formatMetrics("", [report], 1000_000);
+    const second = formatMetrics(first, [{ ...report, chainLength: Number.NaN, brokenArchives: 2 }], 2000_000);
+    assert.match(second, /_chain_length\{.*\} NaN\n/);
+    assert.equal(value(second, "broken_archives", report.path), 2);
+    assert.match(formatMetrics(second, [{ ...report, path: "/srv" }], 3000_000), /_chain_length\{.*\} NaN\n/);
+  });
+
   test("is replaced in one step, readable for others, and nothing else is left", async () => {
     const directory = await mkdtemp(join(tmpdir(), "metrics-"));
     try {
       const file = join(directory, "b.prom");
       await writeMetrics(file, [report]);
       await writeMetrics(file, [{ ...report, path: "/srv" }]);
-      assert.equal(parseExposition(await readFile(file, "utf8")).length, 16);
+      assert.equal(parseExposition(await readFile(file, "utf8")).length, 20);
       assert.equal((await stat(file)).mode & 0o777, 0o644);
       await mkdir(join(directory, "taken"));
       await assert.rejects(writeMetrics(join(directory, "taken"), [report]));

@@ -103,6 +103,34 @@ describe("the newest archive", () => {
   });
 });
 
+describe("after a disk was set back to an older state", () => {
+  const at = (number: number, changes: Partial<Archive>): Archive => ({ ...archiveOf(snapshot(number), null), ...changes });
+  // 2 is of transaction 900; then the disk was set back, and counts on from 100.
+  const [one, two, three, four] = [
+    at(1, { otransid: 100, otime: 10n, stored: 11n }),
+    at(2, { otransid: 900, otime: 20n, stored: 21n }),
+    at(3, { otransid: 110, otime: 30n, stored: 31n }),
+    at(4, { otransid: 120, otime: 40n, stored: 41n }),
+  ];
+  const newest = (...among: Archive[]): unknown[] => {
+    const told: string[] = [];
+    const { path } = selectArchive(among, { by: "age", source: null, notAfter: null }, ({ message }) => told.push(message));
+    return [path, told.length];
+  };
+  test("the newest is what was taken and stored later, and that is said", () => {
+    assert.deepEqual(newest(one, two), ["snapshots/2", 0]);
+    assert.deepEqual(newest(one, two, three, four), ["snapshots/4", 1]);
+    const said: string[] = [];
+    selectArchive([one, two, three], { by: "age", source: null, notAfter: null }, ({ message }) => said.push(message));
+    assert.match(said[0] ?? "", /snapshots\/2 is newer than snapshots\/3 by its transaction \(900, the other 110\).*set back/);
+  });
+  test("one clock alone decides nothing: a hole is filled later, and a clock can be wrong", () => {
+    assert.deepEqual(newest(two, { ...three, otime: 15n }), ["snapshots/2", 0]);
+    assert.deepEqual(newest(two, { ...three, stored: 15n }), ["snapshots/2", 0]);
+    assert.deepEqual(newest(two, { ...three, otime: null }), ["snapshots/2", 0]);
+  });
+});
+
 describe("a date", () => {
   const iso = (text: string): string => new Date(Number(parseDate(text, "--at") / 1_000_000n)).toISOString();
   test("means the end of what it says", () => {

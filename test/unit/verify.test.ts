@@ -146,6 +146,64 @@ describe("a part of the archives", () => {
   });
 });
 
+describe("many archives", () => {
+  /** Each on the one before it, or all on the first. */
+  function made(shape: "line" | "star", size: number): Archive[] {
+    return Array.from({ length: size }, (_, n) => {
+      const parent = shape === "line" ? n : 1;
+      const sendParent = n === 0 ? null : { uuid: uuid(parent), ctransid: parent };
+      const lineage = { snapshot: { uuid: uuid(n + 1), ctransid: n + 1 }, sendParent };
+      return { ...one, key: keyOf(`snapshots/${n + 1}`), path: `snapshots/${n + 1}`, otransid: n + 1, lineage };
+    });
+  }
+
+  /** The least of two runs, in ms of the processor: others may be at work too. */
+  function costOf(work: () => unknown): number {
+    const costs = [1, 2].map(() => {
+      const before = process.cpuUsage();
+      work();
+      const { user, system } = process.cpuUsage(before);
+      return (user + system) / 1000;
+    });
+    return Math.min(...costs);
+  }
+
+  const uses: Readonly<Record<string, (archives: readonly Archive[]) => unknown>> = {
+    indexed: indexArchives,
+    measured: (archives) => measureChains(archives.toReversed(), indexArchives(archives)),
+    drawn: arrangeTree,
+    followed: (archives) => dependentsOf(archives[0] ?? assert.fail(), [...archives]),
+  };
+  for (const shape of ["line", "star"] as const) {
+    test(`in a ${shape} are looked at in time that grows with them`, () => {
+      const [small, large] = [made(shape, 3000), made(shape, 12_000)];
+      for (const [name, use] of Object.entries(uses)) {
+        const costs = [costOf(() => use(small)), costOf(() => use(large))] as const;
+        // Four times as many: four times as long, and not sixteen times.
+        assert.ok(costs[1] < 9 * costs[0] + 30, `${name}: ${costs.join(" ms, ")} ms`);
+      }
+      assert.equal(arrangeTree(large).length, 12_000);
+    });
+  }
+
+  test("that are all damaged are told in no more time than it takes to name what each takes with it", () => {
+    const archives = made("line", 3000).map((archive) => ({ ...archive, bytes: 0 }));
+    const before = process.cpuUsage();
+    assert.equal(check(archives).filter(({ code }) => code === "ARCHIVE_DAMAGED").length, 3000);
+    // Worked out anew for each, it took half a minute.
+    const { user } = process.cpuUsage(before);
+    assert.ok(user < 6_000_000, `${user} µs`);
+  });
+
+  test("of one snapshot: the one whose chain is whole counts, and of several the shortest chain", () => {
+    const archives = [archiveOf(snapshot(2), snapshot(9)), { ...archiveOf(snapshot(2), null), key: keyOf("again"), path: "again" }, archiveOf(snapshot(3), snapshot(2))];
+    for (const order of [archives, archives.toReversed()]) {
+      const lengths = measureChains(order, indexArchives(order));
+      assert.deepEqual(archives.map(({ key }) => lengths.get(key)), [null, 1, 2]);
+    }
+  });
+});
+
 describe("chains to look at", () => {
   test("their lengths, whatever the order, and none for what is broken or tells nothing", () => {
     const lengths = (archives: readonly Archive[]): unknown[] => {

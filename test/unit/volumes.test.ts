@@ -17,7 +17,7 @@ import { formatProofKey } from "../../src/plan/proof.ts";
 import { planClearance, planSweep, sourcesOf } from "../../src/plan/sweep.ts";
 import { openCheckpoints } from "../../src/stream/checkpoints.ts";
 import { slices } from "../../src/stream/slices.ts";
-import { inventory, keyOf, snapshot, source, uuid } from "../support/builders.ts";
+import { archiveOf, inventory, keyOf, snapshot, source, uuid } from "../support/builders.ts";
 import { memoryContainer, type MemoryContainer } from "../support/memory-container.ts";
 
 const { signal } = new AbortController();
@@ -64,7 +64,7 @@ function keysOf({ objects }: MemoryContainer): string[] {
 }
 
 async function read(container: MemoryContainer): Promise<Buffer> {
-  const archive = (await readArchive(key, container, signal)) ?? assert.fail();
+  const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
   const chunks: Buffer[] = [];
   for await (const chunk of (await openBody(archive, container, signal)) as AsyncIterable<Buffer>) chunks.push(chunk);
   return Buffer.concat(chunks);
@@ -102,7 +102,7 @@ describe("an archive in volumes", () => {
     assert.deepEqual(keysOf(container), [1, 2, 3].map((n) => formatVolumeKey(key, n)).concat(key));
     assert.deepEqual(await read(container), bodyOf(101));
     assert.deepEqual([stored.bytes, stored.resumedBytes], [101, 0]);
-    const archive = await readArchive(key, container, signal);
+    const archive = await readArchive(key, { container, identities: [] }, signal);
     assert.deepEqual([archive?.bytes, archive?.volumes], [101, 3]);
   });
 
@@ -258,7 +258,7 @@ describe("an archive in volumes", () => {
       container.objects.delete(name);
       await container.put(name, streamOf(copied), { partBytes: 16, concurrency: 1, partsInMemory: 2, metadata: {} }, signal);
     }
-    const archive = await readArchive(key, container, signal);
+    const archive = await readArchive(key, { container, identities: [] }, signal);
     if (archive === null) return assert.fail();
     await refuseIncomplete(archive, container, signal);
     assert.deepEqual(await read(container), bodyOf(101));
@@ -329,7 +329,7 @@ test("what is left over is what no run will resume; what others have in the cont
   const volumes = keys.map((each) => formatVolumeKey(each, 1));
   const foreign = ["photo.jpg", keyOf("snapshots/1", uuid(5)), source.uuid, `${source.uuid}/000001`];
   const uploads = [...keys, ...volumes, ...foreign].map((each) => ({ key: each }));
-  const world = { ...inventory([sent], [[whole, { bytes: 1, modified: 0n }]]), volumes: [...volumes, ...foreign] };
+  const world = { ...inventory([sent], [[whole, archiveOf(whole, null)]]), volumes: [...volumes, ...foreign] };
   const remove = planSweep(world, uploads, new Set([keyOf(sent.path)]));
   assert.deepEqual(remove.uploads.map((upload) => upload.key), [keys[1], keys[2], volumes[1], volumes[2]]);
   assert.deepEqual(remove.volumes, [volumes[2]]);

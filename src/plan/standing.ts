@@ -1,0 +1,138 @@
+// Where each snapshot of this machine stands in the container. A name says nothing of whose archive it is: what counts is
+// the identity of what is stored. Everything that speaks of a snapshot as archived asks here.
+
+import { builtOn, dependentsOf } from "./dependents.ts";
+import { identityText, indexArchives, isSilent } from "./chain.ts";
+import { formatKey } from "./key.ts";
+import { sameIdentity, streamIdentity, type Archive, type Finding, type Inventory, type Key, type Snapshot, type Uuid } from "./model.ts";
+
+export type Standing = { readonly snapshot: Snapshot } & (
+  /** No key can say its path. */
+  | { readonly is: "nameless"; readonly reason: string }
+  | { readonly is: "missing"; readonly key: Key }
+  /** Under its key, and its own. "proven": it was changed since, and holds the same all the same. */
+  | { readonly is: "archived" | "proven"; readonly key: Key; readonly archive: Archive }
+  /** There is an archive under its key, which nobody here can look into. */
+  | { readonly is: "trusted"; readonly key: Key; readonly archive: Archive }
+  /** Its own, under another key: snapshots were moved or renamed. */
+  | { readonly is: "elsewhere"; readonly key: Key; readonly archive: Archive }
+  /** Under its key is what it was before it was changed, what another snapshot was, or nothing that can be read. */
+  | { readonly is: "changed" | "another" | "damaged"; readonly key: Key; readonly archive: Archive }
+);
+
+/** What an empty container is, whatever there is on this machine. */
+export const NOTHING_STORED = {
+  archived: new Set<Key>(),
+  archives: [],
+  others: [],
+  examined: "container",
+  volumes: [],
+  origin: null,
+  proofs: [],
+} as const;
+
+/** One for each snapshot, in their order. */
+export function compareSnapshots(inventory: Inventory): Standing[] {
+  const { source, snapshots, archives, others } = inventory;
+  const byKey = new Map<string, Archive>(archives.map((archive) => [archive.key, archive]));
+  const index = indexArchives([...others, ...archives]);
+  const proven = new Set(inventory.proofs.map((proof) => `${proof.key}\n${proof.etag}\n${identityText(proof)}`));
+  const taken = new Set<Key>();
+  return snapshots.map((snapshot): Standing => {
+    const name = nameSnapshot(source.uuid, snapshot, taken);
+    if (!("key" in name)) return { snapshot, is: "nameless", reason: name.refused };
+    const { key } = name;
+    taken.add(key);
+    const archive = byKey.get(key);
+    const identity = streamIdentity(snapshot);
+    const is = archive === undefined ? "missing" : compare(snapshot, archive);
+    if (is === "archived" || is === "trusted") return archive === undefined ? { snapshot, is: "missing", key } : { snapshot, is, key, archive };
+    if (archive !== undefined && proven.has(`${key}\n${archive.etag ?? ""}\n${identityText(identity)}`)) {
+      return { snapshot, is: "proven", key, archive };
+    }
+    const elsewhere = index.get(identityText(identity));
+    if (elsewhere !== undefined && elsewhere.bytes > 0) return { snapshot, is: "elsewhere", key, archive: elsewhere };
+    return archive === undefined || is === "missing" ? { snapshot, is: "missing", key } : { snapshot, is, key, archive };
+  });
+}
+
+/** Keys under which the snapshots would be archived. */
+export function keysOf(source: Uuid, snapshots: readonly Snapshot[]): Key[] {
+  return snapshots.flatMap((snapshot) => {
+    const name = nameSnapshot(source, snapshot, new Set());
+    return "key" in name ? [name.key] : [];
+  });
+}
+
+/** The key of a snapshot, or why no archive can be named after it. */
+export function nameSnapshot(source: Uuid, snapshot: Snapshot, taken: ReadonlySet<Key>): ReturnType<typeof formatKey> {
+  if (!snapshot.pathIsExact) return { refused: "its path is not valid UTF-8" };
+  const name = formatKey(source, snapshot.path);
+  return "key" in name && taken.has(name.key) ? { refused: "another snapshot has the same path" } : name;
+}
+
+function compare(snapshot: Snapshot, archive: Archive): "archived" | "trusted" | "changed" | "another" | "damaged" {
+  const { lineage, bytes } = archive;
+  if (bytes === 0) return "damaged";
+  if (lineage === null) return isSilent(archive) ? "trusted" : "damaged";
+  const identity = streamIdentity(snapshot);
+  if (sameIdentity(lineage.snapshot, identity)) return "archived";
+  return lineage.snapshot.uuid === identity.uuid ? "changed" : "another";
+}
+
+/** What is to be said of a snapshot that is not archived under its key; null where nothing is. */
+export function describeStanding(standing: Standing, archives: readonly Archive[]): Finding | null {
+  const { path } = standing.snapshot;
+  switch (standing.is) {
+    case "nameless":
+      return error("NAME_UNUSABLE", path, `${path} cannot be archived: ${standing.reason}; rename it`);
+    case "another":
+      return error(
+        "NAME_REUSED",
+        standing.key,
+        `${path} is not the snapshot that is archived under its name (it was deleted and made anew or renamed, or another ` +
+          "machine uses the same source UUID): it is not archived; rename it" +
+          `, or delete the archive if nobody needs it any more: ${describeDependents(standing.archive, archives)}`,
+      );
+    case "changed":
+      return error(
+        "SNAPSHOT_CHANGED",
+        standing.key,
+        `${path} was changed since it was archived (made writable, or deduplicated): what it holds now is not archived; if it was ` +
+          "only deduplicated, `verify PATH --drill` proves that it holds the same, and `sync` accepts it from then on; " +
+          "otherwise rename it",
+      );
+    case "damaged":
+      return error(
+        standing.archive.bytes === 0 ? "ARCHIVE_DAMAGED" : "NOT_AN_ARCHIVE",
+        standing.key,
+        `${path} is not archived: the object under its name ${standing.archive.bytes === 0 ? "is empty" : "is no send stream"}; delete ` +
+          `the object '${standing.key}' and use \`sync\` again: ${describeBuiltOn(standing.snapshot, archives)}`,
+      );
+    default:
+      return null;
+  }
+}
+
+function error(code: Finding["code"], subject: string, message: string): Finding {
+  return { code, severity: "error", subject, message };
+}
+
+const NAMED_AT_MOST = 3;
+
+/** What is lost with an archive, for whoever thinks of deleting it. */
+export function describeDependents(archive: Archive, archives: readonly Archive[]): string {
+  const paths = dependentsOf(archive, archives).flatMap((each) => (each === archive ? [] : each.path));
+  return paths.length === 0 ? "nothing builds on it" : `${listPaths(paths)} ${paths.length === 1 ? "builds" : "build"} on it`;
+}
+
+function describeBuiltOn(snapshot: Snapshot, archives: readonly Archive[]): string {
+  const paths = builtOn(streamIdentity(snapshot), archives).map(({ path }) => path);
+  return paths.length === 0 ? "nothing builds on it" : `what builds on it can be restored again then (${listPaths(paths)})`;
+}
+
+/** The first ones, and how many more. */
+export function listPaths(paths: readonly string[]): string {
+  const more = paths.length - NAMED_AT_MOST;
+  return `${paths.slice(0, NAMED_AT_MOST).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
+}

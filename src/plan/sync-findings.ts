@@ -1,0 +1,124 @@
+// What a sync plan has to say beside its steps: what is not archived although something of its name is there, and what
+// nobody should take on trust.
+
+import { groupBy, identityText, indexArchives, parentIn, type ArchiveIndex } from "./chain.ts";
+import { builtOn } from "./dependents.ts";
+import type { Archive, Finding, Identity, Inventory, Key, Snapshot } from "./model.ts";
+import { listPaths } from "./standing.ts";
+
+/** A snapshot with the archive that holds it. */
+export interface Found {
+  readonly snapshot: Snapshot;
+  /** The one that it would be archived under now. */
+  readonly key: Key;
+  readonly archive: Archive;
+  /** What the archive holds. */
+  readonly identity: Identity;
+}
+
+/** One for each cause: archives that are whole themselves, on a chain that is not. */
+export function brokenFindings(broken: readonly Found[], archives: readonly Archive[]): Finding[] {
+  const index = indexArchives(archives);
+  const causes = new Map<Archive, Cause>();
+  const groups = groupBy(broken, ({ archive }) => findCause(archive, index, causes).identity);
+  return [...groups.values()].flatMap((group): Finding[] => {
+    const [first] = group;
+    if (first === undefined) return [];
+    const { reason, identity } = findCause(first.archive, index, causes);
+    const ours = new Set(group.map(({ archive }) => archive));
+    const others = (identity === "" ? [] : builtOn(first.identity, archives)).flatMap((each) => (ours.has(each) ? [] : each.path));
+    const also = others.length === 0 ? "" : `; nor can ${listPaths(others)}, which builds on that`;
+    return [
+      {
+        code: "CHAIN_BROKEN",
+        severity: "error",
+        subject: first.archive.key,
+        message:
+          `${listPaths(group.map(({ snapshot }) => snapshot.path))} cannot be restored from the archive: ${reason}${also}. What is sent ` +
+          "from now on does not build on it. To archive it again, delete the objects of these snapshots, and use `sync` again",
+      },
+    ];
+  });
+}
+
+interface Cause {
+  /** What is missing; empty where nothing is. */
+  readonly identity: string;
+  readonly reason: string;
+}
+
+/** Where a chain ends that does not begin with a full archive. Each archive is looked at once. */
+function findCause(archive: Archive, index: ArchiveIndex, causes: Map<Archive, Cause>): Cause {
+  const passed = new Set<Archive>();
+  let cause: Cause | undefined;
+  for (let link = archive; cause === undefined; ) {
+    cause = causes.get(link);
+    if (cause !== undefined) break;
+    passed.add(link);
+    const parent = parentIn(link, index);
+    if (parent == null || parent.bytes === 0) cause = describeEnd(link, parent ?? null);
+    else if (passed.has(parent)) cause = { identity: "", reason: `the archive of ${link.path} builds on itself` };
+    else link = parent;
+  }
+  for (const each of passed) causes.set(each, cause);
+  return cause;
+}
+
+function describeEnd({ path, bytes, lineage }: Archive, empty: Archive | null): Cause {
+  if (bytes === 0 || lineage?.sendParent == null) return { identity: path, reason: `the archive of ${path} is empty` };
+  const { uuid, ctransid } = lineage.sendParent;
+  const what = empty === null ? `a snapshot that is not archived (UUID ${uuid}, transaction ${ctransid})` : `the archive of ${empty.path}, which is empty`;
+  return { identity: identityText(lineage.sendParent), reason: `${path} builds on ${what}` };
+}
+
+/** One for all of them: whole directories are moved. */
+export function elsewhereFindings(kept: readonly Found[]): Finding[] {
+  const moved = kept.filter(({ key, archive }) => archive.key !== key);
+  const [first] = moved;
+  if (first === undefined) return [];
+  const more = moved.length === 1 ? "" : ` and ${moved.length - 1} more`;
+  return [
+    {
+      code: "ARCHIVED_ELSEWHERE",
+      severity: "warning",
+      subject: first.snapshot.path,
+      message:
+        `${first.snapshot.path}${more} archived under another name (${first.archive.path}): moved or renamed since; not sent again: ` +
+        "use --rearchive to archive under the new name too",
+    },
+  ];
+}
+
+/** Archives that this subvolume cannot have made in the state in which it is. */
+export function foreignFindings({ source, archives }: Inventory): Finding[] {
+  const later = archives.filter(({ otransid }) => otransid !== null && otransid > source.generation);
+  const [first] = later;
+  if (first === undefined) return [];
+  return [
+    {
+      code: "SOURCE_SHARED",
+      severity: "warning",
+      subject: source.uuid,
+      message:
+        `${listPaths(later.map(({ path }) => path))} archived from a later state than this subvolume has ever had (transaction ` +
+        `${first.otransid ?? 0}, here ${source.generation}): another machine uses the same source UUID, or the disk was set back`,
+    },
+  ];
+}
+
+export function trustedByName({ path }: Snapshot, { key, lineage }: Archive): Finding {
+  const message =
+    lineage === null
+      ? `the archive of ${path} does not tell whose stream it holds (it is encrypted and has no metadata): ` +
+        "it is trusted by its name as the base of the next one"
+      : `the chain of ${path} leads to an archive that does not tell whose stream it holds (encrypted, without metadata): it is ` +
+        "trusted as the base of the next one";
+  return { code: "TRUSTED_BY_NAME", severity: "warning", subject: key, message };
+}
+
+export function identityShared({ path }: Snapshot): Finding {
+  const message =
+    `${path} carries the received UUID of another snapshot, so no difference can build on it: it is sent ` +
+    "whole; take snapshots of a writable snapshot of the received subvolume instead";
+  return { code: "IDENTITY_SHARED", severity: "warning", subject: path, message };
+}

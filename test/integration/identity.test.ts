@@ -1,0 +1,140 @@
+// What counts as archived: not a name, but that the object exists and is of that very snapshot, on a chain that is whole.
+
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { formatKey } from "../../src/plan/key.ts";
+import { parseUuid } from "../../src/plan/model.ts";
+import { cli, type Ran } from "../support/cli.ts";
+import { parseExposition } from "../support/exposition.ts";
+import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
+import { noBtrfsOrSwift } from "../support/requirements.ts";
+import { openSwift, type Swift } from "../support/swift.ts";
+
+const MiB = 2 ** 20;
+
+describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
+  let swift: Swift;
+  let disk: Loopback;
+
+  before(async () => {
+    [swift, disk] = await Promise.all([openSwift(), openLoopback({ sizeBytes: 256 * MiB })]);
+  });
+  after(async () => {
+    await Promise.all([swift.close(), disk.close()]);
+  });
+
+  const program = (...args: string[]): Promise<Ran> => cli(args, { env: swift.environment });
+
+  /** A subvolume with snapshots `1` to `count` in a directory of its own, and a container; all of one name. */
+  async function world(name: string, count: number): Promise<World> {
+    await swift.createContainer(name);
+    const [subvolume, directory] = [join(disk.mountPoint, name), join(disk.mountPoint, `${name}-snapshots`)];
+    await btrfs("subvolume", "create", subvolume);
+    await run("mkdir", directory);
+    const source = parseUuid(/\tUUID:\s+(\S{36})/.exec(await btrfs("subvolume", "show", subvolume))?.[1] ?? "");
+    const keyOf = (snapshot: string): string => {
+      const found = source === null ? null : formatKey(source, `${name}-snapshots/${snapshot}`);
+      return found !== null && "key" in found ? found.key : assert.fail();
+    };
+    const take = async (snapshot: string): Promise<void> => {
+      await writeFile(join(subvolume, `file-${snapshot}`), snapshot.repeat(1000));
+      await btrfs("subvolume", "snapshot", "-r", subvolume, join(directory, snapshot));
+    };
+    for (let number = 1; number <= count; number += 1) await take(String(number));
+    const sync = (...more: string[]): Promise<Ran> => program("sync", subvolume, "--container-name", name, "--no-encryption", ...more);
+    const request = async (method: string, key: string, headers = {}, body = ""): Promise<void> => {
+      const { status } = await swift.native.request(method, `/${name}/${encodeURIComponent(key)}`, { headers, body: Buffer.from(body) });
+      assert.ok(status < 300, String(status));
+    };
+    return { name, subvolume, directory, keyOf, take, sync, request };
+  }
+
+  interface World {
+    readonly name: string;
+    readonly subvolume: string;
+    readonly directory: string;
+    readonly keyOf: (snapshot: string) => string;
+    readonly take: (snapshot: string) => Promise<void>;
+    readonly sync: (...more: string[]) => Promise<Ran>;
+    readonly request: (method: string, key: string, headers?: Record<string, string>, body?: string) => Promise<void>;
+  }
+
+  const steps = ({ stdout }: Ran): unknown[] =>
+    stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+      .filter(({ type }) => type === "step")
+      .map(({ path, sendParent }) => [path, (sendParent as { path: string } | null)?.path].map((each) => String(each).replace(/.*\//, "")).join("<"));
+
+  test("not when it was made writable and changed since; `list` and monitoring say so too", async () => {
+    const { name, subvolume, directory, sync } = await world("changed", 3);
+    assert.equal((await sync()).code, 0);
+    const changed = join(directory, "2");
+    await btrfs("property", "set", "-ts", changed, "ro", "false");
+    await writeFile(join(changed, "new"), "changed");
+    await btrfs("property", "set", "-ts", changed, "ro", "true");
+    const metrics = join(disk.directory, "changed.prom");
+    const { code, stderr, stdout } = await sync("--metrics-file", metrics);
+    assert.equal(code, 3, stderr);
+    assert.match(stderr, /changed-snapshots\/2 was changed since it was archived \(made writable, or deduplicated\)/);
+    assert.match(stdout, /2 of 3 snapshots of .* archived/);
+    const pending = parseExposition(await readFile(metrics, "utf8")).find((sample) => sample.name.endsWith("pending_snapshots"));
+    assert.equal(pending?.value, 1);
+    const listed = await program("list", "--container-name", name, subvolume);
+    assert.match(listed.stdout, /changed-snapshots\/2 .*local only/);
+    assert.match(listed.stdout, /changed-snapshots\/2 .*archive only/);
+    assert.match(listed.stderr, /changed-snapshots\/2 was changed since/);
+  });
+
+  test("not when a base was lost: a new chain begins, and what to do is said", async () => {
+    const { directory, keyOf, take, sync, request } = await world("broken", 3);
+    assert.equal((await sync()).code, 0);
+    await request("DELETE", keyOf("1"));
+    const plan = await sync("--plan", "--json");
+    assert.deepEqual([plan.code, steps(plan)], [0, ["1<undefined"]], "what is still here is sent again, and all is whole");
+    await btrfs("subvolume", "delete", join(directory, "1"));
+    await take("4");
+    await take("5");
+    const metrics = join(disk.directory, "broken.prom");
+    const { code, stderr, stdout } = await sync("--json", "--metrics-file", metrics);
+    assert.equal(code, 3, stderr);
+    assert.match(stderr, /broken-snapshots\/2, broken-snapshots\/3 cannot be restored from the archive: .* is not archived/);
+    assert.deepEqual(steps({ code, stderr, stdout }), ["4<undefined", "5<4"]);
+    const samples = parseExposition(await readFile(metrics, "utf8"));
+    const value = (metric: string): number | undefined => samples.find((sample) => sample.name.endsWith(metric))?.value;
+    assert.deepEqual([value("broken_archives"), value("chain_length"), value("pending_snapshots")], [2, 2, 2]);
+    for (const snapshot of ["2", "3"]) await request("DELETE", keyOf(snapshot));
+    const cured = await sync("--json");
+    assert.deepEqual([cured.code, steps(cured)], [0, ["2<undefined", "3<2"]], cured.stderr);
+  });
+
+  test("not when the object under its name is empty, or another machine's", async () => {
+    const { keyOf, sync, request } = await world("others", 3);
+    await request("PUT", keyOf("1"));
+    const foreign = { "btrfs-format": "1", "btrfs-uuid": "11111111-2222-4333-8444-555555555555", "btrfs-ctransid": "7" };
+    await request("PUT", keyOf("2"), Object.fromEntries(Object.entries(foreign).map(([key, value]) => [`x-object-meta-${key}`, value])), "x");
+    const { code, stderr, stdout } = await sync("--json");
+    assert.equal(code, 3, stderr);
+    assert.deepEqual(steps({ code, stderr, stdout }), ["3<undefined"]);
+    assert.match(stderr, /others-snapshots\/1 is not archived: the object under its name is empty/);
+    assert.match(stderr, /others-snapshots\/2 is not the snapshot .* another machine uses the same source UUID/);
+  });
+
+  test("also when its directory was renamed: it is not sent again, and what is new builds on it", async () => {
+    const { name, directory, take, sync } = await world("moved", 2);
+    assert.equal((await sync()).code, 0);
+    await run("mv", directory, `${directory}-elsewhere`);
+    await run("mkdir", directory);
+    await take("3");
+    const { code, stderr, stdout } = await sync("--json");
+    assert.equal(code, 0, stderr);
+    assert.deepEqual(steps({ code, stderr, stdout }), ["3<2"]);
+    assert.match(stderr, /moved-snapshots-elsewhere\/1 and 1 more archived under another name \(moved-snapshots\/1\)/);
+    const again = await sync("--rearchive", "--plan", "--json");
+    assert.deepEqual(steps(again), ["1<undefined", "2<1"]);
+    assert.doesNotMatch((await program("list", "--container-name", name, join(disk.mountPoint, name))).stdout, /local only|archive only/);
+  });
+});
