@@ -224,6 +224,14 @@ export function stateDirectory(env: Environment): string | null {
   return said(env, "STATE_DIRECTORY")?.split(":")[0] ?? (base === undefined ? null : `${base}/btrfs-snapshots-to-swift`);
 }
 
+/** Where to keep what saves work and can be lost; null when nobody says where. */
+export function cacheDirectory(env: Environment): string | null {
+  const home = said(env, "HOME");
+  const base = said(env, "XDG_CACHE_HOME") ?? (home === undefined ? undefined : `${home}/.cache`);
+  // systemd names a directory that is the unit's own.
+  return said(env, "CACHE_DIRECTORY")?.split(":")[0] ?? (base === undefined ? null : `${base}/btrfs-snapshots-to-swift`);
+}
+
 /** Its value may stand in quotes; elsewhere what follows ` #` is a comment. */
 const VALUE = /'(?<single>[^']*)'|"(?<double>(?:[^"\\]|\\.)*)"|(?<bare>[^'"\s]\S*(?:\s+[^#\s]\S*)*)/;
 const ASSIGNMENT = new RegExp(`^\\s*(?:export\\s+)?(?<name>[A-Za-z_]\\w*)\\s*=\\s*(?:${VALUE.source})?\\s*(?:#.*)?$`);

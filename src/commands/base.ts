@@ -5,12 +5,12 @@ import { randomUUID } from "node:crypto";
 import { existsSync, fstatSync } from "node:fs";
 import { resolve } from "node:path";
 import { Command, Option, type BaseContext } from "clipanion";
-import { OPEN_PASSWORDS, readStoreConfig, sendsPasswordsOpenly, type StoreFlags } from "../config.ts";
+import { cacheDirectory, OPEN_PASSWORDS, readStoreConfig, sendsPasswordsOpenly, type StoreFlags } from "../config.ts";
 import { readEnvironment, warnOfReaders, type EnvironmentFlags } from "../environment.ts";
 import { toBackupError, type BackupError } from "../errors.ts";
 import type { Lock } from "../lock.ts";
 import type { DoctorEdges } from "../operations/doctor.ts";
-import type { Container, RestoreTarget, Scratch, SnapshotSource } from "../operations/edges.ts";
+import type { Catalogue, Container, RestoreTarget, Scratch, SnapshotSource } from "../operations/edges.ts";
 import type { Reading } from "../operations/reading.ts";
 import type { Finding, SendProto, Uuid } from "../plan/model.ts";
 import type { Quota } from "../plan/quota.ts";
@@ -63,6 +63,8 @@ export interface House {
   openTarget(directory: string): Promise<RestoreTarget>;
   openScratch(options: { readonly directory: string | null; readonly bytes: number; readonly path: string }): Promise<Scratch>;
   openContainer(tuning?: Tuning): Promise<Container>;
+  /** Of the container; null where nothing is to be kept. */
+  openCatalogue(): Promise<Catalogue | null>;
   /** Keeps other runs away until it is closed. @throws LOCKED */
   lock(claim: Claim): Promise<Lock>;
   /** As far as they can be seen; none where only S3 can be asked. Never fails. */
@@ -161,6 +163,11 @@ export abstract class BaseCommand extends Command<Context> {
     return { ...flags, envFile: undefined, osCloud: undefined };
   }
 
+  /** Whether to keep what archives hold from run to run. */
+  protected wantsCache(): boolean {
+    return false;
+  }
+
   /** Logs a failure and returns its exit code. */
   protected report(failure: BackupError, { log, progress }: House, subject = ""): number {
     progress.stop();
@@ -190,7 +197,7 @@ export abstract class BaseCommand extends Command<Context> {
   private edges(
     log: Logger,
     closers: Closers,
-  ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer" | "lock" | "lockFile" | "quotas" | "openDoctor"> {
+  ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer" | "openCatalogue" | "lock" | "lockFile" | "quotas" | "openDoctor"> {
     const { signal, tool } = this.context;
     const keep = <Edge extends { close(): unknown }>(edge: Edge): Edge => {
       closers.add(() => edge.close());
@@ -205,6 +212,7 @@ export abstract class BaseCommand extends Command<Context> {
     };
     return {
       openContainer,
+      openCatalogue: async () => this.findCatalogue(findAccess, closers),
       openSource: async (path, sendProto) => {
         const { openSource } = await import("../btrfs/source.ts");
         return keep(await openSource(path, { sendProto }, signal));
@@ -234,6 +242,16 @@ export abstract class BaseCommand extends Command<Context> {
   private async askForQuotas(log: Logger): Promise<readonly Quota[] | null> {
     const { readQuotas } = await import("../swift/probe.ts");
     return await readQuotas(await this.findAccess(log), this.storeFlags().containerName ?? "", this.context.signal);
+  }
+
+  private async findCatalogue(findAccess: () => Promise<Access>, closers: Closers): Promise<Catalogue | null> {
+    const directory = this.wantsCache() ? cacheDirectory(this.context.env) : null;
+    if (directory === null) return null;
+    const { containerName: container = "" } = this.storeFlags();
+    const { openCatalogue } = await import("../state/catalogue.ts");
+    const catalogue = await openCatalogue(directory, { endpoint: (await findAccess()).endpoint, container });
+    closers.add(() => catalogue.close());
+    return catalogue;
   }
 
   private async takeLocks({ container, sources, target, wait }: Claim, log: Logger): Promise<Lock> {
@@ -307,6 +325,12 @@ export abstract class StoreCommand extends BaseCommand {
     description: "Make S3 keys with Keystone where the project has none (default).",
   });
 
+  cache = Option.Boolean("--cache", true, { description: "Keep what is known of archives for the next run (default)." });
+
+  protected override wantsCache(): boolean {
+    return this.cache;
+  }
+
   protected override storeFlags(): TypedStoreFlags {
     const { containerName, endpoint, region, createCredentials, envFile, osCloud } = this;
     return { containerName, endpoint, region, createCredentials, envFile, osCloud };
@@ -324,7 +348,7 @@ export abstract class ReadCommand extends StoreCommand {
     const container = await house.openContainer(this.tuning());
     const identities = await this.openIdentities(house);
     house.progress.start("looking at what is in the container", null);
-    return { container, identities, onFinding: ({ code, message }) => house.log.warn({ code }, message) };
+    return { container, identities, catalogue: await house.openCatalogue(), onFinding: ({ code, message }) => house.log.warn({ code }, message) };
   }
 
   protected tuning(): Tuning {

@@ -38,7 +38,7 @@ export class ListCommand extends ReadCommand {
     const found =
       source === null
         ? { listed: await listContainer(reading, signal), findings: [] }
-        : await listSource(await source.list(signal), reading, signal);
+        : await listSource(await source.list(signal), { ...reading, relies: true }, signal);
     const { findings } = found;
     const listed = elsewhere === null ? found.listed : narrow(found.listed, elsewhere);
     house.progress.stop();

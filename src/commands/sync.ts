@@ -4,6 +4,7 @@ import { BackupError, toBackupError } from "../errors.ts";
 import type { Container, LocalSnapshots, SnapshotSource } from "../operations/edges.ts";
 import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
 import type { EstimatedStep, Receipt } from "../operations/step.ts";
+import type { Looking } from "../operations/inventory.ts";
 import { estimateSteps, prepareSync, runSync } from "../operations/sync.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
 import type { Estimate, SendProto, UploadStep } from "../plan/model.ts";
@@ -26,15 +27,19 @@ interface Settings {
   readonly encoding: EncodingOptions;
   /** How old what was left has to be before it is removed. */
   readonly leftoverAgeMs: number;
-  /** The container, opened when it is first needed. */
-  readonly open: () => Promise<Container>;
+  /** The container and what is known of it, opened when it is first needed. */
+  readonly open: () => Promise<Store>;
   readonly reporting: Reporting;
 }
 
-interface LocalEdges {
+interface Store {
+  readonly container: Container;
+  readonly looking: Looking;
+}
+
+interface LocalEdges extends Store {
   readonly local: LocalSnapshots;
   readonly source: SnapshotSource;
-  readonly container: Container;
 }
 
 /** How the run of one subvolume ended. */
@@ -160,13 +165,13 @@ export class SyncCommand extends EncodingCommand {
     const leftoverAgeMs = parseDuration(this.leftoverAge, "--leftover-age");
     const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto(), leftoverAgeMs };
     const encoding = await tryEncoding(wishes, house.signal);
-    let container: Promise<Container> | null = null;
-    const openOnce = async (): Promise<Container> => {
-      const opened = await house.openContainer(tuning);
+    let store: Promise<Store> | null = null;
+    const openOnce = async (): Promise<Store> => {
+      const container = await house.openContainer(tuning);
       if (doubtful) house.log.warn(NOT_ENCRYPTED);
-      return opened;
+      return { container, looking: { container, identities: [], catalogue: await house.openCatalogue() } };
     };
-    return { ...settings, encoding, open: () => (container ??= openOnce()) };
+    return { ...settings, encoding, open: () => (store ??= openOnce()) };
   }
 
   /** One subvolume, with a plan and receipts of its own. */
@@ -174,13 +179,14 @@ export class SyncCommand extends EncodingCommand {
     const source = await house.openSource(path, settings.sendProto);
     let local = await source.list(house.signal);
     if (local.snapshots.length === 0) return await this.endEmpty(path, { local, source }, house);
-    const container = await settings.open();
-    if (this.dryRun || this.planOnly) return await this.syncLocal(path, { local, source, container }, settings, house);
+    const { container, looking } = await settings.open();
+    if (this.dryRun || this.planOnly) return await this.syncLocal(path, { local, source, container, looking }, settings, house);
     const lock = await house.lock({ container: container.name, sources: [local.source.uuid], wait: this.waitLock });
     try {
       if (lock.waited) local = await source.list(house.signal);
-      const ended = await this.syncLocal(path, { local, source, container }, settings, house);
-      return settings.reporting.wantsState ? { ...ended, state: await readState(local, { container, identities: [] }, house.signal) } : ended;
+      const ended = await this.syncLocal(path, { local, source, container, looking }, settings, house);
+      if (!settings.reporting.wantsState) return ended;
+      return { ...ended, state: await readState(local, { ...looking, relies: true }, house.signal) };
     } finally {
       lock.close();
     }
@@ -199,7 +205,7 @@ export class SyncCommand extends EncodingCommand {
     const { container, source, local } = edges;
     const { policy, encoding, leftoverAgeMs: olderThanMs } = settings;
     const request = { full: this.full, rearchive: this.rearchive };
-    const { inventory, plan } = await prepareSync(local, { container, identities: [] }, request, house.signal);
+    const { inventory, plan } = await prepareSync(local, edges.looking, request, house.signal);
     const incomplete = { code: tellFindings(plan.findings, house) ? 3 : 0, stoppedBy: null };
     if (plan.steps.length === 0) {
       showNothing(path, { kept: plan.kept.length, of: local.snapshots.length, complete: incomplete.code === 0 }, house);

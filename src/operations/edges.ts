@@ -6,7 +6,21 @@ import type { Readable } from "node:stream";
 import type { DirectReadable } from "../stream/output.ts";
 import type { Command } from "../stream/process.ts";
 import type { PartDigests } from "../plan/proof.ts";
-import type { Difference, Estimate, Finding, Identity, Present, SendProto, Snapshot, StoreLimits, Subvolume, Surroundings, Uuid } from "../plan/model.ts";
+import type {
+  Difference,
+  Encoding,
+  Estimate,
+  Finding,
+  Identity,
+  Lineage,
+  Present,
+  SendProto,
+  Snapshot,
+  StoreLimits,
+  Subvolume,
+  Surroundings,
+  Uuid,
+} from "../plan/model.ts";
 
 export type { DirectReadable };
 
@@ -100,12 +114,12 @@ export interface StoredObject {
   readonly key: string;
   readonly bytes: number;
   readonly modified: Date;
+  /** Without quotes: an MD5, or for multipart objects the MD5 of the parts' MD5s, `-`, and their number. */
+  readonly etag: string;
 }
 
 /** What a HEAD tells. Metadata names are lower case, without their `x-amz-meta-`. */
 export interface ObjectDetails extends StoredObject {
-  /** Without quotes: an MD5, or for multipart objects the MD5 of the parts' MD5s, `-`, and their number. */
-  readonly etag: string;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
@@ -113,6 +127,24 @@ export interface ObjectDetails extends StoredObject {
 export interface ObjectToRead extends ObjectDetails {
   /** "by the reader": whoever reads compares the content, and the ETag says nothing. */
   readonly digests?: PartDigests | "by the reader" | null;
+}
+
+/** What is known of an object beside its listing. */
+export interface KnownObject {
+  readonly details: ObjectDetails;
+  /** What its first bytes say; null when its metadata says it. */
+  readonly peeked: { readonly encoding: Encoding; readonly lineage: Lineage | null } | null;
+}
+
+/** What HEADs and first bytes have told, by what the listing said then. No absence is ever known, and no failure. */
+export interface Catalogue {
+  /** Null when nothing is known of the object as it is listed now. */
+  find(listed: StoredObject): KnownObject | null;
+  note(listed: StoredObject, known: KnownObject): void;
+  /** It is gone, or not what it was. */
+  forget(key: string): void;
+  /** Forgets what is not among all that is listed under a prefix. */
+  retain(prefix: string, listed: readonly StoredObject[]): void;
 }
 
 /** A multipart upload that was begun and neither completed nor aborted. */

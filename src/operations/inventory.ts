@@ -2,6 +2,7 @@
 // decision rests on is asked of the object itself.
 
 import { BackupError } from "../errors.ts";
+import { isSilent } from "../plan/chain.ts";
 import { isEncrypted } from "../plan/encoding.ts";
 import { parseArchive, keyPrefix, parseKey } from "../plan/key.ts";
 import { archiveKeyOf, formatVolumeKey } from "../plan/manifest.ts";
@@ -15,7 +16,7 @@ import {
 } from "../plan/model.ts";
 import { peekLineage, type StreamLineage } from "../stream/check.ts";
 import { keysOf } from "../plan/standing.ts";
-import type { Container, LocalSnapshots, ObjectDetails } from "./edges.ts";
+import type { Container, KnownObject, LocalSnapshots, ObjectDetails, StoredObject } from "./edges.ts";
 import { readManifest } from "./body.ts";
 import { readProof } from "./proof.ts";
 import { decodeHead, type DecodedHead, type Reading } from "./reading.ts";
@@ -36,6 +37,8 @@ const EXAMINERS = 16;
 /** Where archives are looked for, and what is known beside. */
 export interface Looking extends Reading {
   readonly proofs?: readonly Proof[];
+  /** True: what is in the catalogue is enough of the snapshots' own archives too, because nothing is built on them. */
+  readonly relies?: boolean;
 }
 
 /** The snapshots of a source, and what stands under their keys: whether a listing names it or not, each is asked for. */
@@ -43,7 +46,12 @@ export async function takeInventory(local: LocalSnapshots, looking: Looking, sig
   const { source, snapshots } = local;
   const objects = await looking.container.list(keyPrefix(source.uuid), signal);
   const keys = new Set<string>(keysOf(source.uuid, snapshots));
-  const archives = await mapConcurrently([...keys], EXAMINERS, (key) => readArchive(key, looking, signal));
+  const listed = new Map(objects.map((object) => [object.key, object]));
+  const archives = await mapConcurrently([...keys], EXAMINERS, async (key) => {
+    const object = listed.get(key);
+    if (object === undefined) return await readArchive(key, looking, signal);
+    return looking.relies === true ? await recallArchive(object, looking, signal) : await askArchive(object, looking, signal);
+  });
   const archived = new Set(objects.flatMap(({ key }) => parseKey(key)?.key ?? []));
   const volumes = objects.flatMap(({ key }) => (archiveKeyOf(key) === null ? [] : key));
   const examined = [...archived].every((key) => keys.has(key)) ? "source" : "snapshots";
@@ -76,8 +84,10 @@ export async function readArchives(
   signal: AbortSignal,
   wanted: (key: string) => boolean = () => true,
 ): Promise<Archive[]> {
-  const objects = (await reading.container.list(prefix, signal)).filter(({ key }) => parseKey(key) !== null && wanted(key));
-  const archives = await mapConcurrently(objects, EXAMINERS, ({ key }) => readArchive(key, reading, signal));
+  const objects = await reading.container.list(prefix, signal);
+  reading.catalogue?.retain(prefix, objects);
+  const named = objects.filter(({ key }) => parseKey(key) !== null && wanted(key));
+  const archives = await mapConcurrently(named, EXAMINERS, (object) => recallArchive(object, reading, signal));
   return archives.flatMap((archive) => archive ?? []);
 }
 
@@ -88,6 +98,43 @@ export async function readArchives(
 export async function readArchive(key: string, reading: Reading, signal: AbortSignal): Promise<Archive | null> {
   const object = await reading.container.head(key, signal);
   return object === null ? null : await examineObject(object, reading.container, signal, reading.identities);
+}
+
+/** As {@link readArchive}, of an object that is listed: what is known of it is not asked again. */
+async function recallArchive(listed: StoredObject, reading: Reading, signal: AbortSignal): Promise<Archive | null> {
+  const known = reading.catalogue?.find(listed) ?? null;
+  const archive = known === null ? null : toArchive(known);
+  return archive === null || saysLessThan(archive, reading) ? await askArchive(listed, reading, signal) : archive;
+}
+
+/** The same, asked of the object itself; its first bytes are not read again when it is the one that is known. */
+async function askArchive(listed: StoredObject, reading: Reading, signal: AbortSignal): Promise<Archive | null> {
+  const { container, identities, catalogue } = reading;
+  const details = await container.head(listed.key, signal);
+  if (details === null) catalogue?.forget(listed.key);
+  if (details === null) return null;
+  const known = catalogue?.find(listed) ?? null;
+  const before = known?.details.etag === details.etag ? toArchive({ ...known, details }) : null;
+  const archive = before === null || saysLessThan(before, reading) ? await examineObject(details, container, signal, identities) : before;
+  if (archive === null) return null;
+  const { encoding, lineage } = archive;
+  const bare = parseArchive(details);
+  if (bare?.lineage != null) catalogue?.note(listed, { details, peeked: null });
+  // What could not be made out is asked again each time, and so is a copy, which is told by more than its first bytes.
+  else if (encoding !== null && (lineage !== null || isSilent(archive)) && archive.volumes === bare?.volumes && archive.otime === bare.otime) {
+    catalogue?.note(listed, { details, peeked: { encoding, lineage } });
+  }
+  return archive;
+}
+
+function toArchive({ details, peeked }: KnownObject): Archive | null {
+  const archive = parseArchive(details);
+  return archive === null || peeked === null ? archive : { ...archive, ...peeked };
+}
+
+/** True when identities are at hand, that may open what nobody could look into before. */
+function saysLessThan(archive: Archive, { identities }: Reading): boolean {
+  return archive.lineage === null && identities.length > 0;
 }
 
 /** As {@link readArchive}, of an object that was looked up already. */

@@ -8,13 +8,15 @@ import type { Archive, Encoding, Finding } from "../plan/model.ts";
 import { observe } from "../stream/observe.ts";
 import { openObjects } from "./body.ts";
 import { decoded, encodingOf, type Layer } from "./decode.ts";
-import type { Container } from "./edges.ts";
+import type { Catalogue, Container } from "./edges.ts";
 
 /** Where archives are read from, and what opens those that are encrypted. */
 export interface Reading {
   readonly container: Container;
   /** Files with age identities. */
   readonly identities: readonly string[];
+  /** Absent: everything is asked. */
+  readonly catalogue?: Catalogue | null;
   /** Called with what people should know. */
   readonly onFinding?: (finding: Finding) => void;
 }

@@ -106,11 +106,12 @@ interface ListedObject {
   readonly Key?: string | undefined;
   readonly Size?: number | undefined;
   readonly LastModified?: Date | undefined;
+  readonly ETag?: string | undefined;
 }
 
-function parseListed({ Key, Size, LastModified }: ListedObject): StoredObject {
+function parseListed({ Key, Size, LastModified, ETag }: ListedObject): StoredObject {
   if (Key === undefined || Size === undefined || LastModified === undefined) {
     throw new BackupError("INTERNAL", "a listing of the store is incomplete");
   }
-  return { key: decodeURIComponent(Key), bytes: Size, modified: LastModified };
+  return { key: decodeURIComponent(Key), bytes: Size, modified: LastModified, etag: unquoted(ETag) };
 }

@@ -86,7 +86,7 @@ function listed(objects: readonly MemoryObject[], prefix: string): readonly Stor
   return objects
     .filter(({ key }) => key.startsWith(prefix))
     .toSorted((a, b) => Buffer.compare(Buffer.from(a.key), Buffer.from(b.key)))
-    .map(({ key, bytes, modified }) => ({ key, bytes, modified }));
+    .map(({ key, bytes, modified, etag }) => ({ key, bytes, modified, etag }));
 }
 
 function withoutBody(object: MemoryObject | undefined): ObjectDetails | null {

@@ -1,0 +1,63 @@
+// Files of JSON lines, each with a checksum: what is kept on this machine between runs, and can be lost without harm. A
+// line that is damaged, cut off or somebody else's is left out, alone; a file is replaced in one step.
+
+import { randomUUID } from "node:crypto";
+import { constants } from "node:fs";
+import { chmod, mkdir, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import { crc32 } from "node:zlib";
+
+/** The values of the lines that are as they were written; none when there is no file, or nobody may read it. */
+export async function readLines(file: string): Promise<unknown[]> {
+  const text = await readOwn(file).catch(() => "");
+  return text.split("\n").flatMap((line) => {
+    const json = line.slice(9);
+    return line[8] === " " && line.slice(0, 8) === checksum(json) ? parse(json) : [];
+  });
+}
+
+/** Not through a link that somebody may have put there. */
+async function readOwn(file: string): Promise<string> {
+  const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    return await handle.readFile("utf8");
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Makes the directory too, for nobody else to look into. @throws what the filesystem says */
+export async function writeLines(file: string, values: readonly unknown[]): Promise<void> {
+  const directory = dirname(file);
+  const made = await mkdir(directory, { recursive: true, mode: 0o700 });
+  if (made !== undefined) await chmod(directory, 0o700);
+  const temporary = `${file}.${randomUUID()}.tmp`;
+  try {
+    const handle = await open(temporary, "wx", 0o600);
+    try {
+      await handle.writeFile(values.map((value) => toLine(JSON.stringify(value))).join(""));
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
+
+function toLine(json: string): string {
+  return `${checksum(json)} ${json}\n`;
+}
+
+function checksum(json: string): string {
+  return crc32(json).toString(16).padStart(8, "0");
+}
+
+function parse(json: string): unknown[] {
+  try {
+    return [JSON.parse(json)];
+  } catch {
+    return [];
+  }
+}
