@@ -5,17 +5,19 @@ import { randomUUID } from "node:crypto";
 import { existsSync, fstatSync } from "node:fs";
 import { resolve } from "node:path";
 import { Command, Option, type BaseContext } from "clipanion";
-import { cacheDirectory, OPEN_PASSWORDS, readStoreConfig, sendsPasswordsOpenly, type StoreFlags } from "../config.ts";
+import { OPEN_PASSWORDS, readStoreConfig, sendsPasswordsOpenly, type StoreFlags } from "../config.ts";
 import { readEnvironment, warnOfReaders, type EnvironmentFlags } from "../environment.ts";
 import { toBackupError, type BackupError } from "../errors.ts";
 import type { Lock } from "../lock.ts";
 import type { DoctorEdges } from "../operations/doctor.ts";
 import type { Catalogue, Container, RestoreTarget, Scratch, SnapshotSource } from "../operations/edges.ts";
 import type { Reading } from "../operations/reading.ts";
-import type { Finding, SendProto, Uuid } from "../plan/model.ts";
+import type { SendProto, Uuid } from "../plan/model.ts";
 import type { Quota } from "../plan/quota.ts";
 import type { LocalName, SourceName } from "../plan/select.ts";
 import type { Settings } from "../settings.ts";
+import type { Place } from "../state/catalogue.ts";
+import type { Proofs } from "../state/proofs.ts";
 import type { Access } from "../swift/credentials.ts";
 import { printable } from "../terminal/format.ts";
 import type { Logger, LogTarget } from "../terminal/log.ts";
@@ -24,6 +26,8 @@ import { openProgress, type Progress } from "../terminal/progress.ts";
 import { openScreen, type Screen, type Terminal } from "../terminal/screen.ts";
 import { openClosers, type Closers } from "./closers.ts";
 import { parseBoolean, parseChoice, parseCount, parseDuration } from "../words.ts";
+
+import { openKeptCatalogue, openKeptProofs } from "./kept.ts";
 
 export type { Lock } from "../lock.ts";
 
@@ -65,6 +69,8 @@ export interface House {
   openContainer(tuning?: Tuning): Promise<Container>;
   /** Of the container; null where nothing is to be kept. */
   openCatalogue(): Promise<Catalogue | null>;
+  /** Of the container; null where nothing can be kept. */
+  openProofs(): Promise<Proofs | null>;
   /** Keeps other runs away until it is closed. @throws LOCKED */
   lock(claim: Claim): Promise<Lock>;
   /** As far as they can be seen; none where only S3 can be asked. Never fails. */
@@ -110,6 +116,9 @@ export abstract class BaseCommand extends Command<Context> {
     tolerateBoolean: true,
     description: "Log to the local syslog instead of stderr (`--syslog=false`: do not).",
   });
+
+  /** Whether to keep what archives hold from run to run. */
+  cache: boolean = false;
 
   /** True for commands that tell what they do, and not what was asked of them. */
   protected readonly narrates: boolean = false;
@@ -163,11 +172,6 @@ export abstract class BaseCommand extends Command<Context> {
     return { ...flags, envFile: undefined, osCloud: undefined };
   }
 
-  /** Whether to keep what archives hold from run to run. */
-  protected wantsCache(): boolean {
-    return false;
-  }
-
   /** Logs a failure and returns its exit code. */
   protected report(failure: BackupError, { log, progress }: House, subject = ""): number {
     progress.stop();
@@ -197,7 +201,7 @@ export abstract class BaseCommand extends Command<Context> {
   private edges(
     log: Logger,
     closers: Closers,
-  ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer" | "openCatalogue" | "lock" | "lockFile" | "quotas" | "openDoctor"> {
+  ): Pick<House, "openSource" | "openTarget" | "openScratch" | "openContainer" | "openCatalogue" | "openProofs" | "lock" | "lockFile" | "quotas" | "openDoctor"> {
     const { signal, tool } = this.context;
     const keep = <Edge extends { close(): unknown }>(edge: Edge): Edge => {
       closers.add(() => edge.close());
@@ -212,7 +216,8 @@ export abstract class BaseCommand extends Command<Context> {
     };
     return {
       openContainer,
-      openCatalogue: async () => this.findCatalogue(findAccess, closers),
+      openCatalogue: async () => (this.cache ? await this.findCatalogue(log, closers) : null),
+      openProofs: async () => openKeptProofs(this.context.env, await this.findPlace(log)),
       openSource: async (path, sendProto) => {
         const { openSource } = await import("../btrfs/source.ts");
         return keep(await openSource(path, { sendProto }, signal));
@@ -244,14 +249,14 @@ export abstract class BaseCommand extends Command<Context> {
     return await readQuotas(await this.findAccess(log), this.storeFlags().containerName ?? "", this.context.signal);
   }
 
-  private async findCatalogue(findAccess: () => Promise<Access>, closers: Closers): Promise<Catalogue | null> {
-    const directory = this.wantsCache() ? cacheDirectory(this.context.env) : null;
-    if (directory === null) return null;
-    const { containerName: container = "" } = this.storeFlags();
-    const { openCatalogue } = await import("../state/catalogue.ts");
-    const catalogue = await openCatalogue(directory, { endpoint: (await findAccess()).endpoint, container });
-    closers.add(() => catalogue.close());
+  private async findCatalogue(log: Logger, closers: Closers): Promise<Catalogue | null> {
+    const catalogue = await openKeptCatalogue(this.context.env, await this.findPlace(log));
+    if (catalogue !== null) closers.add(() => catalogue.close());
     return catalogue;
+  }
+
+  private async findPlace(log: Logger): Promise<Place> {
+    return { endpoint: (await this.findAccess(log)).endpoint, container: this.storeFlags().containerName ?? "" };
   }
 
   private async takeLocks({ container, sources, target, wait }: Claim, log: Logger): Promise<Lock> {
@@ -325,11 +330,7 @@ export abstract class StoreCommand extends BaseCommand {
     description: "Make S3 keys with Keystone where the project has none (default).",
   });
 
-  cache = Option.Boolean("--cache", true, { description: "Keep what is known of archives for the next run (default)." });
-
-  protected override wantsCache(): boolean {
-    return this.cache;
-  }
+  override cache = Option.Boolean("--cache", true, { description: "Keep what is known of archives for the next run (default)." });
 
   protected override storeFlags(): TypedStoreFlags {
     const { containerName, endpoint, region, createCredentials, envFile, osCloud } = this;
@@ -390,15 +391,6 @@ export async function findLocal(text: string, house: House): Promise<LocalName |
 /** What words mean that name a subvolume: on this machine, if they are a path here, and in the container. */
 export async function findSourceName(text: string, house: House): Promise<SourceName> {
   return { text, local: (await findLocal(text, house))?.uuid ?? null };
-}
-
-/** Tells findings: in the log, or as part of a JSON result. True when one of them leaves something undone. */
-export function tellFindings(findings: readonly Finding[], { log, output }: House): boolean {
-  for (const finding of findings) {
-    output.record({ type: "finding", ...finding });
-    log[finding.severity === "error" ? "error" : "warn"](finding.message);
-  }
-  return findings.some((finding) => finding.severity === "error");
 }
 
 /** True when systemd has connected stderr with its journal, and it still is. */

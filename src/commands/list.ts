@@ -38,7 +38,7 @@ export class ListCommand extends ReadCommand {
     const found =
       source === null
         ? { listed: await listContainer(reading, signal), findings: [] }
-        : await listSource(await source.list(signal), { ...reading, relies: true }, signal);
+        : await listSource(await source.list(signal), { ...reading, proofs: (await house.openProofs())?.all ?? [], relies: true }, signal);
     const { findings } = found;
     const listed = elsewhere === null ? found.listed : narrow(found.listed, elsewhere);
     house.progress.stop();

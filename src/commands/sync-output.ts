@@ -3,7 +3,7 @@ import type { EstimatedStep, Receipt } from "../operations/step.ts";
 import type { Failure, SyncOutcome, SyncWatcher } from "../operations/sync.ts";
 import { formatTime } from "../plan/key.ts";
 import { listPaths } from "../plan/standing.ts";
-import type { Estimate, Inventory, UploadStep } from "../plan/model.ts";
+import type { Estimate, Finding, Inventory, UploadStep } from "../plan/model.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import type { House } from "./base.ts";
 import { describeEncodingOf, describeGain, describeProtocol, toFormRecord, type Form } from "./encoding.ts";
@@ -120,4 +120,13 @@ export function showNothing(path: string, { kept, of, complete }: { readonly kep
   const text = complete ? `up to date: ${count(kept, "snapshot")} of ${path} archived` : `nothing can be sent: ${kept} of ${count(of, "snapshot")} of ${path} archived`;
   output.line(text);
   output.record({ type: "summary", subvolume: path, kept, sent: 0, failed: 0 });
+}
+
+/** Tells findings: in the log, or as part of a JSON result. True when one of them leaves something undone. */
+export function tellFindings(findings: readonly Finding[], { log, output }: House): boolean {
+  for (const finding of findings) {
+    output.record({ type: "finding", ...finding });
+    log[finding.severity === "error" ? "error" : "warn"](finding.message);
+  }
+  return findings.some((finding) => finding.severity === "error");
 }

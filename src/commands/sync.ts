@@ -13,12 +13,12 @@ import { explainNoSnapshots } from "../plan/surroundings.ts";
 import { count, formatBytes } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { parseChoice, parseCount, parseDuration, parseSize } from "../words.ts";
-import { allowEmptyOption, tellFindings, waitLockOption, type House, type Tuning } from "./base.ts";
+import { allowEmptyOption, waitLockOption, type House, type Tuning } from "./base.ts";
 import { EncodingCommand, NOT_ENCRYPTED } from "./encoding.ts";
 import { LEFTOVER_AGE, tidy } from "./leftovers.ts";
 import { NOTHING_KNOWN, openReporting, readState, type Reporting, type SourceState } from "./reporting.ts";
 import { summaryOf } from "./registry.ts";
-import { showNothing, showPlan, showSummary, sumEstimates, watch } from "./sync-output.ts";
+import { showNothing, showPlan, showSummary, sumEstimates, tellFindings, watch } from "./sync-output.ts";
 
 /** What holds for every subvolume of a run. */
 interface Settings {
@@ -169,7 +169,8 @@ export class SyncCommand extends EncodingCommand {
     const openOnce = async (): Promise<Store> => {
       const container = await house.openContainer(tuning);
       if (doubtful) house.log.warn(NOT_ENCRYPTED);
-      return { container, looking: { container, identities: [], catalogue: await house.openCatalogue() } };
+      const [catalogue, proofs] = await Promise.all([house.openCatalogue(), house.openProofs()]);
+      return { container, looking: { container, identities: [], catalogue, proofs: proofs?.all ?? [] } };
     };
     return { ...settings, encoding, open: () => (store ??= openOnce()) };
   }
@@ -193,7 +194,7 @@ export class SyncCommand extends EncodingCommand {
   }
 
   /** Mostly a path that does not mean what it was typed for, which must not stay green for ever. */
-  private async endEmpty(path: string, { local, source }: Omit<LocalEdges, "container">, house: House): Promise<Ended> {
+  private async endEmpty(path: string, { local, source }: Pick<LocalEdges, "local" | "source">, house: House): Promise<Ended> {
     const failure = explainNoSnapshots(path, local.source, await source.surroundings());
     const state = { ...NOTHING_KNOWN, pendingSnapshots: 0 };
     if (!this.allowEmpty) return { code: this.report(failure, house), stoppedBy: null, state };

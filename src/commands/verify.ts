@@ -4,11 +4,12 @@ import { BackupError } from "../errors.ts";
 import type { Reading } from "../operations/reading.ts";
 import { compareWithLocal, drill, findDrill } from "../operations/compare.ts";
 import type { LocalSnapshots, SnapshotSource } from "../operations/edges.ts";
+import { findChanged, proveUnchanged } from "../operations/unchanged.ts";
 import { survey, type Survey } from "../operations/survey.ts";
 import { readArchivesThrough, type VerifyContext } from "../operations/verify.ts";
-import { findChain, indexArchives, withAncestors } from "../plan/chain.ts";
+import { indexArchives, withAncestors } from "../plan/chain.ts";
 import { formatKey, keyPrefix } from "../plan/key.ts";
-import type { Archive, Key, Uuid } from "../plan/model.ts";
+import type { Archive, Proof, Key, Uuid } from "../plan/model.ts";
 import { chooseSubset } from "../plan/subset.ts";
 import { judge, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
@@ -108,12 +109,14 @@ export class VerifyCommand extends DownloadCommand {
     return findings;
   }
 
-  private async restoreForTest(local: LocalSnapshots, { archives, mine, reading, house }: Scene): Promise<Damage[]> {
+  private async restoreForTest(local: LocalSnapshots, { archives, mine, reading, house }: Scene): Promise<readonly Damage[]> {
     const chosen = findDrill(mine, local.snapshots);
-    if (chosen === null) throw new BackupError("ARCHIVE_MISSING", "no archive is of a snapshot that is still here");
-    const chain = findChain(chosen.archive, indexArchives(archives));
-    const bytes = chain.reduce((sum, archive) => sum + archive.bytes, 0);
-    const scratch = await house.openScratch({ directory: this.workDir ?? null, bytes, path: this.subvolume ?? "" });
+    const changed = findChanged(local, mine);
+    const [first, ...rest] = [...(chosen === null ? [] : [chosen]), ...changed];
+    if (first === undefined) throw new BackupError("ARCHIVE_MISSING", "no archive is of a snapshot that is still here");
+    const chain = withAncestors([first, ...rest].map(({ archive }) => archive), indexArchives(archives));
+    const options = { directory: this.workDir ?? null, bytes: sumBytes([...chain]), path: this.subvolume ?? "" };
+    const scratch = await house.openScratch(options);
     const { progress, output } = house;
     const watcher = {
       onStart: ({ path, bytes: size }: Archive) => progress.start(`drill: ${printable(path)}`, size),
@@ -121,14 +124,26 @@ export class VerifyCommand extends DownloadCommand {
       onReceipt: () => undefined,
     };
     const context = { archives, reading, onBytes: () => undefined };
-    const findings = await drill(chosen, scratch, { context, run: { watcher, now: this.context.now } }, house.signal);
+    const drilling = { context, run: { watcher, now: this.context.now } };
+    const findings = chosen === null ? [] : await drill(chosen, scratch, drilling, house.signal);
+    const compared = await proveUnchanged(changed, scratch, drilling, house.signal);
     progress.stop();
-    tellAll(findings, house);
-    if (findings.length === 0) {
-      output.line(`drill: ${printable(chosen.archive.path)} restored (${count(chain.length, "archive")}), equal to what is here`);
+    tellAll([...findings, ...compared.findings], house);
+    if (chosen !== null && findings.length === 0) {
+      output.line(`drill: ${printable(chosen.archive.path)} restored (${count(chain.size, "archive")}), equal to what is here`);
     }
-    return findings;
+    await keepProofs(compared.proofs, house);
+    return [...findings, ...compared.findings];
   }
+}
+
+/** What btrfs calls changed, and holds the same: `sync` takes it for archived from now on. */
+async function keepProofs(proofs: readonly Proof[], { openProofs, output }: House): Promise<void> {
+  if (proofs.length === 0) return;
+  const kept = await openProofs();
+  if (kept === null) throw new BackupError("CONFIG", "nothing says where to keep what was compared", { hint: "set HOME or STATE_DIRECTORY" });
+  await kept.add(proofs);
+  output.line(`drill: ${count(proofs.length, "snapshot")} deduplicated since, equal to what is archived`);
 }
 
 /** What was seen, and of it what was asked about. */

@@ -230,7 +230,6 @@ export interface StoreLimits {
 export type FindingCode =
   | "NAME_UNUSABLE"
   | "NAME_REUSED"
-  | "SNAPSHOT_CHANGED"
   | "ARCHIVED_ELSEWHERE"
   | "SOURCE_SHARED"
   | "TRUSTED_BY_NAME"

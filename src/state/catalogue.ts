@@ -53,7 +53,8 @@ function isSame(a: StoredObject, b: StoredObject): boolean {
   return a.etag === b.etag && a.bytes === b.bytes && a.modified.getTime() === b.modified.getTime();
 }
 
-function scopeOf({ endpoint, container }: Place): string {
+/** Tells a container from all others, in the name of a file. */
+export function scopeOf({ endpoint, container }: Place): string {
   return createHash("sha256").update(`${endpoint}\n${container}`).digest("hex").slice(0, 16);
 }
 

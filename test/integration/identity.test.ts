@@ -14,6 +14,16 @@ import { openSwift, type Swift } from "../support/swift.ts";
 
 const MiB = 2 ** 20;
 
+/** Lets the second file share the extents of the first: FIDEDUPERANGE, which read-only snapshots allow. */
+const DEDUPLICATE = `
+import fcntl, os, struct, sys
+source, target = (os.open(path, os.O_RDONLY) for path in sys.argv[1:])
+length = os.fstat(source).st_size
+asked = struct.pack("=QQHHIqQQiI", 0, length, 1, 0, 0, target, 0, 0, 0, 0)
+bytes_done, status = struct.unpack("=QQHHIqQQiI", fcntl.ioctl(source, 0xC0189436, asked))[7:9]
+assert (bytes_done, status) == (length, 0), (bytes_done, status)
+`;
+
 describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
   let swift: Swift;
   let disk: Loopback;
@@ -87,6 +97,25 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.match(listed.stdout, /changed-snapshots\/2 .*local only/);
     assert.match(listed.stdout, /changed-snapshots\/2 .*archive only/);
     assert.match(listed.stderr, /changed-snapshots\/2 was changed since/);
+  });
+
+  test("also when it was deduplicated since, once a drill has proven that it holds the same", async () => {
+    const { name, subvolume, directory, take, sync } = await world("deduplicated", 0);
+    for (const file of ["a", "b"]) await writeFile(join(subvolume, file), Buffer.alloc(256 * 1024, "same"));
+    await take("1");
+    assert.equal((await sync()).code, 0);
+    await run("python3", "-c", DEDUPLICATE, join(directory, "1", "a"), join(directory, "1", "b"));
+    assert.equal((await sync()).code, 3, "btrfs calls it changed");
+    const drilled = await program("verify", "--container-name", name, subvolume, "--drill");
+    assert.equal(drilled.code, 0, drilled.stderr);
+    assert.match(drilled.stdout, /1 snapshot deduplicated since, equal to what is archived/);
+    await take("2");
+    const next = await sync("--json");
+    assert.deepEqual([next.code, steps(next)], [0, ["2<1"]], next.stderr);
+    const target = join(disk.mountPoint, "deduplicated-target");
+    await run("mkdir", target);
+    const restored = await program("restore", "--container-name", name, "--stdout", `${name}-snapshots/2`);
+    assert.equal(restored.code, 0, restored.stderr);
   });
 
   test("not when a base was lost: a new chain begins, and what to do is said", async () => {

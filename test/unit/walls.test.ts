@@ -60,7 +60,8 @@ const walls: Readonly<Record<string, Wall>> = {
   "state/": { may: ["state/", "plan/model", "errors", "node:"], types: ["operations/edges"] },
   "reports/": { may: ["reports/", "errors", "node:"] },
   "commands/": { may: ["commands/", "operations/", "plan/", "reports/", "terminal/", "config", "words", "errors", "nearest", "own-directories", "settings", "clipanion", "node:"] },
-  "commands/base": { may: ["btrfs/", "swift/", "state/", "stream/syslog", "lock", "environment"] },
+  "commands/base": { may: ["btrfs/", "swift/", "stream/syslog", "lock", "environment"], types: ["state/"] },
+  "commands/kept": { may: ["state/"] },
   "commands/version": { may: ["btrfs/binding", "stream/process"] },
   // Words into values; what lies in files is read by environment and clouds, and is words again.
   config: { may: ["errors", "openstack", "proxies", "words"] },

@@ -1,0 +1,53 @@
+// Whether snapshots that btrfs calls changed still hold what their archives hold, as after deduplication: their archives
+// are restored, and the trees are compared.
+
+import { findChain, indexArchives } from "../plan/chain.ts";
+import { streamIdentity, type Archive, type Proof, type Snapshot } from "../plan/model.ts";
+import { planRestore, uuidsOf } from "../plan/restore.ts";
+import { compareSnapshots, NOTHING_STORED } from "../plan/standing.ts";
+import { warn, type Damage } from "../plan/verify.ts";
+import type { LocalSnapshots, Scratch } from "./edges.ts";
+import { runRestore, type RestoreContext } from "./restore.ts";
+import { inOrder, toDamage, type VerifyContext } from "./verify.ts";
+
+/** A snapshot, and the archive that was made of it before it was changed. */
+export interface Changed {
+  readonly snapshot: Snapshot;
+  readonly archive: Archive;
+}
+
+/** Those that a sync does not count as archived, for they were changed since. In creation order. */
+export function findChanged({ source, snapshots }: LocalSnapshots, archives: readonly Archive[]): Changed[] {
+  return compareSnapshots({ ...NOTHING_STORED, source, snapshots, archives }).flatMap((standing) => (standing.is === "changed" ? standing : []));
+}
+
+/** Restores each of them, what they have in common once, and tells which hold the same as here. */
+export async function proveUnchanged(
+  changed: readonly Changed[],
+  scratch: Scratch,
+  { context, run }: { readonly context: VerifyContext; readonly run: RestoreContext },
+  signal: AbortSignal,
+): Promise<{ readonly proofs: readonly Proof[]; readonly findings: readonly Damage[] }> {
+  const { archives, reading } = context;
+  const index = indexArchives(archives);
+  const proofs: Proof[] = [];
+  const findings: Damage[] = [];
+  for (const { snapshot, archive } of changed) {
+    try {
+      const chain = findChain(archive, index);
+      const plan = planRestore(chain, await scratch.target.list(uuidsOf(chain), signal), "chain");
+      const restored = await runRestore(plan, { ...reading, target: scratch.target }, run, signal);
+      const differences = await scratch.compare(snapshot, restored, signal);
+      if (differences.length > 0) findings.push(toFinding(archive, differences));
+      else if (archive.etag !== null) proofs.push({ key: archive.key, etag: archive.etag, ...streamIdentity(snapshot) });
+    } catch (error) {
+      findings.push(toDamage(error, archive, archives));
+    }
+  }
+  return { proofs, findings: inOrder(findings) };
+}
+
+function toFinding({ key, path }: Archive, differences: readonly string[]): Damage {
+  const message = `${path} was changed since it was archived: ${differences.length} differences (${differences.slice(0, 5).join(", ")})`;
+  return warn("SNAPSHOT_CHANGED", key, message, { remedy: "rename the snapshot: `sync` archives it under its new name" });
+}
