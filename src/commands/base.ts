@@ -2,7 +2,7 @@
 // base.ts alone opens the edges, always closes them, and turns what is thrown into an exit code.
 
 import { randomUUID } from "node:crypto";
-import { existsSync, fstatSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { Command, Option, type BaseContext } from "clipanion";
 import { OPEN_PASSWORDS, readStoreConfig, sendsPasswordsOpenly, type StoreFlags } from "../config.ts";
@@ -27,6 +27,7 @@ import { openScreen, type Screen, type Terminal } from "../terminal/screen.ts";
 import { openClosers, type Closers } from "./closers.ts";
 import { parseBoolean, parseChoice, parseCount, parseDuration } from "../words.ts";
 
+import { isJournal } from "./journal.ts";
 import { openKeptCatalogue, openKeptProofs } from "./kept.ts";
 
 export type { Lock } from "../lock.ts";
@@ -303,18 +304,6 @@ export abstract class BaseCommand extends Command<Context> {
   }
 }
 
-/** The option of commands that keep others away. */
-export function waitLockOption(): string | undefined {
-  return Option.String("--wait-lock", {
-    description: "Wait so long for another run on the same subvolume and container (default: not at all).",
-  });
-}
-
-/** The option of commands for which a subvolume without snapshots is a failure. */
-export function allowEmptyOption(): boolean {
-  return Option.Boolean("--allow-empty", false, { description: "A subvolume without read-only snapshots is no failure." });
-}
-
 /** A command that talks to a container. */
 export abstract class StoreCommand extends BaseCommand {
   config = Option.String("--config", { description: "The configuration file (else the one of the user, else of /etc)." });
@@ -391,13 +380,6 @@ export async function findLocal(text: string, house: House): Promise<LocalName |
 /** What words mean that name a subvolume: on this machine, if they are a path here, and in the container. */
 export async function findSourceName(text: string, house: House): Promise<SourceName> {
   return { text, local: (await findLocal(text, house))?.uuid ?? null };
-}
-
-/** True when systemd has connected stderr with its journal, and it still is. */
-function isJournal({ JOURNAL_STREAM: journal }: Context["env"]): boolean {
-  if (journal === undefined) return false;
-  const { dev, ino } = fstatSync(2, { bigint: true });
-  return journal === `${dev}:${ino}`;
 }
 
 function explain(failure: BackupError): string {

@@ -1,7 +1,8 @@
 import { Command, Option } from "clipanion";
 import { diagnose, type Check } from "../operations/doctor.ts";
 import { printable } from "../terminal/format.ts";
-import { allowEmptyOption, type House } from "./base.ts";
+import { type House } from "./base.ts";
+import { allowEmptyOption } from "./options.ts";
 import { EncodingCommand } from "./encoding.ts";
 import { summaryOf } from "./registry.ts";
 

@@ -3,9 +3,10 @@
 
 import { randomUUID } from "node:crypto";
 import { constants } from "node:fs";
-import { chmod, mkdir, open, rename, rm } from "node:fs/promises";
+import { chmod, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
+import { ensureDirectory } from "../own-directories.ts";
 
 /** The values of the lines that are as they were written; none when there is no file, or nobody may read it. */
 export async function readLines(file: string): Promise<unknown[]> {
@@ -29,8 +30,7 @@ async function readOwn(file: string): Promise<string> {
 /** Makes the directory too, for nobody else to look into. @throws what the filesystem says */
 export async function writeLines(file: string, values: readonly unknown[]): Promise<void> {
   const directory = dirname(file);
-  const made = await mkdir(directory, { recursive: true, mode: 0o700 });
-  if (made !== undefined) await chmod(directory, 0o700);
+  if (await ensureDirectory(directory, 0o700)) await chmod(directory, 0o700);
   const temporary = `${file}.${randomUUID()}.tmp`;
   try {
     const handle = await open(temporary, "wx", 0o600);

@@ -57,7 +57,7 @@ const walls: Readonly<Record<string, Wall>> = {
   "swift/client": { may: ["node:process"] },
   "terminal/": { may: ["terminal/", "plan/model", "errors", "node:"] },
   "terminal/log": { may: ["pino"] },
-  "state/": { may: ["state/", "plan/model", "errors", "node:"], types: ["operations/edges"] },
+  "state/": { may: ["state/", "plan/model", "errors", "own-directories", "node:"], types: ["operations/edges"] },
   "reports/": { may: ["reports/", "errors", "node:"] },
   "commands/": { may: ["commands/", "operations/", "plan/", "reports/", "terminal/", "config", "words", "errors", "nearest", "own-directories", "settings", "clipanion", "node:"] },
   "commands/base": { may: ["btrfs/", "swift/", "stream/syslog", "lock", "environment"], types: ["state/"] },

@@ -1,0 +1,15 @@
+// Options that several commands have, each said once.
+
+import { Option } from "clipanion";
+
+/** The option of commands that keep others away. */
+export function waitLockOption(): string | undefined {
+  return Option.String("--wait-lock", {
+    description: "Wait so long for another run on the same subvolume and container (default: not at all).",
+  });
+}
+
+/** The option of commands for which a subvolume without snapshots is a failure. */
+export function allowEmptyOption(): boolean {
+  return Option.Boolean("--allow-empty", false, { description: "A subvolume without read-only snapshots is no failure." });
+}
