@@ -173,8 +173,8 @@ export interface EncodingConfig {
   readonly recipients: { readonly names: readonly string[]; readonly files: readonly string[] } | null;
   /** Null = not compressed. */
   readonly zstdLevel: number | null;
-  /** True where archives are not encrypted and nobody has said that this is meant. */
-  readonly doubtful: boolean;
+  /** "undecided": no recipient is named, and nobody has declined encryption. */
+  readonly encryption: "encrypt" | "declined" | "undecided";
 }
 
 const REQUIRE_ENCRYPTION = "BTRFS_SNAPSHOTS_TO_SWIFT_REQUIRE_ENCRYPTION";
@@ -196,7 +196,8 @@ export function readEncodingConfig(flags: EncodingFlags, env: Environment): Enco
     });
   }
   const zstdLevel = flags.compress === undefined ? null : parseCompression(flags.compress, "--compress");
-  return { recipients: encrypt ? { names, files } : null, zstdLevel, doubtful: !encrypt && !noEncryption };
+  const encryption = encrypt ? "encrypt" : noEncryption ? "declined" : "undecided";
+  return { recipients: encrypt ? { names, files } : null, zstdLevel, encryption };
 }
 
 function requiredByVariable(env: Environment): string | null {

@@ -24,10 +24,10 @@ export class DoctorCommand extends EncodingCommand {
 
   protected override async run(house: House): Promise<number> {
     const { output, screen, signal } = house;
-    const wishes = this.encodingConfig();
+    const { encryption: intent, ...wishes } = this.encodingConfig();
     const checks: Check[] = [];
     screen.status("looking…");
-    for await (const check of diagnose({ path: this.subvolume, allowsEmpty: this.allowEmpty, ...wishes }, await house.openDoctor(), signal)) {
+    for await (const check of diagnose({ path: this.subvolume, allowsEmpty: this.allowEmpty, intent, ...wishes }, await house.openDoctor(), signal)) {
       checks.push(check);
       output.line(toLine(check));
     }

@@ -2,14 +2,14 @@ import { resolve } from "node:path";
 import { Option } from "clipanion";
 import { readEncodingConfig, type EncodingConfig } from "../config.ts";
 import type { EncodingWishes } from "../operations/encode.ts";
+import { NAME_RECIPIENT, NOT_ENCRYPTED } from "../operations/encryption.ts";
 import type { StoredArchive } from "../operations/step.ts";
 import { isCompressed } from "../plan/encoding.ts";
 import type { SendProto } from "../plan/model.ts";
 import { formatBytes } from "../terminal/format.ts";
 import { StoreCommand } from "./base.ts";
 
-export const NOT_ENCRYPTED =
-  "archives are not encrypted, whoever can read the container can read them: say --age-recipient RECIPIENT, or --no-encryption";
+export const UNENCRYPTED = `${NOT_ENCRYPTED}: ${NAME_RECIPIENT}`;
 
 /** In which form snapshots are sent. */
 export interface Form extends EncodingWishes {

@@ -2,6 +2,7 @@ import { Command, Option } from "clipanion";
 import { stateDirectory } from "../config.ts";
 import { BackupError, toBackupError } from "../errors.ts";
 import type { Container, LocalSnapshots, SnapshotSource } from "../operations/edges.ts";
+import { assertEncryptionKept } from "../operations/encryption.ts";
 import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
 import type { EstimatedStep, Receipt } from "../operations/step.ts";
 import type { Looking } from "../operations/inventory.ts";
@@ -15,7 +16,7 @@ import { confirm } from "../terminal/prompt.ts";
 import { parseChoice, parseCount, parseDuration, parseSize } from "../words.ts";
 import { type House, type Tuning } from "./base.ts";
 import { allowEmptyOption, waitLockOption } from "./options.ts";
-import { EncodingCommand, NOT_ENCRYPTED } from "./encoding.ts";
+import { EncodingCommand, UNENCRYPTED } from "./encoding.ts";
 import { LEFTOVER_AGE, tidy } from "./leftovers.ts";
 import { NOTHING_KNOWN, openReporting, readState, type Reporting, type SourceState } from "./reporting.ts";
 import { summaryOf } from "./registry.ts";
@@ -162,14 +163,14 @@ export class SyncCommand extends EncodingCommand {
 
   private async readSettings(house: House): Promise<Omit<Settings, "reporting">> {
     const tuning = this.readTuning(house);
-    const { doubtful, ...wishes } = this.encodingConfig();
+    const { encryption, ...wishes } = this.encodingConfig();
     const leftoverAgeMs = parseDuration(this.leftoverAge, "--leftover-age");
     const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto(), leftoverAgeMs };
     const encoding = await tryEncoding(wishes, house.signal);
     let store: Promise<Store> | null = null;
     const openOnce = async (): Promise<Store> => {
       const container = await house.openContainer(tuning);
-      if (doubtful) house.log.warn(NOT_ENCRYPTED);
+      if (encryption === "undecided") house.log.warn(UNENCRYPTED);
       const [catalogue, proofs] = await Promise.all([house.openCatalogue(), house.openProofs()]);
       return { container, looking: { container, identities: [], catalogue, proofs: proofs?.all ?? [] } };
     };
@@ -216,6 +217,9 @@ export class SyncCommand extends EncodingCommand {
       if (wantsTidy) await tidy(inventory, { awaited: new Set(), olderThanMs }, container, house);
       return incomplete;
     }
+    const { encryption: intent } = this.encodingConfig();
+    const begun = await assertEncryptionKept({ intent, source: local.source.uuid, path }, container, house.signal);
+    if (begun !== null) house.log.warn(begun);
     const steps = await this.planSteps(plan.steps, source, house);
     const form = { ...encoding, ...source, chosen: this.sendProto === undefined };
     showPlan(path, { inventory, steps, kept: plan.kept.length, form }, house);

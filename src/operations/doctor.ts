@@ -5,12 +5,14 @@ import { randomUUID } from "node:crypto";
 import { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
 import { isFull, type Quota } from "../plan/quota.ts";
+import type { EncryptionIntent } from "../plan/encoding.ts";
 import type { Snapshot, Subvolume, Surroundings } from "../plan/model.ts";
 import { explainNoSnapshots, snapshotsOfOthers, writableSnapshotsOf } from "../plan/surroundings.ts";
 import { compareSnapshots, describeStanding, NOTHING_STORED } from "../plan/standing.ts";
 import { runToEnd, type Ending } from "../stream/process.ts";
 import { judgeArchives, planFor, toFailure } from "./doctor-archives.ts";
 import type { Container, OpenUpload } from "./edges.ts";
+import { judgeEncryption } from "./encryption.ts";
 import { tryEncoding, type EncodingWishes } from "./encode.ts";
 
 /** This machine, as far as it is looked at. */
@@ -93,9 +95,10 @@ export interface Wanted extends EncodingWishes {
   readonly path: string;
   /** True when a subvolume without snapshots is no failure. */
   readonly allowsEmpty: boolean;
+  readonly intent: EncryptionIntent;
 }
 
-const inContainer = ["rights", "limits", "quota", "archives", "uploads"];
+const inContainer = ["rights", "limits", "quota", "archives", "encryption", "uploads"];
 const afterAccess = ["endpoint", "clock", "container", ...inContainer];
 
 /** Every check as its outcome becomes known. @throws ABORTED */
@@ -113,7 +116,7 @@ export async function* diagnose(wanted: Wanted, edges: DoctorEdges, signal: Abor
   const container = await look("container", () => edges.openContainer(), ({ name }) => ok(name));
   yield container.check;
   if (container.found === null) return yield* skip(inContainer, "container");
-  yield* diagnoseContainer(container.found, { ...edges, surveyed }, signal);
+  yield* diagnoseContainer(container.found, { ...edges, ...wanted, surveyed }, signal);
 }
 
 async function* diagnoseMachine(
@@ -139,7 +142,7 @@ async function* diagnoseMachine(
   return found;
 }
 
-interface ContainerEdges extends DoctorEdges {
+interface ContainerEdges extends DoctorEdges, Wanted {
   /** Null when the machine did not tell. */
   readonly surveyed: Survey | null;
 }
@@ -152,10 +155,15 @@ async function* diagnoseContainer(container: Container, edges: ContainerEdges, s
   const limits = `objects of up to ${largest}: ${partsPerUpload} parts of ${formatSize(minPartBytes)} to ${formatSize(maxPartBytes)}`;
   yield (await look("limits", async () => limits, ok)).check;
   yield (await look("quota", () => edges.quotas(), judgeQuotas)).check;
-  if (rights.found === null) return yield* skip(["archives", "uploads"], "rights");
-  const { surveyed } = edges;
-  if (surveyed === null) yield* skip(["archives"], "path");
-  else yield (await look("archives", () => planFor(surveyed, container, signal), judgeArchives)).check;
+  if (rights.found === null) return yield* skip(["archives", "encryption", "uploads"], "rights");
+  const { surveyed, intent, path } = edges;
+  if (surveyed === null) {
+    yield* skip(["archives", "encryption"], "path");
+  } else {
+    yield (await look("archives", () => planFor(surveyed, container, signal), judgeArchives)).check;
+    const question = { intent, source: surveyed.source.uuid, path };
+    yield (await look("encryption", () => judgeEncryption(question, container, signal), (verdict) => verdict)).check;
+  }
   yield await lookAtUploads(container, signal);
 }
 

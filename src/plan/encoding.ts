@@ -15,6 +15,12 @@ export interface EncodingCost {
   readonly headerBytes: number;
 }
 
+/** Whether a run encrypts; "undecided": no recipient is named, and nobody has declined encryption. */
+export type EncryptionIntent = "encrypt" | "declined" | "undecided";
+
+/** What a run would change about the encryption of a subvolume's archives. */
+export type EncryptionChange = "none" | "begun" | "dropped";
+
 export const PLAIN: EncodingCost = { encoding: "identity", headerBytes: 0 };
 
 /** Of what zstd could save less, is left as it is. */
@@ -40,6 +46,13 @@ export function planEncoding(
 
 export function isEncrypted(encoding: Encoding | null): boolean {
   return encoding === "age" || encoding === "zstd+age";
+}
+
+/** @param newest - how the newest archives of the subvolume are encoded; null = nothing tells */
+export function encryptionChange(intent: EncryptionIntent, newest: readonly (Encoding | null)[]): EncryptionChange {
+  if (newest.some(isEncrypted)) return intent === "undecided" ? "dropped" : "none";
+  const isReadable = newest.some((encoding) => encoding !== null);
+  return intent === "encrypt" && isReadable ? "begun" : "none";
 }
 
 export function isCompressed(encoding: Encoding | null): boolean {

@@ -209,6 +209,36 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
     }
   });
 
+  test("encryption is dropped only on request, and begun with a word on what stays readable", async () => {
+    const letters = join(disk.mountPoint, "letters");
+    await btrfs("subvolume", "create", letters);
+    const takeSnapshot = (name: string) => btrfs("subvolume", "snapshot", "-r", letters, join(disk.mountPoint, `snapshots/${name}`));
+    await takeSnapshot("letters-1");
+    await swift.createContainer("letters");
+    const store = ["--container-name", "letters"];
+    assert.equal((await program(letters, ...store, ...age())).code, 0);
+    await takeSnapshot("letters-2");
+    const [first] = await listed("letters");
+    for (const metadata of ["kept", "lost"]) {
+      if (metadata === "lost") await swift.native.request("POST", `/letters/${encodeURIComponent(first?.key ?? "")}`, {});
+      for (const how of [[], ["--plan"], ["--dry-run"]]) {
+        const refused = await program(letters, ...store, ...how);
+        assert.deepEqual([refused.code, refused.stdout], [2, ""], `${metadata} ${how.join()}: ${refused.stderr}`);
+        assert.match(refused.stderr, /letters are encrypted.*--age-recipient.*--no-encryption/);
+      }
+      const examined = await program("doctor", letters, ...store);
+      assert.equal(examined.code, 2, examined.stdout);
+      assert.match(examined.stdout, /^failed +encryption .*--no-encryption/m);
+    }
+    assert.equal((await listed("letters")).length, 1);
+    const meant = await program(letters, ...store, "--no-encryption");
+    assert.equal(meant.code, 0, meant.stderr);
+    await takeSnapshot("letters-3");
+    const begun = await program(letters, ...store, ...age());
+    assert.equal(begun.code, 0, begun.stderr);
+    assert.match(begun.stderr, /older archives of .*letters are not encrypted and stay readable/);
+  });
+
   test("whoever means not to encrypt is not warned", async () => {
     await swift.createContainer("meant");
     const { code, stderr } = await program(home, "--container-name", "meant", "--no-encryption");

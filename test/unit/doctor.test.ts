@@ -5,6 +5,7 @@ import { describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
 import { diagnose, type Check, type DoctorEdges, type Machine, type Survey } from "../../src/operations/doctor.ts";
 import type { OpenUpload } from "../../src/operations/edges.ts";
+import type { EncryptionIntent } from "../../src/plan/encoding.ts";
 import { formatMetadata } from "../../src/plan/key.ts";
 import type { Neighbour, Snapshot } from "../../src/plan/model.ts";
 import { keyOf, snapshot, source, uuid } from "../support/builders.ts";
@@ -29,9 +30,10 @@ interface Circumstances {
   readonly survey?: Partial<Survey>;
   readonly edges?: Partial<DoctorEdges>;
   readonly allowsEmpty?: boolean;
+  readonly intent?: EncryptionIntent;
 }
 
-async function findings({ machine, survey: found, edges, allowsEmpty = false }: Circumstances): Promise<readonly Check[]> {
+async function findings({ machine, survey: found, edges, allowsEmpty = false, intent = "declined" }: Circumstances): Promise<readonly Check[]> {
   const container = memoryContainer({ name: "backup" });
   const all: DoctorEdges = {
     machine: {
@@ -47,7 +49,7 @@ async function findings({ machine, survey: found, edges, allowsEmpty = false }: 
     ...edges,
   };
   const checks: Check[] = [];
-  for await (const check of diagnose({ path: "/home", allowsEmpty, recipients: null, zstdLevel: null }, all, signal)) checks.push(check);
+  for await (const check of diagnose({ path: "/home", allowsEmpty, intent, recipients: null, zstdLevel: null }, all, signal)) checks.push(check);
   assert.deepEqual([...container.objects.keys()], [], "something was left in the container");
   return checks;
 }
@@ -108,6 +110,8 @@ describe("doctor", () => {
       { edges: { openContainer: async () => ({ ...memoryContainer(), openUploads: refusal("STORE_UNAVAILABLE", "too many") }) } },
       "uploads", "warning", /cannot be listed: too many; a sync works/,
     ], // prettier-ignore
+    ["no recipient", { intent: "undecided" }, "encryption", "warning", /archives are not encrypted/],
+    ["a recipient", { intent: "encrypt" }, "encryption", "ok", /new archives are encrypted; there are none yet/],
     ["no right to write", { edges: { openContainer: async () => ({ ...memoryContainer(), put: refusal("ACCESS_DENIED", "no") }) } }, "rights", "ACCESS_DENIED", /write failed: no/],
   ];
   for (const [what, circumstances, name, status, message] of cases) {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { PLAIN } from "../../src/plan/encoding.ts";
+import { encryptionChange, PLAIN, type EncryptionChange, type EncryptionIntent } from "../../src/plan/encoding.ts";
+import type { Encoding } from "../../src/plan/model.ts";
 import { planLayout, TOO_LONG_FOR_ONE, type Load } from "../../src/plan/layout.ts";
 
 const MiB = 2 ** 20;
@@ -69,4 +70,22 @@ test("volumes grow where those of the size wanted would be more than one archive
     assert.ok(partBytes * (layout?.partsInMemory ?? 0) <= usual.memoryBytes);
   }
   assert.equal(planLayout(exactly(400 * MiB), swift, wanted, 100)?.volumeBytes, 5 * MiB);
+});
+
+test("encryption is dropped where nobody asks for that, and begun over archives that are known to be readable", () => {
+  const cases: [EncryptionIntent, (Encoding | null)[], EncryptionChange][] = [
+    ["undecided", ["age"], "dropped"],
+    ["undecided", ["zstd+age"], "dropped"],
+    ["undecided", ["identity", "age"], "dropped"],
+    ["undecided", ["zstd"], "none"],
+    ["undecided", [null], "none"],
+    ["undecided", [], "none"],
+    ["declined", ["age"], "none"],
+    ["encrypt", ["age"], "none"],
+    ["encrypt", ["identity"], "begun"],
+    ["encrypt", ["zstd"], "begun"],
+    ["encrypt", [null], "none"],
+    ["encrypt", [], "none"],
+  ];
+  for (const [intent, newest, change] of cases) assert.equal(encryptionChange(intent, newest), change, `${intent} ${newest.join()}`);
 });

@@ -1,0 +1,78 @@
+// Whether a run keeps the encryption that the archives of a subvolume have. A recipient that was forgotten must not let
+// what was secret until now be stored for everybody to read.
+
+import { BackupError } from "../errors.ts";
+import { encryptionChange, isEncrypted, type EncryptionIntent } from "../plan/encoding.ts";
+import { keyPrefix, parseKey } from "../plan/key.ts";
+import type { Archive, Uuid } from "../plan/model.ts";
+import type { Container } from "./edges.ts";
+import { readArchive } from "./inventory.ts";
+
+export const NOT_ENCRYPTED = "archives are not encrypted, whoever can read the container can read them";
+export const NAME_RECIPIENT = "use --age-recipient RECIPIENT, or --no-encryption";
+
+/** Whose archives are looked at, and what becomes of new ones. */
+export interface EncryptionQuestion {
+  readonly intent: EncryptionIntent;
+  readonly source: Uuid;
+  /** Path of the subvolume, for people. */
+  readonly path: string;
+}
+
+/**
+ * A sentence on older archives that stay readable, where a run is the first to encrypt; null where nothing changes.
+ * @throws CONFIG where the newest archives are encrypted, and new ones would not be
+ */
+export async function assertEncryptionKept(
+  question: EncryptionQuestion,
+  container: Container,
+  signal: AbortSignal,
+): Promise<string | null> {
+  if (question.intent === "declined") return null;
+  return assertKept(question, await readNewest(question.source, container, signal));
+}
+
+function assertKept({ intent, path }: EncryptionQuestion, newest: readonly Archive[]): string | null {
+  switch (encryptionChange(intent, newest.map(({ encoding }) => encoding))) {
+    case "none":
+      return null;
+    case "begun":
+      return `the older archives of ${path} are not encrypted and stay readable for whoever can read the container`;
+    case "dropped":
+      throw dropped(path);
+  }
+}
+
+/** The same for the doctor, which also reports what does not change. */
+export async function judgeEncryption(
+  question: EncryptionQuestion,
+  container: Container,
+  signal: AbortSignal,
+): Promise<{ readonly status: "ok" | "warning"; readonly message: string; readonly fix?: string }> {
+  const { intent, source, path } = question;
+  const newest = await readNewest(source, container, signal);
+  const begun = assertKept(question, newest);
+  if (begun !== null) return { status: "warning", message: `new archives are encrypted; ${begun}` };
+  if (intent === "undecided") return { status: "warning", message: NOT_ENCRYPTED, fix: NAME_RECIPIENT };
+  const are = newest.some(({ encoding }) => isEncrypted(encoding)) ? "are" : "are not";
+  const older = newest.length === 0 ? "there are none yet" : `the newest of ${path} ${are}`;
+  return { status: "ok", message: `new archives are ${intent === "encrypt" ? "" : "not "}encrypted; ${older}` };
+}
+
+function dropped(path: string): BackupError {
+  return new BackupError("CONFIG", `the newest archives of ${path} are encrypted, and no recipient is named for new ones`, {
+    hint: "use --age-recipient RECIPIENT to encrypt them too, or --no-encryption to store them readable",
+  });
+}
+
+/** The archive of a subvolume that was stored last, and those stored in the same moment; none where there are none. */
+async function readNewest(source: Uuid, container: Container, signal: AbortSignal): Promise<Archive[]> {
+  const objects = (await container.list(keyPrefix(source), signal)).filter(({ key }) => parseKey(key) !== null);
+  const last = objects.reduce((latest, { modified }) => Math.max(latest, modified.getTime()), 0);
+  const newest: Archive[] = [];
+  for (const { key, modified } of objects) {
+    const archive = modified.getTime() === last ? await readArchive(key, { container, identities: [] }, signal) : null;
+    if (archive !== null) newest.push(archive);
+  }
+  return newest;
+}
