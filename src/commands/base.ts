@@ -112,7 +112,7 @@ export abstract class BaseCommand extends Command<Context> {
   showsProgress = Option.Boolean("--progress", true, {
     description: "Show how far it is: a status line, without a terminal a line every 30 s (default).",
   });
-  logFormat = Option.String("--log-format", "auto", { description: "Form of the log on stderr: auto, text or json." });
+  logFormat = Option.String("--log-format", "text", { description: "Form of the log on stderr: text (default) or json." });
   syslog = Option.String("--syslog", false, {
     tolerateBoolean: true,
     description: "Log to the local syslog instead of stderr (`--syslog=false`: do not).",
@@ -173,16 +173,17 @@ export abstract class BaseCommand extends Command<Context> {
     return { ...flags, envFile: undefined, osCloud: undefined };
   }
 
-  /** Logs a failure and returns its exit code. */
+  /** Logs a failure, or that the run was stopped, and returns its exit code. */
   protected report(failure: BackupError, { log, progress }: House, subject = ""): number {
     progress.stop();
-    const facts = this.verbose > 0 ? { ...failure.context, code: failure.code, err: failure } : {};
-    log.error(facts, subject + explain(failure));
+    // Whoever stops a run knows: nothing has failed.
+    const facts = this.verbose > 0 && failure.code !== "ABORTED" ? { ...failure.context, code: failure.code, err: failure } : {};
+    log[failure.code === "ABORTED" ? "info" : "error"](facts, subject + explain(failure));
     return failure.exitCode;
   }
 
   private async openLog(screen: Screen, closers: Closers): Promise<Logger> {
-    const format = parseChoice(this.logFormat, "--log-format", ["auto", "text", "json"]);
+    const format = parseChoice(this.logFormat, "--log-format", ["text", "json"]);
     const wanted = parseBoolean(this.syslog, "--syslog");
     const { openLog } = await import("../terminal/log.ts");
     const target: LogTarget = wanted

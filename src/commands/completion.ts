@@ -7,7 +7,7 @@ import { registry, summaryOf } from "./registry.ts";
 
 export class CompletionCommand extends Command<Context> {
   static override paths = [["completion"]];
-  static readonly exits: readonly number[] = [0, 2];
+  static readonly exits: readonly number[] = [0, 2, 3];
   static override usage = Command.Usage({
     description: summaryOf("completion"),
     details: "WHAT is bash, zsh or fish; or man, for the manual page.",

@@ -7,7 +7,7 @@ import { SyncCommand } from "./sync.ts";
 /** Takes what sync takes, and tells what it would do with it. */
 export class ConfigShowCommand extends SyncCommand {
   static override paths = [["config", "show"]];
-  static override readonly exits: readonly number[] = [0, 2];
+  static override readonly exits: readonly number[] = [0, 2, 3];
   static override usage = Command.Usage({
     description: summaryOf("config show"),
     details: `

@@ -11,7 +11,7 @@ import { summaryOf } from "./registry.ts";
 
 export class ListCommand extends ReadCommand {
   static override paths = [["list"]];
-  static readonly exits = [0, 2, 10, 13, 14, 15, 75, 130];
+  static readonly exits = [0, 2, 3, 10, 13, 14, 15, 75, 130];
   static override usage = Command.Usage({
     description: summaryOf("list"),
     details: `

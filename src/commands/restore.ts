@@ -16,7 +16,7 @@ import { summaryOf } from "./registry.ts";
 
 export class RestoreCommand extends DownloadCommand {
   static override paths = [["restore"]];
-  static readonly exits = [0, 2, 10, 11, 12, 13, 14, 15, 75, 130];
+  static readonly exits = [0, 2, 3, 10, 11, 12, 13, 14, 15, 75, 130];
   static override usage = Command.Usage({
     description: summaryOf("restore"),
     details: `
@@ -120,6 +120,9 @@ export class RestoreCommand extends DownloadCommand {
     const exitCode = super.report(failure, house);
     if (failure.code === "ARCHIVE_DAMAGED") {
       house.log.info("what was received before stays; `verify --read-data` tells which snapshots can be restored");
+    }
+    if (failure.code === "ABORTED" && this.target !== undefined && !this.dryRun) {
+      house.log.info("snapshots that were received stay; the same command receives the rest");
     }
     return exitCode;
   }

@@ -80,18 +80,26 @@ export function watch({ log, output, progress }: House, form: Form, dryRun: bool
     onFailure: ({ step, error }: Failure) => {
       progress.stop();
       const hint = error.hint === null ? "" : `: ${error.hint}`;
-      log.error({ code: error.code }, `${step.snapshot.path} is not archived: ${error.message}${hint}`);
+      if (error.code === "ABORTED") log.info(describeStop(step, error, form.recipients === null ? kept : 0));
+      else log.error({ code: error.code }, `${step.snapshot.path} is not archived: ${error.message}${hint}`);
       if (canBeGoneOnWith(error) && kept > 0 && form.recipients === null) {
-        log.info(`the next run goes on with ${printable(step.snapshot.path)}: ${formatBytes(kept)} of it are stored`);
+        log.info(`the next run resumes ${printable(step.snapshot.path)}: ${formatBytes(kept)} of it are stored`);
       }
       output.record(toRecord("failure", step, { code: error.code, message: error.message }));
     },
   };
 }
 
+/** @param kept - stored bytes that the next run does not send again */
+function describeStop({ snapshot }: UploadStep, { message }: BackupError, kept: number): string {
+  const path = printable(snapshot.path);
+  if (kept === 0) return `${message}; the next run archives ${path}`;
+  return `${message}; the next run resumes ${path}: ${formatBytes(kept)} of it are stored`;
+}
+
 /** After others, what is stored of an archive is of no use; of a full quota, the failure says itself what stays. */
 function canBeGoneOnWith({ code }: BackupError): boolean {
-  return ["ABORTED", "STORE_UNAVAILABLE", "ACCESS_DENIED", "SEND_FAILED"].includes(code);
+  return ["STORE_UNAVAILABLE", "ACCESS_DENIED", "SEND_FAILED"].includes(code);
 }
 
 function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt, form: Form): string {

@@ -25,7 +25,7 @@ const exits = { well: 0, "not opened": 12, damaged: 14 } as const;
 
 export class VerifyCommand extends DownloadCommand {
   static override paths = [["verify"]];
-  static readonly exits = [0, 2, 10, 11, 12, 13, 14, 15, 75, 130];
+  static readonly exits = [0, 2, 3, 10, 11, 12, 13, 14, 15, 75, 130];
   static override usage = Command.Usage({
     description: summaryOf("verify"),
     details: `

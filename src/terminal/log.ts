@@ -4,7 +4,7 @@ import type { Screen } from "./screen.ts";
 
 export type { Logger } from "pino";
 
-export type LogFormat = "auto" | "text" | "json";
+export type LogFormat = "text" | "json";
 
 /** Where lines go. The others than the screen take `<priority>text` lines. */
 export type LogTarget =
@@ -31,12 +31,12 @@ const colours: Readonly<Record<string, string>> = { fatal: "31", error: "31", wa
 const secrets = ["secretAccessKey", "sessionToken", "password", "token", "secret", "identity"];
 
 /**
- * The log: short text on a terminal, in the syslog and in the journal, the latter two with real priorities; one JSON
- * object a line elsewhere.
+ * The log: short text, which people read in mails of cron too, or one JSON object a line. In the syslog and in the journal
+ * lines have real priorities.
  */
 export function openLog(screen: Screen, options: LogOptions): Logger {
   const { format, target } = options;
-  const text = format === "text" || (format === "auto" && (target.to !== "screen" || screen.interactive));
+  const text = format === "text";
   const paths = secrets.flatMap((name) => [name, `*.${name}`, `*.*.${name}`]);
   return pino(
     {

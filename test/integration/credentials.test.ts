@@ -244,7 +244,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     const secrets = [PASSWORD, ...(await pairsOf(user)).map(({ secret }) => secret), "gAAAAA"];
     const seen = new Set<string>();
     let text = "";
-    for (const [index, level] of [["-vv"], ["-vv", "--log-format", "text"]].entries()) {
+    for (const [index, level] of [["-vv"], ["-vv", "--log-format", "json"]].entries()) {
       await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, `logged-${index}`));
       const watching = new AbortController();
       const ran = await cli([home, "--container-name", "backup", ...level], {

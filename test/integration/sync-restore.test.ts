@@ -222,7 +222,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
 
   test("a good run says nothing on stderr but its own log", async () => {
     await swift.createContainer("quiet");
-    const { stderr } = await program(home, "--container-name", "quiet");
+    const { stderr } = await program(home, "--container-name", "quiet", "--log-format", "json");
     const lines = stderr.trim().split("\n").map((line) => JSON.parse(line) as { level: string; msg: string });
     assert.deepEqual(lines.map(({ level, msg }) => [level, msg.includes("encrypted")]), [["warn", true]]);
   });

@@ -137,6 +137,6 @@ describe("doctor", () => {
     const checks = await findings({ machine: { survey: refusal("NOT_BTRFS", "no btrfs") }, edges: { greet: refusal("STORE_UNAVAILABLE", "no") } });
     const of = (status: string): string[] => checks.filter((check) => check.status === status).map(({ name }) => name);
     assert.deepEqual(of("failed"), ["path", "endpoint"]);
-    assert.deepEqual(of("skipped"), ["snapshots", "clock", "container", "rights", "limits", "quota", "archives", "uploads"]);
+    assert.deepEqual(of("skipped"), ["snapshots", "clock", "container", "rights", "limits", "quota", "archives", "encryption", "uploads"]);
   });
 });

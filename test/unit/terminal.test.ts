@@ -148,14 +148,16 @@ describe("the log", () => {
     log.warn({ bytes: 5, secretAccessKey: "hunter2", nested: { token: "hunter2" } }, "careful\n");
     return text();
   }
-  test("is short text on a terminal, with its fields and without secrets", () => {
-    assert.equal(
-      logged(true, "auto"),
-      'done\nwarning: careful\\x0a  bytes=5  secretAccessKey=[redacted]  nested={"token":"[redacted]"}\n',
-    );
+  test("is short text on a terminal and elsewhere, with its fields and without secrets", () => {
+    for (const isTTY of [true, false]) {
+      assert.equal(
+        logged(isTTY, "text"),
+        'done\nwarning: careful\\x0a  bytes=5  secretAccessKey=[redacted]  nested={"token":"[redacted]"}\n',
+      );
+    }
   });
-  test("is a JSON object a line elsewhere", () => {
-    const lines = logged(false, "auto").trimEnd().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
+  test("is a JSON object a line where that is wanted", () => {
+    const lines = logged(false, "json").trimEnd().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
     assert.deepEqual(lines.map(({ level, msg, run, bytes }) => [level, msg, run, bytes]), [
       ["info", "done", "r1", undefined],
       ["warn", "careful\n", "r1", 5],
@@ -165,13 +167,13 @@ describe("the log", () => {
   });
   test("goes to the syslog with real priorities, and then not to the screen", () => {
     const lines: string[] = [];
-    assert.equal(logged(false, "auto", { to: "syslog", sink: { write: (line) => lines.push(line) } }), "");
+    assert.equal(logged(false, "text", { to: "syslog", sink: { write: (line) => lines.push(line) } }), "");
     assert.deepEqual(lines.map((line) => line.slice(0, 3)), ["<6>", "<4>"]);
     assert.equal(lines.every((line) => line.split("\n").length === 2), true);
   });
   test("has priorities in the journal, for every line of a stack, and for JSON where that is wanted", () => {
     const { stream, text } = terminal(false);
-    const log = openLog(openScreen(stream, {}), { level: "debug", format: "auto", run: "r1", target: { to: "journal" } });
+    const log = openLog(openScreen(stream, {}), { level: "debug", format: "text", run: "r1", target: { to: "journal" } });
     log.error({ err: new Error("x") }, "failed");
     const lines = text().trimEnd().split("\n");
     assert.deepEqual([lines[0], lines.every((line) => line.startsWith("<3>")), lines.length > 3], ["<3>failed", true, true]);
