@@ -150,6 +150,7 @@ function toRow({ snapshot, mark }: Placed, above: ListedSnapshot | null, { names
 /** How many archives have to be read, and what the snapshot builds on where that is not the line above. */
 function describeChain({ archive, chainLength }: ListedSnapshot, above: ListedSnapshot | null, names: View["names"]): string {
   if (archive === null) return "";
+  if (archive.failure !== undefined) return "unreadable";
   if (archive.lineage === null) return "unknown";
   const { sendParent } = archive.lineage;
   if (sendParent === null) return "full";
@@ -180,5 +181,6 @@ function toRecord(snapshot: ListedSnapshot, withLocal: boolean): Record<string, 
     ctransid: archive?.lineage?.snapshot.ctransid ?? local?.ctransid ?? null,
     sendParent: archive?.lineage?.sendParent ?? null,
     chainLength,
+    failure: archive?.failure ?? null,
   };
 }

@@ -1,7 +1,7 @@
 // What is on this machine and what is in the container, joined. Listings lag behind and say little, so whatever a
 // decision rests on is asked of the object itself.
 
-import { BackupError } from "../errors.ts";
+import { BackupError, toBackupError } from "../errors.ts";
 import { isSilent } from "../plan/chain.ts";
 import { isEncrypted } from "../plan/encoding.ts";
 import { parseArchive, keyPrefix, parseKey } from "../plan/key.ts";
@@ -87,8 +87,21 @@ export async function readArchives(
   const objects = await reading.container.list(prefix, signal);
   reading.catalogue?.retain(prefix, objects);
   const named = objects.filter(({ key }) => parseKey(key) !== null && wanted(key));
-  const archives = await mapConcurrently(named, EXAMINERS, (object) => recallArchive(object, reading, signal));
+  const archives = await mapConcurrently(named, EXAMINERS, (object) => recallListed(object, reading, signal));
   return archives.flatMap((archive) => archive ?? []);
+}
+
+/** As {@link recallArchive}; one that the store does not give out is an archive with a failure, which keeps nobody from others. */
+async function recallListed(listed: StoredObject, reading: Reading, signal: AbortSignal): Promise<Archive | null> {
+  try {
+    return await recallArchive(listed, reading, signal);
+  } catch (error) {
+    const { code, message } = toBackupError(error);
+    // First bytes are read only where metadata says nothing.
+    const archive = parseArchive({ ...listed, metadata: {} });
+    if (archive === null || (code !== "ARCHIVE_DAMAGED" && code !== "ARCHIVE_MISSING")) throw error;
+    return { ...archive, failure: message };
+  }
 }
 
 /**

@@ -4,7 +4,7 @@
 import type { Readable, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { abortedError, BackupError, toBackupError } from "../errors.ts";
-import { findChain, indexArchives, isSilent } from "../plan/chain.ts";
+import { findChain, indexArchives, isSilent, refuseUnreadable } from "../plan/chain.ts";
 import { keyPrefix, parseKey } from "../plan/key.ts";
 import type { Archive, Chain, ReceiveStep, Snapshot } from "../plan/model.ts";
 import { planRestore, refuseImpostor, refuseOtherStream, uuidsOf, type RestorePlan, type Wanted } from "../plan/restore.ts";
@@ -57,6 +57,8 @@ export async function findSelected(selection: Selection, reading: Reading, signa
   try {
     return findChain(archive, indexArchives(archives));
   } catch (error) {
+    // What cannot be read may be the missing link.
+    for (const other of isSilent(archive) ? [] : archives) if (other.source === archive.source) refuseUnreadable(other);
     // What is encrypted and says nothing may be the missing link.
     const silent = isSilent(archive) ? archive : archives.find(isSilent);
     throw silent === undefined ? error : identityMissing(silent, reading.identities);

@@ -32,6 +32,7 @@ export function indexArchives(archives: readonly Archive[]): ArchiveIndex {
 
 /** The archive that `archive` builds on; null for a full one. @throws CHAIN_BROKEN when it is not in the container */
 export function sendParentOf(archive: Archive, index: ArchiveIndex): Archive | null {
+  refuseUnreadable(archive);
   if (archive.lineage === null) {
     throw new BackupError("CHAIN_BROKEN", `nothing tells what the archive of ${archive.path} builds on`, {
       hint: "it is encrypted and has no metadata",
@@ -47,6 +48,15 @@ export function sendParentOf(archive: Archive, index: ArchiveIndex): Archive | n
     `${archive.path} builds on a snapshot that is not archived (UUID ${sendParent.uuid}, ctransid ${sendParent.ctransid})`,
     { hint: "restore an archive of another chain; `list` shows what there is", context: { key: archive.key } },
   );
+}
+
+/** @throws ARCHIVE_DAMAGED when the store did not give out what would tell what it is */
+export function refuseUnreadable({ key, path, failure }: Archive): void {
+  if (failure === undefined) return;
+  throw new BackupError("ARCHIVE_DAMAGED", `the archive of ${path} cannot be read: ${failure}`, {
+    hint: "`verify` tells what follows from it",
+    context: { key },
+  });
 }
 
 /** The chain that ends with `target`. @throws CHAIN_BROKEN when a link is missing or the links form a ring */
@@ -100,8 +110,8 @@ export function measureChains(archives: readonly Archive[], index: ArchiveIndex)
 }
 
 /** True when only its key can tell whose stream an archive holds. */
-export function isSilent({ lineage, encoding }: Archive): boolean {
-  return lineage === null && isEncrypted(encoding);
+export function isSilent({ lineage, encoding, failure }: Archive): boolean {
+  return failure === undefined && lineage === null && isEncrypted(encoding);
 }
 
 /** Null for a full archive, undefined when it is not in the container or nothing tells. */

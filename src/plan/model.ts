@@ -152,6 +152,8 @@ export interface Archive {
   readonly partBytes: number | null;
   /** Of the object under its key; null when nobody asked. */
   readonly etag: string | null;
+  /** What kept its first bytes from being read, where metadata does not tell what it is; absent when nothing did. */
+  readonly failure?: string;
 }
 
 /** What is on this machine and what is in the container, of one source. */

@@ -77,7 +77,8 @@ export async function openContainer(
   const now = (): number => Date.now() + client.config.systemClockOffset;
   const creation = { byPut: conditionalPut };
   const of = { client, bind, container, limits, retryForMs, connections, memories, log };
-  const store: Store = { ...of, creation, now, translate: translateHere };
+  const segments = { areReadable: false };
+  const store: Store = { ...of, creation, segments, now, translate: translateHere };
   return {
     name: container,
     limits,

@@ -5,9 +5,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { GetObjectCommand } from "@aws-sdk/client-s3";
 import { abortedError, BackupError, toError } from "../errors.ts";
 import type { ObjectDetails, ObjectToRead } from "../operations/edges.ts";
-import { describeError } from "./errors.ts";
+import { describeError, isBroken } from "./errors.ts";
 import { contentCheck, unquoted } from "./etag.ts";
 import { backoffMs } from "./retry.ts";
+import { explainBroken } from "./segments.ts";
 import type { Store } from "./store.ts";
 
 /** `btrfs receive` seals a subvolume on the last command of the stream, which must not reach it before the check. */
@@ -182,9 +183,10 @@ async function openBody(store: Store, { key, etag, start, end }: Stretch, signal
     if (Number(first) !== start) throw unranged(store, key);
     if (!(response.Body instanceof Readable)) throw new BackupError("INTERNAL", "an answer of the store is no stream");
     const found = response.ETag === undefined ? null : unquoted(response.ETag);
+    if (found?.includes("-") === true) store.segments.areReadable = true;
     return { body: response.Body, etag: etag ?? found, bytes: Number(bytes) };
   } catch (error) {
-    throw store.translate(error, signal, key);
+    throw isBroken(error) ? await explainBroken(error, store, key, signal) : store.translate(error, signal, key);
   }
 }
 

@@ -120,6 +120,11 @@ export function isMuteRefusal(error: unknown): boolean {
   return status === 403 && name === "Unknown";
 }
 
+/** True when the store cannot put together what was stored in parts. */
+export function isBroken(error: unknown): boolean {
+  return readTrouble(error).name === "BrokenMPU";
+}
+
 /** True when there is no such key, or no such upload. */
 export function isMissing(error: unknown): boolean {
   return readTrouble(error).status === 404;
@@ -136,11 +141,8 @@ const verdicts: Readonly<Record<string, (trouble: Trouble, request: Request) => 
     code: "ARCHIVE_MISSING",
     message: `there is no object '${key}' in container '${container}'`,
   }),
-  // What Swift answers, too, to who may read the container and not the one with its segments.
-  BrokenMPU: (_, { key = "", container }) => ({
-    code: "ARCHIVE_DAMAGED",
-    message: `segments of '${key}' are missing in the store, or these credentials have no right to read '${container}+segments'`,
-  }),
+  // Of one whose segments can be read by these credentials: see segments.ts.
+  BrokenMPU: (_, { key = "" }) => ({ code: "ARCHIVE_DAMAGED", message: `segments of '${key}' are missing in the store` }),
   PreconditionFailed: (_, { key = "" }) => ({ code: "ARCHIVE_DAMAGED", message: `'${key}' was changed while it was read` }),
   InvalidBucketName: (_, { container }) => ({
     code: "CONFIG",

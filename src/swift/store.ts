@@ -20,6 +20,11 @@ export interface Store extends Pick<Clients, "bind"> {
     /** By a PUT with `If-None-Match: *`; else by an upload of one part. Swift takes such a PUT from 2.36 on. */
     byPut: boolean;
   };
+  /** What was stored in parts lies in a container of its own, with rights of its own. */
+  readonly segments: {
+    /** True once these credentials were seen to read there. */
+    areReadable: boolean;
+  };
   /** The store's time, in milliseconds since the epoch. */
   now(): number;
   readonly log: Log | undefined;

@@ -172,4 +172,37 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual(findings.map(({ code, breaks }) => [code, breaks]), [["ARCHIVE_DAMAGED", ["s/1", "s/2", "s/3"]]]);
     assert.match(findings[0]?.message ?? "", /000002 is missing/);
   });
+
+  test("who may read the container and not its segments lacks rights, and no archive is damaged", async () => {
+    await fillContainer();
+    const grant = async (name: string): Promise<void> => {
+      const { status } = await swift.native.request("POST", `/${encodeURIComponent(name)}`, { headers: { "x-container-read": "test:reader" } });
+      assert.equal(status, 204);
+    };
+    await grant(container);
+    const { accessKey, secretKey } = swift.reader;
+    const env = { ...swift.environment, AWS_ACCESS_KEY_ID: accessKey, AWS_SECRET_ACCESS_KEY: secretKey };
+    const asReader = (command: string, ...args: string[]): Promise<Ran> => cli([command, "--container-name", container, ...args], { env });
+    assert.equal((await asReader("list")).code, 0);
+    for (const args of [["verify"], ["verify", "--read-data"], ["restore", keys[2] ?? "", "--stdout"]]) {
+      const [command = "", ...rest] = args;
+      const { code, stdout, stderr } = await asReader(command, ...rest);
+      assert.equal(code, 13, stdout + stderr);
+      assert.match(stderr, new RegExp(`no right to read '${container}\\+segments'.*read ACL`));
+      assert.doesNotMatch(stdout + stderr, /damaged|delete/);
+    }
+    await grant(`${container}+segments`);
+    assert.equal((await asReader("verify", "--read-data")).code, 0);
+    // Now it is damage, whoever looks: that of one archive beside whole ones.
+    const segments = (await (await swift.native.request("GET", `/${container}%2Bsegments`)).text()).trim().split("\n");
+    const [lost] = segments.filter((name) => name.startsWith(keys[1] ?? ""));
+    await swift.native.request("DELETE", `/${container}%2Bsegments/${encodeURIComponent(lost ?? "")}`);
+    for (const ran of [await asReader("verify"), await verify()]) {
+      assert.equal(ran.code, 14, ran.stdout + ran.stderr);
+      assert.match(ran.stderr, /segments of .*x2f2' are missing in the store; cannot be restored: s\/2, s\/3;/);
+    }
+    // The owner of the account is told so even where nothing else can be read.
+    for (const name of segments) await swift.native.request("DELETE", `/${container}%2Bsegments/${encodeURIComponent(name)}`);
+    assert.equal((await verify()).code, 14);
+  });
 });
