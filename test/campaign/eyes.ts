@@ -61,7 +61,11 @@ export interface Eyes {
 }
 
 export function openEyes(): Eyes {
-  const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", SYSTEM_PYTHON, SCRIPT], { stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", SYSTEM_PYTHON, SCRIPT], {
+    // A group of its own: Ctrl-C is for the campaign, which then ends in order.
+    detached: true,
+    stdio: ["pipe", "pipe", "inherit"],
+  });
   const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   let last: Promise<unknown> = Promise.resolve();
   // One at a time: answers come in the order of the questions.

@@ -122,6 +122,8 @@ function startProgram(root: string, args: readonly string[], { clockMs = 0, env 
   const command = ["unshare", "--uts", "--mount", "--propagation", "slave", "sh", "-c", ENTER, root, process.execPath, ...clock, ...args];
   const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", ...command], {
     cwd: join(root, "home"),
+    // A group of its own: Ctrl-C is for the campaign, which then ends in order.
+    detached: true,
     stdio: ["ignore", "pipe", "pipe"],
     env: {
       PATH: "/usr/sbin:/usr/bin:/sbin:/bin",

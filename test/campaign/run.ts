@@ -122,8 +122,11 @@ async function main(words: readonly string[]): Promise<void> {
 async function play(wanted: Wanted, ground: Ground): Promise<void> {
   const campaign: Campaign = { wanted, ground, tally: new Map(), violations: [], stopped: false };
   const started = performance.now();
-  const stop = (): void => void (campaign.stopped = true);
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, stop);
+  const stop = (): void => {
+    if (!campaign.stopped) say("ends after this round");
+    campaign.stopped = true;
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, stop);
   try {
     for (const seed of wanted.seeds) await playSeed(campaign, seed);
   } finally {
