@@ -1,6 +1,6 @@
 import { randomInt } from "node:crypto";
 import { Command, Option } from "clipanion";
-import { BackupError } from "../errors.ts";
+import { BackupError, describeWriteError } from "../errors.ts";
 import type { Reading } from "../operations/reading.ts";
 import { compareWithLocal, drill, findDrill } from "../operations/compare.ts";
 import type { LocalSnapshots, SnapshotSource } from "../operations/edges.ts";
@@ -142,7 +142,9 @@ async function keepProofs(proofs: readonly Proof[], { openProofs, output }: Hous
   if (proofs.length === 0) return;
   const kept = await openProofs();
   if (kept === null) throw new BackupError("CONFIG", "nothing says where to keep what was compared", { hint: "set HOME or STATE_DIRECTORY" });
-  await kept.add(proofs);
+  await kept.add(proofs).catch((error: unknown) => {
+    throw new BackupError("CONFIG", `what was compared cannot be kept: ${describeWriteError(error)}`, { cause: error });
+  });
   output.line(`drill: ${count(proofs.length, "snapshot")} deduplicated since, equal to what is archived`);
 }
 

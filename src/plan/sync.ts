@@ -121,6 +121,8 @@ function keep({ snapshot, key, archive }: Omit<Found, "identity">, { request, ch
   const identity = archive.lineage?.snapshot ?? streamIdentity(snapshot);
   found.push({ snapshot, key, archive, identity });
   const state = chains.stateOf(identity);
+  // A stream on top of one that was deduplicated names a transaction that no archive has, and a restore refuses that.
+  if (!sameIdentity(identity, streamIdentity(snapshot))) return;
   if (request.full === true || state === "broken" || shared.has(streamIdentity(snapshot).uuid)) return;
   candidates.push({ snapshot, identity, warning: state === "unknown" ? trustedByName(snapshot, archive) : null });
 }

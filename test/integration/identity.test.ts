@@ -35,7 +35,7 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     await Promise.all([swift.close(), disk.close()]);
   });
 
-  const program = (...args: string[]): Promise<Ran> => cli(args, { env: swift.environment });
+  const program = (...args: string[]): Promise<Ran> => cli(args, { env: { ...swift.environment, HOME: disk.directory } });
 
   /** A subvolume with snapshots `1` to `count` in a directory of its own, and a container; all of one name. */
   async function world(name: string, count: number): Promise<World> {
@@ -94,8 +94,8 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     const pending = parseExposition(await readFile(metrics, "utf8")).find((sample) => sample.name.endsWith("pending_snapshots"));
     assert.equal(pending?.value, 1);
     const listed = await program("list", "--container-name", name, subvolume);
-    assert.match(listed.stdout, /changed-snapshots\/2 .*local only/);
-    assert.match(listed.stdout, /changed-snapshots\/2 .*archive only/);
+    assert.match(listed.stdout, /changed-snapshots\/2 .* local$/m);
+    assert.match(listed.stdout, /changed-snapshots\/2 .* archive$/m);
     assert.match(listed.stderr, /changed-snapshots\/2 was changed since/);
   });
 
@@ -111,9 +111,7 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.match(drilled.stdout, /1 snapshot deduplicated since, equal to what is archived/);
     await take("2");
     const next = await sync("--json");
-    assert.deepEqual([next.code, steps(next)], [0, ["2<1"]], next.stderr);
-    const target = join(disk.mountPoint, "deduplicated-target");
-    await run("mkdir", target);
+    assert.deepEqual([next.code, steps(next)], [0, ["2<undefined"]], "it counts, but nothing builds on it");
     const restored = await program("restore", "--container-name", name, "--stdout", `${name}-snapshots/2`);
     assert.equal(restored.code, 0, restored.stderr);
   });
@@ -164,6 +162,6 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.match(stderr, /moved-snapshots-elsewhere\/1 and 1 more archived under another name \(moved-snapshots\/1\)/);
     const again = await sync("--rearchive", "--plan", "--json");
     assert.deepEqual(steps(again), ["1<undefined", "2<1"]);
-    assert.doesNotMatch((await program("list", "--container-name", name, join(disk.mountPoint, name))).stdout, /local only|archive only/);
+    assert.doesNotMatch((await program("list", "--container-name", name, join(disk.mountPoint, name))).stdout, / (local|archive)$/m);
   });
 });
