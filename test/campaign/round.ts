@@ -210,7 +210,9 @@ export async function disturbedSync(
   const running = startSync(world, words, options);
   await disturb(running);
   const ran = await running.ended;
-  checkEnd(ran, "sync", options.allowed ?? DISTURBED);
+  // A subvolume without snapshots is a mistake of whoever asks for it, not a success.
+  const none = before.length === 0 || (await snapshotsOf(world, machine)).length === 0;
+  checkEnd(ran, "sync", [...(options.allowed ?? DISTURBED), ...(none ? [2] : [])]);
   if (ran.code === 0) {
     await remember(world, machine);
     await checkArchived(world, await heldTo(world, machine, before), "sync");
@@ -231,11 +233,18 @@ export async function calm({ ground }: World): Promise<void> {
 /** With nothing going wrong a sync ends with 0, and all is archived. */
 export async function cleanSync(round: Round, what: string): Promise<void> {
   const { world } = round;
+  await keepOne(round);
   await remember(world, world.machine);
   const before = await snapshotsOf(world, world.machine);
   const ran = await startSync(world, cleanWords(round)).ended;
   checkEnd(ran, `the clean sync ${what}`, [0]);
   await checkArchived(world, before, `the clean sync ${what}`);
+}
+
+/** Takes a snapshot where none is left: there is something to archive, always. */
+export async function keepOne(round: Round): Promise<void> {
+  const { world } = round;
+  if ((await snapshotsOf(world, world.machine)).length === 0) await work(round, world.machine, { snapshots: 1 });
 }
 
 /** Mostly what a user has in the configuration file; now and then other options than the run before had. */

@@ -15,6 +15,7 @@ import {
   conflicts,
   deleteSnapshot,
   disturbedSync,
+  keepOne,
   momentOfSync,
   nextName,
   planMoment,
@@ -189,6 +190,7 @@ export const snapshotsChanged: FaultKind = {
 async function settleSnapshots(round: Round): Promise<void> {
   const { world, chance } = round;
   const { machine } = world;
+  await keepOne(round);
   await remember(world, machine);
   const before = await snapshotsOf(world, machine);
   const taken = await conflicts(world, machine);
