@@ -2,7 +2,6 @@
 // base.ts alone opens the edges, always closes them, and turns what is thrown into an exit code.
 
 import { randomUUID } from "node:crypto";
-import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { Command, Option, type BaseContext } from "clipanion";
 import { OPEN_PASSWORDS, readStoreConfig, sendsPasswordsOpenly, type StoreFlags } from "../config.ts";
@@ -14,7 +13,6 @@ import type { Catalogue, Container, RestoreTarget, Scratch, SnapshotSource } fro
 import type { Reading } from "../operations/reading.ts";
 import type { SendProto, Uuid } from "../plan/model.ts";
 import type { Quota } from "../plan/quota.ts";
-import type { LocalName, SourceName } from "../plan/select.ts";
 import type { Settings } from "../settings.ts";
 import type { Place } from "../state/catalogue.ts";
 import type { Proofs } from "../state/proofs.ts";
@@ -24,9 +22,8 @@ import type { Logger, LogTarget } from "../terminal/log.ts";
 import { openOutput, type Output } from "../terminal/output.ts";
 import { openProgress, type Progress } from "../terminal/progress.ts";
 import { openScreen, type Screen, type Terminal } from "../terminal/screen.ts";
-import { openClosers, type Closers } from "./closers.ts";
 import { parseBoolean, parseChoice, parseCount, parseDuration } from "../words.ts";
-
+import { openClosers, type Closers } from "./closers.ts";
 import { isJournal } from "./journal.ts";
 import { openKeptCatalogue, openKeptProofs } from "./kept.ts";
 
@@ -363,24 +360,6 @@ export abstract class DownloadCommand extends ReadCommand {
   protected override tuning(): Tuning {
     return { connections: parseCount(this.concurrency, "--concurrency", 64) };
   }
-}
-
-/** The subvolume on this machine whose root a path is; null when there is none, or it cannot be looked at. */
-export async function findLocal(text: string, house: House): Promise<LocalName | null> {
-  if (!existsSync(text)) return null;
-  try {
-    const source = await house.openSource(text, null);
-    const [{ source: here }, { subvolumes }] = await Promise.all([source.list(house.signal), source.surroundings()]);
-    return { uuid: here.uuid, path: here.path, parent: subvolumes.find(({ uuid }) => uuid === here.uuid)?.parent ?? null };
-  } catch {
-    house.signal.throwIfAborted();
-    return null;
-  }
-}
-
-/** What words mean that name a subvolume: on this machine, if they are a path here, and in the container. */
-export async function findSourceName(text: string, house: House): Promise<SourceName> {
-  return { text, local: (await findLocal(text, house))?.uuid ?? null };
 }
 
 function explain(failure: BackupError): string {

@@ -10,7 +10,8 @@ import type { RestorePlan } from "../plan/restore.ts";
 import type { Selection } from "../plan/select.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import { parseDate } from "../words.ts";
-import { DownloadCommand, findLocal, findSourceName, type House, type Lock } from "./base.ts";
+import { DownloadCommand, type House, type Lock } from "./base.ts";
+import { findLocal, findSourceName } from "./local-names.ts";
 import { waitLockOption } from "./options.ts";
 import { summaryOf } from "./registry.ts";
 

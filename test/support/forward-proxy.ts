@@ -70,8 +70,7 @@ export async function openForwardProxy({ login, allowed, tls }: ForwardProxyOpti
 }
 
 async function ask(request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const headers = { ...request.headers };
-  for (const name of ["proxy-authorization", "proxy-connection"]) delete headers[name];
+  const { "proxy-authorization": _login, "proxy-connection": _hop, ...headers } = request.headers;
   const onward = forward(new URL(request.url ?? ""), { method: request.method, headers });
   request.pipe(onward);
   const [answer] = (await once(onward, "response")) as [IncomingMessage];
