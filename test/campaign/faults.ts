@@ -203,7 +203,7 @@ export const wrongClock: FaultKind = {
         world.ground.proxy.clear();
       }
       const clockMs = chance.pick([-26 * 60, -180, -20, 20, 180, 26 * 60]) * MINUTE;
-      const ran = await disturbedSync(round, [...someWords(world, chance), "-v"], () => Promise.resolve(), { clockMs });
+      const ran = await disturbedSync(round, [...someWords(world, chance), "-v", "--log-format", "json"], () => Promise.resolve(), { clockMs });
       return timesIn(ran.stderr).some((time) => Math.abs(time - Date.now() - clockMs) < 5 * MINUTE);
     });
   },
