@@ -70,7 +70,9 @@ export async function openForwardProxy({ login, allowed, tls }: ForwardProxyOpti
 }
 
 async function ask(request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const { "proxy-authorization": _login, "proxy-connection": _hop, ...headers } = request.headers;
+  const headers = { ...request.headers };
+  delete headers["proxy-authorization"];
+  delete headers["proxy-connection"];
   const onward = forward(new URL(request.url ?? ""), { method: request.method, headers });
   request.pipe(onward);
   const [answer] = (await once(onward, "response")) as [IncomingMessage];
