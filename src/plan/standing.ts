@@ -1,7 +1,7 @@
 // Where each snapshot of this machine stands in the container. A name says nothing of whose archive it is: what counts is
 // the identity of what is stored. Everything that speaks of a snapshot as archived asks here.
 
-import { builtOn, dependentsOf } from "./dependents.ts";
+import { builtOn } from "./dependents.ts";
 import { identityText, indexArchives, isSilent } from "./chain.ts";
 import { formatKey } from "./key.ts";
 import { sameIdentity, streamIdentity, type Archive, type Finding, type Inventory, type Key, type Snapshot, type Uuid } from "./model.ts";
@@ -91,8 +91,7 @@ export function describeStanding(standing: Standing, archives: readonly Archive[
         "NAME_REUSED",
         standing.key,
         `${path} is not the snapshot that is archived under its name (it was deleted and made anew or renamed, or another ` +
-          "machine uses the same source UUID): it is not archived; rename it" +
-          `, or delete the archive if nobody needs it any more: ${describeDependents(standing.archive, archives)}`,
+          "machine uses the same source UUID): it is not archived; rename it, and the next run archives it",
       );
     case "changed":
       return error(
@@ -119,12 +118,6 @@ function error(code: Finding["code"], subject: string, message: string): Finding
 }
 
 const NAMED_AT_MOST = 3;
-
-/** What is lost with an archive, for whoever thinks of deleting it. */
-export function describeDependents(archive: Archive, archives: readonly Archive[]): string {
-  const paths = dependentsOf(archive, archives).flatMap((each) => (each === archive ? [] : each.path));
-  return paths.length === 0 ? "nothing builds on it" : `${listPaths(paths)} ${paths.length === 1 ? "builds" : "build"} on it`;
-}
 
 function describeBuiltOn(snapshot: Snapshot, archives: readonly Archive[]): string {
   const paths = builtOn(streamIdentity(snapshot), archives).map(({ path }) => path);
