@@ -189,7 +189,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
       ["another server at Keystone's URL", 2, /does not answer as a Keystone/, () => ({ OS_AUTH_URL: cloud.swift.endpoint })],
       [
         "an application credential", 13, /gives no S3 keys to an application credential.*openstack ec2 credentials create.*AWS_ENDPOINT_URL_S3=http/,
-        () => ({ OS_APPLICATION_CREDENTIAL_ID: credential.id, OS_APPLICATION_CREDENTIAL_SECRET: credential.secret }),
+        () => ({ OS_AUTH_TYPE: "v3applicationcredential", OS_APPLICATION_CREDENTIAL_ID: credential.id, OS_APPLICATION_CREDENTIAL_SECRET: credential.secret }),
       ], // prettier-ignore
     ];
     for (const [name, code, sentence, env] of cases) {

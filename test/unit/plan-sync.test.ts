@@ -171,11 +171,12 @@ describe("what stands under a snapshot's name", () => {
       assert.equal(planSync({ ...given, proofs: [{ ...proof, ...other }] }).kept.length, 1);
     }
   });
-  test("and is another's: what would be lost with it is named", () => {
+  test("and is another's: it is told, and nobody is advised to delete what may be needed", () => {
     const given = inventory([one, snapshot(9, { path: two.path, otransid: 20 }), three], archived(one, two, three));
     const [finding] = planSync(given).findings;
     assert.deepEqual([finding?.code, finding?.severity], ["NAME_REUSED", "error"]);
-    assert.match(finding?.message ?? "", /another machine uses the same source UUID.*snapshots\/3 builds on it/);
+    assert.match(finding?.message ?? "", /another machine uses the same source UUID.*rename it/);
+    assert.doesNotMatch(finding?.message ?? "", /delete the archive/);
   });
 });
 
