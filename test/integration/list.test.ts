@@ -84,6 +84,7 @@ describe("list", { skip: noSwift() }, () => {
     const { stdout } = await list("many");
     const seconds = (performance.now() - started) / 1000;
     assert.match(stdout, /snapshots\/1000 .* 1000$/m);
-    assert.ok(seconds < 30, `${seconds} s`);
+    // A request after the other would take minutes; two cores that have other tests to run take half a minute.
+    assert.ok(seconds < 90, `${seconds} s`);
   });
 });
