@@ -40,7 +40,7 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
 
   /** A run that takes long enough to be disturbed, once it has begun to send. */
   async function slowSync(container: string, disturb: (child: ChildProcess) => unknown, more: string[] = []): Promise<Ran> {
-    const args = ["sync", big, "--container-name", container, "--memory", "20Mi", "--limit-upload", "6Mi", "-vv", ...more];
+    const args = ["sync", big, "--container-name", container, "--memory", "20Mi", "--limit-upload", "3Mi", "-vv", ...more];
     return await program(args, (child) => {
       let begun = false;
       child.stderr?.on("data", (chunk: Buffer) => {
