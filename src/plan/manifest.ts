@@ -95,15 +95,18 @@ function parseVolume(value: unknown, expectedKey: string): Volume | null {
   return { key: expectedKey, bytes, etag, sha256, partBytes };
 }
 
-function isCount(value: unknown): value is number {
+/** A whole number above zero. */
+export function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && typeof value === "number" && value > 0;
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
+/** Something that has fields. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null;
 }
 
-function parseJson(text: string): unknown {
+/** Null for what is no JSON. */
+export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

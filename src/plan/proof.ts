@@ -2,6 +2,7 @@
 // archive's metadata. The ETag of an object in several parts says how it was uploaded, not what it holds: a copy made with
 // other tools has another one, and may have lost its metadata. A restore never needs it.
 
+import { isCount, isRecord, parseJson } from "./manifest.ts";
 import type { Key } from "./model.ts";
 
 /** What the stored bytes of an object were when they were sent. */
@@ -42,20 +43,4 @@ export function parseProof(text: string): Proof | null {
 
 function isMd5(value: unknown): value is string {
   return typeof value === "string" && /^[0-9a-f]{32}$/.test(value);
-}
-
-function isCount(value: unknown): value is number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value > 0;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
 }
