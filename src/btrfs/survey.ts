@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { BackupError } from "../errors.ts";
-import type { Machine, Survey } from "../operations/doctor.ts";
+import type { Machine, Survey } from "../operations/edges.ts";
 import type { Snapshot } from "../plan/model.ts";
 import { runToEnd, type Ending } from "../stream/process.ts";
 import { addonVersions, syncFilesystem } from "./binding.ts";

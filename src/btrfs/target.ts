@@ -49,11 +49,7 @@ export async function openTarget(directory: string, signal: AbortSignal, { root,
     },
     whereIs: async ({ path }) => (await translated(target, () => readSurroundings(top.at()))).seenAt(path),
     room: () => statfs(top.at()).then(({ bavail, bsize }) => bavail * bsize),
-    refuseTaken: async (path) => {
-      const names = splitPath(path);
-      const parent = await enterDirectories(top, names.slice(0, -1));
-      await (parent === null ? null : refuseExisting(parent, names.at(-1) ?? "").finally(() => parent.close()));
-    },
+    refuseTaken: (path) => refuseTaken(top, path),
     receive: (stream, path, expected, stop) => {
       // Whatever becomes of it before it is read, it is told when it is read.
       stream.on("error", () => undefined);
@@ -72,6 +68,12 @@ export async function openTarget(directory: string, signal: AbortSignal, { root,
       await Promise.all([top.close(), mounts.close()]);
     },
   };
+}
+
+async function refuseTaken(top: Directory, path: string): Promise<void> {
+  const names = splitPath(path);
+  const parent = await enterDirectories(top, names.slice(0, -1));
+  await (parent === null ? null : refuseExisting(parent, names.at(-1) ?? "").finally(() => parent.close()));
 }
 
 /** Whether something was changed is looked up only where it matters: that may take a while. */

@@ -5,7 +5,7 @@ import { nearest } from "../nearest.ts";
 import { printable, printableLines } from "../terminal/format.ts";
 import { withOwnDirectories } from "../own-directories.ts";
 import { formatHelp, formatOverview, type HelpStyle } from "../terminal/help.ts";
-import type { Context } from "./base.ts";
+import type { Context } from "./session.ts";
 import { joinLegacyFlags } from "./legacy.ts";
 import { registry, type Registered } from "./registry.ts";
 

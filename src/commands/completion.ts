@@ -1,7 +1,7 @@
 import { Command, Option } from "clipanion";
 import { formatCompletion, formatManual } from "../terminal/completion.ts";
 import type { CommandHelp } from "../terminal/help.ts";
-import type { Context } from "./base.ts";
+import type { Context } from "./session.ts";
 import { describeCommand } from "./describe.ts";
 import { registry, summaryOf } from "./registry.ts";
 

@@ -1,6 +1,6 @@
 import { Command } from "clipanion";
 import { printable } from "../terminal/format.ts";
-import type { House } from "./base.ts";
+import type { House } from "./session.ts";
 import { summaryOf } from "./registry.ts";
 import { SyncCommand } from "./sync.ts";
 

@@ -1,7 +1,7 @@
 import { Command, Option } from "clipanion";
 import { diagnose, type Check } from "../operations/doctor.ts";
 import { printable } from "../terminal/format.ts";
-import { type House } from "./base.ts";
+import type { House } from "./session.ts";
 import { allowEmptyOption } from "./options.ts";
 import { EncodingCommand } from "./encoding.ts";
 import { summaryOf } from "./registry.ts";

@@ -7,7 +7,7 @@ import type { StoredArchive } from "../operations/step.ts";
 import { isCompressed } from "../plan/encoding.ts";
 import type { SendProto } from "../plan/model.ts";
 import { formatBytes } from "../terminal/format.ts";
-import { StoreCommand } from "./base.ts";
+import { StoreCommand } from "./command.ts";
 
 export const UNENCRYPTED = `${NOT_ENCRYPTED}: ${NAME_RECIPIENT}`;
 

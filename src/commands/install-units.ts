@@ -5,7 +5,7 @@ import { BackupError, describeWriteError } from "../errors.ts";
 import { ensureDirectory } from "../own-directories.ts";
 import { readAllTargets, type Target } from "../settings.ts";
 import { formatDropIn, formatUnits } from "../terminal/units.ts";
-import type { Context } from "./base.ts";
+import type { Context } from "./session.ts";
 import { summaryOf } from "./registry.ts";
 
 export class InstallUnitsCommand extends Command<Context> {

@@ -1,7 +1,7 @@
 // Whether the log goes to the journal.
 
 import { fstatSync } from "node:fs";
-import type { Context } from "./base.ts";
+import type { Context } from "./session.ts";
 
 /** True when systemd has connected stderr with its journal, and it still is. */
 export function isJournal({ JOURNAL_STREAM: journal }: Context["env"]): boolean {

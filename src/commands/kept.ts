@@ -4,7 +4,7 @@ import { cacheDirectory, stateDirectory } from "../config.ts";
 import type { Catalogue } from "../operations/edges.ts";
 import type { Place } from "../state/catalogue.ts";
 import type { Proofs } from "../state/proofs.ts";
-import type { Context } from "./base.ts";
+import type { Context } from "./session.ts";
 
 /** Written when it is closed. */
 export async function openKeptCatalogue(env: Context["env"], place: Place): Promise<(Catalogue & { close(): Promise<void> }) | null> {

@@ -6,7 +6,7 @@ import { findRemains, removeRemains, sweep, type Swept } from "../operations/swe
 import type { Inventory } from "../plan/model.ts";
 import { sourcesOf } from "../plan/sweep.ts";
 import { count, printable } from "../terminal/format.ts";
-import type { House } from "./base.ts";
+import type { House } from "./session.ts";
 
 /** Younger leftovers may belong to a run that is still going on, on another machine. */
 export const LEFTOVER_AGE = "24h";

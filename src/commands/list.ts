@@ -6,7 +6,8 @@ import { sameIdentity, type Archive, type Identity, type Uuid } from "../plan/mo
 import { selectSource } from "../plan/select.ts";
 import { arrangeTree } from "../plan/tree.ts";
 import { count, describeEncoding, formatBytes, formatDate, formatMinute, printable } from "../terminal/format.ts";
-import { ReadCommand, type House } from "./base.ts";
+import { ReadCommand } from "./command.ts";
+import type { House } from "./session.ts";
 import { summaryOf } from "./registry.ts";
 
 export class ListCommand extends ReadCommand {

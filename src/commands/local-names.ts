@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import type { LocalName, SourceName } from "../plan/select.ts";
-import type { House } from "./base.ts";
+import type { House } from "./session.ts";
 
 /** The subvolume on this machine whose root a path is; null when there is none, or it cannot be looked at. */
 export async function findLocal(text: string, house: House): Promise<LocalName | null> {

@@ -1,5 +1,5 @@
 import type { CommandClass } from "clipanion";
-import type { Context } from "./base.ts";
+import type { Context } from "./session.ts";
 
 /** A command's class, with what clipanion does not know of. */
 export type CommandType = CommandClass<Context> & {

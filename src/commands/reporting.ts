@@ -6,7 +6,7 @@ import { listSource, type ListedSource } from "../operations/list.ts";
 import type { Receipt } from "../operations/step.ts";
 import { newestOf } from "../plan/select.ts";
 import type { SourceReport } from "../reports/metrics.ts";
-import type { House } from "./base.ts";
+import type { House } from "./session.ts";
 
 /** Where a run is told of, as it was typed. */
 export interface ReportingFlags {

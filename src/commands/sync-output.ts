@@ -5,7 +5,7 @@ import { formatTime } from "../plan/key.ts";
 import { listPaths } from "../plan/standing.ts";
 import type { Estimate, Finding, Inventory, UploadStep } from "../plan/model.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
-import type { House } from "./base.ts";
+import type { House } from "./session.ts";
 import { describeEncodingOf, describeGain, describeProtocol, toFormRecord, type Form } from "./encoding.ts";
 
 export function showPlan(

@@ -8,16 +8,16 @@ import type { EstimatedStep, Receipt } from "../operations/step.ts";
 import type { Looking } from "../operations/inventory.ts";
 import { estimateSteps, prepareSync, runSync } from "../operations/sync.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
-import type { Estimate, SendProto, UploadStep } from "../plan/model.ts";
-import { isFull, scarceBytes } from "../plan/quota.ts";
+import type { SendProto, UploadStep } from "../plan/model.ts";
 import { explainNoSnapshots } from "../plan/surroundings.ts";
-import { count, formatBytes } from "../terminal/format.ts";
+import { count } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { parseChoice, parseCount, parseDuration, parseSize } from "../words.ts";
-import { type House, type Tuning } from "./base.ts";
+import type { House, Tuning } from "./session.ts";
 import { allowEmptyOption, waitLockOption } from "./options.ts";
 import { EncodingCommand, UNENCRYPTED } from "./encoding.ts";
 import { LEFTOVER_AGE, tidy } from "./leftovers.ts";
+import { lookAtQuotas } from "./sync-quotas.ts";
 import { NOTHING_KNOWN, openReporting, readState, type Reporting, type SourceState } from "./reporting.ts";
 import { summaryOf } from "./registry.ts";
 import { showNothing, showPlan, showSummary, sumEstimates, tellFindings, watch } from "./sync-output.ts";
@@ -229,16 +229,7 @@ export class SyncCommand extends EncodingCommand {
       tidy(inventory, { awaited: new Set(awaited.map(({ key }) => key)), olderThanMs }, container, house);
     // What is removed may be all the room there is.
     if (!this.dryRun) await lookAtQuotas(sumEstimates(steps), () => tidyUp(plan.steps), house);
-    const options = {
-      policy,
-      tool: this.context.tool,
-      dryRun: this.dryRun,
-      encoding,
-      spoolDirectory: this.workDir ?? null,
-      checkpointDirectory: stateDirectory(this.context.env),
-      resume: this.resume,
-      now: this.context.now,
-    };
+    const options = { ...this.runOptions(), policy, encoding };
     house.progress.expect(steps.length, sumEstimates(steps)?.bytes ?? null);
     const outcome = await runSync({ steps, inventory, request }, edges, { options, watcher: watch(house, form, this.dryRun) }, house.signal);
     house.progress.stop();
@@ -247,6 +238,18 @@ export class SyncCommand extends EncodingCommand {
     if (!this.dryRun && stoppedBy === null) await tidyUp(failures.map(({ step }) => step));
     if (stoppedBy !== null) return { code: stoppedBy.exitCode, stoppedBy, receipts };
     return failures.length > 0 ? { code: 3, stoppedBy, receipts } : { ...incomplete, receipts };
+  }
+
+  private runOptions() {
+    const { tool, env, now } = this.context;
+    return {
+      tool,
+      now,
+      dryRun: this.dryRun,
+      resume: this.resume,
+      spoolDirectory: this.workDir ?? null,
+      checkpointDirectory: stateDirectory(env),
+    };
   }
 
   private readPolicy(): TransferPolicy {
@@ -294,23 +297,4 @@ export class SyncCommand extends EncodingCommand {
     if (!agreed) log.info("nothing was sent");
     return agreed;
   }
-}
-
-/** Before anything is sent, as far as quotas can be seen. @throws QUOTA_EXCEEDED when nothing more can be stored */
-async function lookAtQuotas(toSend: Estimate | null, makeRoom: () => Promise<void>, house: House): Promise<void> {
-  let quotas = await house.quotas();
-  if (quotas.some(isFull)) {
-    await makeRoom();
-    quotas = await house.quotas();
-  }
-  const full = quotas.find(isFull);
-  if (full !== undefined) {
-    throw new BackupError("QUOTA_EXCEEDED", `the quota of the ${full.of} is used up: nothing was sent`, {
-      hint: "have the quota raised, or delete archives that nobody needs",
-      context: { ...full },
-    });
-  }
-  const left = scarceBytes(quotas, toSend);
-  if (left === null || toSend === null) return;
-  house.log.warn(`the quota of the account leaves ${formatBytes(left)}, and up to ${formatBytes(toSend.bytes)} are to be sent`);
 }

@@ -14,7 +14,8 @@ import { chooseSubset } from "../plan/subset.ts";
 import { judge, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
 import { parseDuration, parseSubset } from "../words.ts";
-import { DownloadCommand, type House } from "./base.ts";
+import { DownloadCommand } from "./command.ts";
+import type { House } from "./session.ts";
 import { LEFTOVER_AGE, removeLeftovers } from "./leftovers.ts";
 import { summaryOf } from "./registry.ts";
 

@@ -1,7 +1,7 @@
 import { addonVersions } from "../btrfs/binding.ts";
 import { BackupError, toBackupError } from "../errors.ts";
 import { runToEnd } from "../stream/process.ts";
-import type { Context } from "./base.ts";
+import type { Context } from "./session.ts";
 
 /** Tells the versions of this program and of what it rests on; what is missing is said in its place. */
 export async function printVersion({ stdout, tool, node, signal }: Context): Promise<number> {

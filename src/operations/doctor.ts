@@ -6,62 +6,13 @@ import { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
 import { isFull, type Quota } from "../plan/quota.ts";
 import type { EncryptionIntent } from "../plan/encoding.ts";
-import type { Snapshot, Subvolume, Surroundings } from "../plan/model.ts";
 import { explainNoSnapshots, snapshotsOfOthers, writableSnapshotsOf } from "../plan/surroundings.ts";
 import { compareSnapshots, describeStanding, NOTHING_STORED } from "../plan/standing.ts";
 import { runToEnd, type Ending } from "../stream/process.ts";
 import { judgeArchives, planFor, toFailure } from "./doctor-archives.ts";
-import type { Container, OpenUpload } from "./edges.ts";
+import type { Container, DoctorEdges, Machine, OpenUpload, Reached, Survey } from "./edges.ts";
 import { judgeEncryption } from "./encryption.ts";
 import { tryEncoding, type EncodingWishes } from "./encode.ts";
-
-/** This machine, as far as it is looked at. */
-export interface Machine {
-  /** True with CAP_SYS_ADMIN, which is what counts in a container, where root may lack it. */
-  mayAdministrate(): Promise<boolean>;
-  /** @throws CONFIG when the addon or btrfs-progs are missing */
-  versions(signal: AbortSignal): Promise<{ readonly progs: string; readonly libbtrfsutil: string }>;
-  /** @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, USAGE */
-  survey(path: string, signal: AbortSignal): Promise<Survey>;
-}
-
-/** What there is on a filesystem, from the point of view of one subvolume. */
-export interface Survey {
-  readonly source: Subvolume;
-  /** Its read-only snapshots. */
-  readonly snapshots: readonly Snapshot[];
-  /** Those of them that no path leads to. */
-  readonly unreachable: readonly { readonly path: string; readonly error: BackupError }[];
-  /** What else lies on its filesystem. */
-  readonly around: Surroundings;
-}
-
-/** What answers at the endpoint. `aheadMs`: of this machine's clock; null when the answer had no date. */
-export interface Greeting {
-  readonly aheadMs: number | null;
-}
-
-export type { Quota };
-
-/** Who asks whom, and through whom. */
-export interface Reached {
-  readonly source: string;
-  readonly endpoint: string;
-  /** Null: directly. */
-  readonly proxy: string | null;
-  /** True where HTTP_PROXY would be used if it were read. */
-  readonly ignoresProxy: boolean;
-}
-
-export interface DoctorEdges {
-  readonly machine: Machine;
-  /** Logs in; tells the source of the keys and the endpoint. */
-  findAccess(): Promise<Reached>;
-  greet(): Promise<Greeting>;
-  openContainer(): Promise<Container>;
-  /** Null where only S3 can be asked. */
-  quotas(): Promise<readonly Quota[] | null>;
-}
 
 export type CheckStatus = "ok" | "warning" | "failed" | "skipped";
 

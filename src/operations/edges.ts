@@ -1,11 +1,13 @@
 // The ports: what operations need of the world, in the shape they need it.
 // operations/ carries plans out, one receipt per step. It knows the edges only by these types, so it never imports
-// btrfs/, swift/, terminal/ or an SDK; base.ts hands it the real ones, tests the ones in memory.
+// btrfs/, swift/, terminal/ or an SDK; commands/session.ts hands it the real ones, tests the ones in memory.
 
 import type { Readable } from "node:stream";
 import type { DirectReadable } from "../stream/output.ts";
 import type { Command } from "../stream/process.ts";
+import type { BackupError } from "../errors.ts";
 import type { PartDigests } from "../plan/proof.ts";
+import type { Quota } from "../plan/quota.ts";
 import type {
   Difference,
   Encoding,
@@ -226,4 +228,50 @@ export interface Container {
   /** The store's time, in milliseconds since the epoch. */
   now(): number;
   close(): void;
+}
+
+/** This machine, as far as it is looked at. */
+export interface Machine {
+  /** True with CAP_SYS_ADMIN, which is what counts in a container, where root may lack it. */
+  mayAdministrate(): Promise<boolean>;
+  /** @throws CONFIG when the addon or btrfs-progs are missing */
+  versions(signal: AbortSignal): Promise<{ readonly progs: string; readonly libbtrfsutil: string }>;
+  /** @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, USAGE */
+  survey(path: string, signal: AbortSignal): Promise<Survey>;
+}
+
+/** What there is on a filesystem, from the point of view of one subvolume. */
+export interface Survey {
+  readonly source: Subvolume;
+  /** Its read-only snapshots. */
+  readonly snapshots: readonly Snapshot[];
+  /** Those of them that no path leads to. */
+  readonly unreachable: readonly { readonly path: string; readonly error: BackupError }[];
+  /** What else lies on its filesystem. */
+  readonly around: Surroundings;
+}
+
+/** What answers at the endpoint. `aheadMs`: of this machine's clock; null when the answer had no date. */
+export interface Greeting {
+  readonly aheadMs: number | null;
+}
+
+/** Who asks whom, and through whom. */
+export interface Reached {
+  readonly source: string;
+  readonly endpoint: string;
+  /** Null: directly. */
+  readonly proxy: string | null;
+  /** True where HTTP_PROXY would be used if it were read. */
+  readonly ignoresProxy: boolean;
+}
+
+export interface DoctorEdges {
+  readonly machine: Machine;
+  /** Logs in; tells the source of the keys and the endpoint. */
+  findAccess(): Promise<Reached>;
+  greet(): Promise<Greeting>;
+  openContainer(): Promise<Container>;
+  /** Null where only S3 can be asked. */
+  quotas(): Promise<readonly Quota[] | null>;
 }

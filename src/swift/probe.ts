@@ -1,7 +1,8 @@
 // What a store tells of itself beside S3: that it is there, what time it has, and what the operator allows.
 
 import { abortedError, BackupError } from "../errors.ts";
-import type { Greeting, Quota } from "../operations/doctor.ts";
+import type { Greeting } from "../operations/edges.ts";
+import type { Quota } from "../plan/quota.ts";
 import type { Access } from "./credentials.ts";
 import { networkVerdict } from "./errors.ts";
 import { askHttp } from "./http.ts";

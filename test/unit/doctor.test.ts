@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
-import { diagnose, type Check, type DoctorEdges, type Machine, type Survey } from "../../src/operations/doctor.ts";
+import { diagnose, type Check } from "../../src/operations/doctor.ts";
+import type { DoctorEdges, Machine, Survey } from "../../src/operations/edges.ts";
 import type { OpenUpload } from "../../src/operations/edges.ts";
 import type { EncryptionIntent } from "../../src/plan/encoding.ts";
 import { formatMetadata } from "../../src/plan/key.ts";

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { after, before, describe, test } from "node:test";
-import type { House } from "../../src/commands/base.ts";
+import type { House } from "../../src/commands/session.ts";
 import type { Form } from "../../src/commands/encoding.ts";
 import { showPlan as showRestorePlan } from "../../src/commands/restore.ts";
 import { showPlan } from "../../src/commands/sync-output.ts";

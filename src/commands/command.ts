@@ -1,0 +1,176 @@
+// asked: each command declares what can be typed, and calls a plan and an operation. No decisions, no SDK, no processes.
+// Here are the classes they build on: they open the log, close whatever was opened, and turn an error into an exit code.
+
+import { randomUUID } from "node:crypto";
+import { resolve } from "node:path";
+import { Command, Option } from "clipanion";
+import { toBackupError, type BackupError } from "../errors.ts";
+import type { Reading } from "../operations/reading.ts";
+import { printable } from "../terminal/format.ts";
+import type { Logger, LogTarget } from "../terminal/log.ts";
+import { openOutput } from "../terminal/output.ts";
+import { openProgress } from "../terminal/progress.ts";
+import { openScreen, type Screen } from "../terminal/screen.ts";
+import { parseBoolean, parseChoice, parseCount } from "../words.ts";
+import { openClosers, type Closers } from "./closers.ts";
+import { isJournal } from "./journal.ts";
+import { openEdges, type Context, type House, type Tuning, type TypedStoreFlags } from "./session.ts";
+
+export abstract class BaseCommand extends Command<Context> {
+  json = Option.Boolean("--json", false, { description: "Print the result as JSON." });
+  quiet = Option.Boolean("-q,--quiet", false, { description: "Say only what is wrong, and results that were asked for." });
+  verbose = Option.Counter("-v,--verbose", 0, { description: "Say more; -vv: each request to the store." });
+  showsProgress = Option.Boolean("--progress", true, {
+    description: "Show how far it is: a status line, without a terminal a line every 30 s (default).",
+  });
+  logFormat = Option.String("--log-format", "text", { description: "Form of the log on stderr: text (default) or json." });
+  syslog = Option.String("--syslog", false, {
+    tolerateBoolean: true,
+    description: "Log to the local syslog instead of stderr (`--syslog=false`: do not).",
+  });
+
+  /** Whether to keep what archives hold from run to run. */
+  cache: boolean = false;
+
+  /** True for commands that tell what they do, and not what was asked of them. */
+  protected readonly narrates: boolean = false;
+
+  protected abstract run(house: House): Promise<number>;
+
+  override async execute(): Promise<number> {
+    const { stderr, stdout, env, now, signal } = this.context;
+    const screen = openScreen(stderr, env);
+    const closers = openClosers();
+    let warn = (sentence: string): void => screen.line(`warning: ${sentence}`);
+    try {
+      const log = await this.openLog(screen, closers);
+      warn = (sentence) => log.warn(sentence);
+      if (this.context.settings.skipped !== null) log.info(this.context.settings.skipped);
+      const wantsProgress = this.showsProgress && !this.quiet;
+      const progress = openProgress(screen, { now, report: wantsProgress ? (line) => log.info(line) : null });
+      closers.add(() => {
+        progress.stop();
+      });
+      const house = {
+        log,
+        screen,
+        output: openOutput(stdout, screen, { json: this.json, quiet: this.quiet && this.narrates, columns: this.columns() }),
+        progress,
+        signal,
+        ...openEdges({ context: this.context, flags: this.storeFlags(), cache: this.cache, log, closers }),
+      };
+      return await this.run(house).catch((error: unknown) => this.report(toBackupError(error), house));
+    } catch (error) {
+      const failure = toBackupError(error);
+      screen.line(printable(`error: ${explain(failure)}`));
+      return failure.exitCode;
+    } finally {
+      screen.status(null);
+      await closers.closeAll(warn);
+    }
+  }
+
+  /** What tables are to fit: the terminal, or 80 columns where there is none; with -v nothing is cut. */
+  private columns(): number {
+    const { columns = 0 } = this.context.stdout;
+    return this.verbose > 0 ? Infinity : columns === 0 ? 80 : Math.max(80, columns);
+  }
+
+  /** Where the container is; commands that have none keep this. */
+  protected storeFlags(): TypedStoreFlags {
+    const flags = { containerName: undefined, endpoint: undefined, region: undefined, createCredentials: false };
+    return { ...flags, envFile: undefined, osCloud: undefined };
+  }
+
+  /** Logs a failure, or that the run was stopped, and returns its exit code. */
+  protected report(failure: BackupError, { log, progress }: House, subject = ""): number {
+    progress.stop();
+    // Whoever stops a run knows: nothing has failed.
+    const facts = this.verbose > 0 && failure.code !== "ABORTED" ? { ...failure.context, code: failure.code, err: failure } : {};
+    log[failure.code === "ABORTED" ? "info" : "error"](facts, subject + explain(failure));
+    return failure.exitCode;
+  }
+
+  private async openLog(screen: Screen, closers: Closers): Promise<Logger> {
+    const format = parseChoice(this.logFormat, "--log-format", ["text", "json"]);
+    const wanted = parseBoolean(this.syslog, "--syslog");
+    const { openLog } = await import("../terminal/log.ts");
+    const target: LogTarget = wanted
+      ? { to: "syslog", sink: await this.openSyslog(closers) }
+      : { to: isJournal(this.context.env) ? "journal" : "screen" };
+    const level = (["info", "debug"] as const)[this.verbose] ?? "trace";
+    return openLog(screen, { level: this.quiet ? "warn" : level, format, run: randomUUID().slice(0, 8), target });
+  }
+
+  private async openSyslog(closers: Closers): Promise<{ write(line: string): void }> {
+    const { openSyslog } = await import("../stream/syslog.ts");
+    const syslog = openSyslog(this.context.tool.split("/")[0] ?? "");
+    closers.add(() => syslog.close());
+    return syslog;
+  }
+
+}
+
+/** A command that talks to a container. */
+export abstract class StoreCommand extends BaseCommand {
+  config = Option.String("--config", { description: "The configuration file (else the one of the user, else of /etc)." });
+  use = Option.String("--use", { description: "The target of the configuration file to use, where it has several." });
+  containerName = Option.String("--container-name", { description: "The container; it must exist." });
+  endpoint = Option.String("--endpoint", {
+    description: "URL of the store's S3 API (else AWS_ENDPOINT_URL_S3, else Keystone's catalog).",
+  });
+  region = Option.String("--region", { description: "Region of the store (else the store tells)." });
+  envFile = Option.String("--env-file", { description: "Read AWS_*, OS_* and ST_* from this file, not the environment." });
+  osCloud = Option.String("--os-cloud", { description: "The cloud of clouds.yaml to use (else OS_CLOUD)." });
+  createCredentials = Option.Boolean("--create-credentials", true, {
+    description: "Make S3 keys with Keystone where the project has none (default).",
+  });
+
+  override cache = Option.Boolean("--cache", true, { description: "Keep what is known of archives for the next run (default)." });
+
+  protected override storeFlags(): TypedStoreFlags {
+    const { containerName, endpoint, region, createCredentials, envFile, osCloud } = this;
+    return { containerName, endpoint, region, createCredentials, envFile, osCloud };
+  }
+}
+
+/** A command that reads archives. */
+export abstract class ReadCommand extends StoreCommand {
+  identity = Option.Array("--identity", [], {
+    description: "File with an age identity, for archives that are encrypted. Can be said several times.",
+  });
+
+  /** Where archives are read from. A container of thousands takes a while to look through: the screen says so. */
+  protected async openReading(house: House): Promise<Reading> {
+    const container = await house.openContainer(this.tuning());
+    const identities = await this.openIdentities(house);
+    house.progress.start("looking at what is in the container", null);
+    return { container, identities, catalogue: await house.openCatalogue(), onFinding: ({ code, message }) => house.log.warn({ code }, message) };
+  }
+
+  protected tuning(): Tuning {
+    return {};
+  }
+
+  /** Where one is behind a passphrase, age asks for it, now. @throws CONFIG */
+  protected async openIdentities({ signal }: House): Promise<readonly string[]> {
+    if (this.identity.length === 0) return [];
+    const { unlockIdentities } = await import("../operations/reading.ts");
+    return await unlockIdentities(this.identity.map((file) => resolve(file)), signal);
+  }
+}
+
+/** A command that may read archives to their end. */
+export abstract class DownloadCommand extends ReadCommand {
+  concurrency = Option.String("--concurrency", "4", {
+    description: "Connections on which an archive is read at once, at the most (default 4).",
+  });
+
+  protected override tuning(): Tuning {
+    return { connections: parseCount(this.concurrency, "--concurrency", 64) };
+  }
+}
+
+function explain(failure: BackupError): string {
+  return failure.hint === null ? failure.message : `${failure.message}: ${failure.hint}`;
+}

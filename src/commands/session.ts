@@ -1,0 +1,214 @@
+// The composition root: the one place that opens the edges (btrfs, the network, files) for a command, when it first needs them.
+
+import { resolve } from "node:path";
+import type { BaseContext } from "clipanion";
+import { OPEN_PASSWORDS, readStoreConfig, sendsPasswordsOpenly, type StoreFlags } from "../config.ts";
+import { readEnvironment, warnOfReaders, type EnvironmentFlags } from "../environment.ts";
+import type { Lock } from "../lock.ts";
+import type { Catalogue, Container, DoctorEdges, RestoreTarget, Scratch, SnapshotSource } from "../operations/edges.ts";
+import type { SendProto, Uuid } from "../plan/model.ts";
+import type { Quota } from "../plan/quota.ts";
+import type { Settings } from "../settings.ts";
+import type { Place } from "../state/catalogue.ts";
+import type { Proofs } from "../state/proofs.ts";
+import type { Access } from "../swift/credentials.ts";
+import type { Logger } from "../terminal/log.ts";
+import type { Output } from "../terminal/output.ts";
+import type { Progress } from "../terminal/progress.ts";
+import type { Screen, Terminal } from "../terminal/screen.ts";
+import { parseDuration } from "../words.ts";
+import type { Closers } from "./closers.ts";
+import { openKeptCatalogue, openKeptProofs } from "./kept.ts";
+
+/** What main.ts lends to a command. */
+export interface Context extends BaseContext {
+  readonly stderr: Terminal;
+  readonly stdout: Terminal;
+  readonly signal: AbortSignal;
+  /** Milliseconds of a clock that never steps back. */
+  readonly now: () => number;
+  /** Name and version of this program. */
+  readonly tool: string;
+  /** Version of Node. */
+  readonly node: string;
+  readonly pid: number;
+  /** What was typed. */
+  readonly words: readonly string[];
+  /** True when Node may have taken words of these for options of its own. */
+  readonly nodeReadsWords: boolean;
+  /** How this program is started. */
+  readonly program: readonly string[];
+  /** What the configuration file adds. */
+  readonly settings: Settings;
+}
+
+/** What was typed about the store and about who asks for it. */
+export type TypedStoreFlags = StoreFlags & EnvironmentFlags;
+
+/** What a command works with. Whatever is opened through it is closed when the command ends. */
+export interface House {
+  readonly log: Logger;
+  readonly screen: Screen;
+  readonly output: Output;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+  openSource(path: string, sendProto: SendProto | null): Promise<SnapshotSource>;
+  openTarget(directory: string): Promise<RestoreTarget>;
+  openScratch(options: { readonly directory: string | null; readonly bytes: number; readonly path: string }): Promise<Scratch>;
+  openContainer(tuning?: Tuning): Promise<Container>;
+  /** Of the container; null where nothing is to be kept. */
+  openCatalogue(): Promise<Catalogue | null>;
+  /** Of the container; null where nothing can be kept. */
+  openProofs(): Promise<Proofs | null>;
+  /** Keeps other runs away until it is closed. @throws LOCKED */
+  lock(claim: Claim): Promise<Lock>;
+  /** As far as they can be seen; none where only S3 can be asked. Never fails. */
+  quotas(): Promise<readonly Quota[]>;
+  /** Keeps other runs from a file that they change too, until it is closed; waits for them. @throws LOCKED */
+  lockFile(file: string): Promise<Lock>;
+  /** For the one command that looks at everything. */
+  openDoctor(): Promise<DoctorEdges>;
+}
+
+/** What a run needs for itself alone. */
+export interface Claim {
+  readonly container: string;
+  /** Subvolumes whose archives are added to, read or removed. */
+  readonly sources: readonly Uuid[];
+  /** Directory that is restored into. */
+  readonly target?: string | undefined;
+  /** What `--wait-lock` says. */
+  readonly wait: string | undefined;
+}
+
+/** How requests are made, where a command lets people say. */
+export interface Tuning {
+  /** How long a request that fails is tried again. */
+  readonly retryForMs?: number;
+  /** How long a login and the first request are; absent: seconds, for they may fail for a typing mistake. */
+  readonly contactForMs?: number | undefined;
+  /** Of all uploads together; null = as fast as it goes. */
+  readonly uploadBytesPerSecond?: number | null;
+  /** On which one archive is read at once, at the most. */
+  readonly connections?: number;
+}
+
+/** What edges are opened with. */
+interface Opening {
+  readonly context: Context;
+  readonly flags: TypedStoreFlags;
+  /** Whether what archives hold is kept from run to run. */
+  readonly cache: boolean;
+  readonly log: Logger;
+  readonly closers: Closers;
+}
+
+/** Logs in once: what was found holds for the run. */
+type FindAccess = (retryForMs?: number) => Promise<Access>;
+
+type StoreEdges = Pick<House, "openContainer" | "openCatalogue" | "openProofs" | "quotas" | "openDoctor">;
+type LocalEdges = Pick<House, "openSource" | "openTarget" | "openScratch" | "lock" | "lockFile">;
+
+/** The edges of a run. Each is opened when it is asked for, and closed by the closers. */
+export function openEdges(opening: Opening): StoreEdges & LocalEdges {
+  let access: Promise<Access> | null = null;
+  const findAccess: FindAccess = (retryForMs) => (access ??= askForAccess(opening, retryForMs));
+  return { ...storeEdges(opening, findAccess), ...localEdges(opening) };
+}
+
+function keepIn(closers: Closers) {
+  return <Edge extends { close(): unknown }>(edge: Edge): Edge => {
+    closers.add(() => edge.close());
+    return edge;
+  };
+}
+
+function storeEdges({ context, flags, cache, log, closers }: Opening, findAccess: FindAccess): StoreEdges {
+  const { signal, tool, env } = context;
+  const { containerName = "" } = flags;
+  const keep = keepIn(closers);
+  const openContainer = async (tuning?: Tuning): Promise<Container> => {
+    const access = await findAccess(tuning?.contactForMs);
+    const { openContainer } = await import("../swift/container.ts");
+    return keep(await openContainer({ ...access, ...tuning, containerName, userAgent: tool }, log, signal));
+  };
+  const findPlace = async (): Promise<Place> => ({ endpoint: (await findAccess()).endpoint, container: containerName });
+  const quotas = async (): Promise<readonly Quota[] | null> => {
+    const { readQuotas } = await import("../swift/probe.ts");
+    return await readQuotas(await findAccess(), containerName, signal);
+  };
+  return {
+    openContainer,
+    openCatalogue: async () => {
+      const catalogue = cache ? await openKeptCatalogue(env, await findPlace()) : null;
+      return catalogue === null ? null : keep(catalogue);
+    },
+    openProofs: async () => openKeptProofs(env, await findPlace()),
+    quotas: async () => (await quotas().catch(() => null)) ?? [],
+    openDoctor: async () => {
+      const { machine } = await import("../btrfs/survey.ts");
+      const { greetStore } = await import("../swift/probe.ts");
+      const greet: DoctorEdges["greet"] = async () => greetStore(await findAccess(), signal);
+      // Who asks whether it works waits for the answer: no patience of many minutes.
+      const tuning = { retryForMs: 5_000, uploadBytesPerSecond: null };
+      return { machine, findAccess, greet, openContainer: () => openContainer(tuning), quotas };
+    },
+  };
+}
+
+function localEdges({ context, log, closers }: Opening): LocalEdges {
+  const { signal } = context;
+  const keep = keepIn(closers);
+  return {
+    openSource: async (path, sendProto) => {
+      const { openSource } = await import("../btrfs/source.ts");
+      return keep(await openSource(path, { sendProto }, signal));
+    },
+    openTarget: async (directory) => {
+      const { openTarget } = await import("../btrfs/target.ts");
+      return keep(await openTarget(directory, signal));
+    },
+    openScratch: async (options) => {
+      const { openScratch } = await import("../btrfs/scratch.ts");
+      return keep(await openScratch(options, signal));
+    },
+    lock: async (claim) => keep(await takeClaimedLocks(claim, context, log)),
+    lockFile: async (file) => keep(await takeFileLock(resolve(file), context)),
+  };
+}
+
+async function takeClaimedLocks({ container, sources, target, wait }: Claim, context: Context, log: Logger): Promise<Lock> {
+  const { lockDirectory, lockOfSource, lockOfTarget, takeLocks } = await import("../lock.ts");
+  const subjects = [...new Set(sources)].map((source) => lockOfSource(container, source));
+  if (target !== undefined) subjects.push(await lockOfTarget(resolve(target)));
+  const options = {
+    ...lockOptions(lockDirectory(context.env), context),
+    waitMs: wait === undefined ? 0 : parseDuration(wait, "--wait-lock"),
+    onWait: (other: string) => log.info(`waiting for another run on ${other}`),
+  };
+  return await takeLocks(subjects, options, context.signal);
+}
+
+/** Taken at the end of a run that was stopped, too. */
+async function takeFileLock(file: string, context: Context): Promise<Lock> {
+  const { lockDirectory, lockOfFile, takeLocks } = await import("../lock.ts");
+  const options = { ...lockOptions(lockDirectory(context.env), context), waitMs: 30_000, onWait: () => undefined };
+  return await takeLocks([lockOfFile(file)], options, new AbortController().signal);
+}
+
+function lockOptions(directory: string, { words, now, pid }: Context) {
+  const command = words.join(" ").replace(/(--ping-url[= ])\S+/g, "$1…");
+  return { directory, now, holder: { pid, command } };
+}
+
+async function askForAccess({ context, flags, log }: Opening, retryForMs: number | undefined): Promise<Access> {
+  const { env, signal, words, nodeReadsWords } = context;
+  const readByNode = nodeReadsWords && words.some((word) => /^--env-file(=|$)/.test(word));
+  const config = readStoreConfig(flags, await readEnvironment(env, { ...flags, readByNode }));
+  if (flags.envFile !== undefined) await warnOfReaders(flags.envFile, log.warn.bind(log));
+  if (config.keystone !== null && sendsPasswordsOpenly(config.keystone)) log.warn(OPEN_PASSWORDS);
+  const { openAccess } = await import("../swift/credentials.ts");
+  const access = await openAccess({ ...config, retryForMs }, log, signal);
+  log.debug({ source: access.source, endpoint: access.endpoint }, "credentials");
+  return access;
+}
