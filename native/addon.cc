@@ -230,8 +230,7 @@ Napi::Value SubvolumePath(const Napi::CallbackInfo& call) {
   const auto id = ReadId(call.Env(), call[1], 0);
   if (!id) return call.Env().Undefined();
   return Run<std::string>(
-      call.Env(), *path,
-      [path = *path, id = *id](std::string& found) { return subvolume::ReadPath(path, id, found); },
+      call.Env(), *path, [path = *path, id = *id](std::string& found) { return subvolume::ReadPath(path, id, found); },
       [](Napi::Env env, const std::string& found) { return Napi::String::New(env, found); });
 }
 
@@ -253,7 +252,8 @@ Napi::Value DeleteSubvolume(const Napi::CallbackInfo& call) {
   const auto id = ReadId(env, call[2], 0);
   if (!id) return env.Undefined();
   const bool is_name = !name.empty() && name.find('/') == std::string::npos && name.find('\0') == std::string::npos;
-  if (!is_name || *id <= subvolume::kTopLevel) return Refuse(env, "deleteSubvolume takes a name and the id of a subvolume");
+  if (!is_name || *id <= subvolume::kTopLevel)
+    return Refuse(env, "deleteSubvolume takes a name and the id of a subvolume");
   return Run<bool>(
       env, *path, [path = *path, name, id = *id](bool&) { return subvolume::Delete(path, name, id); },
       [](Napi::Env at, const bool&) { return at.Undefined(); });
@@ -279,7 +279,8 @@ Napi::Value SetReceived(const Napi::CallbackInfo& call) {
   if (!transid) return env.Undefined();
   if (!uuid) return Refuse(env, "setReceived takes a UUID and a transaction id");
   return Run<bool>(
-      env, *path, [path = *path, uuid = *uuid, transid = *transid](bool&) { return subvolume::SetReceived(path, uuid, transid); },
+      env, *path,
+      [path = *path, uuid = *uuid, transid = *transid](bool&) { return subvolume::SetReceived(path, uuid, transid); },
       [](Napi::Env at, const bool&) { return at.Undefined(); });
 }
 
@@ -313,8 +314,7 @@ Napi::Value ToIdentity(Napi::Env env, uint32_t version, const std::optional<send
   object["uuid"] = ToUuid(env, identity->uuid.data());
   object["ctransid"] = ToNumber(env, identity->ctransid);
   object["cloneUuid"] = identity->clone_uuid ? ToUuid(env, identity->clone_uuid->data()) : env.Null();
-  object["cloneCtransid"] =
-      identity->clone_uuid ? Napi::Value(ToNumber(env, identity->clone_ctransid)) : env.Null();
+  object["cloneCtransid"] = identity->clone_uuid ? Napi::Value(ToNumber(env, identity->clone_ctransid)) : env.Null();
   return object;
 }
 
@@ -349,10 +349,10 @@ Napi::Error ToDamage(Napi::Env env, const send_stream::Failure& failure) {
 class SendStreamChecker final : public Napi::ObjectWrap<SendStreamChecker> {
  public:
   static Napi::Function Define(Napi::Env env) {
-    return DefineClass(env, "SendStreamChecker",
-                       {InstanceMethod<&SendStreamChecker::Push>("push"),
-                        InstanceMethod<&SendStreamChecker::Finish>("finish"),
-                        InstanceMethod<&SendStreamChecker::Summary>("summary")});
+    return DefineClass(
+        env, "SendStreamChecker",
+        {InstanceMethod<&SendStreamChecker::Push>("push"), InstanceMethod<&SendStreamChecker::Finish>("finish"),
+         InstanceMethod<&SendStreamChecker::Summary>("summary")});
   }
 
   explicit SendStreamChecker(const Napi::CallbackInfo& call) : Napi::ObjectWrap<SendStreamChecker>(call) {}
@@ -439,8 +439,10 @@ template <typename Machine>
 void TellEnd(Napi::Env env, Napi::Function on_end, const Machine& machine) {
   Napi::Value failure = env.Null();
   const send_stream::Parser& parser = machine.source().parser();
-  if (parser.failure()) failure = ToDamage(env, *parser.failure()).Value();
-  else if (machine.error() != 0) failure = Napi::Error::New(env, std::strerror(machine.error())).Value();
+  if (parser.failure())
+    failure = ToDamage(env, *parser.failure()).Value();
+  else if (machine.error() != 0)
+    failure = Napi::Error::New(env, std::strerror(machine.error())).Value();
   on_end.Call({failure, ToSummary(env, parser)});
 }
 
@@ -452,9 +454,9 @@ struct Working {
 };
 
 /**
- * A thread of its own, not one of libuv's few, which it would keep for hours. It holds the process back from nothing but
- * what waits for it, and dies with it. By pthread and without make_shared: std::thread and std::make_shared without RTTI
- * ask for a newer libstdc++ than Node does. False (and a pending error) when there is no thread.
+ * A thread of its own, not one of libuv's few, which it would keep for hours. It holds the process back from nothing
+ * but what waits for it, and dies with it. By pthread and without make_shared: std::thread and std::make_shared without
+ * RTTI ask for a newer libstdc++ than Node does. False (and a pending error) when there is no thread.
  */
 template <typename Machine>
 bool StartThread(Napi::Env env, Working<Machine> working, void* (*run)(void*)) {
@@ -485,8 +487,8 @@ Napi::Value MoveSendStream(const Napi::CallbackInfo& call) {
   if (!call[0].IsNumber() || !call[1].IsNumber() || !call[2].IsFunction()) {
     return Refuse(env, "moveSendStream takes two ends of pipes and a function");
   }
-  const std::shared_ptr<pipes::Mover> mover = std::make_unique<pipes::Mover>(
-      call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Number>().Int32Value());
+  const std::shared_ptr<pipes::Mover> mover =
+      std::make_unique<pipes::Mover>(call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Number>().Int32Value());
   auto end = Napi::ThreadSafeFunction::New(env, call[2].As<Napi::Function>(), "moveSendStream", 0, 1);
   if (!StartThread<pipes::Mover>(env, {mover, end}, Move)) return env.Undefined();
   // What cancels it must not keep it: it is gone with its thread, not when garbage happens to be collected.
@@ -500,8 +502,10 @@ void* Serve(void* given) {
   const auto filler = working->machine;
   filler->Serve([&](size_t size) {
     working->heard.BlockingCall([filler, size](Napi::Env at, Napi::Function on_filled) {
-      if (size > 0) on_filled.Call({ToNumber(at, size)});
-      else TellEnd(at, on_filled, *filler);
+      if (size > 0)
+        on_filled.Call({ToNumber(at, size)});
+      else
+        TellEnd(at, on_filled, *filler);
     });
   });
   working->heard.Release();
@@ -522,8 +526,8 @@ class PipeReader final : public Napi::ObjectWrap<PipeReader> {
       Refuse(env, "PipeReader takes the end of a pipe, whether it is checked, and a function");
       return;
     }
-    const std::shared_ptr<pipes::Filler> filler = std::make_unique<pipes::Filler>(
-        call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Boolean>().Value());
+    const std::shared_ptr<pipes::Filler> filler =
+        std::make_unique<pipes::Filler>(call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Boolean>().Value());
     auto heard = Napi::ThreadSafeFunction::New(env, call[2].As<Napi::Function>(), "PipeReader", 0, 1);
     if (StartThread<pipes::Filler>(env, {filler, heard}, ::Serve)) filler_ = filler;
   }
@@ -531,7 +535,8 @@ class PipeReader final : public Napi::ObjectWrap<PipeReader> {
  private:
   /** Whoever asks keeps the memory until it is answered. */
   Napi::Value Fill(const Napi::CallbackInfo& call) {
-    if (!call[0].IsBuffer() || !call[1].IsBoolean()) return Refuse(call.Env(), "fill takes a Buffer and whether to fill it");
+    if (!call[0].IsBuffer() || !call[1].IsBoolean())
+      return Refuse(call.Env(), "fill takes a Buffer and whether to fill it");
     const auto memory = call[0].As<Napi::Buffer<uint8_t>>();
     const bool whole = call[1].As<Napi::Boolean>().Value();
     if (const auto filler = filler_.lock()) filler->Ask({memory.Data(), memory.Length(), whole});

@@ -59,10 +59,15 @@ const { metafile } = await build({
   metafile: true,
   plugins: [flatten],
   // The first line makes main.js a script of sh, as in src/main.ts. What is not ESM asks for Node's own modules by require.
-  banner: { js: '// 2>/dev/null; exec node -- "$0" "$@"\nimport { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);' },
+  banner: {
+    js: '// 2>/dev/null; exec node -- "$0" "$@"\nimport { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);',
+  },
 });
 await writeFile(join(out, "licences-of-others.txt"), await licences(metafile.inputs));
-await writeFile(join(out, "package.json"), `${JSON.stringify({ name, version, license, engines, type: "module", private: true }, null, 2)}\n`);
+await writeFile(
+  join(out, "package.json"),
+  `${JSON.stringify({ name, version, license, engines, type: "module", private: true }, null, 2)}\n`,
+);
 const beside = ["LICENSE", "README.md", "native/NOTICE", "native/LGPL-3.0", `dist/${name}.1`];
 for (const file of beside) await cp(join(root, file), join(out, basename(file)));
 await cp(join(root, "prebuilds"), join(out, "prebuilds"), { recursive: true });

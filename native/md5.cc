@@ -12,7 +12,8 @@ namespace {
 constexpr size_t kBlock = 64;
 constexpr size_t kLanes = 4;
 
-/** From how many messages on lanes pay, idle ones included. NEON takes two cycles for what general registers do in one. */
+/** From how many messages on lanes pay, idle ones included. NEON takes two cycles for what general registers do in one.
+ */
 #if defined(__x86_64__)
 constexpr size_t kFewest = 2;
 #else
@@ -70,8 +71,8 @@ INLINE void Add(Word& sum, Word more) {
 }
 
 /**
- * One of a block's 64 steps, for Word = uint32_t or Vector. Instead of moving the four words of the state round, it names
- * them anew. What the step before has just made is b: it comes in as late as can be.
+ * One of a block's 64 steps, for Word = uint32_t or Vector. Instead of moving the four words of the state round, it
+ * names them anew. What the step before has just made is b: it comes in as late as can be.
  */
 template <size_t kStep, typename Word>
 INLINE void Step(Word (&state)[4], const Word (&words)[16]) {

@@ -80,8 +80,10 @@ size_t Source::Fill(uint8_t* data, size_t size, bool whole) {
   size_t filled = Read(data, size);
   while (filled > 0 && filled < size && !is_over()) {
     const ssize_t got = Take(data + filled, size - filled);
-    if (got > 0) filled += static_cast<size_t>(got);
-    else if (got < 0 && Poll(end_, POLLIN, whole ? -1 : kMomentMs) != Wait::kReady) break;
+    if (got > 0)
+      filled += static_cast<size_t>(got);
+    else if (got < 0 && Poll(end_, POLLIN, whole ? -1 : kMomentMs) != Wait::kReady)
+      break;
   }
   if (failed()) Close();
   return filled;
@@ -140,8 +142,8 @@ void Mover::Run() {
 }
 
 /**
- * Lets the other pipe have what is in this one, and tells how much; 0 when it is over. It is in the same pages for both:
- * nothing is copied but what is checked afterwards.
+ * Lets the other pipe have what is in this one, and tells how much; 0 when it is over. It is in the same pages for
+ * both: nothing is copied but what is checked afterwards.
  */
 size_t Mover::Share() {
   while (!source_.is_over()) {

@@ -1,5 +1,5 @@
-// Pipes between programs, and the ways out of them, on threads of their own: of a send stream into another pipe, checked
-// as it passes, so that it never goes through JavaScript; and of anything into memory. Plain C++.
+// Pipes between programs, and the ways out of them, on threads of their own: of a send stream into another pipe,
+// checked as it passes, so that it never goes through JavaScript; and of anything into memory. Plain C++.
 #pragma once
 
 #include <deque>
@@ -22,8 +22,8 @@ std::optional<Pipe> Open(int size);
 int CountUnread(int end);
 
 /**
- * The end of a pipe that is read until nothing comes any more, checked on the way where it is to be a send stream. Read on
- * one thread, cancelled from any other; what went wrong is to be asked when it is over.
+ * The end of a pipe that is read until nothing comes any more, checked on the way where it is to be a send stream. Read
+ * on one thread, cancelled from any other; what went wrong is to be asked when it is over.
  */
 class Source {
  public:
@@ -77,7 +77,8 @@ class Source {
   send_stream::Parser parser_;
 };
 
-/** Moves a send stream from one pipe into another. What is damaged may get there too, and is told of when it is over. */
+/** Moves a send stream from one pipe into another. What is damaged may get there too, and is told of when it is over.
+ */
 class Mover {
  public:
   /** Takes both ends, which are closed when it is over. */

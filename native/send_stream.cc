@@ -78,38 +78,38 @@ constexpr Lengths kPathLengths{0, kPathMax};  // the root directory is the empty
 constexpr Lengths kAny{0, kMaxCommand2};
 
 constexpr Lengths kLengths[kAttributes] = {
-    {1, 0},         // 0 is no attribute
-    kUuidLengths,   // UUID
-    kNumber,        // CTRANSID
-    kNumber,        // INO
-    kNumber,        // SIZE
-    kNumber,        // MODE
-    kNumber,        // UID
-    kNumber,        // GID
-    kNumber,        // RDEV
-    kTime,          // CTIME
-    kTime,          // MTIME
-    kTime,          // ATIME
-    kTime,          // OTIME
-    {1, 255},       // XATTR_NAME
-    kAny,           // XATTR_DATA
-    kPathLengths,   // PATH
-    kPathLengths,   // PATH_TO
-    kPathLengths,   // PATH_LINK
-    kNumber,        // FILE_OFFSET
-    kAny,           // DATA
-    kUuidLengths,   // CLONE_UUID
-    kNumber,        // CLONE_CTRANSID
-    kPathLengths,   // CLONE_PATH
-    kNumber,        // CLONE_OFFSET
-    kNumber,        // CLONE_LEN
-    kShortNumber,   // FALLOCATE_MODE
-    kNumber,        // FILEATTR
-    kNumber,        // UNENCODED_FILE_LEN
-    kNumber,        // UNENCODED_LEN
-    kNumber,        // UNENCODED_OFFSET
-    kShortNumber,   // COMPRESSION
-    kShortNumber,   // ENCRYPTION
+    {1, 0},        // 0 is no attribute
+    kUuidLengths,  // UUID
+    kNumber,       // CTRANSID
+    kNumber,       // INO
+    kNumber,       // SIZE
+    kNumber,       // MODE
+    kNumber,       // UID
+    kNumber,       // GID
+    kNumber,       // RDEV
+    kTime,         // CTIME
+    kTime,         // MTIME
+    kTime,         // ATIME
+    kTime,         // OTIME
+    {1, 255},      // XATTR_NAME
+    kAny,          // XATTR_DATA
+    kPathLengths,  // PATH
+    kPathLengths,  // PATH_TO
+    kPathLengths,  // PATH_LINK
+    kNumber,       // FILE_OFFSET
+    kAny,          // DATA
+    kUuidLengths,  // CLONE_UUID
+    kNumber,       // CLONE_CTRANSID
+    kPathLengths,  // CLONE_PATH
+    kNumber,       // CLONE_OFFSET
+    kNumber,       // CLONE_LEN
+    kShortNumber,  // FALLOCATE_MODE
+    kNumber,       // FILEATTR
+    kNumber,       // UNENCODED_FILE_LEN
+    kNumber,       // UNENCODED_LEN
+    kNumber,       // UNENCODED_OFFSET
+    kShortNumber,  // COMPRESSION
+    kShortNumber,  // ENCRYPTION
 };
 
 template <typename... Some>
@@ -318,7 +318,7 @@ size_t Parser::FeedHead(const uint8_t* data, size_t size) {
 }
 
 size_t Parser::Gather(const uint8_t* data, size_t size) {
-  const size_t wanted = version_ == 0                    ? kStreamHeader
+  const size_t wanted = version_ == 0                   ? kStreamHeader
                         : head_.size() < kCommandHeader ? kCommandHeader
                                                         : HeadSize(head_.data());
   const size_t taken = std::min(size, wanted - head_.size());

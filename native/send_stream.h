@@ -1,6 +1,6 @@
 // A reader of the btrfs send stream that believes nothing: header, order and kind of the commands, the CRC32C of each,
-// its attributes, that no path leads out of the snapshot, END as the last word. Plain C++, fed with buffers of any size; copies only what lies across two of
-// them, and of file data nothing at all.
+// its attributes, that no path leads out of the snapshot, END as the last word. Plain C++, fed with buffers of any
+// size; copies only what lies across two of them, and of file data nothing at all.
 //
 // What no reader can know without a hash of the whole stream: that whole commands with their right checksums were left
 // out, swapped or doubled.

@@ -130,7 +130,7 @@ Outcome SearchChange(const std::string& path, const Info& info, std::optional<Ch
     }
     if (key.nr_items == 0) return std::nullopt;
     const uint8_t* at = search.memory.data() + sizeof(struct btrfs_ioctl_search_args_v2);
-    struct btrfs_ioctl_search_header header {};
+    struct btrfs_ioctl_search_header header{};
     for (uint32_t item = 0; item < key.nr_items; item++) {
       std::memcpy(&header, at, sizeof header);
       at += sizeof header;
@@ -211,7 +211,7 @@ Outcome SetReadOnly(const std::string& path, bool read_only) {
 Outcome SetReceived(const std::string& path, const Uuid& uuid, uint64_t transid) {
   const Descriptor descriptor(path);
   if (descriptor.number() < 0) return Failure{BTRFS_UTIL_ERROR_OPEN_FAILED, errno, "open"};
-  struct btrfs_ioctl_received_subvol_args args {};
+  struct btrfs_ioctl_received_subvol_args args{};
   std::memcpy(args.uuid, uuid.data(), uuid.size());
   args.stransid = transid;
   if (ioctl(descriptor.number(), BTRFS_IOC_SET_RECEIVED_SUBVOL, &args) == 0) return std::nullopt;
@@ -220,11 +220,11 @@ Outcome SetReceived(const std::string& path, const Uuid& uuid, uint64_t transid)
 
 // Every write to an inode gives its subvolume a new ctransid, so one that is not above rtransid proves that nothing
 // changed. The reverse proves nothing: `btrfs receive` seals before the data is written out, and what is written out
-// later, or is deduplicated, counts as a write (seen on Linux 6.18: rtransid 7, ctransid 9, nothing changed). What these
-// leave as it was is the ctime of the inodes, and whatever a user may do sets it. So of the inodes written after the seal
-// it is looked for one whose ctime is later too; the kernel skips the leaves of the tree that are older than the seal.
-// Where the subvolume's own ctime, the time of its last write, lies before the seal, the clock was set back, and ctimes
-// tell nothing: that counts as a change, of the root directory.
+// later, or is deduplicated, counts as a write (seen on Linux 6.18: rtransid 7, ctransid 9, nothing changed). What
+// these leave as it was is the ctime of the inodes, and whatever a user may do sets it. So of the inodes written after
+// the seal it is looked for one whose ctime is later too; the kernel skips the leaves of the tree that are older than
+// the seal. Where the subvolume's own ctime, the time of its last write, lies before the seal, the clock was set back,
+// and ctimes tell nothing: that counts as a change, of the root directory.
 Outcome FindChange(const std::string& path, uint64_t id, std::optional<Change>& change) {
   Info info;
   if (Outcome failure = ReadInfo(path, id, info)) return failure;
@@ -278,13 +278,13 @@ const char* ErrnoName(int number) {
 #define NAME(symbol) \
   case symbol:       \
     return #symbol;
-    NAME(EPERM) NAME(ENOENT) NAME(EINTR) NAME(EIO) NAME(EBADF) NAME(EAGAIN) NAME(ENOMEM) NAME(EACCES) NAME(EBUSY)
-    NAME(EEXIST) NAME(EXDEV) NAME(ENODEV) NAME(ENOTDIR) NAME(EISDIR) NAME(EINVAL) NAME(ENFILE) NAME(EMFILE)
-    NAME(ENOTTY) NAME(ENOSPC) NAME(EROFS) NAME(ENAMETOOLONG) NAME(ENOSYS) NAME(ENOTEMPTY) NAME(ELOOP)
-    NAME(EOVERFLOW) NAME(EUCLEAN) NAME(EOPNOTSUPP) NAME(ESTALE) NAME(EDQUOT)
+    NAME(EPERM)
+    NAME(ENOENT) NAME(EINTR) NAME(EIO) NAME(EBADF) NAME(EAGAIN) NAME(ENOMEM) NAME(EACCES) NAME(EBUSY) NAME(EEXIST)
+        NAME(EXDEV) NAME(ENODEV) NAME(ENOTDIR) NAME(EISDIR) NAME(EINVAL) NAME(ENFILE) NAME(EMFILE) NAME(ENOTTY)
+            NAME(ENOSPC) NAME(EROFS) NAME(ENAMETOOLONG) NAME(ENOSYS) NAME(ENOTEMPTY) NAME(ELOOP) NAME(EOVERFLOW)
+                NAME(EUCLEAN) NAME(EOPNOTSUPP) NAME(ESTALE) NAME(EDQUOT)
 #undef NAME
-    default:
-      return "UNKNOWN";
+                    default : return "UNKNOWN";
   }
 }
 

@@ -58,8 +58,8 @@ Outcome IsSubvolume(const std::string& path, bool& answer);
 Outcome Sync(const std::string& path);
 
 /**
- * Deletes the subvolume with this id, whatever leads to it by now; before Linux 5.7, which cannot do that, the one of this
- * name in `directory`. Fails when other subvolumes lie in it.
+ * Deletes the subvolume with this id, whatever leads to it by now; before Linux 5.7, which cannot do that, the one of
+ * this name in `directory`. Fails when other subvolumes lie in it.
  */
 Outcome Delete(const std::string& directory, const std::string& name, uint64_t id);
 
@@ -77,8 +77,8 @@ struct Change {
 };
 
 /**
- * What was changed in a received subvolume after it was sealed; nothing when that is what it was, or it was not received.
- * See subvolume.cc for what counts. To be asked when everything is on disk.
+ * What was changed in a received subvolume after it was sealed; nothing when that is what it was, or it was not
+ * received. See subvolume.cc for what counts. To be asked when everything is on disk.
  */
 Outcome FindChange(const std::string& path, uint64_t id, std::optional<Change>& change);
 

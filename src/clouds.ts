@@ -55,7 +55,10 @@ function inRegion(cloud: Mapping, wanted: string | null): Mapping {
   const nameOf = (region: unknown): string | null => text(region) ?? text(mapping(region)?.["name"]);
   const name = wanted ?? text(cloud["region_name"]) ?? nameOf(known[0]);
   if (name === null) return cloud;
-  const values = child(known.find((region) => nameOf(region) === name), "values");
+  const values = child(
+    known.find((region) => nameOf(region) === name),
+    "values",
+  );
   return { ...merge(cloud, values), region_name: name };
 }
 
@@ -75,7 +78,9 @@ function searchDirectories(env: Environment): string[] {
 }
 
 function searchPath(base: string, env: Environment): string[] {
-  return searchDirectories(env).flatMap((directory) => ["yaml", "yml", "json"].map((ending) => join(directory, `${base}.${ending}`)));
+  return searchDirectories(env).flatMap((directory) =>
+    ["yaml", "yml", "json"].map((ending) => join(directory, `${base}.${ending}`)),
+  );
 }
 
 /** The first file that there is; JSON is YAML too. Null when there is none. @throws CONFIG */

@@ -78,8 +78,11 @@ export function readStoreConfig(flags: StoreFlags, env: Environment): StoreConfi
     aws: readAwsProfile(env),
     keystone: asksKeystone ? readKeystoneLogin(env) : null,
     createCredentials: flags.createCredentials,
-    nowhereHint: said(env, "SUDO_USER") === undefined ? NOWHERE : `${NOWHERE}; sudo hides variables unless it is called with -E`,
-    authorities: ["OS_CACERT", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"].flatMap((name) => said(env, name) ?? []),
+    nowhereHint:
+      said(env, "SUDO_USER") === undefined ? NOWHERE : `${NOWHERE}; sudo hides variables unless it is called with -E`,
+    authorities: ["OS_CACERT", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"].flatMap(
+      (name) => said(env, name) ?? [],
+    ),
     proxies: readProxies(env),
   });
 }
@@ -126,7 +129,12 @@ function readAwsKeys(env: Environment): KeySource | null {
   }
   const sessionToken = said(env, "AWS_SESSION_TOKEN");
   const keys = { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) };
-  return { kind: "keys", keys, variables: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", passedOver: namesKeystone(env) };
+  return {
+    kind: "keys",
+    keys,
+    variables: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    passedOver: namesKeystone(env),
+  };
 }
 
 const TEMPAUTH_VARIABLES = "ST_USER and ST_KEY";
@@ -185,10 +193,14 @@ export function readEncodingConfig(flags: EncodingFlags, env: Environment): Enco
   const encrypt = names.length + files.length > 0;
   const requiredBy = flags.requireEncryption ? "--require-encryption" : requiredByVariable(env);
   if (noEncryption && encrypt) {
-    throw new BackupError("USAGE", "--no-encryption and recipients exclude each other", { hint: "leave one of them out" });
+    throw new BackupError("USAGE", "--no-encryption and recipients exclude each other", {
+      hint: "leave one of them out",
+    });
   }
   if (noEncryption && requiredBy !== null) {
-    throw new BackupError("USAGE", `${requiredBy} forbids --no-encryption`, { hint: "name a recipient with --age-recipient" });
+    throw new BackupError("USAGE", `${requiredBy} forbids --no-encryption`, {
+      hint: "name a recipient with --age-recipient",
+    });
   }
   if (requiredBy !== null && !encrypt) {
     throw new BackupError("USAGE", `${requiredBy} requires encryption, and no recipient is named`, {
@@ -214,7 +226,10 @@ export function parseCompression(text: string, flag: string): number {
   const match = /^zstd(?::(\d{1,2}))?$/.exec(text);
   const level = match?.[1] === undefined ? USUAL_ZSTD_LEVEL : Number(match[1]);
   if (match !== null && level >= 1 && level <= MAX_ZSTD_LEVEL) return level;
-  throw new BackupError("USAGE", `${flag} takes zstd or zstd:LEVEL with a level from 1 to ${MAX_ZSTD_LEVEL}, not "${text}"`);
+  throw new BackupError(
+    "USAGE",
+    `${flag} takes zstd or zstd:LEVEL with a level from 1 to ${MAX_ZSTD_LEVEL}, not "${text}"`,
+  );
 }
 
 /** Where to keep what is worth keeping from one run to the next; null when nobody says where. */
@@ -222,7 +237,9 @@ export function stateDirectory(env: Environment): string | null {
   const home = said(env, "HOME");
   const base = said(env, "XDG_STATE_HOME") ?? (home === undefined ? undefined : `${home}/.local/state`);
   // systemd names a directory that is the unit's own.
-  return said(env, "STATE_DIRECTORY")?.split(":")[0] ?? (base === undefined ? null : `${base}/btrfs-snapshots-to-swift`);
+  return (
+    said(env, "STATE_DIRECTORY")?.split(":")[0] ?? (base === undefined ? null : `${base}/btrfs-snapshots-to-swift`)
+  );
 }
 
 /** Where to keep what saves work and can be lost; null when nobody says where. */
@@ -230,7 +247,9 @@ export function cacheDirectory(env: Environment): string | null {
   const home = said(env, "HOME");
   const base = said(env, "XDG_CACHE_HOME") ?? (home === undefined ? undefined : `${home}/.cache`);
   // systemd names a directory that is the unit's own.
-  return said(env, "CACHE_DIRECTORY")?.split(":")[0] ?? (base === undefined ? null : `${base}/btrfs-snapshots-to-swift`);
+  return (
+    said(env, "CACHE_DIRECTORY")?.split(":")[0] ?? (base === undefined ? null : `${base}/btrfs-snapshots-to-swift`)
+  );
 }
 
 /** Its value may stand in quotes; elsewhere what follows ` #` is a comment. */

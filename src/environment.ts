@@ -47,7 +47,8 @@ const overCloud = ["OS_REGION_NAME", "OS_INTERFACE", "OS_CACERT"];
  */
 export async function readEnvironment(env: Environment, flags: EnvironmentFlags): Promise<Environment> {
   const { envFile, osCloud, readByNode = false } = flags;
-  const chosen = envFile === undefined ? env : { ...without(env, /^(AWS|OS|ST)_/), ...(await readEnvFile(envFile, readByNode)) };
+  const chosen =
+    envFile === undefined ? env : { ...without(env, /^(AWS|OS|ST)_/), ...(await readEnvFile(envFile, readByNode)) };
   const complete = { ...chosen, ...(await readSecrets(chosen)) };
   if (osCloud !== undefined) return withCloud(without(complete, /^(AWS|ST)_/), osCloud);
   const cloud = said(complete, "OS_CLOUD");
@@ -56,10 +57,17 @@ export async function readEnvironment(env: Environment, flags: EnvironmentFlags)
 
 /** @throws CONFIG where Node has emptied a pipe, or has taken options from the file */
 async function readEnvFile(file: string, readByNode: boolean): Promise<Environment> {
-  const isPipe = readByNode && (await stat(file).then((found) => !found.isFile(), () => false));
+  const isPipe =
+    readByNode &&
+    (await stat(file).then(
+      (found) => !found.isFile(),
+      () => false,
+    ));
   const variables = isPipe ? {} : parseEnvFile(await readText(file, "the env file"), file);
   if (!readByNode || (!isPipe && variables["NODE_OPTIONS"] === undefined)) return variables;
-  const what = isPipe ? `Node has read ${file} before this program, and a pipe can be read once` : `Node has taken NODE_OPTIONS from ${file}`;
+  const what = isPipe
+    ? `Node has read ${file} before this program, and a pipe can be read once`
+    : `Node has taken NODE_OPTIONS from ${file}`;
   throw new BackupError("CONFIG", what, { hint: "start the program by its name, or as `node -- main.js`" });
 }
 
@@ -82,7 +90,8 @@ async function readSecrets(env: Environment): Promise<Environment> {
     const file = said(env, `${name}_FILE`);
     if (said(env, name) !== undefined) continue;
     if (file !== undefined) read[name] = (await readText(file, `${name}_FILE`)).trimEnd();
-    else if (files.includes(name)) read[name] = (await readText(join(directory, name), `the credential ${name}`)).trimEnd();
+    else if (files.includes(name))
+      read[name] = (await readText(join(directory, name), `the credential ${name}`)).trimEnd();
   }
   return read;
 }
@@ -90,7 +99,9 @@ async function readSecrets(env: Environment): Promise<Environment> {
 async function withCloud(env: Environment, name: string): Promise<Environment> {
   const cloud = await readCloud(name, env);
   const pick = (names: readonly string[]): Environment =>
-    Object.fromEntries(names.flatMap((variable) => (said(env, variable) === undefined ? [] : [[variable, env[variable]]])));
+    Object.fromEntries(
+      names.flatMap((variable) => (said(env, variable) === undefined ? [] : [[variable, env[variable]]])),
+    );
   return { ...without(env, /^(OS|ST)_/), ...pick(besideCloud), ...cloud, ...pick(overCloud) };
 }
 

@@ -86,7 +86,10 @@ export class BackupError extends Error {
 export function toBackupError(error: unknown): BackupError {
   if (error instanceof BackupError) return error;
   const message = error instanceof Error ? error.message : String(error);
-  return new BackupError("INTERNAL", message, { cause: error, hint: "this is a bug; please report it with the output of -v" });
+  return new BackupError("INTERNAL", message, {
+    cause: error,
+    hint: "this is a bug; please report it with the output of -v",
+  });
 }
 
 /** The failure of whatever the AbortSignal stopped. */

@@ -71,7 +71,11 @@ export function lockOfFile(file: string): LockSubject {
  * Takes all of them, or none.
  * @throws LOCKED when another run holds one and goes on holding it; CONFIG when there is no safe place for locks; ABORTED
  */
-export async function takeLocks(subjects: readonly LockSubject[], options: LockOptions, signal: AbortSignal): Promise<Lock> {
+export async function takeLocks(
+  subjects: readonly LockSubject[],
+  options: LockOptions,
+  signal: AbortSignal,
+): Promise<Lock> {
   await makeDirectory(options.directory);
   const held: number[] = [];
   const close = (): void => {
@@ -125,7 +129,11 @@ function tryToLock(path: string): number | null {
     return lockFile(path);
   } catch (cause) {
     if (cause instanceof BackupError) throw cause;
-    throw new BackupError("CONFIG", `the lock cannot be taken: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    throw new BackupError(
+      "CONFIG",
+      `the lock cannot be taken: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { cause },
+    );
   }
 }
 
@@ -144,7 +152,9 @@ async function describeHolder(path: string): Promise<string> {
 /** @throws CONFIG when others could put files there */
 async function makeDirectory(directory: string): Promise<void> {
   const failure = (reason: string): BackupError =>
-    new BackupError("CONFIG", `there is no safe place for locks: ${directory} ${reason}`, { hint: "it must be yours, with mode 0700" });
+    new BackupError("CONFIG", `there is no safe place for locks: ${directory} ${reason}`, {
+      hint: "it must be yours, with mode 0700",
+    });
   await ensureDirectory(directory, 0o700).catch((error: unknown) => {
     throw failure(`cannot be made (${error instanceof Error && "code" in error ? String(error.code) : String(error)})`);
   });

@@ -62,7 +62,9 @@ function nodeReadsWords(): boolean {
 
 async function main(argv: readonly string[]): Promise<number> {
   const output = watchOutput();
-  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
+  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+    version: string;
+  };
   const stopped = listenForSignals();
   const colours = isatty(process.stdout.fd) && (process.env["NO_COLOR"] ?? "") === "" && process.env["TERM"] !== "dumb";
   const code = await runCommandLine(argv, {

@@ -84,7 +84,10 @@ function readAuthUrl(env: Environment): string {
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== "") {
     throw new BackupError("CONFIG", "OS_AUTH_URL is not a URL of the form https://host[:port]/v3");
   }
-  const path = url.pathname.replace(/\/auth\/tokens\/?$/, "").replace(/\/+$/, "").replace(/\/v\d+(\.\d+)?$/, "");
+  const path = url.pathname
+    .replace(/\/auth\/tokens\/?$/, "")
+    .replace(/\/+$/, "")
+    .replace(/\/v\d+(\.\d+)?$/, "");
   return `${url.origin}${path}/v3`;
 }
 
@@ -130,7 +133,12 @@ function passesOverCredential(env: Environment): boolean {
 
 function readApplicationCredential(env: Environment): Identity {
   const kind = "application credential";
-  const secret = need(env, "its secret", ["OS_APPLICATION_CREDENTIAL_SECRET"], " or OS_APPLICATION_CREDENTIAL_SECRET_FILE");
+  const secret = need(
+    env,
+    "its secret",
+    ["OS_APPLICATION_CREDENTIAL_SECRET"],
+    " or OS_APPLICATION_CREDENTIAL_SECRET_FILE",
+  );
   const id = said(env, "OS_APPLICATION_CREDENTIAL_ID");
   if (id !== undefined) return { kind, credential: { id }, secret };
   const name = need(env, "its name", ["OS_APPLICATION_CREDENTIAL_NAME"]);

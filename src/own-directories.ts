@@ -54,7 +54,7 @@ export async function openOwnDirectory(path: string, uid: number): Promise<FileH
   if (uid !== 0) return await open(path, O_RDONLY | O_DIRECTORY);
   let names = resolve(path).split("/");
   let handle = await open("/", O_RDONLY | O_DIRECTORY);
-  for (let links = 0; names.length > 0; ) {
+  for (let links = 0; names.length > 0;) {
     const [name = "", ...rest] = names;
     names = rest;
     if (name === "" || name === ".") continue;

@@ -68,7 +68,9 @@ export function chooseProxy(proxies: Proxies, server: URL): Proxy | null {
 function isExcepted(hostname: string, except: readonly string[]): boolean {
   const host = withoutBrackets(hostname).replace(/\.$/, "").toLowerCase();
   if (except.length === 1 && except[0] === "*") return true;
-  return except.some((entry) => (isIP(host) === 0 ? matchesName(host, entry) : matchesAddress(host, withoutBrackets(entry))));
+  return except.some((entry) =>
+    isIP(host) === 0 ? matchesName(host, entry) : matchesAddress(host, withoutBrackets(entry)),
+  );
 }
 
 /** A name stands for itself and all below it, with or without a dot before it. */

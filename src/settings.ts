@@ -32,7 +32,11 @@ const encryption = ["--age-recipient", "--age-recipients-file", "--no-encryption
 
 const keys: Readonly<Record<string, Key>> = {
   container: { flag: "--container-name", takes: "text" },
-  endpoint: { flag: "--endpoint", takes: "text", variables: ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "OS_STORAGE_URL"] },
+  endpoint: {
+    flag: "--endpoint",
+    takes: "text",
+    variables: ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "OS_STORAGE_URL"],
+  },
   region: { flag: "--region", takes: "text", variables: ["AWS_REGION", "AWS_DEFAULT_REGION"] },
   "env-file": { flag: "--env-file", takes: "text", isPath: true, rivals: ["--os-cloud"], variables: logins },
   "os-cloud": { flag: "--os-cloud", takes: "text", rivals: ["--env-file"], variables: logins },
@@ -91,11 +95,18 @@ export function readSettings(argv: readonly string[], known: readonly string[], 
   const { file, target, skipped } = findTarget(argv, env);
   const words: string[] = [];
   const inForce: InForce[] = [];
-  for (const [key, definition] of [...Object.entries(keys), ...Object.entries(limits).map(([key, each]) => [`limits.${key}`, each] as const)]) {
+  for (const [key, definition] of [
+    ...Object.entries(keys),
+    ...Object.entries(limits).map(([key, each]) => [`limits.${key}`, each] as const),
+  ]) {
     const { flag, takes, secret = false } = definition;
     const found = find(definition, target.values.get(key) ?? [], { argv, env });
     if (found === null) continue;
-    inForce.push({ key, value: secret ? "[redacted]" : withoutPassword(found.values.join(", ")), from: found.from ?? file ?? "" });
+    inForce.push({
+      key,
+      value: secret ? "[redacted]" : withoutPassword(found.values.join(", ")),
+      from: found.from ?? file ?? "",
+    });
     if (found.from !== null || !known.includes(flag)) continue;
     if (takes === "switch") words.push(found.values[0] === "true" ? flag : flag.replace("--", "--no-"));
     else words.push(...found.values.map((value) => `${flag}=${value}`));
@@ -128,14 +139,22 @@ function findTarget(argv: readonly string[], env: Environment): FoundTarget {
 }
 
 function namesLogin(argv: readonly string[], env: Environment): boolean {
-  return ["--endpoint", "--env-file", "--os-cloud"].some((flag) => typed(argv, flag).length > 0) || logins.some((name) => (env[name] ?? "") !== "");
+  return (
+    ["--endpoint", "--env-file", "--os-cloud"].some((flag) => typed(argv, flag).length > 0) ||
+    logins.some((name) => (env[name] ?? "") !== "")
+  );
 }
 
 /** The login of the file, beside a container that was typed. What is wrong with a file that nobody asked for stops nothing. */
 function findLogin(file: string, env: Environment): FoundTarget {
-  const skip = (reason: string): FoundTarget => ({ ...NO_TARGET, skipped: `${file} is not read beside --container-name: ${reason}` });
+  const skip = (reason: string): FoundTarget => ({
+    ...NO_TARGET,
+    skipped: `${file} is not read beside --container-name: ${reason}`,
+  });
   try {
-    const all = [...readTargets(file, env).values()].map(({ values }) => [...values].filter(([key]) => loginKeys.includes(key)));
+    const all = [...readTargets(file, env).values()].map(({ values }) =>
+      [...values].filter(([key]) => loginKeys.includes(key)),
+    );
     const [login = []] = all;
     if (all.some((other) => !isDeepStrictEqual(other.toSorted(), login.toSorted()))) {
       return skip("its targets log in differently; choose one with --use NAME");
@@ -150,7 +169,11 @@ function findLogin(file: string, env: Environment): FoundTarget {
 function showLogin(env: Environment): InForce[] {
   const isShown = /^(AWS_(ACCESS_KEY_ID|PROFILE)|OS_(AUTH_URL|CLOUD|USERNAME|PROJECT_NAME)|ST_(AUTH|USER))$/;
   const said = Object.entries(env).filter(([name, value]) => /^(AWS|OS|ST)_/.test(name) && (value ?? "") !== "");
-  return said.map(([name, value = ""]) => ({ key: name, value: isShown.test(name) ? withoutPassword(value) : "[redacted]", from: "environment" }));
+  return said.map(([name, value = ""]) => ({
+    key: name,
+    value: isShown.test(name) ? withoutPassword(value) : "[redacted]",
+    from: "environment",
+  }));
 }
 
 function withoutPassword(value: string): string {
@@ -186,7 +209,10 @@ function typed(argv: readonly string[], flag: string): string[] {
 function defaultFile(env: Environment): string | null {
   const home = env["XDG_CONFIG_HOME"] ?? (env["HOME"] === undefined ? null : join(env["HOME"], ".config"));
   const folders = [...(home === null || home === "" ? [] : [home]), "/etc"];
-  return folders.map((folder) => join(folder, "btrfs-snapshots-to-swift/config.yaml")).find((file) => existsSync(file)) ?? null;
+  return (
+    folders.map((folder) => join(folder, "btrfs-snapshots-to-swift/config.yaml")).find((file) => existsSync(file)) ??
+    null
+  );
 }
 
 /** The targets of the file that is named, else of the one that is found; null when there is none. @throws CONFIG */
@@ -223,7 +249,11 @@ export function parseTargets(text: string, file: string, home: string): Readonly
   const root = toMap(document, file);
   refuseUnknown(root, ["targets"], file);
   const targets = Object.entries(toMap(root["targets"], `targets of ${file}`));
-  const toPath = (path: string): string => resolve(dirname(file), path.replace(/^~(?=\/|$)/, () => home));
+  const toPath = (path: string): string =>
+    resolve(
+      dirname(file),
+      path.replace(/^~(?=\/|$)/, () => home),
+    );
   return new Map(
     targets.map(([name, value]) => {
       const where = `target ${name} of ${file}`;
@@ -233,7 +263,9 @@ export function parseTargets(text: string, file: string, home: string): Readonly
 }
 
 function withPaths({ values, paths }: Target, toPath: (path: string) => string): Target {
-  const complete = [...values].map(([key, texts]) => [key, keys[key]?.isPath === true ? texts.map(toPath) : texts] as const);
+  const complete = [...values].map(
+    ([key, texts]) => [key, keys[key]?.isPath === true ? texts.map(toPath) : texts] as const,
+  );
   return { values: new Map(complete), paths: paths.map(toPath) };
 }
 
@@ -243,8 +275,10 @@ function parseTarget(raw: Readonly<Record<string, unknown>>, where: string): Tar
   const ofLimits = toMap(limited, `limits of ${where}`);
   refuseUnknown(ofLimits, Object.keys(limits), `limits of ${where}`);
   const values = new Map<string, readonly string[]>();
-  for (const [key, value] of Object.entries(rest)) values.set(key, toValues(value, keys[key]?.takes ?? "text", `${key} of ${where}`));
-  for (const [key, value] of Object.entries(ofLimits)) values.set(`limits.${key}`, toValues(value, "text", `limits.${key} of ${where}`));
+  for (const [key, value] of Object.entries(rest))
+    values.set(key, toValues(value, keys[key]?.takes ?? "text", `${key} of ${where}`));
+  for (const [key, value] of Object.entries(ofLimits))
+    values.set(`limits.${key}`, toValues(value, "text", `limits.${key} of ${where}`));
   return { values, paths: toValues(paths, "list", `paths of ${where}`) };
 }
 
@@ -258,8 +292,11 @@ function toValues(value: unknown, takes: Key["takes"], where: string): readonly 
 }
 
 function toMap(value: unknown, where: string): Readonly<Record<string, unknown>> {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Readonly<Record<string, unknown>>;
-  throw new BackupError("CONFIG", `${where} must be keys with values`, { hint: "the README shows a configuration file" });
+  if (typeof value === "object" && value !== null && !Array.isArray(value))
+    return value as Readonly<Record<string, unknown>>;
+  throw new BackupError("CONFIG", `${where} must be keys with values`, {
+    hint: "the README shows a configuration file",
+  });
 }
 
 function refuseUnknown(map: Readonly<Record<string, unknown>>, known: readonly string[], where: string): void {
@@ -275,7 +312,8 @@ function chooseTarget(targets: ReadonlyMap<string, Target>, name: string | undef
   const only = names.length === 1 ? names[0] : undefined;
   const target = targets.get(name ?? only ?? "");
   if (target !== undefined) return target;
-  if (name === undefined) throw new BackupError("USAGE", `${file} has several targets`, { hint: `say --use ${names.join(" or --use ")}` });
+  if (name === undefined)
+    throw new BackupError("USAGE", `${file} has several targets`, { hint: `say --use ${names.join(" or --use ")}` });
   const meant = nearest(name, names);
   throw new BackupError("USAGE", `there is no target ${name} in ${file}`, {
     hint: meant === null ? `there are ${names.join(", ")}` : `did you mean ${meant}?`,

@@ -38,7 +38,8 @@ export function parseSubset(text: string, flag: string): Subset {
   const share = Number(/^(\d+(?:\.\d+)?)%$/.exec(text)?.[1]);
   if (share > 0 && share <= 100) return { of: "share", share: share / 100 };
   const [group, groups] = (/^(\d+)\/(\d+)$/.exec(text) ?? []).slice(1).map(Number);
-  if (group !== undefined && groups !== undefined && group >= 1 && group <= groups) return { of: "group", group, groups };
+  if (group !== undefined && groups !== undefined && group >= 1 && group <= groups)
+    return { of: "group", group, groups };
   throw new BackupError("USAGE", `${flag} takes a share (10%), a group of several (3/7) or latest, not "${text}"`);
 }
 

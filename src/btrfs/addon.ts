@@ -33,7 +33,9 @@ export function loadAddon(root = findRoot()): unknown {
       reason = (error instanceof Error ? error.message : String(error)).split("\n", 1)[0] ?? "";
     }
   }
-  throw new BackupError("CONFIG", `the native addon cannot be loaded: ${reason}`, { hint: howToBuild(root, existsSync) });
+  throw new BackupError("CONFIG", `the native addon cannot be loaded: ${reason}`, {
+    hint: howToBuild(root, existsSync),
+  });
 }
 
 /** Built here first; of the prebuilt ones, in the layout of node-gyp-build, first those for this machine's libc. */
@@ -42,7 +44,9 @@ function candidates(root: string): string[] {
   const own = existsSync("/etc/alpine-release") ? ".musl." : ".glibc.";
   const names = existsSync(prebuilds) ? readdirSync(prebuilds).filter((name) => name.endsWith(".node")) : [];
   const sorted = [...names.filter((name) => name.includes(own)), ...names.filter((name) => !name.includes(own))];
-  return [join(root, "build/Release/btrfs.node"), ...sorted.map((name) => join(prebuilds, name))].filter((file) => existsSync(file));
+  return [join(root, "build/Release/btrfs.node"), ...sorted.map((name) => join(prebuilds, name))].filter((file) =>
+    existsSync(file),
+  );
 }
 
 /** What to type to get an addon, for the distribution that `exists` tells by its installer. */
@@ -50,7 +54,9 @@ export function howToBuild(root: string, exists: (path: string) => boolean): str
   const known = packages.find(([installer]) => exists(installer));
   const install = known?.[1] ?? "install a C++ compiler, make, python3 and libbtrfsutil with its headers";
   // A bundle has nothing to build from. `npm run` is not held back where install scripts are.
-  const build = existsSync(join(root, "binding.gyp")) ? `npm run build:native --prefix ${root}` : "install the npm package";
+  const build = existsSync(join(root, "binding.gyp"))
+    ? `npm run build:native --prefix ${root}`
+    : "install the npm package";
   return `${install}; then: ${build}`;
 }
 

@@ -134,7 +134,9 @@ interface NativeReader {
 }
 
 /** Called with what was filled; the last time with how it ended. */
-type OnFilled = (...filled: readonly [bytes: number] | readonly [failure: Error | null, summary: StreamSummary]) => void;
+type OnFilled = (
+  ...filled: readonly [bytes: number] | readonly [failure: Error | null, summary: StreamSummary]
+) => void;
 
 interface Addon {
   listSubvolumes(path: string, options?: ListOptions): Promise<RawSubvolume[]>;

@@ -30,7 +30,9 @@ export async function enterDirectory(parent: Directory, name: string): Promise<D
     const code = codeOf(cause);
     if (code === "ENOENT") return null;
     const isOther = code === "ENOTDIR" || code === "ELOOP";
-    const problem = isOther ? `${path} is in the way: it is not a directory` : `cannot open the directory ${path}: ${String(cause)}`;
+    const problem = isOther
+      ? `${path} is in the way: it is not a directory`
+      : `cannot open the directory ${path}: ${String(cause)}`;
     throw new BackupError("RECEIVE_FAILED", problem, { cause });
   }
 }

@@ -52,7 +52,10 @@ export interface NamespaceOptions {
  * back. "slave": what others unmount meanwhile goes from here too, instead of being kept busy for as long as a backup takes.
  * @throws what `failure` makes, CONFIG when unshare or nsenter is missing, ABORTED
  */
-export async function openNamespace({ failure, endsPrograms }: NamespaceOptions, signal: AbortSignal): Promise<Namespace> {
+export async function openNamespace(
+  { failure, endsPrograms }: NamespaceOptions,
+  signal: AbortSignal,
+): Promise<Namespace> {
   const directory = await findMountPoint();
   // The first process of a process namespace takes all others of it along when it ends.
   const apart = endsPrograms ? ["--pid", "--fork", "--kill-child"] : [];

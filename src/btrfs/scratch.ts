@@ -44,7 +44,8 @@ export async function openScratch(options: ScratchOptions, signal: AbortSignal):
     await mountImage(namespace, { parent, bytes: Math.max(IMAGE_BYTES, 4 * options.bytes) }, signal);
     const target = await openTarget(namespace.directory, signal, namespace.view);
     closers.unshift(() => target.close());
-    const compare: Scratch["compare"] = (local, restored, stop) => compareTrees({ local, restored, mounts, namespace }, stop);
+    const compare: Scratch["compare"] = (local, restored, stop) =>
+      compareTrees({ local, restored, mounts, namespace }, stop);
     return { target, compare, close };
   } catch (error) {
     await close();
@@ -97,7 +98,9 @@ async function compareTrees({ local, restored, mounts, namespace }: Trees, signa
  */
 async function isExpected(line: string, root: string): Promise<boolean> {
   const [what = "", ...rest] = line.split(" ");
-  const name = rest.join(" ").replace(/\\#([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+  const name = rest
+    .join(" ")
+    .replace(/\\#([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
   if (name === "./") return /^\.d\.\.t\.*$/.test(what);
   if (!what.startsWith("cd+")) return false;
   const found = await lstat(join(root, name), { bigint: true }).catch(() => null);

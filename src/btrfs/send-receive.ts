@@ -48,7 +48,8 @@ export function receiveCommand({ directory, name, enter }: Reception): Command {
 /** A writable snapshot of the place reached. */
 export function snapshotCommand({ paths, enter }: Reach, place: string): Command {
   const [program = "", ...args] = enter.concat("btrfs", "subvolume", "snapshot", paths, place);
-  const failure = (ending: Ending): BackupError => toFailure("RECEIVE_FAILED", `btrfs subvolume snapshot ${place}`, ending);
+  const failure = (ending: Ending): BackupError =>
+    toFailure("RECEIVE_FAILED", `btrfs subvolume snapshot ${place}`, ending);
   return { program, args, failure };
 }
 
@@ -105,6 +106,10 @@ function toFailure(code: FailureCode, what: string, { how, stderr }: Ending): Ba
     const { meaning, hint } = refusal;
     return new BackupError(refusal.code ?? code, `${what} failed: ${meaning}`, { hint, context });
   }
-  const lastLine = stderr.split("\n").at(-1)?.replace(/^ERROR: /, "") ?? "";
+  const lastLine =
+    stderr
+      .split("\n")
+      .at(-1)
+      ?.replace(/^ERROR: /, "") ?? "";
   return new BackupError(code, `${what} ${how}${lastLine === "" ? "" : `: ${lastLine}`}`, { context });
 }

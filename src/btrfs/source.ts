@@ -1,6 +1,14 @@
 import { readFile } from "node:fs/promises";
 import type { Passage, SnapshotSource } from "../operations/edges.ts";
-import { streamIdentity, type Difference, type Estimate, type Finding, type Lineage, type SendProto, type Snapshot } from "../plan/model.ts";
+import {
+  streamIdentity,
+  type Difference,
+  type Estimate,
+  type Finding,
+  type Lineage,
+  type SendProto,
+  type Snapshot,
+} from "../plan/model.ts";
 import { checkedFeed, estimateFrom, sentStream } from "../stream/check.ts";
 import { readFrom } from "../stream/output.ts";
 import { throughPrograms } from "../stream/pipeline.ts";

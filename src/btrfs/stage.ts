@@ -36,7 +36,10 @@ export async function openStage(directory: Directory, { uuid }: Identity): Promi
   const stage = await enterDirectory(directory, FOLDER_PREFIX + uuid);
   if (stage !== null && (await readdir(stage.at())).length === 0) return stage;
   await stage?.close();
-  throw new BackupError("RECEIVE_FAILED", `somebody else puts things into ${join(directory.path, FOLDER_PREFIX + uuid)}`);
+  throw new BackupError(
+    "RECEIVE_FAILED",
+    `somebody else puts things into ${join(directory.path, FOLDER_PREFIX + uuid)}`,
+  );
 }
 
 /** Removes what a restore left of a snapshot that it did not finish. @throws RECEIVE_FAILED when something else is there */
@@ -56,7 +59,12 @@ export async function clearStage(directory: Directory, uuid: Uuid): Promise<void
  * Moves what was received from its stage to its place, and puts it on disk.
  * @throws RECEIVE_FAILED when it is not the expected snapshot, or something is in its place
  */
-export async function putInPlace(stage: Directory, directory: Directory, name: string, expected: Identity): Promise<Snapshot> {
+export async function putInPlace(
+  stage: Directory,
+  directory: Directory,
+  name: string,
+  expected: Identity,
+): Promise<Snapshot> {
   const moving = OWN_PREFIX + expected.uuid;
   if ((await readdir(stage.at())).some((entry) => entry !== STAGED_NAME)) {
     throw new BackupError("RECEIVE_FAILED", `the stream of ${expected.uuid} made something beside its snapshot`, {
@@ -117,9 +125,11 @@ export async function removeReceivedIn(parent: Directory, name: string, uuids: R
 /** @throws RECEIVE_FAILED when there is something of that name */
 export async function refuseExisting(directory: Directory, name: string): Promise<void> {
   if (!(await hasEntry(directory, name))) return;
-  throw new BackupError("RECEIVE_FAILED", `${join(directory.path, name)} exists already and is not the snapshot to restore`, {
-    hint: "move it away, or restore under another directory",
-  });
+  throw new BackupError(
+    "RECEIVE_FAILED",
+    `${join(directory.path, name)} exists already and is not the snapshot to restore`,
+    { hint: "move it away, or restore under another directory" },
+  );
 }
 
 async function readSealed(subvolume: Directory, expected: Identity): Promise<Snapshot | null> {

@@ -32,7 +32,9 @@ export async function readSubvolume(path: string): Promise<Subvolume> {
  * The read-only snapshot that the subvolume whose root a path is was made from; null when there is none.
  * @returns with it how it was changed after it was received, as {@link readChange} tells
  */
-export async function readOrigin(path: string): Promise<{ readonly snapshot: Snapshot; readonly changed: string | null } | null> {
+export async function readOrigin(
+  path: string,
+): Promise<{ readonly snapshot: Snapshot; readonly changed: string | null } | null> {
   const { parentUuid } = await translated(path, () => subvolumeInfo(path));
   const found = parentUuid === null ? undefined : (await listSnapshots(path)).find(({ uuid }) => uuid === parentUuid);
   return found === undefined ? null : { snapshot: found, changed: await readChange(path, found) };
@@ -119,11 +121,15 @@ async function toRefusal(cause: BtrfsError, path: string): Promise<BackupError> 
   }
   switch (cause.code) {
     case "EROFS":
-      return new BackupError("SEND_FAILED", `the filesystem of ${path} is read-only after an error, or is mounted for rescue`, {
-        hint: "`dmesg` tells why; mount it again without rescue options, and when that fails copy files by hand: what is read of it may be damaged",
-        context,
-        cause,
-      });
+      return new BackupError(
+        "SEND_FAILED",
+        `the filesystem of ${path} is read-only after an error, or is mounted for rescue`,
+        {
+          hint: "`dmesg` tells why; mount it again without rescue options, and when that fails copy files by hand: what is read of it may be damaged",
+          context,
+          cause,
+        },
+      );
     case "ENOENT":
     case "ENOTDIR":
       return new BackupError("USAGE", `${path} does not exist`, { context, cause });

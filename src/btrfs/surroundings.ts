@@ -7,7 +7,11 @@ const TOP_LEVEL = 5;
 
 /** What lies on the filesystem of a path. Of paths it tells where mounts should show them; it does not look there. */
 export async function readSurroundings(path: string): Promise<Surroundings> {
-  const [top, others, mounts] = await Promise.all([subvolumeInfo(path, TOP_LEVEL), listSubvolumes(path), readMountsOf(path)]);
+  const [top, others, mounts] = await Promise.all([
+    subvolumeInfo(path, TOP_LEVEL),
+    listSubvolumes(path),
+    readMountsOf(path),
+  ]);
   const subvolumes = [toNeighbour(top, ""), ...others.map((raw) => toNeighbour(raw, raw.path))];
   const seenAt = (place: string): string | null => {
     const seen = mounts.flatMap((mount) => pathThrough(mount, place) ?? []);

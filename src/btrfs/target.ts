@@ -11,7 +11,16 @@ import { readSurroundings } from "./surroundings.ts";
 import { renamedStage } from "./head.ts";
 import { locate, openMounts, type Mounts } from "./mounts.ts";
 import { receiveCommand, snapshotCommand } from "./send-receive.ts";
-import { clearStage, isStaged, openStage, putInPlace, refuseExisting, removeReceived, removeReceivedIn, STAGED_NAME } from "./stage.ts";
+import {
+  clearStage,
+  isStaged,
+  openStage,
+  putInPlace,
+  refuseExisting,
+  removeReceived,
+  removeReceivedIn,
+  STAGED_NAME,
+} from "./stage.ts";
 import { listPresent, readChange, translated, type Listed } from "./subvolumes.ts";
 
 /** Where a target is, when it is not where this process sees it. */
@@ -28,11 +37,16 @@ const here: Elsewhere = { root: "", enter: [] };
  * The directory that snapshots are restored under. It is held open, so that its filesystem is busy until it is closed.
  * @throws NOT_BTRFS, NO_PRIVILEGE, USAGE when there is no such directory
  */
-export async function openTarget(directory: string, signal: AbortSignal, { root, enter }: Elsewhere = here): Promise<RestoreTarget> {
+export async function openTarget(
+  directory: string,
+  signal: AbortSignal,
+  { root, enter }: Elsewhere = here,
+): Promise<RestoreTarget> {
   const target = resolve(directory);
   if (signal.aborted) throw abortedError(signal);
   await translated(target, () => syncFilesystem(root + target));
-  if (!(await lstat(`${root}${target}/.`).catch(() => null))) throw new BackupError("USAGE", `${target} is not a directory`);
+  if (!(await lstat(`${root}${target}/.`).catch(() => null)))
+    throw new BackupError("USAGE", `${target} is not a directory`);
   const top = await openDirectory(root + target);
   const mounts = openMounts(top.at());
   const mounted = (await locate(top.at()).catch(() => null))?.mounted ?? "";
@@ -89,7 +103,12 @@ async function toPresent(
 }
 
 /** By a snapshot of it, under a name that is ours alone, that says of itself to be received from it. */
-async function adopt(snapshot: Snapshot, top: Directory, mounts: Mounts, signal: AbortSignal): Promise<() => Promise<void>> {
+async function adopt(
+  snapshot: Snapshot,
+  top: Directory,
+  mounts: Mounts,
+  signal: AbortSignal,
+): Promise<() => Promise<void>> {
   const { uuid, ctransid } = snapshot;
   const name = `${OWN_PREFIX}base-${uuid}`;
   const release = (): Promise<void> => removeReceived(top, name, uuid);
@@ -118,7 +137,11 @@ interface Receiving {
   readonly enter: readonly string[];
 }
 
-async function receive(stream: Readable, { parent, name, expected, enter }: Receiving, signal: AbortSignal): Promise<Snapshot> {
+async function receive(
+  stream: Readable,
+  { parent, name, expected, enter }: Receiving,
+  signal: AbortSignal,
+): Promise<Snapshot> {
   await refuseExisting(parent, name);
   const stage = await openStage(parent, expected);
   try {

@@ -43,7 +43,8 @@ function meantBySync(first: string): Registered | string {
   if (sync === undefined || !/^[\w-]+$/.test(first) || first.startsWith("-") || existsSync(first)) return sync ?? "";
   const names = registry.map(({ name }) => name.split(" ")[0] ?? "");
   const meant = nearest(first, names);
-  const instead = otherWords[first] ?? (meant === null ? `the commands are ${names.join(", ")}` : `did you mean ${meant}?`);
+  const instead =
+    otherWords[first] ?? (meant === null ? `the commands are ${names.join(", ")}` : `did you mean ${meant}?`);
   return `${first} is no command and no path: ${instead}`;
 }
 
@@ -78,7 +79,11 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
 }
 
 /** YAML is not loaded where no file can be meant. */
-async function readFile(argv: readonly string[], known: readonly string[], { env }: Context): Promise<Context["settings"]> {
+async function readFile(
+  argv: readonly string[],
+  known: readonly string[],
+  { env }: Context,
+): Promise<Context["settings"]> {
   return (await import("../settings.ts")).readSettings(argv, known, env);
 }
 
@@ -116,7 +121,8 @@ function explainUsage(error: unknown, argv: readonly string[], known: readonly s
     return `there is no option ${unknown}${meant === null ? "" : `; did you mean ${meant}`}`;
   }
   const [line = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
-  if (line.startsWith("Command not found") || line.startsWith("Extraneous positional")) return explainWords(argv, known);
+  if (line.startsWith("Command not found") || line.startsWith("Extraneous positional"))
+    return explainWords(argv, known);
   return line.replace(/\.$/, "");
 }
 
@@ -127,7 +133,9 @@ function holdsSecretKey(word: string): boolean {
 
 /** Before anything could write the word into a log, a lock or an error. */
 function refuseSecretKey({ stderr }: Context): number {
-  stderr.write("error: a secret key of age is given where a recipient or a file is meant: use what `age-keygen -y FILE` prints (age1…)\n");
+  stderr.write(
+    "error: a secret key of age is given where a recipient or a file is meant: use what `age-keygen -y FILE` prints (age1…)\n",
+  );
   stderr.write("others may have seen the key on the command line: make a new one with age-keygen\n");
   return 2;
 }

@@ -18,12 +18,16 @@ import { openEdges, type Context, type House, type Tuning, type TypedStoreFlags 
 
 export abstract class BaseCommand extends Command<Context> {
   json = Option.Boolean("--json", false, { description: "Print the result as JSON." });
-  quiet = Option.Boolean("-q,--quiet", false, { description: "Say only what is wrong, and results that were asked for." });
+  quiet = Option.Boolean("-q,--quiet", false, {
+    description: "Say only what is wrong, and results that were asked for.",
+  });
   verbose = Option.Counter("-v,--verbose", 0, { description: "Say more; -vv: each request to the store." });
   showsProgress = Option.Boolean("--progress", true, {
     description: "Show how far it is: a status line, without a terminal a line every 30 s (default).",
   });
-  logFormat = Option.String("--log-format", "text", { description: "Form of the log on stderr: text (default) or json." });
+  logFormat = Option.String("--log-format", "text", {
+    description: "Form of the log on stderr: text (default) or json.",
+  });
   syslog = Option.String("--syslog", false, {
     tolerateBoolean: true,
     description: "Log to the local syslog instead of stderr (`--syslog=false`: do not).",
@@ -54,7 +58,11 @@ export abstract class BaseCommand extends Command<Context> {
       const house = {
         log,
         screen,
-        output: openOutput(stdout, screen, { json: this.json, quiet: this.quiet && this.narrates, columns: this.columns() }),
+        output: openOutput(stdout, screen, {
+          json: this.json,
+          quiet: this.quiet && this.narrates,
+          columns: this.columns(),
+        }),
         progress,
         signal,
         ...openEdges({ context: this.context, flags: this.storeFlags(), cache: this.cache, log, closers }),
@@ -86,7 +94,8 @@ export abstract class BaseCommand extends Command<Context> {
   protected report(failure: BackupError, { log, progress }: House, subject = ""): number {
     progress.stop();
     // Whoever stops a run knows: nothing has failed.
-    const facts = this.verbose > 0 && failure.code !== "ABORTED" ? { ...failure.context, code: failure.code, err: failure } : {};
+    const facts =
+      this.verbose > 0 && failure.code !== "ABORTED" ? { ...failure.context, code: failure.code, err: failure } : {};
     log[failure.code === "ABORTED" ? "info" : "error"](facts, subject + explain(failure));
     return failure.exitCode;
   }
@@ -108,25 +117,30 @@ export abstract class BaseCommand extends Command<Context> {
     closers.add(() => syslog.close());
     return syslog;
   }
-
 }
 
 /** A command that talks to a container. */
 export abstract class StoreCommand extends BaseCommand {
-  config = Option.String("--config", { description: "The configuration file (else the one of the user, else of /etc)." });
+  config = Option.String("--config", {
+    description: "The configuration file (else the one of the user, else of /etc).",
+  });
   use = Option.String("--use", { description: "The target of the configuration file to use, where it has several." });
   containerName = Option.String("--container-name", { description: "The container; it must exist." });
   endpoint = Option.String("--endpoint", {
     description: "URL of the store's S3 API (else AWS_ENDPOINT_URL_S3, else Keystone's catalog).",
   });
   region = Option.String("--region", { description: "Region of the store (else the store tells)." });
-  envFile = Option.String("--env-file", { description: "Read AWS_*, OS_* and ST_* from this file, not the environment." });
+  envFile = Option.String("--env-file", {
+    description: "Read AWS_*, OS_* and ST_* from this file, not the environment.",
+  });
   osCloud = Option.String("--os-cloud", { description: "The cloud of clouds.yaml to use (else OS_CLOUD)." });
   createCredentials = Option.Boolean("--create-credentials", true, {
     description: "Make S3 keys with Keystone where the project has none (default).",
   });
 
-  override cache = Option.Boolean("--cache", true, { description: "Keep what is known of archives for the next run (default)." });
+  override cache = Option.Boolean("--cache", true, {
+    description: "Keep what is known of archives for the next run (default).",
+  });
 
   protected override storeFlags(): TypedStoreFlags {
     const { containerName, endpoint, region, createCredentials, envFile, osCloud } = this;
@@ -145,7 +159,12 @@ export abstract class ReadCommand extends StoreCommand {
     const container = await house.openContainer(this.tuning());
     const identities = await this.openIdentities(house);
     house.progress.start("looking at what is in the container", null);
-    return { container, identities, catalogue: await house.openCatalogue(), onFinding: ({ code, message }) => house.log.warn({ code }, message) };
+    return {
+      container,
+      identities,
+      catalogue: await house.openCatalogue(),
+      onFinding: ({ code, message }) => house.log.warn({ code }, message),
+    };
   }
 
   protected tuning(): Tuning {
@@ -156,7 +175,10 @@ export abstract class ReadCommand extends StoreCommand {
   protected async openIdentities({ signal }: House): Promise<readonly string[]> {
     if (this.identity.length === 0) return [];
     const { unlockIdentities } = await import("../operations/reading.ts");
-    return await unlockIdentities(this.identity.map((file) => resolve(file)), signal);
+    return await unlockIdentities(
+      this.identity.map((file) => resolve(file)),
+      signal,
+    );
   }
 }
 

@@ -22,7 +22,10 @@ export class ConfigShowCommand extends SyncCommand {
   protected override run({ output }: House): Promise<number> {
     const { inForce, paths } = this.context.settings;
     const chosen = this.subvolumes.length > 0 ? this.subvolumes : paths;
-    output.table([...inForce.map(({ key, value, from }) => [key, printable(value), from]), ["paths", chosen.map(printable).join(" "), ""]]);
+    output.table([
+      ...inForce.map(({ key, value, from }) => [key, printable(value), from]),
+      ["paths", chosen.map(printable).join(" "), ""],
+    ]);
     output.record({ settings: inForce, paths: chosen });
     return Promise.resolve(0);
   }

@@ -47,7 +47,13 @@ const groups: Readonly<Record<string, readonly string[]>> = {
     "--os-cloud",
     "--create-credentials",
   ],
-  "Encryption and compression": ["--age-recipient", "--age-recipients-file", "--no-encryption", "--require-encryption", "--compress"],
+  "Encryption and compression": [
+    "--age-recipient",
+    "--age-recipients-file",
+    "--no-encryption",
+    "--require-encryption",
+    "--compress",
+  ],
   "Output and log": ["--json", "--quiet", "--verbose", "--progress", "--log-format", "--syslog"],
 };
 

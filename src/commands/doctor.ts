@@ -27,7 +27,11 @@ export class DoctorCommand extends EncodingCommand {
     const { encryption: intent, ...wishes } = this.encodingConfig();
     const checks: Check[] = [];
     screen.status("looking…");
-    for await (const check of diagnose({ path: this.subvolume, allowsEmpty: this.allowEmpty, intent, ...wishes }, await house.openDoctor(), signal)) {
+    for await (const check of diagnose(
+      { path: this.subvolume, allowsEmpty: this.allowEmpty, intent, ...wishes },
+      await house.openDoctor(),
+      signal,
+    )) {
       checks.push(check);
       output.line(toLine(check));
     }

@@ -37,7 +37,11 @@ export function toFormRecord({ sendProto, compressedData, recipients, zstdLevel 
 }
 
 /** What zstd has made of a stream, where it was asked to; else nothing. */
-export function describeGain(bytes: number, { bytes: storedBytes, encoding }: StoredArchive, { zstdLevel }: Form): string {
+export function describeGain(
+  bytes: number,
+  { bytes: storedBytes, encoding }: StoredArchive,
+  { zstdLevel }: Form,
+): string {
   if (zstdLevel === null) return "";
   if (!isCompressed(encoding)) return ", not compressed: it would hardly shrink";
   // What is around a small stream may weigh more than was saved.
@@ -60,7 +64,8 @@ export abstract class EncodingCommand extends StoreCommand {
     description: "Refuse to go on without a recipient (also BTRFS_SNAPSHOTS_TO_SWIFT_REQUIRE_ENCRYPTION=yes).",
   });
   compress = Option.String("--compress", {
-    description: "Compress with zstd, or zstd:LEVEL with a level from 1 to 19, what can be made smaller (default: do not).",
+    description:
+      "Compress with zstd, or zstd:LEVEL with a level from 1 to 19, what can be made smaller (default: do not).",
   });
 
   /** @throws USAGE */

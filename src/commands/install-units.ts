@@ -39,7 +39,9 @@ export class InstallUnitsCommand extends Command<Context> {
         await writeFile(file, text);
         stdout.write(`${file}\n`);
       }
-      const timers = (targets.size === 0 ? ["NAME"] : [...targets.keys()]).map((name) => `btrfs-snapshots-to-swift@${name}.timer`);
+      const timers = (targets.size === 0 ? ["NAME"] : [...targets.keys()]).map(
+        (name) => `btrfs-snapshots-to-swift@${name}.timer`,
+      );
       stderr.write(`next: systemctl daemon-reload && systemctl enable --now ${timers.join(" ")}\n`);
       return 0;
     } catch (error) {

@@ -7,7 +7,10 @@ import type { Proofs } from "../state/proofs.ts";
 import type { Context } from "./session.ts";
 
 /** Written when it is closed. */
-export async function openKeptCatalogue(env: Context["env"], place: Place): Promise<(Catalogue & { close(): Promise<void> }) | null> {
+export async function openKeptCatalogue(
+  env: Context["env"],
+  place: Place,
+): Promise<(Catalogue & { close(): Promise<void> }) | null> {
   const directory = cacheDirectory(env);
   if (directory === null) return null;
   const { openCatalogue } = await import("../state/catalogue.ts");

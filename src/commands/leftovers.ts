@@ -53,6 +53,8 @@ function report({ removed, finished, broken }: Swept, { log }: Pick<House, "log"
     );
   }
   for (const key of broken) {
-    log.error(`${printable(key)} was completed by another run while its upload was removed, and cannot be read: delete it and run sync again`);
+    log.error(
+      `${printable(key)} was completed by another run while its upload was removed, and cannot be read: delete it and run sync again`,
+    );
   }
 }

@@ -39,12 +39,20 @@ export class ListCommand extends ReadCommand {
     const found =
       source === null
         ? { listed: await listContainer(reading, signal), findings: [] }
-        : await listSource(await source.list(signal), { ...reading, proofs: (await house.openProofs())?.all ?? [], relies: true }, signal);
+        : await listSource(
+            await source.list(signal),
+            { ...reading, proofs: (await house.openProofs())?.all ?? [], relies: true },
+            signal,
+          );
     const { findings } = found;
     const listed = elsewhere === null ? found.listed : narrow(found.listed, elsewhere);
     house.progress.stop();
     for (const { message } of findings) house.log.warn(message);
-    output.record({ container: reading.container.name, archives: listed.map((each) => toRecord(each, source !== null)), findings });
+    output.record({
+      container: reading.container.name,
+      archives: listed.map((each) => toRecord(each, source !== null)),
+      findings,
+    });
     if (listed.length === 0) output.line("there is nothing");
     const view = { names: nameSnapshots(listed), withLocal: source !== null, verbose: this.verbose > 0 };
     for (const uuid of new Set(listed.map((snapshot) => snapshot.source))) {
@@ -60,7 +68,10 @@ export class ListCommand extends ReadCommand {
 
 /** @throws USAGE */
 function narrow(listed: readonly ListedSnapshot[], text: string): readonly ListedSnapshot[] {
-  const chosen = selectSource(listed.flatMap(({ archive }) => archive ?? []), { text, local: null });
+  const chosen = selectSource(
+    listed.flatMap(({ archive }) => archive ?? []),
+    { text, local: null },
+  );
   return listed.filter(({ source }) => source === chosen);
 }
 
@@ -91,7 +102,15 @@ function showSubvolume(uuid: Uuid, snapshots: readonly ListedSnapshot[], view: V
 
 function headings({ withLocal, verbose, isMixed }: View): string[] {
   const encoding = isMixed || verbose ? ["ENCODING"] : [];
-  return ["  TAKEN", "SNAPSHOT", "SIZE", "CHAIN", ...encoding, ...(withLocal ? ["WHERE"] : []), ...(verbose ? ["KEY"] : [])];
+  return [
+    "  TAKEN",
+    "SNAPSHOT",
+    "SIZE",
+    "CHAIN",
+    ...encoding,
+    ...(withLocal ? ["WHERE"] : []),
+    ...(verbose ? ["KEY"] : []),
+  ];
 }
 
 function describeAmount(snapshots: readonly ListedSnapshot[]): string {
@@ -134,7 +153,11 @@ function identityText({ uuid, ctransid }: Identity): string {
   return `${uuid} ${ctransid}`;
 }
 
-function toRow({ snapshot, mark }: Placed, above: ListedSnapshot | null, { names, withLocal, verbose, isMixed }: View): string[] {
+function toRow(
+  { snapshot, mark }: Placed,
+  above: ListedSnapshot | null,
+  { names, withLocal, verbose, isMixed }: View,
+): string[] {
   const { archive, local, path } = snapshot;
   const time = local?.otime ?? archive?.otime ?? null;
   return [
@@ -149,7 +172,11 @@ function toRow({ snapshot, mark }: Placed, above: ListedSnapshot | null, { names
 }
 
 /** How many archives have to be read, and what the snapshot builds on where that is not the line above. */
-function describeChain({ archive, chainLength }: ListedSnapshot, above: ListedSnapshot | null, names: View["names"]): string {
+function describeChain(
+  { archive, chainLength }: ListedSnapshot,
+  above: ListedSnapshot | null,
+  names: View["names"],
+): string {
   if (archive === null) return "";
   if (archive.failure !== undefined) return "unreadable";
   if (archive.lineage === null) return "unknown";

@@ -8,7 +8,11 @@ export async function findLocal(text: string, house: House): Promise<LocalName |
   try {
     const source = await house.openSource(text, null);
     const [{ source: here }, { subvolumes }] = await Promise.all([source.list(house.signal), source.surroundings()]);
-    return { uuid: here.uuid, path: here.path, parent: subvolumes.find(({ uuid }) => uuid === here.uuid)?.parent ?? null };
+    return {
+      uuid: here.uuid,
+      path: here.path,
+      parent: subvolumes.find(({ uuid }) => uuid === here.uuid)?.parent ?? null,
+    };
   } catch {
     house.signal.throwIfAborted();
     return null;

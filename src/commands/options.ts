@@ -11,5 +11,7 @@ export function waitLockOption(): string | undefined {
 
 /** The option of commands for which a subvolume without snapshots is a failure. */
 export function allowEmptyOption(): boolean {
-  return Option.Boolean("--allow-empty", false, { description: "A subvolume without read-only snapshots is no failure." });
+  return Option.Boolean("--allow-empty", false, {
+    description: "A subvolume without read-only snapshots is no failure.",
+  });
 }

@@ -25,10 +25,18 @@ export interface Told {
   readonly state: SourceState | null;
 }
 
-export type SourceState = Pick<SourceReport, "pendingSnapshots" | "chainLength" | "brokenArchives" | "newestArchiveSeconds">;
+export type SourceState = Pick<
+  SourceReport,
+  "pendingSnapshots" | "chainLength" | "brokenArchives" | "newestArchiveSeconds"
+>;
 
 /** Of a run that did not come to know. */
-export const NOTHING_KNOWN: SourceState = { pendingSnapshots: null, chainLength: null, brokenArchives: null, newestArchiveSeconds: null };
+export const NOTHING_KNOWN: SourceState = {
+  pendingSnapshots: null,
+  chainLength: null,
+  brokenArchives: null,
+  newestArchiveSeconds: null,
+};
 
 /** Tells other programs of a run. None of it can fail the run. */
 export interface Reporting {
@@ -42,7 +50,10 @@ export interface Reporting {
 type ReportingEdges = Pick<House, "log" | "lockFile">;
 
 /** @throws USAGE for what is no URL */
-export async function openReporting({ metricsFile, pingUrl }: ReportingFlags, { log, lockFile }: ReportingEdges): Promise<Reporting> {
+export async function openReporting(
+  { metricsFile, pingUrl }: ReportingFlags,
+  { log, lockFile }: ReportingEdges,
+): Promise<Reporting> {
   const reports: SourceReport[] = [];
   const warn = (sentence: string): void => log.warn(sentence);
   const ping = pingUrl === undefined ? null : (await import("../reports/ping.ts")).openPing(pingUrl, warn);
@@ -78,7 +89,11 @@ export async function openReporting({ metricsFile, pingUrl }: ReportingFlags, { 
 }
 
 /** How what is archived stands; null when the store does not tell. */
-export async function readState(local: LocalSnapshots, looking: Looking, signal: AbortSignal): Promise<SourceState | null> {
+export async function readState(
+  local: LocalSnapshots,
+  looking: Looking,
+  signal: AbortSignal,
+): Promise<SourceState | null> {
   try {
     return describeState(await listSource(local, looking, signal));
   } catch {
@@ -95,7 +110,8 @@ export function describeState({ listed, pending }: ListedSource): SourceState {
   const time = newest?.otime ?? newest?.stored ?? null;
   return {
     pendingSnapshots: pending,
-    chainLength: last === undefined ? null : (listed.find(({ archive }) => archive === last)?.chainLength ?? Number.NaN),
+    chainLength:
+      last === undefined ? null : (listed.find(({ archive }) => archive === last)?.chainLength ?? Number.NaN),
     brokenArchives: archived.length - whole.length,
     newestArchiveSeconds: time === null ? null : Number(time / 1_000_000_000n),
   };

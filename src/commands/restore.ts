@@ -32,10 +32,19 @@ export class RestoreCommand extends DownloadCommand {
       restore that was interrupted goes on where it stopped when it is started again. Needs root.
     `,
     examples: [
-      ["The newest snapshot of the only subvolume in the container", "$0 restore --container-name backup --latest --target /mnt/restored"],
+      [
+        "The newest snapshot of the only subvolume in the container",
+        "$0 restore --container-name backup --latest --target /mnt/restored",
+      ],
       ["/home as it was on a day", "$0 restore --container-name backup /home --at 2026-11-23 --target /mnt/restored"],
-      ["A certain snapshot, and nothing else in the end", "$0 restore --container-name backup snapshots/home-1 --only --target /mnt/restored"],
-      ["Onto another machine", "$0 restore --container-name backup --latest --stdout | ssh host btrfs receive -C /mnt/restored"],
+      [
+        "A certain snapshot, and nothing else in the end",
+        "$0 restore --container-name backup snapshots/home-1 --only --target /mnt/restored",
+      ],
+      [
+        "Onto another machine",
+        "$0 restore --container-name backup --latest --stdout | ssh host btrfs receive -C /mnt/restored",
+      ],
     ],
   });
 
@@ -46,13 +55,16 @@ export class RestoreCommand extends DownloadCommand {
     description: "The newest snapshot of the subvolume WHAT that is not younger than DATE; a day means its end.",
   });
   only = Option.Boolean("--only", false, {
-    description: "Keep only the snapshot asked for; those it builds on are removed in the end. With --stdout: its stream alone.",
+    description:
+      "Keep only the snapshot asked for; those it builds on are removed in the end. With --stdout: its stream alone.",
   });
   writable = Option.String("--writable", { description: "Make a writable snapshot of the result, as DIR/NAME." });
   toStdout = Option.Boolean("--stdout", false, {
     description: "Write the send streams of the chain to stdout, for `btrfs receive` elsewhere.",
   });
-  dryRun = Option.Boolean("-n,--dry-run", false, { description: "Show the chain, sizes and what is there already, and end." });
+  dryRun = Option.Boolean("-n,--dry-run", false, {
+    description: "Show the chain, sizes and what is there already, and end.",
+  });
   waitLock = waitLockOption();
   what = Option.String({ name: "WHAT", required: false });
 
@@ -64,15 +76,24 @@ export class RestoreCommand extends DownloadCommand {
     const selection = await this.readSelection(house);
     if (target === null) return await this.runWithoutTarget(selection, reading, house);
     const edges = { ...reading, target };
-    const prepare = (): Promise<RestorePlan> => prepareRestore(selection, edges, this.only ? "last" : "chain", house.signal);
+    const prepare = (): Promise<RestorePlan> =>
+      prepareRestore(selection, edges, this.only ? "last" : "chain", house.signal);
     let plan = await prepare();
-    if (!this.dryRun && (await this.keepOthersAway(plan.chain, reading.container.name, house)).waited) plan = await prepare();
+    if (!this.dryRun && (await this.keepOthersAway(plan.chain, reading.container.name, house)).waited)
+      plan = await prepare();
     house.progress.stop();
     showPlan(plan, this.dryRun, house);
-    for (const { path, reason } of plan.passedOver) house.log.warn(`${path} ${reason}: it is not taken for what is archived`);
+    for (const { path, reason } of plan.passedOver)
+      house.log.warn(`${path} ${reason}: it is not taken for what is archived`);
     await this.warnOfRoom(plan, target, house);
     if (this.dryRun) return 0;
-    const context = { watcher: watch(plan.steps.map(({ archive }) => archive), house), now: this.context.now };
+    const context = {
+      watcher: watch(
+        plan.steps.map(({ archive }) => archive),
+        house,
+      ),
+      now: this.context.now,
+    };
     const snapshot = await runRestore(plan, edges, context, house.signal);
     house.progress.stop();
     if (this.writable !== undefined) await target.makeWritable(snapshot, this.writable, house.signal);
@@ -81,7 +102,12 @@ export class RestoreCommand extends DownloadCommand {
   }
 
   /** What came, where it is, and what to do with it. */
-  private async showResult(plan: RestorePlan, snapshot: Snapshot, target: RestoreTarget, { output }: House): Promise<void> {
+  private async showResult(
+    plan: RestorePlan,
+    snapshot: Snapshot,
+    target: RestoreTarget,
+    { output }: House,
+  ): Promise<void> {
     const directory = resolve(this.target ?? "");
     const { steps, scaffold } = plan;
     const received = steps.at(-1);
@@ -103,7 +129,10 @@ export class RestoreCommand extends DownloadCommand {
     }
     output.line(`the snapshot is ${printable(place ?? snapshot.path)}, read-only`);
     if (writable !== null) output.line(`to work with: ${printable(writable)}, writable`);
-    else output.line(`to work with it: btrfs subvolume snapshot ${printable(place ?? snapshot.path)} ${printable(directory)}/NAME`);
+    else
+      output.line(
+        `to work with it: btrfs subvolume snapshot ${printable(place ?? snapshot.path)} ${printable(directory)}/NAME`,
+      );
   }
 
   /** What is being read must not be pruned meanwhile, and two restores would take each other's leftovers away. */
@@ -116,7 +145,9 @@ export class RestoreCommand extends DownloadCommand {
   private async warnOfRoom({ steps }: RestorePlan, target: RestoreTarget, { log }: House): Promise<void> {
     const room = await target.room();
     if (sumBytes(steps) <= room) return;
-    log.warn(`${formatBytes(sumBytes(steps))} to receive, but only ${formatBytes(room)} are free there: it will hardly fit`);
+    log.warn(
+      `${formatBytes(sumBytes(steps))} to receive, but only ${formatBytes(room)} are free there: it will hardly fit`,
+    );
   }
 
   protected override report(failure: BackupError, house: House): number {
@@ -141,17 +172,20 @@ export class RestoreCommand extends DownloadCommand {
       const contradiction = this.target !== undefined || this.writable !== undefined || this.json;
       if (contradiction) refuse("--stdout goes with no --target, --writable or --json", "use one of them");
       const { stdout } = this.context;
-      if (!this.dryRun && stdout.isTTY === true) refuse("a send stream is nothing for a terminal", "pipe it to `btrfs receive`");
+      if (!this.dryRun && stdout.isTTY === true)
+        refuse("a send stream is nothing for a terminal", "pipe it to `btrfs receive`");
       return;
     }
-    if (this.target === undefined && !this.dryRun) refuse("no target is named", "use --target DIR, a directory on btrfs");
+    if (this.target === undefined && !this.dryRun)
+      refuse("no target is named", "use --target DIR, a directory on btrfs");
   }
 
   private async readSelection(house: House): Promise<Selection> {
     const { what } = this;
     const notAfter = this.at === undefined ? null : parseDate(this.at, "--at");
     if (what === "latest") return { by: "age", source: null, notAfter };
-    if (!this.latest && this.at === undefined) return { by: "name", name: what ?? "", local: await findLocal(what ?? "", house) };
+    if (!this.latest && this.at === undefined)
+      return { by: "name", name: what ?? "", local: await findLocal(what ?? "", house) };
     const source = what === undefined ? null : await findSourceName(what, house);
     return { by: "age", source, notAfter };
   }
@@ -183,7 +217,8 @@ export function showPlan(plan: RestorePlan, inFull: boolean, house: House): void
   if (inFull) showChain(chain, (archive) => (received.has(archive) ? "to receive" : "not needed"), house);
   if (steps.length === 0) output.line(`it is on that filesystem already, as ${printable(held?.path ?? "")}`);
   else output.line(`${steps.length} of ${count(chain.length, "archive")} to receive, ${formatBytes(sumBytes(steps))}`);
-  if (held !== null && steps.length > 0) output.line(`the first of them builds on ${printable(held.path)}, which is there`);
+  if (held !== null && steps.length > 0)
+    output.line(`the first of them builds on ${printable(held.path)}, which is there`);
 }
 
 /** What has to be read for a snapshot, oldest first. */
@@ -211,7 +246,10 @@ function showChain(chain: Chain, state: (archive: Archive) => string, { output }
 
 /** @param quiet - stdout has another use: what there is to say goes to the log */
 function watch(steps: readonly Archive[], { log, output, progress }: House, quiet = false): RestoreWatcher {
-  progress.expect(steps.length, steps.reduce((sum, { bytes }) => sum + bytes, 0));
+  progress.expect(
+    steps.length,
+    steps.reduce((sum, { bytes }) => sum + bytes, 0),
+  );
   return {
     onStart: ({ path, bytes }) => {
       progress.start(printable(path), bytes);
@@ -225,7 +263,14 @@ function watch(steps: readonly Archive[], { log, output, progress }: House, quie
       const size = `${formatBytes(bytes)} in ${formatDuration(elapsedMs)}`;
       if (quiet) log.info(`written ${printable(path)}  ${size}`);
       else output.line(`restored ${printable(path)}  ${size}`);
-      output.record({ type: "receipt", key, path, uuid: snapshot?.uuid ?? null, bytes, elapsedMs: Math.round(elapsedMs) });
+      output.record({
+        type: "receipt",
+        key,
+        path,
+        uuid: snapshot?.uuid ?? null,
+        bytes,
+        elapsedMs: Math.round(elapsedMs),
+      });
     },
   };
 }

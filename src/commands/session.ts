@@ -54,7 +54,11 @@ export interface House {
   readonly signal: AbortSignal;
   openSource(path: string, sendProto: SendProto | null): Promise<SnapshotSource>;
   openTarget(directory: string): Promise<RestoreTarget>;
-  openScratch(options: { readonly directory: string | null; readonly bytes: number; readonly path: string }): Promise<Scratch>;
+  openScratch(options: {
+    readonly directory: string | null;
+    readonly bytes: number;
+    readonly path: string;
+  }): Promise<Scratch>;
   openContainer(tuning?: Tuning): Promise<Container>;
   /** Of the container; null where nothing is to be kept. */
   openCatalogue(): Promise<Catalogue | null>;
@@ -177,7 +181,11 @@ function localEdges({ context, log, closers }: Opening): LocalEdges {
   };
 }
 
-async function takeClaimedLocks({ container, sources, target, wait }: Claim, context: Context, log: Logger): Promise<Lock> {
+async function takeClaimedLocks(
+  { container, sources, target, wait }: Claim,
+  context: Context,
+  log: Logger,
+): Promise<Lock> {
   const { lockDirectory, lockOfSource, lockOfTarget, takeLocks } = await import("../lock.ts");
   const subjects = [...new Set(sources)].map((source) => lockOfSource(container, source));
   if (target !== undefined) subjects.push(await lockOfTarget(resolve(target)));

@@ -10,12 +10,20 @@ import { describeEncodingOf, describeGain, describeProtocol, toFormRecord, type 
 
 export function showPlan(
   path: string,
-  plan: { readonly inventory: Inventory; readonly steps: readonly EstimatedStep[]; readonly kept: number; readonly form: Form },
+  plan: {
+    readonly inventory: Inventory;
+    readonly steps: readonly EstimatedStep[];
+    readonly kept: number;
+    readonly form: Form;
+  },
   { output }: House,
 ): void {
   const { inventory, steps, kept, form } = plan;
   output.line(`${path}: ${count(inventory.snapshots.length, "snapshot")}, ${kept} archived`);
-  output.table(steps.map((each, index) => toRow(each, steps[index - 1])), { right: [3], flexible: [1, 2] });
+  output.table(
+    steps.map((each, index) => toRow(each, steps[index - 1])),
+    { right: [3], flexible: [1, 2] },
+  );
   const total = sumEstimates(steps);
   const size = total === null ? "" : `, ${total.exact ? "" : "at most "}${formatBytes(total.bytes)}`;
   output.line(`${steps.length} to send${size}, ${describeEncodingOf(form)}`);
@@ -25,7 +33,8 @@ export function showPlan(
 
 function toRow({ step, estimate }: EstimatedStep, above: EstimatedStep | undefined): string[] {
   const { snapshot, sendParent } = step;
-  const parent = sendParent?.uuid === above?.step.snapshot.uuid ? "incremental" : `parent ${printable(sendParent?.path ?? "")}`;
+  const parent =
+    sendParent?.uuid === above?.step.snapshot.uuid ? "incremental" : `parent ${printable(sendParent?.path ?? "")}`;
   return [
     `  ${formatDate(snapshot.otime)}`,
     printable(snapshot.path),
@@ -104,7 +113,8 @@ function canBeGoneOnWith({ code }: BackupError): boolean {
 
 function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt, form: Form): string {
   const size = `${formatBytes(bytes)} in ${formatDuration(elapsedMs)}`;
-  const there = stored === null || stored.resumedBytes === 0 ? "" : `, ${formatBytes(stored.resumedBytes)} were there already`;
+  const there =
+    stored === null || stored.resumedBytes === 0 ? "" : `, ${formatBytes(stored.resumedBytes)} were there already`;
   const gained = stored === null ? "" : describeGain(bytes, stored, form);
   return `${stored === null ? "checked, not stored:" : "archived"} ${printable(step.snapshot.path)}  ${size}${gained}${there}`;
 }
@@ -116,16 +126,35 @@ export function showSummary(
 ): void {
   const { receipts, failures, untried } = outcome;
   const bytes = receipts.reduce((sum, receipt) => sum + receipt.bytes, 0);
-  output.record({ type: "summary", subvolume: path, dryRun, sent: dryRun ? 0 : receipts.length, failed: failures.length, untried: untried.length, bytes });
+  output.record({
+    type: "summary",
+    subvolume: path,
+    dryRun,
+    sent: dryRun ? 0 : receipts.length,
+    failed: failures.length,
+    untried: untried.length,
+    bytes,
+  });
   if (receipts.length + failures.length + untried.length < 2) return;
-  const failed = failures.length === 0 ? "" : `, ${failures.length} failed: ${printable(listPaths(failures.map(({ step }) => step.snapshot.path)))}`;
+  const failed =
+    failures.length === 0
+      ? ""
+      : `, ${failures.length} failed: ${printable(listPaths(failures.map(({ step }) => step.snapshot.path)))}`;
   const left = untried.length === 0 ? "" : `, ${untried.length} not tried`;
-  output.line(`${count(receipts.length, "snapshot")} ${dryRun ? "checked" : "archived"}, ${formatBytes(bytes)}${failed}${left}`);
+  output.line(
+    `${count(receipts.length, "snapshot")} ${dryRun ? "checked" : "archived"}, ${formatBytes(bytes)}${failed}${left}`,
+  );
 }
 
 /** What there is to say where nothing is sent. */
-export function showNothing(path: string, { kept, of, complete }: { readonly kept: number; readonly of: number; readonly complete: boolean }, { output }: House): void {
-  const text = complete ? `up to date: ${count(kept, "snapshot")} of ${path} archived` : `nothing can be sent: ${kept} of ${count(of, "snapshot")} of ${path} archived`;
+export function showNothing(
+  path: string,
+  { kept, of, complete }: { readonly kept: number; readonly of: number; readonly complete: boolean },
+  { output }: House,
+): void {
+  const text = complete
+    ? `up to date: ${count(kept, "snapshot")} of ${path} archived`
+    : `nothing can be sent: ${kept} of ${count(of, "snapshot")} of ${path} archived`;
   output.line(text);
   output.record({ type: "summary", subvolume: path, kept, sent: 0, failed: 0 });
 }

@@ -7,7 +7,11 @@ import { formatBytes } from "../terminal/format.ts";
 import type { House } from "./session.ts";
 
 /** As far as quotas can be seen. @throws QUOTA_EXCEEDED when nothing more can be stored */
-export async function lookAtQuotas(toSend: Estimate | null, makeRoom: () => Promise<void>, house: House): Promise<void> {
+export async function lookAtQuotas(
+  toSend: Estimate | null,
+  makeRoom: () => Promise<void>,
+  house: House,
+): Promise<void> {
   let quotas = await house.quotas();
   if (quotas.some(isFull)) {
     await makeRoom();
@@ -22,5 +26,7 @@ export async function lookAtQuotas(toSend: Estimate | null, makeRoom: () => Prom
   }
   const left = scarceBytes(quotas, toSend);
   if (left === null || toSend === null) return;
-  house.log.warn(`the quota of the account leaves ${formatBytes(left)}, and up to ${formatBytes(toSend.bytes)} are to be sent`);
+  house.log.warn(
+    `the quota of the account leaves ${formatBytes(left)}, and up to ${formatBytes(toSend.bytes)} are to be sent`,
+  );
 }

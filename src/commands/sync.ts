@@ -90,8 +90,12 @@ export class SyncCommand extends EncodingCommand {
   workDir = Option.String("--work-dir", {
     description: "Keep each stream in this directory before it is sent, and no longer.",
   });
-  dryRun = Option.Boolean("--dry-run", false, { description: "Make, check and count every stream, and store nothing." });
-  planOnly = Option.Boolean("-n,--plan", false, { description: "Show what would be sent and end; reads no file data." });
+  dryRun = Option.Boolean("--dry-run", false, {
+    description: "Make, check and count every stream, and store nothing.",
+  });
+  planOnly = Option.Boolean("-n,--plan", false, {
+    description: "Show what would be sent and end; reads no file data.",
+  });
   estimate = Option.Boolean("--estimate", true, { description: "Find out each stream's size first (default)." });
   yes = Option.Boolean("-y,--yes", false, { description: "Do not ask." });
   memory = Option.String("--memory", "512Mi", { description: "Memory that parts may take (default 512Mi)." });
@@ -129,8 +133,11 @@ export class SyncCommand extends EncodingCommand {
     const flags = silent ? { metricsFile: undefined, pingUrl: undefined } : this;
     const reporting = await openReporting(flags, house);
     reporting.start();
-    if (this.dryRun && !this.planOnly) house.log.info("dry run: reads all that would be sent, and stores nothing; -n shows the plan alone");
-    const code = await this.syncAll(reporting, house).catch((error: unknown) => this.report(toBackupError(error), house));
+    if (this.dryRun && !this.planOnly)
+      house.log.info("dry run: reads all that would be sent, and stores nothing; -n shows the plan alone");
+    const code = await this.syncAll(reporting, house).catch((error: unknown) =>
+      this.report(toBackupError(error), house),
+    );
     await reporting.end(code);
     return code;
   }
@@ -138,7 +145,10 @@ export class SyncCommand extends EncodingCommand {
   private async syncAll(reporting: Reporting, house: House): Promise<number> {
     const settings = await this.readSettings(house);
     const paths = [...new Set(this.subvolumes.length > 0 ? this.subvolumes : this.context.settings.paths)];
-    if (paths.length === 0) throw new BackupError("USAGE", "no subvolume is named", { hint: "name the subvolume whose snapshots are to be archived: sync PATH" });
+    if (paths.length === 0)
+      throw new BackupError("USAGE", "no subvolume is named", {
+        hint: "name the subvolume whose snapshots are to be archived: sync PATH",
+      });
     const codes: number[] = [];
     for (const path of paths) {
       const started = this.context.now();
@@ -183,7 +193,8 @@ export class SyncCommand extends EncodingCommand {
     let local = await source.list(house.signal);
     if (local.snapshots.length === 0) return await this.endEmpty(path, { local, source }, house);
     const { container, looking } = await settings.open();
-    if (this.dryRun || this.planOnly) return await this.syncLocal(path, { local, source, container, looking }, settings, house);
+    if (this.dryRun || this.planOnly)
+      return await this.syncLocal(path, { local, source, container, looking }, settings, house);
     const lock = await house.lock({ container: container.name, sources: [local.source.uuid], wait: this.waitLock });
     try {
       if (lock.waited) local = await source.list(house.signal);
@@ -196,7 +207,11 @@ export class SyncCommand extends EncodingCommand {
   }
 
   /** Mostly a path that does not mean what it was typed for, which must not stay green for ever. */
-  private async endEmpty(path: string, { local, source }: Pick<LocalEdges, "local" | "source">, house: House): Promise<Ended> {
+  private async endEmpty(
+    path: string,
+    { local, source }: Pick<LocalEdges, "local" | "source">,
+    house: House,
+  ): Promise<Ended> {
     const failure = explainNoSnapshots(path, local.source, await source.surroundings());
     const state = { ...NOTHING_KNOWN, pendingSnapshots: 0 };
     if (!this.allowEmpty) return { code: this.report(failure, house), stoppedBy: null, state };
@@ -231,7 +246,12 @@ export class SyncCommand extends EncodingCommand {
     if (!this.dryRun) await lookAtQuotas(sumEstimates(steps), () => tidyUp(plan.steps), house);
     const options = { ...this.runOptions(), policy, encoding };
     house.progress.expect(steps.length, sumEstimates(steps)?.bytes ?? null);
-    const outcome = await runSync({ steps, inventory, request }, edges, { options, watcher: watch(house, form, this.dryRun) }, house.signal);
+    const outcome = await runSync(
+      { steps, inventory, request },
+      edges,
+      { options, watcher: watch(house, form, this.dryRun) },
+      house.signal,
+    );
     house.progress.stop();
     showSummary(path, { outcome, dryRun: this.dryRun }, house);
     const { stoppedBy, failures, receipts } = outcome;

@@ -44,7 +44,8 @@ export class VerifyCommand extends DownloadCommand {
 
   readData = Option.Boolean("--read-data", false, { description: "Read every archive to its end." });
   subset = Option.String("--read-data-subset", {
-    description: "Read some of them: 10% of all bytes by chance, 3/7 the third of seven groups, or latest with its chain.",
+    description:
+      "Read some of them: 10% of all bytes by chance, 3/7 the third of seven groups, or latest with its chain.",
   });
   againstLocal = Option.Boolean("--against-local", false, {
     description: "Compare archives with what btrfs send makes now of the snapshots of PATH.",
@@ -56,9 +57,12 @@ export class VerifyCommand extends DownloadCommand {
     description: "Remove what interrupted runs have left, whether a run would resume it or not.",
   });
   leftoverAge = Option.String("--leftover-age", LEFTOVER_AGE, {
-    description: "With --remove-leftovers: only what is so old (default 24h); younger uploads may belong to a run elsewhere.",
+    description:
+      "With --remove-leftovers: only what is so old (default 24h); younger uploads may belong to a run elsewhere.",
   });
-  workDir = Option.String("--work-dir", { description: "Where the scratch filesystem's file is kept (else the temporary directory)." });
+  workDir = Option.String("--work-dir", {
+    description: "Where the scratch filesystem's file is kept (else the temporary directory).",
+  });
   subvolume = Option.String({ name: "PATH", required: false });
 
   protected override async run(house: House): Promise<number> {
@@ -110,12 +114,18 @@ export class VerifyCommand extends DownloadCommand {
     return findings;
   }
 
-  private async restoreForTest(local: LocalSnapshots, { archives, mine, reading, house }: Scene): Promise<readonly Damage[]> {
+  private async restoreForTest(
+    local: LocalSnapshots,
+    { archives, mine, reading, house }: Scene,
+  ): Promise<readonly Damage[]> {
     const chosen = findDrill(mine, local.snapshots);
     const changed = findChanged(local, mine);
     const [first, ...rest] = [...(chosen === null ? [] : [chosen]), ...changed];
     if (first === undefined) throw new BackupError("ARCHIVE_MISSING", "no archive is of a snapshot that is still here");
-    const chain = withAncestors([first, ...rest].map(({ archive }) => archive), indexArchives(archives));
+    const chain = withAncestors(
+      [first, ...rest].map(({ archive }) => archive),
+      indexArchives(archives),
+    );
     const options = { directory: this.workDir ?? null, bytes: sumBytes([...chain]), path: this.subvolume ?? "" };
     const scratch = await house.openScratch(options);
     const { progress, output } = house;
@@ -131,7 +141,9 @@ export class VerifyCommand extends DownloadCommand {
     progress.stop();
     tellAll([...findings, ...compared.findings], house);
     if (chosen !== null && findings.length === 0) {
-      output.line(`drill: ${printable(chosen.archive.path)} restored (${count(chain.size, "archive")}), equal to what is here`);
+      output.line(
+        `drill: ${printable(chosen.archive.path)} restored (${count(chain.size, "archive")}), equal to what is here`,
+      );
     }
     await keepProofs(compared.proofs, house);
     return [...findings, ...compared.findings];
@@ -142,7 +154,10 @@ export class VerifyCommand extends DownloadCommand {
 async function keepProofs(proofs: readonly Proof[], { openProofs, output }: House): Promise<void> {
   if (proofs.length === 0) return;
   const kept = await openProofs();
-  if (kept === null) throw new BackupError("CONFIG", "nothing says where to keep what was compared", { hint: "set HOME or STATE_DIRECTORY" });
+  if (kept === null)
+    throw new BackupError("CONFIG", "nothing says where to keep what was compared", {
+      hint: "set HOME or STATE_DIRECTORY",
+    });
   await kept.add(proofs).catch((error: unknown) => {
     throw new BackupError("CONFIG", `what was compared cannot be kept: ${describeWriteError(error)}`, { cause: error });
   });
@@ -158,12 +173,17 @@ interface Narrowed extends Survey {
 function narrow(surveyed: Survey, source: Uuid | null): Narrowed {
   const { archives, findings } = surveyed;
   if (source === null) return { ...surveyed, mine: archives };
-  const own = withAncestors(archives.filter((archive) => archive.source === source), indexArchives(archives));
+  const own = withAncestors(
+    archives.filter((archive) => archive.source === source),
+    indexArchives(archives),
+  );
   const keys = new Set<string>([...own].map(({ key }) => key));
   return {
     ...surveyed,
     mine: archives.filter((archive) => own.has(archive)),
-    findings: findings.filter(({ code, subject }) => subject.startsWith(keyPrefix(source)) || keys.has(subject) || code === "NOT_CHECKED"),
+    findings: findings.filter(
+      ({ code, subject }) => subject.startsWith(keyPrefix(source)) || keys.has(subject) || code === "NOT_CHECKED",
+    ),
   };
 }
 
@@ -230,8 +250,10 @@ function showSummary({ surveyed, chosen, findings, thorough }: Result, { output 
   const { mine, withoutChecksum, copied } = surveyed;
   const unchecked = chosen.filter(({ key }) => withoutChecksum.has(key)).length;
   output.line(`${count(mine.length, "archive")}, ${formatBytes(sumBytes(mine))}, looked at`);
-  if (chosen.length > 0) output.line(`${count(chosen.length, "archive")}, ${formatBytes(sumBytes(chosen))}, read to the end`);
-  if (unchecked > 0) output.line(`of ${unchecked} of them the store's checksum cannot be recomputed: their streams alone were checked`);
+  if (chosen.length > 0)
+    output.line(`${count(chosen.length, "archive")}, ${formatBytes(sumBytes(chosen))}, read to the end`);
+  if (unchecked > 0)
+    output.line(`of ${unchecked} of them the store's checksum cannot be recomputed: their streams alone were checked`);
   const copies = (chosen.length > 0 ? chosen : mine).filter(({ key }) => copied.has(key)).length;
   if (copies > 0) {
     const how = chosen.length > 0 ? "checked by their contents" : "--read-data checks them by their contents";
@@ -252,7 +274,8 @@ function describeOutcome(findings: readonly Damage[], thorough: boolean): string
   const verdict = judge(findings);
   const errors = new Set(findings.flatMap(({ severity, subject }) => (severity === "error" ? subject : []))).size;
   if (verdict === "damaged") return `${count(errors, "archive")} damaged, incomplete or missing`;
-  if (verdict === "not opened") return `${count(errors, "archive")} could not be checked: no identity opens what has to be read`;
+  if (verdict === "not opened")
+    return `${count(errors, "archive")} could not be checked: no identity opens what has to be read`;
   const unread = new Set(findings.flatMap(({ code, subject }) => (code === "NOT_READABLE" ? subject : []))).size;
   const beyond = unread === 0 ? "" : `, but ${count(unread, "archive")} could not be looked into without --identity`;
   if (thorough) return `nothing is wrong${beyond}`;

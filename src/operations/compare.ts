@@ -2,7 +2,14 @@
 
 import type { Readable } from "node:stream";
 import { findChain, indexArchives } from "../plan/chain.ts";
-import { sameIdentity, streamIdentity, type Archive, type Difference, type Identity, type Snapshot } from "../plan/model.ts";
+import {
+  sameIdentity,
+  streamIdentity,
+  type Archive,
+  type Difference,
+  type Identity,
+  type Snapshot,
+} from "../plan/model.ts";
 import { planRestore } from "../plan/restore.ts";
 import { sortByAge } from "../plan/select.ts";
 import { damaged, warn, type Damage } from "../plan/verify.ts";
@@ -47,7 +54,10 @@ export async function compareWithLocal(
 }
 
 /** The newest archive whose snapshot is here; null when there is none. */
-export function findDrill(archives: readonly Archive[], snapshots: readonly Snapshot[]): { archive: Archive; snapshot: Snapshot } | null {
+export function findDrill(
+  archives: readonly Archive[],
+  snapshots: readonly Snapshot[],
+): { archive: Archive; snapshot: Snapshot } | null {
   for (const archive of sortByAge(archives).toReversed()) {
     const snapshot = archive.lineage === null ? null : findSnapshot(archive.lineage.snapshot, snapshots);
     if (snapshot !== null) return { archive, snapshot };
@@ -90,7 +100,11 @@ function findSnapshot(identity: Identity, snapshots: readonly Snapshot[]): Snaps
 
 async function compareStream(
   archive: Archive,
-  { difference, local, context }: { readonly difference: Difference; readonly local: LocalSide; readonly context: VerifyContext },
+  {
+    difference,
+    local,
+    context,
+  }: { readonly difference: Difference; readonly local: LocalSide; readonly context: VerifyContext },
   signal: AbortSignal,
 ): Promise<Damage | null> {
   let read = 0;
@@ -133,7 +147,7 @@ async function firstDifference(
       if (!Buffer.isBuffer(chunk) || parted !== null) continue;
       stream ??= await openSecond(chunk);
       second ??= stream[Symbol.asyncIterator]();
-      for (let at = 0; at < chunk.length && parted === null; ) {
+      for (let at = 0; at < chunk.length && parted === null;) {
         if (rest.length === 0) rest = await nextChunk(second);
         const length = Math.min(rest.length, chunk.length - at);
         const equal = commonLength(chunk.subarray(at, at + length), rest.subarray(0, length));

@@ -47,7 +47,8 @@ export function decoded(
   async function* pieces(): AsyncGenerator<Buffer> {
     let layers: readonly Layer[] | null = null;
     for await (const object of objects) {
-      const opened: Opened = layers === null ? await openFirst(object, decoding, signal) : openNext(object, layers, { decoding, signal });
+      const opened: Opened =
+        layers === null ? await openFirst(object, decoding, signal) : openNext(object, layers, { decoding, signal });
       layers = opened.layers;
       yield* opened.stream as AsyncIterable<Buffer>;
     }

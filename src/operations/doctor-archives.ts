@@ -16,16 +16,23 @@ export async function planFor(
 }
 
 /** Names were looked at before, without the container. @throws STEP_FAILED for what a sync would leave undone */
-export function judgeArchives({ steps, kept, findings }: SyncPlan): { readonly status: "ok" | "warning"; readonly message: string } {
+export function judgeArchives({ steps, kept, findings }: SyncPlan): {
+  readonly status: "ok" | "warning";
+  readonly message: string;
+} {
   const errors = findings.filter(({ severity, code }) => severity === "error" && code !== "NAME_UNUSABLE");
   if (errors.length > 0) throw toFailure(errors);
   const message = `${kept.length} snapshots archived, ${steps.length} to send`;
   const [warning] = findings.filter(({ severity }) => severity === "warning");
-  return warning === undefined ? { status: "ok", message } : { status: "warning", message: `${message}; ${warning.message}` };
+  return warning === undefined
+    ? { status: "ok", message }
+    : { status: "warning", message: `${message}; ${warning.message}` };
 }
 
 /** One failure for all of them. */
 export function toFailure(findings: readonly Finding[]): BackupError {
   const more = findings.length > 1 ? ` (and ${findings.length - 1} more)` : "";
-  return new BackupError("STEP_FAILED", `${findings[0]?.message ?? ""}${more}`, { hint: "`list PATH` tells each of them" });
+  return new BackupError("STEP_FAILED", `${findings[0]?.message ?? ""}${more}`, {
+    hint: "`list PATH` tells each of them",
+  });
 }

@@ -55,16 +55,28 @@ const afterAccess = ["endpoint", "clock", "container", ...inContainer];
 /** Every check as its outcome becomes known. @throws ABORTED */
 export async function* diagnose(wanted: Wanted, edges: DoctorEdges, signal: AbortSignal): AsyncGenerator<Check, void> {
   const surveyed = yield* diagnoseMachine(wanted, edges.machine, signal);
-  const access = await look("credentials", () => edges.findAccess(), ({ source }) => ok(source));
+  const access = await look(
+    "credentials",
+    () => edges.findAccess(),
+    ({ source }) => ok(source),
+  );
   yield access.check;
   const { found } = access;
   if (found === null) return yield* skip(afterAccess, "credentials");
-  const greeting = await look("endpoint", () => edges.greet(), () => judgeEndpoint(found));
+  const greeting = await look(
+    "endpoint",
+    () => edges.greet(),
+    () => judgeEndpoint(found),
+  );
   yield greeting.check;
   if (greeting.found === null) return yield* skip(afterAccess.slice(1), "endpoint");
   const { aheadMs } = greeting.found;
   yield (await look("clock", async () => aheadMs, judgeClock)).check;
-  const container = await look("container", () => edges.openContainer(), ({ name }) => ok(name));
+  const container = await look(
+    "container",
+    () => edges.openContainer(),
+    ({ name }) => ok(name),
+  );
   yield container.check;
   if (container.found === null) return yield* skip(inContainer, "container");
   yield* diagnoseContainer(container.found, { ...edges, ...wanted, surveyed }, signal);
@@ -76,20 +88,39 @@ async function* diagnoseMachine(
   signal: AbortSignal,
 ): AsyncGenerator<Check, Survey | null> {
   yield (await look("privileges", () => machine.mayAdministrate(), judgePrivileges)).check;
-  const versions = await look("btrfs", () => machine.versions(signal), ({ progs, libbtrfsutil }) =>
-    ok(`${progs}, libbtrfsutil ${libbtrfsutil}`),
+  const versions = await look(
+    "btrfs",
+    () => machine.versions(signal),
+    ({ progs, libbtrfsutil }) => ok(`${progs}, libbtrfsutil ${libbtrfsutil}`),
   );
   yield versions.check;
   yield await lookAtProgram("age", { purpose: "encryption", wanted: wishes.recipients !== null }, signal);
   yield await lookAtProgram("zstd", { purpose: "compression", wanted: wishes.zstdLevel !== null }, signal);
   if (wishes.recipients !== null || wishes.zstdLevel !== null) {
-    yield (await look("encoding", () => tryEncoding(wishes, signal), () => ok("an empty stream can be encoded"))).check;
+    yield (
+      await look(
+        "encoding",
+        () => tryEncoding(wishes, signal),
+        () => ok("an empty stream can be encoded"),
+      )
+    ).check;
   }
-  const survey = await look("path", () => machine.survey(path, signal), ({ source }) => ok(`${path} is the subvolume ${source.uuid}`));
+  const survey = await look(
+    "path",
+    () => machine.survey(path, signal),
+    ({ source }) => ok(`${path} is the subvolume ${source.uuid}`),
+  );
   yield survey.check;
   const { found } = survey;
   if (found === null) yield* skip(["snapshots"], "path");
-  else yield (await look("snapshots", async () => found, (all) => judgeSnapshots(path, all, allowsEmpty))).check;
+  else
+    yield (
+      await look(
+        "snapshots",
+        async () => found,
+        (all) => judgeSnapshots(path, all, allowsEmpty),
+      )
+    ).check;
   return found;
 }
 
@@ -98,8 +129,16 @@ interface ContainerEdges extends DoctorEdges, Wanted {
   readonly surveyed: Survey | null;
 }
 
-async function* diagnoseContainer(container: Container, edges: ContainerEdges, signal: AbortSignal): AsyncGenerator<Check, void> {
-  const rights = await look("rights", () => tryRights(container, signal), (all) => ok(all.join(", ")));
+async function* diagnoseContainer(
+  container: Container,
+  edges: ContainerEdges,
+  signal: AbortSignal,
+): AsyncGenerator<Check, void> {
+  const rights = await look(
+    "rights",
+    () => tryRights(container, signal),
+    (all) => ok(all.join(", ")),
+  );
   yield rights.check;
   const { partsPerUpload, minPartBytes, maxPartBytes } = container.limits;
   const largest = formatSize(partsPerUpload * maxPartBytes);
@@ -113,7 +152,13 @@ async function* diagnoseContainer(container: Container, edges: ContainerEdges, s
   } else {
     yield (await look("archives", () => planFor(surveyed, container, signal), judgeArchives)).check;
     const question = { intent, source: surveyed.source.uuid, path };
-    yield (await look("encryption", () => judgeEncryption(question, container, signal), (verdict) => verdict)).check;
+    yield (
+      await look(
+        "encryption",
+        () => judgeEncryption(question, container, signal),
+        (verdict) => verdict,
+      )
+    ).check;
   }
   yield await lookAtUploads(container, signal);
 }
@@ -162,7 +207,9 @@ function judgeSnapshots(path: string, survey: Survey, allowsEmpty: boolean): Ver
       hint: hint ?? undefined,
     });
   }
-  const unusable = compareSnapshots({ ...NOTHING_STORED, source, snapshots }).flatMap((standing) => describeStanding(standing, []) ?? []);
+  const unusable = compareSnapshots({ ...NOTHING_STORED, source, snapshots }).flatMap(
+    (standing) => describeStanding(standing, []) ?? [],
+  );
   if (unusable.length > 0) throw toFailure(unusable);
   if (snapshots.length === 0) {
     const failure = explainNoSnapshots(path, source, around);
@@ -172,7 +219,14 @@ function judgeSnapshots(path: string, survey: Survey, allowsEmpty: boolean): Ver
   const writable = writableSnapshotsOf(source, around);
   const ofOthers = snapshotsOfOthers(source, around).length;
   const left = [
-    ...(writable.length === 0 ? [] : [`${writable.length} that can be written to (${writable.slice(0, 3).map((each) => each.path).join(", ")})`]),
+    ...(writable.length === 0
+      ? []
+      : [
+          `${writable.length} that can be written to (${writable
+            .slice(0, 3)
+            .map((each) => each.path)
+            .join(", ")})`,
+        ]),
     ...(ofOthers === 0 ? [] : [`${ofOthers} of other subvolumes`]),
   ];
   return ok(`${snapshots.length} read-only${left.length === 0 ? "" : `; not counted: ${left.join(", ")}`}`);
@@ -218,13 +272,17 @@ function judgeQuotas(quotas: readonly Quota[] | null): Verdict {
   if (quotas === null || quotas.length === 0) return ok("not visible with these credentials");
   const message = quotas.map(describeQuota).join("; ");
   if (!quotas.some(isFull)) return ok(message);
-  throw new BackupError("QUOTA_EXCEEDED", message, { hint: "have the quota raised, or delete archives that nobody needs" });
+  throw new BackupError("QUOTA_EXCEEDED", message, {
+    hint: "have the quota raised, or delete archives that nobody needs",
+  });
 }
 
 function judgeUploads(uploads: readonly OpenUpload[]): Verdict {
   if (uploads.length === 0) return ok("none was begun and not ended");
   const oldest = uploads.map(({ initiated }) => initiated.toISOString()).sort()[0] ?? "";
-  return ok(`${uploads.length} begun and not ended, the oldest on ${oldest.slice(0, 10)}; a sync resumes its own, and removes what is old`);
+  return ok(
+    `${uploads.length} begun and not ended, the oldest on ${oldest.slice(0, 10)}; a sync resumes its own, and removes what is old`,
+  );
 }
 
 function describeQuota({ of, name, usedBytes, quotaBytes, usedObjects, quotaObjects }: Quota): string {

@@ -33,7 +33,12 @@ export async function assertEncryptionKept(
 }
 
 function assertKept({ intent, path }: EncryptionQuestion, newest: readonly Archive[]): string | null {
-  switch (encryptionChange(intent, newest.map(({ encoding }) => encoding))) {
+  switch (
+    encryptionChange(
+      intent,
+      newest.map(({ encoding }) => encoding),
+    )
+  ) {
     case "none":
       return null;
     case "begun":
@@ -60,9 +65,11 @@ export async function judgeEncryption(
 }
 
 function dropped(path: string): BackupError {
-  return new BackupError("CONFIG", `the newest archives of ${path} are encrypted, and no recipient is named for new ones`, {
-    hint: "use --age-recipient RECIPIENT to encrypt them too, or --no-encryption to store them readable",
-  });
+  return new BackupError(
+    "CONFIG",
+    `the newest archives of ${path} are encrypted, and no recipient is named for new ones`,
+    { hint: "use --age-recipient RECIPIENT to encrypt them too, or --no-encryption to store them readable" },
+  );
 }
 
 /** The archive of a subvolume that was stored last, and those stored in the same moment; none where there are none. */

@@ -6,14 +6,7 @@ import { isSilent } from "../plan/chain.ts";
 import { isEncrypted } from "../plan/encoding.ts";
 import { parseArchive, keyPrefix, parseKey } from "../plan/key.ts";
 import { archiveKeyOf, formatVolumeKey } from "../plan/manifest.ts";
-import {
-  parseUuid,
-  type Archive,
-  type Identity,
-  type Inventory,
-  type Lineage,
-  type Proof,
-} from "../plan/model.ts";
+import { parseUuid, type Archive, type Identity, type Inventory, type Lineage, type Proof } from "../plan/model.ts";
 import { peekLineage, type StreamLineage } from "../stream/check.ts";
 import { keysOf } from "../plan/standing.ts";
 import type { Container, KnownObject, LocalSnapshots, ObjectDetails, StoredObject } from "./edges.ts";
@@ -50,7 +43,9 @@ export async function takeInventory(local: LocalSnapshots, looking: Looking, sig
   const archives = await mapConcurrently([...keys], EXAMINERS, async (key) => {
     const object = listed.get(key);
     if (object === undefined) return await readArchive(key, looking, signal);
-    return looking.relies === true ? await recallArchive(object, looking, signal) : await askArchive(object, looking, signal);
+    return looking.relies === true
+      ? await recallArchive(object, looking, signal)
+      : await askArchive(object, looking, signal);
   });
   const archived = new Set(objects.flatMap(({ key }) => parseKey(key)?.key ?? []));
   const volumes = objects.flatMap(({ key }) => (archiveKeyOf(key) === null ? [] : key));
@@ -128,13 +123,21 @@ async function askArchive(listed: StoredObject, reading: Reading, signal: AbortS
   if (details === null) return null;
   const known = catalogue?.find(listed) ?? null;
   const before = known?.details.etag === details.etag ? toArchive({ ...known, details }) : null;
-  const archive = before === null || saysLessThan(before, reading) ? await examineObject(details, container, signal, identities) : before;
+  const archive =
+    before === null || saysLessThan(before, reading)
+      ? await examineObject(details, container, signal, identities)
+      : before;
   if (archive === null) return null;
   const { encoding, lineage } = archive;
   const bare = parseArchive(details);
   if (bare?.lineage != null) catalogue?.note(listed, { details, peeked: null });
   // What could not be made out is asked again each time, and so is a copy, which is told by more than its first bytes.
-  else if (encoding !== null && (lineage !== null || isSilent(archive)) && archive.volumes === bare?.volumes && archive.otime === bare.otime) {
+  else if (
+    encoding !== null &&
+    (lineage !== null || isSilent(archive)) &&
+    archive.volumes === bare?.volumes &&
+    archive.otime === bare.otime
+  ) {
     catalogue?.note(listed, { details, peeked: { encoding, lineage } });
   }
   return archive;
@@ -168,9 +171,15 @@ export async function examineObject(
   if (layer === null && listed === null) return archive;
   const recognised = { ...archive, ...listed, ...(layer === null ? {} : { encoding: layer }) };
   const proven = await readProven(object, container, signal);
-  if (identities.length === 0 && (layer === "age" || isEncrypted(proven?.encoding ?? null))) return proven ?? recognised;
+  if (identities.length === 0 && (layer === "age" || isEncrypted(proven?.encoding ?? null)))
+    return proven ?? recognised;
   const inside = await decodeBeginning(recognised, { container, identities }, signal);
-  return { ...recognised, ...proven, encoding: inside.encoding, lineage: recogniseLineage(inside.bytes) ?? proven?.lineage ?? null };
+  return {
+    ...recognised,
+    ...proven,
+    encoding: inside.encoding,
+    lineage: recogniseLineage(inside.bytes) ?? proven?.lineage ?? null,
+  };
 }
 
 /** What the metadata of an archive was that a copy has lost; null when nothing tells. */
@@ -217,7 +226,8 @@ async function decodeBeginning(
   const key = archive.volumes === null ? archive.key : formatVolumeKey(archive.key, 1);
   const thought = archive.encoding === "identity" ? PEEK_BYTES : ENCODED_PEEK_BYTES;
   let head = await container.peek(key, thought, signal);
-  if (thought === PEEK_BYTES && recogniseLayer(head) !== null) head = await container.peek(key, ENCODED_PEEK_BYTES, signal);
+  if (thought === PEEK_BYTES && recogniseLayer(head) !== null)
+    head = await container.peek(key, ENCODED_PEEK_BYTES, signal);
   return await decodeHead(head, archive, identities, signal);
 }
 

@@ -50,7 +50,9 @@ export async function listSource(local: LocalSnapshots, looking: Looking, signal
     if (archive !== null) return { ...toListed(archive, snapshot, lengths), path: snapshot.path };
     return { source: inventory.source.uuid, path: snapshot.path, archive, local: snapshot, chainLength: null };
   });
-  const archiveOnly = inventory.archives.filter((archive) => !claimed.has(archive)).map((archive) => toListed(archive, null, lengths));
+  const archiveOnly = inventory.archives
+    .filter((archive) => !claimed.has(archive))
+    .map((archive) => toListed(archive, null, lengths));
   const listed = [...here, ...archiveOnly].sort((a, b) => ageOf(a) - ageOf(b) || compare(a.path, b.path));
   return { listed, findings, pending: inventory.snapshots.length - kept.length };
 }
@@ -78,7 +80,8 @@ async function lookThrough(
 ): Promise<{ readonly inventory: Inventory; readonly lengths: Lengths }> {
   let { inventory } = await prepareSync(local, looking, {}, signal);
   if (inventory.examined === "snapshots") inventory = await examine(inventory, "source", looking, signal);
-  const measure = ({ archives, others }: Inventory): Lengths => measureChains(archives, indexArchives([...others, ...archives]));
+  const measure = ({ archives, others }: Inventory): Lengths =>
+    measureChains(archives, indexArchives([...others, ...archives]));
   const lengths = measure(inventory);
   if (inventory.examined === "container" || ![...lengths.values()].includes(null)) return { inventory, lengths };
   inventory = await examine(inventory, "container", looking, signal);

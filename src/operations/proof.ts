@@ -22,10 +22,20 @@ export async function storeProof(
   signal: AbortSignal,
 ): Promise<void> {
   const { bytes, md5s } = stored;
-  const text = formatProof({ bytes, partBytes: layout.partBytes, md5s: md5s.map((md5) => md5.toString("hex")), metadata });
+  const text = formatProof({
+    bytes,
+    partBytes: layout.partBytes,
+    md5s: md5s.map((md5) => md5.toString("hex")),
+    metadata,
+  });
   const proofKey = formatProofKey(key);
   const put = async (): Promise<unknown> =>
-    container.put(proofKey, Readable.from([Buffer.from(text)], { objectMode: false }), { ...layout, metadata: {} }, signal);
+    container.put(
+      proofKey,
+      Readable.from([Buffer.from(text)], { objectMode: false }),
+      { ...layout, metadata: {} },
+      signal,
+    );
   await put()
     .catch(async (error: unknown) => {
       if (!(error instanceof BackupError && error.code === "ALREADY_ARCHIVED")) throw error;

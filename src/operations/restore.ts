@@ -7,7 +7,14 @@ import { abortedError, BackupError, toBackupError } from "../errors.ts";
 import { findChain, indexArchives, isSilent, refuseUnreadable } from "../plan/chain.ts";
 import { keyPrefix, parseKey } from "../plan/key.ts";
 import type { Archive, Chain, ReceiveStep, Snapshot } from "../plan/model.ts";
-import { planRestore, refuseImpostor, refuseOtherStream, uuidsOf, type RestorePlan, type Wanted } from "../plan/restore.ts";
+import {
+  planRestore,
+  refuseImpostor,
+  refuseOtherStream,
+  uuidsOf,
+  type RestorePlan,
+  type Wanted,
+} from "../plan/restore.ts";
 import { selectArchive, type Selection } from "../plan/select.ts";
 import { checkedStream } from "../stream/check.ts";
 import type { RestoreTarget } from "./edges.ts";
@@ -107,7 +114,11 @@ export async function prepareRestore(
 function withReason(error: unknown, { passedOver: [first] }: RestorePlan): unknown {
   if (!(error instanceof BackupError) || first === undefined) return error;
   const { code, hint, context, cause } = error;
-  return new BackupError(code, `${error.message}: ${first.path} ${first.reason}`, { hint: hint ?? undefined, context, cause });
+  return new BackupError(code, `${error.message}: ${first.path} ${first.reason}`, {
+    hint: hint ?? undefined,
+    context,
+    cause,
+  });
 }
 
 /**
@@ -169,7 +180,10 @@ async function receive(
   signal: AbortSignal,
 ): Promise<Snapshot> {
   // Looked at anew each time: a restore may take days.
-  refuseImpostor(step, await edges.target.list(uuidsOf([step.archive, ...(step.parent === null ? [] : [step.parent])]), signal));
+  refuseImpostor(
+    step,
+    await edges.target.list(uuidsOf([step.archive, ...(step.parent === null ? [] : [step.parent])]), signal),
+  );
   const stream = await openChecked(step, edges, watcher, signal);
   return await edges.target.receive(stream, step.place, step.expected, signal);
 }
@@ -190,7 +204,9 @@ async function openChecked(
 }
 
 function isBrokenPipe(error: unknown): boolean {
-  return error instanceof Error && "code" in error && (error.code === "EPIPE" || error.code === "ERR_STREAM_PREMATURE_CLOSE");
+  return (
+    error instanceof Error && "code" in error && (error.code === "EPIPE" || error.code === "ERR_STREAM_PREMATURE_CLOSE")
+  );
 }
 
 function readerGone(cause: unknown): BackupError {

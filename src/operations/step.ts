@@ -109,7 +109,8 @@ export async function runStep(
 function nextRound(round: Round, error: unknown): Round {
   const code = error instanceof BackupError ? error.code : null;
   if (code === "RESUME_REFUSED" && round.trusted > 0) return { ...round, trusted: trustedAfter(round, error) };
-  if (code === "STREAM_TOO_LONG" && round.estimate !== TOO_LONG_FOR_ONE) return { ...round, estimate: TOO_LONG_FOR_ONE };
+  if (code === "STREAM_TOO_LONG" && round.estimate !== TOO_LONG_FOR_ONE)
+    return { ...round, estimate: TOO_LONG_FOR_ONE };
   throw error;
 }
 

@@ -10,7 +10,14 @@ import { finished } from "node:stream/promises";
 import { isEncrypted } from "../plan/encoding.ts";
 import { formatMetadata, type UploadFacts } from "../plan/key.ts";
 import type { Layout } from "../plan/layout.ts";
-import { archiveKeyOf, formatManifest, formatVolumeKey, mostVolumes, tooManyVolumes, type Volume } from "../plan/manifest.ts";
+import {
+  archiveKeyOf,
+  formatManifest,
+  formatVolumeKey,
+  mostVolumes,
+  tooManyVolumes,
+  type Volume,
+} from "../plan/manifest.ts";
 import type { UploadStep } from "../plan/model.ts";
 import type { Checkpoint, Checkpoints } from "../stream/checkpoints.ts";
 import { digestOf } from "../stream/observe.ts";
@@ -71,7 +78,12 @@ async function forgetVolumes(
   await checkpoints.forget();
 }
 
-async function storeVolumes(plain: Readable, storing: Storing, container: Container, signal: AbortSignal): Promise<Stored> {
+async function storeVolumes(
+  plain: Readable,
+  storing: Storing,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Stored> {
   const { step, layout, onProgress, checkpoints } = storing;
   await refuseArchived(step, container, signal);
   const most = mostVolumes(step.key);
@@ -80,7 +92,8 @@ async function storeVolumes(plain: Readable, storing: Storing, container: Contai
   for await (const slice of slices(plain, layout.volumeBytes ?? Infinity)) {
     const number = volumes.length + 1;
     if (number > most) throw tooManyVolumes(step.key);
-    const onVolumeProgress = (bytes: number, resumed: number): void => onProgress(total.bytes + bytes, total.resumedBytes + resumed);
+    const onVolumeProgress = (bytes: number, resumed: number): void =>
+      onProgress(total.bytes + bytes, total.resumedBytes + resumed);
     const ofVolume = { ...storing, onProgress: onVolumeProgress };
     const { volume, stored } = await storeVolume(slice, number, { storing: ofVolume, container }, signal);
     volumes.push(volume);
@@ -132,7 +145,10 @@ async function storeVolume(
   }
   const found =
     noted === null
-      ? await compareVolume(encoded(slice, storing.encoder, signal), existing, { partBytes: storing.layout.partBytes, container })
+      ? await compareVolume(encoded(slice, storing.encoder, signal), existing, {
+          partBytes: storing.layout.partBytes,
+          container,
+        })
       : await recallVolume(slice, noted);
   if (found === null) throw volumeRefused(key, number);
   const { bytes, etag } = existing;
@@ -187,11 +203,17 @@ async function recallVolume(slice: Readable, { plainSha256, sha256, partBytes }:
 
 /** A slice cannot be read a second time: the next round knows better which volumes to trust. */
 function volumeRefused(key: string, volume: number): BackupError {
-  return new BackupError("RESUME_REFUSED", `the volume ${key} is not what it would be now`, { context: { key, volume } });
+  return new BackupError("RESUME_REFUSED", `the volume ${key} is not what it would be now`, {
+    context: { key, volume },
+  });
 }
 
 /** Makes room for another one. @throws ALREADY_ARCHIVED, STEP_FAILED when another run is storing the same archive */
-async function deleteVolume(planned: ObjectDetails, { storing, container }: VolumeContext, signal: AbortSignal): Promise<void> {
+async function deleteVolume(
+  planned: ObjectDetails,
+  { storing, container }: VolumeContext,
+  signal: AbortSignal,
+): Promise<void> {
   await refuseArchived(storing.step, container, signal);
   const { key } = planned;
   const found = await container.head(key, signal);
@@ -243,7 +265,10 @@ async function refuseArchived({ key }: UploadStep, container: Container, signal:
   throw new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`, { context: { key } });
 }
 
-function metadataOf({ step, layout, facts, encoder }: Storing, volumes: UploadFacts["volumes"]): Record<string, string> {
+function metadataOf(
+  { step, layout, facts, encoder }: Storing,
+  volumes: UploadFacts["volumes"],
+): Record<string, string> {
   return formatMetadata(step, { ...facts, encoding: encoder.cost.encoding, partBytes: layout.partBytes, volumes });
 }
 
@@ -255,5 +280,13 @@ function putOptions({
 }: Pick<PutOptions, "metadata" | "onProgress"> & { readonly storing: Storing }): PutOptions {
   const { partBytes, concurrency, partsInMemory } = storing.layout;
   const resumable = !isEncryptedBy(storing);
-  return { partBytes, concurrency, partsInMemory, metadata, onProgress, resumable, resume: resumable && storing.trusted > 0 };
+  return {
+    partBytes,
+    concurrency,
+    partsInMemory,
+    metadata,
+    onProgress,
+    resumable,
+    resume: resumable && storing.trusted > 0,
+  };
 }

@@ -59,7 +59,9 @@ export async function survey(reading: Reading, expected: readonly Key[], signal:
   if (finding !== null) findings.push(finding);
   const named = new Set<string>([...archives, ...missing].map(({ key }) => key));
   const others = checkOthers({ keys: objects.map(({ key }) => key), uploads }, named);
-  const withoutChecksum = new Set<string>(examined.filter((each) => !hasChecksum(each) && each.sentBytes === undefined).map(({ archive }) => archive.key));
+  const withoutChecksum = new Set<string>(
+    examined.filter((each) => !hasChecksum(each) && each.sentBytes === undefined).map(({ archive }) => archive.key),
+  );
   const told = [...checkArchives(examined), ...checkMissing(missing, archives), ...findings, ...others];
   return { archives, withoutChecksum, copied, findings: inOrder(withoutDoubts(told)) };
 }
@@ -86,14 +88,21 @@ async function examineNamed(
   const absent: string[] = [];
   await forEachConcurrently(keys, EXAMINERS, async (key) => {
     const details = await reading.container.head(key, signal);
-    if (details !== null) examined.push(...(await examineStored(details, { reading, listedBytes: listed.get(key)?.bytes ?? null }, signal)));
+    if (details !== null)
+      examined.push(
+        ...(await examineStored(details, { reading, listedBytes: listed.get(key)?.bytes ?? null }, signal)),
+      );
     else if (listed.has(key)) absent.push(key);
   });
   return { examined, missing: await findMissing(absent, reading.container, signal) };
 }
 
 /** What was deleted since it was listed is not missing, and is listed no more. */
-async function findMissing(absent: readonly string[], container: Container, signal: AbortSignal): Promise<MissingArchive[]> {
+async function findMissing(
+  absent: readonly string[],
+  container: Container,
+  signal: AbortSignal,
+): Promise<MissingArchive[]> {
   const missing: MissingArchive[] = [];
   await forEachConcurrently(absent, EXAMINERS, async (text) => {
     const name = parseKey(text);
@@ -108,14 +117,19 @@ interface StoredContext {
   readonly listedBytes: number | null;
 }
 
-async function examineStored(details: ObjectDetails, { reading, listedBytes }: StoredContext, signal: AbortSignal): Promise<Looked[]> {
+async function examineStored(
+  details: ObjectDetails,
+  { reading, listedBytes }: StoredContext,
+  signal: AbortSignal,
+): Promise<Looked[]> {
   const { etag } = details;
   const { container, identities } = reading;
   try {
     const archive = await examineObject(details, container, signal, identities);
     if (archive === null) return [];
     // One in one piece proves itself.
-    const proof = etag.includes("-") && archive.volumes === null ? await readProof(archive.key, container, signal) : null;
+    const proof =
+      etag.includes("-") && archive.volumes === null ? await readProof(archive.key, container, signal) : null;
     const sent = proof === null ? {} : { sentBytes: proof.bytes };
     const isCopied = proof === null ? hasOtherParts({ etag, archive }) : !container.isSentAs(etag, proof);
     return [{ archive, etag, listedBytes, isCopied, ...sent }];
@@ -123,7 +137,9 @@ async function examineStored(details: ObjectDetails, { reading, listedBytes }: S
     const { code, message } = toBackupError(error);
     const archive = parseArchive(details);
     if (archive === null || (code !== "ARCHIVE_DAMAGED" && code !== "ARCHIVE_MISSING")) throw error;
-    return [{ archive, etag, listedBytes, isCopied: false, failure: `${subjectOf(archive)} cannot be read: ${message}` }];
+    return [
+      { archive, etag, listedBytes, isCopied: false, failure: `${subjectOf(archive)} cannot be read: ${message}` },
+    ];
   }
 }
 
@@ -165,7 +181,15 @@ async function listUploads(
     const { code, message } = toBackupError(error);
     if (code !== "ACCESS_DENIED") throw error;
     const remedy = `nothing for those who only read; else the right to read the container ${container.name}+segments`;
-    return { keys: [], finding: warn("NOT_CHECKED", container.name, `whether interrupted uploads are left over was not checked: ${message}`, { remedy }) };
+    return {
+      keys: [],
+      finding: warn(
+        "NOT_CHECKED",
+        container.name,
+        `whether interrupted uploads are left over was not checked: ${message}`,
+        { remedy },
+      ),
+    };
   }
 }
 

@@ -60,7 +60,14 @@ export async function removeRemains(
 }
 
 /** What has been left under a prefix, whether a run would resume it or not. */
-export async function findRemains(prefix: string, container: Container, signal: AbortSignal): Promise<Remains<OpenUpload>> {
+export async function findRemains(
+  prefix: string,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Remains<OpenUpload>> {
   const objects = await container.list(prefix, signal);
-  return planClearance(objects.map(({ key }) => key), await container.openUploads(prefix, signal));
+  return planClearance(
+    objects.map(({ key }) => key),
+    await container.openUploads(prefix, signal),
+  );
 }

@@ -49,7 +49,8 @@ export async function prepareSync(
   let inventory = await takeInventory(local, looking, signal);
   for (;;) {
     const plan = planSync(inventory, request);
-    if (plan.examine === null) return { inventory, plan: { ...plan, findings: [...(local.doubts ?? []), ...plan.findings] } };
+    if (plan.examine === null)
+      return { inventory, plan: { ...plan, findings: [...(local.doubts ?? []), ...plan.findings] } };
     inventory = await examine(inventory, plan.examine, looking, signal);
   }
 }
@@ -113,7 +114,8 @@ export async function runSync(
         const failure = { step, error: toBackupError(thrown) };
         failures.push(failure);
         watcher.onFailure(failure);
-        if (endsTheRun(failure.error)) return { receipts, failures, untried: queue.reverse().map((each) => each.step), stoppedBy: failure.error };
+        if (endsTheRun(failure.error))
+          return { receipts, failures, untried: queue.reverse().map((each) => each.step), stoppedBy: failure.error };
         const rest = await planAgain({ ...run, steps: queue }, { receipts, failures }, edges.source, signal);
         queue.splice(0, Infinity, ...rest.reverse());
       }

@@ -18,7 +18,9 @@ export interface Changed {
 
 /** Those that a sync does not count as archived, for they were changed since. In creation order. */
 export function findChanged({ source, snapshots }: LocalSnapshots, archives: readonly Archive[]): Changed[] {
-  return compareSnapshots({ ...NOTHING_STORED, source, snapshots, archives }).flatMap((standing) => (standing.is === "changed" ? standing : []));
+  return compareSnapshots({ ...NOTHING_STORED, source, snapshots, archives }).flatMap((standing) =>
+    standing.is === "changed" ? standing : [],
+  );
 }
 
 /** Restores each of them, what they have in common once, and tells which hold the same as here. */
@@ -39,7 +41,8 @@ export async function proveUnchanged(
       const restored = await runRestore(plan, { ...reading, target: scratch.target }, run, signal);
       const differences = await scratch.compare(snapshot, restored, signal);
       if (differences.length > 0) findings.push(toFinding(archive, differences));
-      else if (archive.etag !== null) proofs.push({ key: archive.key, etag: archive.etag, ...streamIdentity(snapshot) });
+      else if (archive.etag !== null)
+        proofs.push({ key: archive.key, etag: archive.etag, ...streamIdentity(snapshot) });
     } catch (error) {
       findings.push(toDamage(error, archive, archives));
     }
@@ -49,5 +52,7 @@ export async function proveUnchanged(
 
 function toFinding({ key, path }: Archive, differences: readonly string[]): Damage {
   const message = `${path} was changed since it was archived: ${differences.length} differences (${differences.slice(0, 5).join(", ")})`;
-  return warn("SNAPSHOT_CHANGED", key, message, { remedy: "rename the snapshot: `sync` archives it under its new name" });
+  return warn("SNAPSHOT_CHANGED", key, message, {
+    remedy: "rename the snapshot: `sync` archives it under its new name",
+  });
 }

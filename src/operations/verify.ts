@@ -43,7 +43,12 @@ export function toDamage(error: unknown, archive: Archive, archives: readonly Ar
     case "ARCHIVE_DAMAGED":
       return damaged("ARCHIVE_DAMAGED", archive, failure.message, archives);
     case "ARCHIVE_MISSING":
-      return damaged("ARCHIVE_DAMAGED", archive, `${subjectOf(archive)} or a part of it is missing: the store does not give it out`, archives);
+      return damaged(
+        "ARCHIVE_DAMAGED",
+        archive,
+        `${subjectOf(archive)} or a part of it is missing: the store does not give it out`,
+        archives,
+      );
     default:
       throw failure;
   }
@@ -110,4 +115,3 @@ export function inOrder(findings: readonly Damage[]): Damage[] {
   const rank = ({ severity, subject, code }: Damage): string => `${severity} ${subject} ${code}`;
   return findings.toSorted((a, b) => (rank(a) < rank(b) ? -1 : 1));
 }
-

@@ -13,7 +13,9 @@ export type ArchiveIndex = ReadonlyMap<string, Archive>;
  */
 export function indexArchives(archives: readonly Archive[]): ArchiveIndex {
   const known = archives.flatMap((archive) => (archive.lineage === null ? [] : { archive, lineage: archive.lineage }));
-  const children = groupBy(known, ({ lineage }) => (lineage.sendParent === null ? null : identityText(lineage.sendParent)));
+  const children = groupBy(known, ({ lineage }) =>
+    lineage.sendParent === null ? null : identityText(lineage.sendParent),
+  );
   const index = new Map<string, Archive>();
   // Level by level from the full ones; a list gives out what is added to it on the way.
   const reached = [...(children.get(null) ?? [])];
@@ -65,7 +67,9 @@ export function findChain(target: Archive, index: ArchiveIndex): Chain {
   const links: Archive[] = [];
   for (let link = sendParentOf(target, index); link !== null; link = sendParentOf(link, index)) {
     if (seen.has(link.key)) {
-      throw new BackupError("CHAIN_BROKEN", `the archive of ${link.path} builds on itself`, { context: { key: link.key } });
+      throw new BackupError("CHAIN_BROKEN", `the archive of ${link.path} builds on itself`, {
+        context: { key: link.key },
+      });
     }
     seen.add(link.key);
     links.push(link);
@@ -78,7 +82,8 @@ export function findChain(target: Archive, index: ArchiveIndex): Chain {
 export function withAncestors(archives: readonly Archive[], index: ArchiveIndex): ReadonlySet<Archive> {
   const found = new Set<Archive>();
   for (const archive of archives) {
-    for (let link: Archive | null | undefined = archive; link != null && !found.has(link); link = parentIn(link, index)) found.add(link);
+    for (let link: Archive | null | undefined = archive; link != null && !found.has(link); link = parentIn(link, index))
+      found.add(link);
   }
   return found;
 }
@@ -90,7 +95,7 @@ export function measureChains(archives: readonly Archive[], index: ArchiveIndex)
     // Back to one whose length is known, then forth again: a chain can be longer than a call stack.
     const pending = new Set<Archive>();
     let known: number | null | undefined;
-    for (let link: Archive | null = archive; known === undefined; ) {
+    for (let link: Archive | null = archive; known === undefined;) {
       if (link === null) known = 0;
       else if (lengths.has(link.key)) known = lengths.get(link.key) ?? null;
       else if (pending.has(link)) known = null;
@@ -126,7 +131,10 @@ export function identityText({ uuid, ctransid }: Identity): string {
 }
 
 /** In the order of the items; in time that grows with them, as adding to copies of lists would not. */
-export function groupBy<Item, Group>(items: readonly Item[], groupOf: (item: Item) => Group): ReadonlyMap<Group, readonly Item[]> {
+export function groupBy<Item, Group>(
+  items: readonly Item[],
+  groupOf: (item: Item) => Group,
+): ReadonlyMap<Group, readonly Item[]> {
   const groups = new Map<Group, Item[]>();
   for (const item of items) {
     const group = groupOf(item);

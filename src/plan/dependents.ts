@@ -45,7 +45,9 @@ function familyOf(archives: readonly Archive[]): Family {
   const index = indexArchives(archives);
   const family = {
     children: groupBy(archives, (archive) => parentIn(archive, index) ?? null),
-    byParent: groupBy(archives, ({ lineage }) => (lineage?.sendParent == null ? null : identityText(lineage.sendParent))),
+    byParent: groupBy(archives, ({ lineage }) =>
+      lineage?.sendParent == null ? null : identityText(lineage.sendParent),
+    ),
     rank: new Map(sortByAge(archives).map((archive, position) => [archive, position])),
   };
   families.set(archives, family);

@@ -22,8 +22,12 @@ export function growChains(
   trusted: readonly Identity[],
   silent: readonly Archive[],
 ): GrowingChains {
-  const usable = archives.flatMap((archive) => (archive.bytes === 0 || archive.lineage === null ? [] : { archive, lineage: archive.lineage }));
-  const children = groupBy(usable, ({ lineage }) => (lineage.sendParent === null ? null : identityText(lineage.sendParent)));
+  const usable = archives.flatMap((archive) =>
+    archive.bytes === 0 || archive.lineage === null ? [] : { archive, lineage: archive.lineage },
+  );
+  const children = groupBy(usable, ({ lineage }) =>
+    lineage.sendParent === null ? null : identityText(lineage.sendParent),
+  );
   const states = new Map<string, ChainState>();
   const spread = (from: string, state: ChainState): void => {
     const reached = [from];
@@ -38,7 +42,12 @@ export function growChains(
   const known = new Set(archives.flatMap(({ lineage }) => (lineage === null ? [] : identityText(lineage.snapshot))));
   for (const { archive, lineage } of usable) {
     const { sendParent } = lineage;
-    if (sendParent === null || known.has(identityText(sendParent)) || !silent.some((each) => couldPrecede(each, archive))) continue;
+    if (
+      sendParent === null ||
+      known.has(identityText(sendParent)) ||
+      !silent.some((each) => couldPrecede(each, archive))
+    )
+      continue;
     spread(identityText(sendParent), "unknown");
   }
   return {

@@ -43,7 +43,8 @@ export function keyPrefix(source: Uuid): string {
  * @param path - relative to the top of the filesystem, without a leading slash
  */
 export function formatKey(source: Uuid, path: string): { readonly key: Key } | { readonly refused: string } {
-  if (path.includes(SLASH)) return { refused: `its path contains the characters ${SLASH}, which stand for a slash in keys` };
+  if (path.includes(SLASH))
+    return { refused: `its path contains the characters ${SLASH}, which stand for a slash in keys` };
   if (path.includes("\0")) return { refused: "its path contains a NUL character" };
   if (!path.isWellFormed()) return { refused: "its path is not valid UTF-8" };
   if (NOT_IN_XML.test(path)) return { refused: "its path contains a control character that no S3 listing can carry" };

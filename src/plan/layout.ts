@@ -62,7 +62,11 @@ export function planLayout(
   mostVolumes = Infinity,
 ): Layout | null {
   const affordable = floorToMebibyte(policy.memoryBytes / (policy.concurrency + PARTS_BESIDE_FLIGHT));
-  const largest = Math.min(limits.maxPartBytes, LARGEST_PART_BYTES, floorToMebibyte(policy.memoryBytes / (1 + PARTS_BESIDE_FLIGHT)));
+  const largest = Math.min(
+    limits.maxPartBytes,
+    LARGEST_PART_BYTES,
+    floorToMebibyte(policy.memoryBytes / (1 + PARTS_BESIDE_FLIGHT)),
+  );
   if (largest < limits.minPartBytes) return null;
   const wanted = policy.volumeBytes ?? Infinity;
   const bytes = estimate === null ? affordable * limits.partsPerUpload : encodedBound(estimate.bytes, cost);

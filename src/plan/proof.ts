@@ -37,7 +37,9 @@ export function parseProof(text: string): Proof | null {
   const { bytes, partBytes, md5s, metadata } = parsed;
   if (!isCount(bytes) || !isCount(partBytes) || !Array.isArray(md5s) || !isRecord(metadata)) return null;
   if (md5s.length !== Math.ceil(bytes / partBytes) || !md5s.every(isMd5)) return null;
-  const texts = Object.entries(metadata).flatMap(([name, value]) => (typeof value === "string" ? [[name, value] as const] : []));
+  const texts = Object.entries(metadata).flatMap(([name, value]) =>
+    typeof value === "string" ? [[name, value] as const] : [],
+  );
   return { bytes, partBytes, md5s, metadata: Object.fromEntries(texts) };
 }
 

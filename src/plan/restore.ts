@@ -51,10 +51,16 @@ export function planRestore(chain: Chain, present: readonly Present[], wanted: W
   const steps = chain
     .map((archive, position) => toStep(archive, chain[position - 1] ?? null, archive === target ? null : scaffold))
     .slice(newest + 1);
-  for (const step of steps) refuseImpostor(step, present.filter(({ path }) => !isOurs(path)));
+  for (const step of steps)
+    refuseImpostor(
+      step,
+      present.filter(({ path }) => !isOurs(path)),
+    );
   const passedOver = present.flatMap((snapshot) => {
     const { path, whole, changed } = snapshot;
-    return whole && changed !== null && chain.some((archive) => holds(snapshot, archive)) ? [{ path, reason: changed }] : [];
+    return whole && changed !== null && chain.some((archive) => holds(snapshot, archive))
+      ? [{ path, reason: changed }]
+      : [];
   });
   return { chain, steps, held: links[newest]?.held ?? null, passedOver, scaffold };
 }
@@ -82,10 +88,14 @@ export function refuseImpostor({ archive }: ReceiveStep, present: readonly Prese
   // Of several it takes the one that was received first.
   const [first] = present.filter(({ received }) => received?.uuid === sendParent.uuid).sort((a, b) => a.id - b.id);
   if (first === undefined || first.within) return;
-  throw new BackupError("RECEIVE_FAILED", `${archive.path} builds on ${first.path}, which lies outside of what is mounted there`, {
-    hint: "mount the top level of the filesystem (subvolid=5) and restore into a directory of that mount",
-    context: { key: archive.key },
-  });
+  throw new BackupError(
+    "RECEIVE_FAILED",
+    `${archive.path} builds on ${first.path}, which lies outside of what is mounted there`,
+    {
+      hint: "mount the top level of the filesystem (subvolid=5) and restore into a directory of that mount",
+      context: { key: archive.key },
+    },
+  );
 }
 
 /** The UUIDs that subvolumes would have been received under which a restore of this chain can use. */
@@ -115,7 +125,9 @@ function describe(lineage: Lineage | null): string {
   if (lineage === null) return "no send stream";
   const name = ({ uuid, ctransid }: Identity): string => `${uuid} at transaction ${ctransid}`;
   const { snapshot, sendParent } = lineage;
-  return sendParent === null ? `the full stream of ${name(snapshot)}` : `the stream of ${name(snapshot)} on top of ${name(sendParent)}`;
+  return sendParent === null
+    ? `the full stream of ${name(snapshot)}`
+    : `the stream of ${name(snapshot)} on top of ${name(sendParent)}`;
 }
 
 function scaffoldOf({ uuid }: Identity): string {
@@ -134,7 +146,13 @@ function isOutsideOfScaffolds({ path }: Snapshot, own: string | null): boolean {
 
 function toStep(archive: Archive, parent: Archive | null, scaffold: string | null): ReceiveStep {
   const expected = lineageOf(archive).snapshot;
-  return { do: "receive", archive, parent, expected, place: scaffold === null ? archive.path : `${scaffold}/${expected.uuid}` };
+  return {
+    do: "receive",
+    archive,
+    parent,
+    expected,
+    place: scaffold === null ? archive.path : `${scaffold}/${expected.uuid}`,
+  };
 }
 
 function lineageOf({ key, lineage }: Archive): Lineage {

@@ -71,7 +71,9 @@ export interface Newest {
 export function newestOf(archives: readonly Archive[]): Newest | null {
   const last = sortByAge(archives).at(-1);
   if (last === undefined) return null;
-  const later = newestOf(archives.filter((archive) => isAfter(archive.otime, last.otime) && isAfter(archive.stored, last.stored)));
+  const later = newestOf(
+    archives.filter((archive) => isAfter(archive.otime, last.otime) && isAfter(archive.stored, last.stored)),
+  );
   return later === null ? { archive: last, passedOver: null } : { ...later, passedOver: last };
 }
 
@@ -95,13 +97,22 @@ export function selectSource(archives: readonly Archive[], name: SourceName | nu
   if (only !== undefined && others.length === 0) return only;
   if (only === undefined) {
     // Mostly a word mistyped, as long as there are archives at all.
-    throw new BackupError(sources.length === 0 ? "ARCHIVE_MISSING" : "USAGE", `no archive is of ${name === null ? "anything" : name.text}`, {
-      hint: sources.length === 0 ? "the container has no archives" : `there are archives of ${listSources(sources, archives)}`,
-    });
+    throw new BackupError(
+      sources.length === 0 ? "ARCHIVE_MISSING" : "USAGE",
+      `no archive is of ${name === null ? "anything" : name.text}`,
+      {
+        hint:
+          sources.length === 0
+            ? "the container has no archives"
+            : `there are archives of ${listSources(sources, archives)}`,
+      },
+    );
   }
-  throw new BackupError("USAGE", name === null ? "there are archives of several subvolumes" : `${name.text} could be several`, {
-    hint: `name one of them: ${listSources(fitting, archives)}`,
-  });
+  throw new BackupError(
+    "USAGE",
+    name === null ? "there are archives of several subvolumes" : `${name.text} could be several`,
+    { hint: `name one of them: ${listSources(fitting, archives)}` },
+  );
 }
 
 function listSources(sources: readonly Uuid[], archives: readonly Archive[]): string {
@@ -133,7 +144,9 @@ function isCalled(source: Uuid, { text, local }: SourceName, archives: readonly 
   const lower = text.toLowerCase();
   if (UUID_BEGINNING.test(lower) && source.startsWith(lower)) return true;
   const name = withoutEdges(text);
-  return archives.some((archive) => archive.source === source && (archive.path.startsWith(`${name}/`) || bearsName(archive.path, name)));
+  return archives.some(
+    (archive) => archive.source === source && (archive.path.startsWith(`${name}/`) || bearsName(archive.path, name)),
+  );
 }
 
 function bearsName(path: string, name: string): boolean {
@@ -165,7 +178,9 @@ function selectByName(archives: readonly Archive[], name: string, local: LocalNa
 /** A subvolume in place of an archive is what people type first. */
 function archiveMissing(archives: readonly Archive[], name: string): BackupError {
   const isSource = archives.some(({ source }) => isCalled(source, { text: name, local: null }, archives));
-  const hint = isSource ? `for the newest of the subvolume ${name}, use ${name} --latest` : "`list` shows the archives there are";
+  const hint = isSource
+    ? `for the newest of the subvolume ${name}, use ${name} --latest`
+    : "`list` shows the archives there are";
   return new BackupError(archives.length === 0 ? "ARCHIVE_MISSING" : "USAGE", `there is no archive ${name}`, { hint });
 }
 

@@ -4,21 +4,31 @@
 import { builtOn } from "./dependents.ts";
 import { identityText, indexArchives, isSilent } from "./chain.ts";
 import { formatKey } from "./key.ts";
-import { sameIdentity, streamIdentity, type Archive, type Finding, type Inventory, type Key, type Snapshot, type Uuid } from "./model.ts";
+import {
+  sameIdentity,
+  streamIdentity,
+  type Archive,
+  type Finding,
+  type Inventory,
+  type Key,
+  type Snapshot,
+  type Uuid,
+} from "./model.ts";
 
-export type Standing = { readonly snapshot: Snapshot } & (
+export type Standing = { readonly snapshot: Snapshot } &
   /** No key can say its path. */
-  | { readonly is: "nameless"; readonly reason: string }
-  | { readonly is: "missing"; readonly key: Key }
-  /** Under its key, and its own. "proven": it was changed since, and holds the same all the same. */
-  | { readonly is: "archived" | "proven"; readonly key: Key; readonly archive: Archive }
-  /** There is an archive under its key, which nobody here can look into. */
-  | { readonly is: "trusted"; readonly key: Key; readonly archive: Archive }
-  /** Its own, under another key: snapshots were moved or renamed. */
-  | { readonly is: "elsewhere"; readonly key: Key; readonly archive: Archive }
-  /** Under its key is what it was before it was changed, what another snapshot was, or nothing that can be read. */
-  | { readonly is: "changed" | "another" | "damaged"; readonly key: Key; readonly archive: Archive }
-);
+  (
+    | { readonly is: "nameless"; readonly reason: string }
+    | { readonly is: "missing"; readonly key: Key }
+    /** Under its key, and its own. "proven": it was changed since, and holds the same all the same. */
+    | { readonly is: "archived" | "proven"; readonly key: Key; readonly archive: Archive }
+    /** There is an archive under its key, which nobody here can look into. */
+    | { readonly is: "trusted"; readonly key: Key; readonly archive: Archive }
+    /** Its own, under another key: snapshots were moved or renamed. */
+    | { readonly is: "elsewhere"; readonly key: Key; readonly archive: Archive }
+    /** Under its key is what it was before it was changed, what another snapshot was, or nothing that can be read. */
+    | { readonly is: "changed" | "another" | "damaged"; readonly key: Key; readonly archive: Archive }
+  );
 
 /** What an empty container is, whatever there is on this machine. */
 export const NOTHING_STORED = {
@@ -46,13 +56,16 @@ export function compareSnapshots(inventory: Inventory): Standing[] {
     const archive = byKey.get(key);
     const identity = streamIdentity(snapshot);
     const is = archive === undefined ? "missing" : compare(snapshot, archive);
-    if (is === "archived" || is === "trusted") return archive === undefined ? { snapshot, is: "missing", key } : { snapshot, is, key, archive };
+    if (is === "archived" || is === "trusted")
+      return archive === undefined ? { snapshot, is: "missing", key } : { snapshot, is, key, archive };
     if (archive !== undefined && proven.has(`${key}\n${archive.etag ?? ""}\n${identityText(identity)}`)) {
       return { snapshot, is: "proven", key, archive };
     }
     const elsewhere = index.get(identityText(identity));
     if (elsewhere !== undefined && elsewhere.bytes > 0) return { snapshot, is: "elsewhere", key, archive: elsewhere };
-    return archive === undefined || is === "missing" ? { snapshot, is: "missing", key } : { snapshot, is, key, archive };
+    return archive === undefined || is === "missing"
+      ? { snapshot, is: "missing", key }
+      : { snapshot, is, key, archive };
   });
 }
 
@@ -121,7 +134,9 @@ const NAMED_AT_MOST = 3;
 
 function describeBuiltOn(snapshot: Snapshot, archives: readonly Archive[]): string {
   const paths = builtOn(streamIdentity(snapshot), archives).map(({ path }) => path);
-  return paths.length === 0 ? "nothing builds on it" : `what builds on it can be restored again then (${listPaths(paths)})`;
+  return paths.length === 0
+    ? "nothing builds on it"
+    : `what builds on it can be restored again then (${listPaths(paths)})`;
 }
 
 /** The first ones, and how many more. */

@@ -49,7 +49,8 @@ interface Explanation {
 function explainSnapshot(path: string, { parent }: Neighbour, around: Surroundings): Explanation {
   const of = parent === null ? "" : `, of ${nameOf(parent, around)}`;
   const seen = seenSource(parent, around);
-  const hint = seen === null ? "name the subvolume that it was taken of, at a place where that is mounted" : `use ${seen}`;
+  const hint =
+    seen === null ? "name the subvolume that it was taken of, at a place where that is mounted" : `use ${seen}`;
   return { message: `${path} is itself a read-only snapshot${of}`, hint };
 }
 
@@ -66,8 +67,11 @@ function explainSource(
     return { message: `${none}; ${number} writable and left out (${listPaths(writable)})`, hint: freeze(path, first) };
   }
   const others = groupBySource(snapshotsOfOthers(source, around));
-  if (others.length === 0) return { message: none, hint: `${takeOne(path)}; use --allow-empty where that is no failure` };
-  const owners = others.map((group) => `of ${nameOf(group.parent, around)}: ${group.snapshots.length} (${listPaths(group.snapshots)})`);
+  if (others.length === 0)
+    return { message: none, hint: `${takeOne(path)}; use --allow-empty where that is no failure` };
+  const owners = others.map(
+    (group) => `of ${nameOf(group.parent, around)}: ${group.snapshots.length} (${listPaths(group.snapshots)})`,
+  );
   const message = `${none}; those on its filesystem are ${owners.join(", ")}`;
   return { message, hint: suggestInstead(path, { source, self }, others, around) };
 }
@@ -106,7 +110,9 @@ function groupBySource(snapshots: readonly Neighbour[]): Group[] {
     if (group === undefined) groups.set(snapshot.parent, [snapshot]);
     else group.push(snapshot);
   }
-  return [...groups].map(([parent, all]) => ({ parent, snapshots: all })).sort((a, b) => b.snapshots.length - a.snapshots.length);
+  return [...groups]
+    .map(([parent, all]) => ({ parent, snapshots: all }))
+    .sort((a, b) => b.snapshots.length - a.snapshots.length);
 }
 
 function nameOf(uuid: Uuid | null, { subvolumes }: Surroundings): string {

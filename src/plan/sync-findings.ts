@@ -26,7 +26,9 @@ export function brokenFindings(broken: readonly Found[], archives: readonly Arch
     if (first === undefined) return [];
     const { reason, identity } = findCause(first.archive, index, causes);
     const ours = new Set(group.map(({ archive }) => archive));
-    const others = (identity === "" ? [] : builtOn(first.identity, archives)).flatMap((each) => (ours.has(each) ? [] : each.path));
+    const others = (identity === "" ? [] : builtOn(first.identity, archives)).flatMap((each) =>
+      ours.has(each) ? [] : each.path,
+    );
     const also = others.length === 0 ? "" : `; nor can ${listPaths(others)}, which builds on that`;
     return [
       {
@@ -51,7 +53,7 @@ interface Cause {
 function findCause(archive: Archive, index: ArchiveIndex, causes: Map<Archive, Cause>): Cause {
   const passed = new Set<Archive>();
   let cause: Cause | undefined;
-  for (let link = archive; cause === undefined; ) {
+  for (let link = archive; cause === undefined;) {
     cause = causes.get(link);
     if (cause !== undefined) break;
     passed.add(link);
@@ -67,7 +69,10 @@ function findCause(archive: Archive, index: ArchiveIndex, causes: Map<Archive, C
 function describeEnd({ path, bytes, lineage }: Archive, empty: Archive | null): Cause {
   if (bytes === 0 || lineage?.sendParent == null) return { identity: path, reason: `the archive of ${path} is empty` };
   const { uuid, ctransid } = lineage.sendParent;
-  const what = empty === null ? `a snapshot that is not archived (UUID ${uuid}, transaction ${ctransid})` : `the archive of ${empty.path}, which is empty`;
+  const what =
+    empty === null
+      ? `a snapshot that is not archived (UUID ${uuid}, transaction ${ctransid})`
+      : `the archive of ${empty.path}, which is empty`;
   return { identity: identityText(lineage.sendParent), reason: `${path} builds on ${what}` };
 }
 

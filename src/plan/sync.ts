@@ -17,7 +17,14 @@ import {
   type Uuid,
 } from "./model.ts";
 import { compareSnapshots, describeStanding, type Standing } from "./standing.ts";
-import { brokenFindings, elsewhereFindings, foreignFindings, identityShared, trustedByName, type Found } from "./sync-findings.ts";
+import {
+  brokenFindings,
+  elsewhereFindings,
+  foreignFindings,
+  identityShared,
+  trustedByName,
+  type Found,
+} from "./sync-findings.ts";
 
 export interface SyncPlan {
   /** Each after the step that sends its send parent. */
@@ -77,12 +84,27 @@ export function planSync(inventory: Inventory, request: SyncRequest = {}): SyncP
   const chains = openChains(inventory, archives, standings);
   const shared = sharedStreamUuids(inventory.snapshots);
   const candidates = request.full === true ? [] : originCandidates(inventory.origin, archives, chains);
-  const planning: Planning = { inventory, archives, request, chains, shared, candidates, steps: [], findings: [], found: [] };
+  const planning: Planning = {
+    inventory,
+    archives,
+    request,
+    chains,
+    shared,
+    candidates,
+    steps: [],
+    findings: [],
+    found: [],
+  };
   for (const standing of standings) planOne(standing, planning);
   const { steps, findings, found } = planning;
   const isBroken = ({ identity }: Found): boolean => chains.stateOf(identity) === "broken";
   const [broken, kept] = [found.filter(isBroken), found.filter((each) => !isBroken(each))];
-  const all = [...findings, ...elsewhereFindings(kept), ...brokenFindings(broken, archives), ...foreignFindings(inventory)];
+  const all = [
+    ...findings,
+    ...elsewhereFindings(kept),
+    ...brokenFindings(broken, archives),
+    ...foreignFindings(inventory),
+  ];
   const lacks = broken.length > 0 ? "chain" : lacksOrigin(planning) ? "origin" : "nothing";
   return {
     steps,
@@ -117,7 +139,10 @@ function planOne(standing: Standing, planning: Planning): void {
   }
 }
 
-function keep({ snapshot, key, archive }: Omit<Found, "identity">, { request, chains, shared, candidates, found }: Planning): void {
+function keep(
+  { snapshot, key, archive }: Omit<Found, "identity">,
+  { request, chains, shared, candidates, found }: Planning,
+): void {
   const identity = archive.lineage?.snapshot ?? streamIdentity(snapshot);
   found.push({ snapshot, key, archive, identity });
   const state = chains.stateOf(identity);
@@ -144,14 +169,21 @@ function send({ snapshot, key }: Pick<Found, "snapshot" | "key">, planning: Plan
 function toSendParent(parent: Candidate | null): Pick<UploadStep, "sendParent" | "sendParentIdentity"> {
   if (parent === null) return { sendParent: null };
   const { snapshot, identity } = parent;
-  return { sendParent: snapshot, ...(sameIdentity(identity, streamIdentity(snapshot)) ? {} : { sendParentIdentity: identity }) };
+  return {
+    sendParent: snapshot,
+    ...(sameIdentity(identity, streamIdentity(snapshot)) ? {} : { sendParentIdentity: identity }),
+  };
 }
 
 function openChains(inventory: Inventory, archives: readonly Archive[], standings: readonly Standing[]): GrowingChains {
   const trusted = standings.flatMap((standing) => (standing.is === "trusted" ? standing : []));
   const taken = new Set(trusted.map(({ archive }) => archive));
   const silent = inventory.archives.filter((archive) => isSilent(archive) && !taken.has(archive));
-  return growChains(archives, trusted.map(({ snapshot }) => streamIdentity(snapshot)), silent);
+  return growChains(
+    archives,
+    trusted.map(({ snapshot }) => streamIdentity(snapshot)),
+    silent,
+  );
 }
 
 /** Older than every snapshot of the source, so that it serves only where none of them does. */
@@ -168,7 +200,11 @@ function lacksOrigin({ inventory, request, steps, shared }: Planning): boolean {
   return steps.some(({ snapshot, sendParent }) => sendParent === null && !shared.has(streamIdentity(snapshot).uuid));
 }
 
-function whatToExamine({ examined }: Inventory, lacks: "chain" | "origin" | "nothing", isComplete: boolean): SyncPlan["examine"] {
+function whatToExamine(
+  { examined }: Inventory,
+  lacks: "chain" | "origin" | "nothing",
+  isComplete: boolean,
+): SyncPlan["examine"] {
   // A snapshot that is not under its key may be under another one.
   if (examined === "snapshots") return isComplete && lacks === "nothing" ? null : "source";
   return examined === "source" && lacks !== "nothing" ? "container" : null;

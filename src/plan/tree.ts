@@ -26,7 +26,8 @@ export function arrangeTree(archives: readonly Archive[]): Branch[] {
     const depth = Math.max(1, branch.depth);
     const above = children.get(branch.archive) ?? [];
     // Forks first, so that the newest line ends the tree.
-    for (const [nth, archive] of above.toReversed().entries()) pending.push({ archive, depth: nth === 0 ? depth : depth + 1 });
+    for (const [nth, archive] of above.toReversed().entries())
+      pending.push({ archive, depth: nth === 0 ? depth : depth + 1 });
   }
   return withRings(archives, branches);
 }

@@ -5,7 +5,16 @@ import { indexArchives, isSilent, parentIn, type ArchiveIndex } from "./chain.ts
 import { dependentsOf } from "./dependents.ts";
 import { parseKey } from "./key.ts";
 import { archiveKeyOf } from "./manifest.ts";
-import { sameIdentity, type Archive, type Finding, type FindingCode, type Identity, type Key, type Lineage, type Uuid } from "./model.ts";
+import {
+  sameIdentity,
+  type Archive,
+  type Finding,
+  type FindingCode,
+  type Identity,
+  type Key,
+  type Lineage,
+  type Uuid,
+} from "./model.ts";
 import { sortByAge } from "./select.ts";
 
 /** Damage or doubt of an archive, and what follows from it. */
@@ -72,7 +81,9 @@ export function checkMissing(missing: readonly MissingArchive[], archives: reado
   const index = indexArchives(archives);
   const orphans = archives.filter((archive) => archive.lineage !== null && parentIn(archive, index) === undefined);
   return missing.map(({ key, source, path }) => {
-    const lost = new Set(orphans.filter((orphan) => orphan.source === source).flatMap((orphan) => dependentsOf(orphan, archives)));
+    const lost = new Set(
+      orphans.filter((orphan) => orphan.source === source).flatMap((orphan) => dependentsOf(orphan, archives)),
+    );
     return {
       code: "ARCHIVE_MISSING",
       severity: "error",
@@ -123,18 +134,18 @@ export function checkOthers({ keys, uploads }: Others, archives: ReadonlySet<str
 }
 
 /** An archive that cannot be restored as it is. */
-export function damaged(
-  code: FindingCode,
-  archive: Archive,
-  message: string,
-  archives: readonly Archive[],
-): Damage {
+export function damaged(code: FindingCode, archive: Archive, message: string, archives: readonly Archive[]): Damage {
   const breaks = dependentsOf(archive, archives).map(({ path }) => path);
   return { code, severity: "error", subject: archive.key, message, breaks, remedy: SEND_AGAIN };
 }
 
 /** Something that nobody has to lose sleep over, but should know. */
-export function warn(code: FindingCode, subject: string, message: string, { remedy }: { readonly remedy: string }): Damage {
+export function warn(
+  code: FindingCode,
+  subject: string,
+  message: string,
+  { remedy }: { readonly remedy: string },
+): Damage {
   return { code, severity: "warning", subject, message, breaks: [], remedy };
 }
 
@@ -189,7 +200,11 @@ function checkOne({ archive, listedBytes, sentBytes, failure }: Examined, archiv
   }
   if (listedBytes === null) {
     const message = `the archive of ${path} is there, but the container's listing does not name it`;
-    findings.push(warn("NOT_LISTED", key, message, { remedy: "listings lag behind: verify again in a while, and have the container updater looked at if it stays" }));
+    findings.push(
+      warn("NOT_LISTED", key, message, {
+        remedy: "listings lag behind: verify again in a while, and have the container updater looked at if it stays",
+      }),
+    );
   } else if (volumes === null && listedBytes !== bytes && listedBytes !== 0) {
     const message = `the listing says ${listedBytes} bytes of the archive of ${path}, the object ${bytes}`;
     findings.push(warn("NOT_COMPARABLE", key, message, { remedy: "listings lag behind: verify again in a while" }));
@@ -246,7 +261,10 @@ function brokenLink(archive: Archive, { uuid, ctransid }: Identity, { candidates
 
 function enumerate(archives: readonly Archive[]): string {
   const more = archives.length - 3;
-  return `${archives.slice(0, 3).map(({ path }) => path).join(", ")}${more > 0 ? ` or ${more} more, all encrypted,` : ", encrypted,"}`;
+  return `${archives
+    .slice(0, 3)
+    .map(({ path }) => path)
+    .join(", ")}${more > 0 ? ` or ${more} more, all encrypted,` : ", encrypted,"}`;
 }
 
 function findDuplicates(archives: readonly Archive[]): Damage[] {

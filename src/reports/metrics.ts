@@ -108,7 +108,10 @@ function parseSamples(text: string, name: Metric): Samples {
     text
       .split("\n")
       .filter((line) => line.startsWith(start))
-      .map((line): [string, number] => [line.slice(start.length, line.lastIndexOf("}")), Number(line.slice(line.lastIndexOf("}") + 1))]),
+      .map((line): [string, number] => [
+        line.slice(start.length, line.lastIndexOf("}")),
+        Number(line.slice(line.lastIndexOf("}") + 1)),
+      ]),
   );
 }
 

@@ -27,7 +27,9 @@ export function openPing(text: string, warn: (sentence: string) => void): Ping {
     const url = new URL(base);
     if (ending !== "") url.pathname = `${url.pathname.replace(/\/$/, "")}/${ending}`;
     for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
-      const problem = await ask(url).catch((error: unknown) => (error instanceof Error ? error.message : String(error)));
+      const problem = await ask(url).catch((error: unknown) =>
+        error instanceof Error ? error.message : String(error),
+      );
       if (problem === null) return;
       if (attempt === ATTEMPTS) warn(`the healthcheck service at ${base.host} was not told: ${problem}`);
       else await sleep(PAUSE_MS);
@@ -59,7 +61,9 @@ function ask(url: URL): Promise<string | null> {
       const { statusCode = 0 } = answer;
       resolve(statusCode >= 200 && statusCode < 300 ? null : `it answered ${statusCode}`);
     });
-    request.on("error", (error) => reject(error.name === "AbortError" || error.name === "TimeoutError" ? new Error("no answer") : error));
+    request.on("error", (error) =>
+      reject(error.name === "AbortError" || error.name === "TimeoutError" ? new Error("no answer") : error),
+    );
     request.end();
   });
 }

@@ -18,7 +18,9 @@ export interface Place {
 export async function openCatalogue(directory: string, place: Place): Promise<Catalogue & { close(): Promise<void> }> {
   const scope = scopeOf(place);
   const file = join(directory, `catalogue-${scope}.jsonl`);
-  const entries = new Map((await readLines(file)).flatMap((line) => parseKnown(line, scope) ?? []).map((entry) => [entry.listed.key, entry]));
+  const entries = new Map(
+    (await readLines(file)).flatMap((line) => parseKnown(line, scope) ?? []).map((entry) => [entry.listed.key, entry]),
+  );
   let changed = false;
   const forget = (key: string): void => {
     changed = entries.delete(key) || changed;
@@ -39,7 +41,10 @@ export async function openCatalogue(directory: string, place: Place): Promise<Ca
     },
     close: async () => {
       if (!changed) return;
-      await writeLines(file, [...entries.values()].map((entry) => toLine(entry, scope))).catch(() => undefined);
+      await writeLines(
+        file,
+        [...entries.values()].map((entry) => toLine(entry, scope)),
+      ).catch(() => undefined);
     },
   };
 }

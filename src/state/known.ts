@@ -4,13 +4,17 @@ import type { KnownObject, StoredObject } from "../operations/edges.ts";
 import { encodings, parseUuid, type Identity, type Lineage } from "../plan/model.ts";
 
 /** One line of the catalogue; null for one of another container or another form. */
-export function parseKnown(line: unknown, scope: string): { readonly listed: StoredObject; readonly known: KnownObject } | null {
+export function parseKnown(
+  line: unknown,
+  scope: string,
+): { readonly listed: StoredObject; readonly known: KnownObject } | null {
   if (!isRecord(line) || line["scope"] !== scope || !isRecord(line["known"])) return null;
   const listed = parseObject(line["listed"]);
   const details = parseObject(line["known"]["details"]);
   const metadata = isRecord(line["known"]["details"]) ? parseMetadata(line["known"]["details"]["metadata"]) : null;
   const peeked = parsePeeked(line["known"]["peeked"]);
-  if (listed === null || details === null || metadata === null || peeked === undefined || details.key !== listed.key) return null;
+  if (listed === null || details === null || metadata === null || peeked === undefined || details.key !== listed.key)
+    return null;
   return { listed, known: { details: { ...details, metadata }, peeked } };
 }
 
@@ -18,13 +22,16 @@ function parseObject(value: unknown): StoredObject | null {
   if (!isRecord(value)) return null;
   const { key, bytes, modified, etag } = value;
   const time = new Date(typeof modified === "string" ? modified : Number.NaN);
-  if (typeof key !== "string" || typeof etag !== "string" || !isCount(bytes) || Number.isNaN(time.getTime())) return null;
+  if (typeof key !== "string" || typeof etag !== "string" || !isCount(bytes) || Number.isNaN(time.getTime()))
+    return null;
   return { key, bytes, modified: time, etag };
 }
 
 function parseMetadata(value: unknown): Record<string, string> | null {
   if (!isRecord(value)) return null;
-  const texts = Object.entries(value).flatMap(([name, text]) => (typeof text === "string" ? [[name, text] as const] : []));
+  const texts = Object.entries(value).flatMap(([name, text]) =>
+    typeof text === "string" ? [[name, text] as const] : [],
+  );
   return texts.length === Object.keys(value).length ? Object.fromEntries(texts) : null;
 }
 

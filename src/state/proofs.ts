@@ -18,7 +18,9 @@ export async function openProofs(directory: string, place: Place): Promise<Proof
   return {
     all,
     add: async (proofs) => {
-      const known = new Map([...all, ...proofs].map((proof) => [`${proof.key}\n${proof.uuid}\n${proof.ctransid}`, proof]));
+      const known = new Map(
+        [...all, ...proofs].map((proof) => [`${proof.key}\n${proof.uuid}\n${proof.ctransid}`, proof]),
+      );
       await writeLines(file, [...known.values()]);
     },
   };

@@ -48,16 +48,21 @@ export interface TriedRecipients {
 /** Tries recipients on an empty input. @throws CONFIG when age does not take them, or is not installed */
 export async function tryRecipients(recipients: Recipients, signal: AbortSignal): Promise<TriedRecipients> {
   const failure = (ending: Ending): BackupError =>
-    new BackupError("CONFIG", `age does not take the recipients: ${saidBy(ending)}`, { context: { ending: ending.how } });
+    new BackupError("CONFIG", `age does not take the recipients: ${saidBy(ending)}`, {
+      context: { ending: ending.how },
+    });
   const command = { ...encryptCommand(recipients), failure };
   let bytes = 0;
-  for await (const chunk of throughPrograms([command], fedBy(Readable.from([])), signal)) bytes += (chunk as Buffer).length;
+  for await (const chunk of throughPrograms([command], fedBy(Readable.from([])), signal))
+    bytes += (chunk as Buffer).length;
   return { headerBytes: bytes - NONCE_BYTES - TAG_BYTES, fingerprint: await fingerprintOf(recipients) };
 }
 
 async function fingerprintOf({ names, files }: Recipients): Promise<string> {
   const texts = await Promise.all(files.map((file) => readFile(file, "utf8")));
-  return createHash("sha256").update(JSON.stringify([names.toSorted(), texts])).digest("hex");
+  return createHash("sha256")
+    .update(JSON.stringify([names.toSorted(), texts]))
+    .digest("hex");
 }
 
 /** What an identity file begins with that is itself encrypted, with a passphrase. */

@@ -214,7 +214,9 @@ function finish(checker: SendStreamChecker): void {
 /** `btrfs send --no-data` has lengths where data should be: `btrfs receive` makes files full of zeros of it, without a word. */
 function refuseWithoutData({ commands }: StreamSummary): void {
   if ((commands["UPDATE_EXTENT"]?.count ?? 0) === 0) return;
-  throw new Error("it is a stream without the data of files (btrfs send --no-data), which only serves to estimate sizes");
+  throw new Error(
+    "it is a stream without the data of files (btrfs send --no-data), which only serves to estimate sizes",
+  );
 }
 
 function isUnread(failure: unknown): boolean {
@@ -273,7 +275,10 @@ function damageOf(check: () => void, options: CheckOptions = {}): BackupError | 
   }
 }
 
-function toDamage(cause: unknown, { code = "SEND_FAILED", subject = "the send stream" }: CheckOptions = {}): BackupError {
+function toDamage(
+  cause: unknown,
+  { code = "SEND_FAILED", subject = "the send stream" }: CheckOptions = {},
+): BackupError {
   return new BackupError(code, `${subject} is damaged: ${toError(cause).message}`, { cause });
 }
 

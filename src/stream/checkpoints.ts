@@ -74,6 +74,7 @@ function parseLine(line: string): readonly unknown[] {
 
 function isCheckpoint(value: unknown): value is Checkpoint {
   if (typeof value !== "object" || value === null) return false;
-  const isA = (type: string, ...names: string[]): boolean => names.every((name) => typeof Reflect.get(value, name) === type);
+  const isA = (type: string, ...names: string[]): boolean =>
+    names.every((name) => typeof Reflect.get(value, name) === type);
   return isA("number", "bytes", "partBytes") && isA("string", "key", "etag", "sha256", "plainSha256", "encodedFor");
 }

@@ -5,7 +5,10 @@ import { Readable } from "node:stream";
  * destroys the source.
  * @throws what the source fails with before its beginning is there
  */
-export async function takeHead(source: Readable, bytes: number): Promise<{ readonly head: Buffer; readonly whole: Readable }> {
+export async function takeHead(
+  source: Readable,
+  bytes: number,
+): Promise<{ readonly head: Buffer; readonly whole: Readable }> {
   const chunks = source.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>;
   const begun: Buffer[] = [];
   for (let length = 0; length < bytes; length += begun.at(-1)?.length ?? 0) {

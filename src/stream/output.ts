@@ -168,7 +168,9 @@ class Output extends Readable implements DirectReadable {
     const memory = (this.#memory ??= Buffer.allocUnsafeSlow(PIECE_BYTES));
     // The head comes as a piece of its own.
     const head = this.#head;
-    const filled = await (head === undefined ? this.#take(memory, false) : this.#take(memory.subarray(0, head.bytes), true));
+    const filled = await (head === undefined
+      ? this.#take(memory, false)
+      : this.#take(memory.subarray(0, head.bytes), true));
     const isLarge = filled > memory.length / 2;
     // Of little, the memory is kept for the next piece.
     const piece = isLarge ? memory.subarray(0, filled) : Buffer.from(memory.subarray(0, filled));
@@ -196,7 +198,8 @@ export function headOf({ program, begins, failure }: Command): Head | undefined 
   return {
     bytes: expected.length,
     check(head) {
-      if (!head.equals(expected)) throw failure({ how: `wrote what does not begin like the output of ${program}`, stderr: "" });
+      if (!head.equals(expected))
+        throw failure({ how: `wrote what does not begin like the output of ${program}`, stderr: "" });
     },
   };
 }

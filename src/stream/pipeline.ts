@@ -90,7 +90,10 @@ function joinLives(stages: readonly Stage[], feeding: Feeding): Life {
   for (const stage of stages) parts.push(endOf(stage, parts.at(-1) ?? feeding.done));
   const closeAll = (): void => stages.forEach(({ input }) => input.close());
   const success = Promise.all(parts)
-    .then(() => undefined, () => tellCause(parts))
+    .then(
+      () => undefined,
+      () => tellCause(parts),
+    )
     .finally(closeAll);
   success.catch(() => undefined);
   const stop = async (): Promise<void> => {
@@ -108,7 +111,7 @@ function joinLives(stages: readonly Stage[], feeding: Feeding): Life {
  */
 async function endOf({ command, life, input }: Stage, fed: Promise<void>): Promise<void> {
   await life.success;
-  for (let complete = false; !complete; ) {
+  for (let complete = false; !complete;) {
     complete = await settlesWithin(fed, LOOK_MS);
     if (input.unread() > 0) throw command.failure({ how: "did not read all of its input", stderr: life.stderr() });
   }

@@ -188,7 +188,8 @@ export interface Life {
 }
 
 function watch(child: ChildProcess, command: Command): Life {
-  const kill: Kill = command.mayAsk === true ? (signal) => void child.kill(signal) : (signal) => killGroup(child, signal);
+  const kill: Kill =
+    command.mayAsk === true ? (signal) => void child.kill(signal) : (signal) => killGroup(child, signal);
   let stderr = "";
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     stderr = (stderr + text).slice(-STDERR_TAIL_CHARS);

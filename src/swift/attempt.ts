@@ -111,7 +111,8 @@ export function alreadyArchived(key: string): BackupError {
 
 /** An empty body is never an archive, but what is left of a process that died before it wrote anything. @throws INTERNAL */
 export function refuseEmpty({ key }: Attempt, { data }: Part): void {
-  if (data.length === 0) throw new BackupError("INTERNAL", `there is nothing to store under '${key}'`, { context: { key } });
+  if (data.length === 0)
+    throw new BackupError("INTERNAL", `there is nothing to store under '${key}'`, { context: { key } });
 }
 
 /** Takes a part for one that is to be sent. @throws STREAM_TOO_LONG */
@@ -128,8 +129,9 @@ export function noteStored(attempt: Attempt, bytes: number): void {
 }
 
 function tooLong(key: string, partBytes: number, parts: number): BackupError {
-  return new BackupError("STREAM_TOO_LONG", `'${key}' is longer than ${String(parts)} parts of ${String(partBytes)} bytes`, {
-    hint: "allow more memory, so that parts can be larger",
-    context: { key, partBytes, parts },
-  });
+  return new BackupError(
+    "STREAM_TOO_LONG",
+    `'${key}' is longer than ${String(parts)} parts of ${String(partBytes)} bytes`,
+    { hint: "allow more memory, so that parts can be larger", context: { key, partBytes, parts } },
+  );
 }

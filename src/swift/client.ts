@@ -70,7 +70,11 @@ export function openClients(options: ClientOptions): Clients {
   const handler = traced(openHandler(options, closing.signal), options.log);
   const settings = clientSettings(options);
   const retry = { forMs: options.retryForMs, log: options.log, keysHaveWorked: options.keysHaveWorked };
-  const client = new S3Client({ ...settings, requestHandler: handler, retryStrategy: retryFor({ ...retry, signal: closing.signal }) });
+  const client = new S3Client({
+    ...settings,
+    requestHandler: handler,
+    retryStrategy: retryFor({ ...retry, signal: closing.signal }),
+  });
 
   const pace = openPace(options.uploadBytesPerSecond);
 
@@ -138,7 +142,8 @@ function traced(handler: NodeHttpHandler, log: Log | undefined): NodeHttpHandler
   handler.handle = async (request, options) => {
     const started = performance.now();
     const asked = { method: request.method, path: request.path, query: request.query };
-    const tell = (outcome: object): void => log?.trace?.({ ...asked, ...outcome, elapsedMs: Math.round(performance.now() - started) }, "request");
+    const tell = (outcome: object): void =>
+      log?.trace?.({ ...asked, ...outcome, elapsedMs: Math.round(performance.now() - started) }, "request");
     try {
       const answer = await handle(request, options);
       tell({ status: answer.response.statusCode });

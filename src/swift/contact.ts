@@ -50,7 +50,13 @@ export async function makeContact(options: ContactOptions, signal: AbortSignal):
     const region = options.region === null ? expectedRegion(error) : null;
     if (region === null) {
       const { containerName: container, refusalHint, network } = options;
-      throw translate(error, { endpoint, container, refusalHint, proxy: network?.describeProxy(endpoint) ?? null, signal });
+      throw translate(error, {
+        endpoint,
+        container,
+        refusalHint,
+        proxy: network?.describeProxy(endpoint) ?? null,
+        signal,
+      });
     }
     return makeContact({ ...options, region }, signal);
   }
@@ -68,7 +74,9 @@ async function probe(
     // Not a HEAD: its answer has no body, so a missing container, a wrong region and wrong keys look alike.
     const question = new ListObjectsV2Command({ Bucket: options.containerName, MaxKeys: 1, EncodingType: "url" });
     for (let tries = 1; ; tries += 1) {
-      const page = await withPatience(retryForMs + CONTACT_MS, signal, (abortSignal) => clients.client.send(question, { abortSignal }));
+      const page = await withPatience(retryForMs + CONTACT_MS, signal, (abortSignal) =>
+        clients.client.send(question, { abortSignal }),
+      );
       if (page.Name === options.containerName) return clients.client.config.systemClockOffset;
       if (page.$metadata.requestId === undefined) throw notS3(contact.endpoint);
       if (tries === TRIES) throw damagedAnswer(contact.endpoint);

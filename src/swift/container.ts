@@ -86,7 +86,8 @@ export async function openContainer(
     head: async (key, requestSignal) => headObject(store, key, requestSignal),
     peek: async (key, length, requestSignal) => peekObject(store, { key, start: 0, length }, requestSignal),
     get: (object, partBytes, requestSignal) => readObject(store, object, partBytes, requestSignal),
-    put: async (key, body, putOptions, requestSignal) => putObject(store, { key, body, options: putOptions }, requestSignal),
+    put: async (key, body, putOptions, requestSignal) =>
+      putObject(store, { key, body, options: putOptions }, requestSignal),
     isSentAs: (etag, digests) => digestsEtags(digests).includes(etag),
     matches: async (object, partBytes, body) => bodyMatches(object, partBytes, body),
     delete: async (key, requestSignal) => deleteObject(store, key, requestSignal),

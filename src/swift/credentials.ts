@@ -90,28 +90,32 @@ async function chooseKeys(
   };
 }
 
-async function makeKeys(
-  session: Session,
-  mayCreate: boolean,
-  log: InfoLog,
-  signal: AbortSignal,
-): Promise<Credentials> {
+async function makeKeys(session: Session, mayCreate: boolean, log: InfoLog, signal: AbortSignal): Promise<Credentials> {
   const { project, login } = session;
   if (!mayCreate) {
-    throw new BackupError("CONFIG", `${subject(login)} has no S3 keys for project '${project.name}', and none may be made`, {
-      hint: "make them with `openstack ec2 credentials create`, or leave --no-create-credentials out",
-    });
+    throw new BackupError(
+      "CONFIG",
+      `${subject(login)} has no S3 keys for project '${project.name}', and none may be made`,
+      { hint: "make them with `openstack ec2 credentials create`, or leave --no-create-credentials out" },
+    );
   }
   const keys = await createKeys(session, signal);
   if (keys !== null) {
-    log.info({ accessKeyId: keys.accessKeyId }, `made S3 keys for project '${project.name}' with Keystone, for this and later runs`);
+    log.info(
+      { accessKeyId: keys.accessKeyId },
+      `made S3 keys for project '${project.name}' with Keystone, for this and later runs`,
+    );
     return keys;
   }
   const made = await findKeys(session, signal);
   if (made !== null) return made;
-  throw new BackupError("ACCESS_DENIED", `the S3 keys of ${subject(login)} for project '${project.name}' cannot be read`, {
-    hint: "make others with `openstack ec2 credentials create`, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-  });
+  throw new BackupError(
+    "ACCESS_DENIED",
+    `the S3 keys of ${subject(login)} for project '${project.name}' cannot be read`,
+    {
+      hint: "make others with `openstack ec2 credentials create`, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    },
+  );
 }
 
 function nativeApi(session: Session): Access["native"] {

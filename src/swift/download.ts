@@ -31,7 +31,12 @@ interface Stretch {
 }
 
 /** See {@link import("../operations/edges.ts").Container.get}. */
-export function readObject(store: Store, object: ObjectToRead, partBytes: number | null, signal: AbortSignal): Readable {
+export function readObject(
+  store: Store,
+  object: ObjectToRead,
+  partBytes: number | null,
+  signal: AbortSignal,
+): Readable {
   return toReadable((stop) => verified(readPieces(store, object, stop), object, partBytes), signal);
 }
 
@@ -42,7 +47,8 @@ export async function peekObject(
   signal: AbortSignal,
 ): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of readStretch(store, { key, etag: null, start, end: start + length }, signal)) chunks.push(chunk);
+  for await (const chunk of readStretch(store, { key, etag: null, start, end: start + length }, signal))
+    chunks.push(chunk);
   return Buffer.concat(chunks);
 }
 
@@ -50,10 +56,14 @@ export async function peekObject(
  * The bytes of an object, in order, out of pieces that are fetched side by side: so many connections at the most, and so
  * many pieces in memory.
  */
-async function* readPieces(store: Store, { key, etag, bytes }: ObjectDetails, signal: AbortSignal): AsyncGenerator<Buffer> {
+async function* readPieces(
+  store: Store,
+  { key, etag, bytes }: ObjectDetails,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
   const ahead: Readable[] = [];
   try {
-    for (let start = 0; ; ) {
+    for (let start = 0; ;) {
       for (; start < bytes && ahead.length < store.connections; start += PIECE_BYTES) {
         ahead.push(fetchPiece(store, { key, etag, start, end: Math.min(bytes, start + PIECE_BYTES) }, signal));
       }
@@ -81,7 +91,11 @@ function fetchPiece(store: Store, stretch: Stretch, signal: AbortSignal): Readab
  * Some bytes of an object, in order. After a cut it goes on where it was: bodies end early when a storage node dies.
  * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED, STORE_UNAVAILABLE, ABORTED
  */
-async function* readStretch(store: Store, { key, start, ...asked }: Stretch, signal: AbortSignal): AsyncGenerator<Buffer> {
+async function* readStretch(
+  store: Store,
+  { key, start, ...asked }: Stretch,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
   let { etag, end } = asked;
   let offset = start;
   let failures = 0;

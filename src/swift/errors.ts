@@ -50,7 +50,14 @@ export function translate(error: unknown, request: Request): BackupError {
   const { container, key, endpoint } = request;
   return new BackupError(code, message, {
     hint,
-    context: { endpoint: endpoint.host, container, key, error: trouble.name, status: trouble.status, attempts: trouble.attempts },
+    context: {
+      endpoint: endpoint.host,
+      container,
+      key,
+      error: trouble.name,
+      status: trouble.status,
+      attempts: trouble.attempts,
+    },
     // The SDK's error is not kept: loggers print every field of a cause, and it holds the request's answer.
     cause: new Error(`${trouble.code ?? trouble.name}: ${trouble.message}`),
   });
@@ -142,8 +149,14 @@ const verdicts: Readonly<Record<string, (trouble: Trouble, request: Request) => 
     message: `there is no object '${key}' in container '${container}'`,
   }),
   // Of one whose segments can be read by these credentials: see segments.ts.
-  BrokenMPU: (_, { key = "" }) => ({ code: "ARCHIVE_DAMAGED", message: `segments of '${key}' are missing in the store` }),
-  PreconditionFailed: (_, { key = "" }) => ({ code: "ARCHIVE_DAMAGED", message: `'${key}' was changed while it was read` }),
+  BrokenMPU: (_, { key = "" }) => ({
+    code: "ARCHIVE_DAMAGED",
+    message: `segments of '${key}' are missing in the store`,
+  }),
+  PreconditionFailed: (_, { key = "" }) => ({
+    code: "ARCHIVE_DAMAGED",
+    message: `'${key}' was changed while it was read`,
+  }),
   InvalidBucketName: (_, { container }) => ({
     code: "CONFIG",
     message: `the store does not take '${container}' as a container name`,
@@ -207,7 +220,11 @@ function tooLarge(message: string, { key = "" }: Request): Verdict {
 
 function judge(trouble: Trouble, request: Request): Verdict {
   const { endpoint, proxy = null } = request;
-  return verdicts[trouble.name]?.(trouble, request) ?? judgeByNetwork(trouble, endpoint, proxy) ?? judgeByStatus(trouble, request);
+  return (
+    verdicts[trouble.name]?.(trouble, request) ??
+    judgeByNetwork(trouble, endpoint, proxy) ??
+    judgeByStatus(trouble, request)
+  );
 }
 
 /** What is wrong with the way to a server; null when the error is of another kind. */
@@ -225,11 +242,17 @@ function judgeByStatus(trouble: Trouble, { container, key, endpoint, proxy = nul
   if (isDamaged(trouble)) return { code: "STORE_UNAVAILABLE", message: damagedAnswer(endpoint).message };
   if (status === 413) return overQuota({ container, key, endpoint, signal });
   if (status >= 500 || status === 429) {
-    return { code: "STORE_UNAVAILABLE", message: `${host} answers ${String(status)} (${name === "Error" ? "no S3 error" : name})` };
+    return {
+      code: "STORE_UNAVAILABLE",
+      message: `${host} answers ${String(status)} (${name === "Error" ? "no S3 error" : name})`,
+    };
   }
   // Answers to a HEAD have no body, so the status is all there is.
   if (key !== undefined && status === 403) {
-    return { code: "ACCESS_DENIED", message: `these credentials have no right to use '${key}' in container '${container}'` };
+    return {
+      code: "ACCESS_DENIED",
+      message: `these credentials have no right to use '${key}' in container '${container}'`,
+    };
   }
   if (key !== undefined && status === 404) {
     return { code: "ARCHIVE_MISSING", message: `there is no object '${key}' in container '${container}'` };

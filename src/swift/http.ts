@@ -39,7 +39,11 @@ async function ask(url: URL, options: HttpOptions, signal: AbortSignal): Promise
   const agent = options.network?.openProxyAgent(url, false, signal) ?? null;
   const request = open(url, {
     method: options.method ?? "GET",
-    headers: { accept: "application/json", ...(body === null ? {} : { "content-type": "application/json" }), ...options.headers },
+    headers: {
+      accept: "application/json",
+      ...(body === null ? {} : { "content-type": "application/json" }),
+      ...options.headers,
+    },
     signal,
     ...trusting(options.network, url),
     ...(agent === null ? {} : { agent }),
@@ -80,7 +84,8 @@ export async function openNetwork(files: readonly string[], proxies: Proxies): P
     isProxied ? import("./proxy.ts") : null,
   ]);
   let context: SecureContext | null = null;
-  const secureContext = (): SecureContext => (context ??= createSecureContext({ ca: [...rootCertificates, ...named, ...system] }));
+  const secureContext = (): SecureContext =>
+    (context ??= createSecureContext({ ca: [...rootCertificates, ...named, ...system] }));
   return {
     secureContext,
     describeProxy(server) {
@@ -91,7 +96,11 @@ export async function openNetwork(files: readonly string[], proxies: Proxies): P
       const proxy = chooseProxy(proxies, server);
       if (agents === null || proxy === null) return null;
       const isTls = server.protocol === "https:" || proxy.url.protocol === "https:";
-      return agents.openProxyAgent(proxy.url, server, { keepAlive, signal, secureContext: isTls ? secureContext() : undefined });
+      return agents.openProxyAgent(proxy.url, server, {
+        keepAlive,
+        signal,
+        secureContext: isTls ? secureContext() : undefined,
+      });
     },
   };
 }

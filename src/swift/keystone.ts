@@ -51,8 +51,10 @@ export async function logIn(login: KeystoneLogin, network: Network, signal: Abor
 function notKeystone({ login, network }: Visit, { status, headers }: HttpAnswer): BackupError {
   const url = new URL(login.authUrl);
   const proxy = network.describeProxy(url);
-  const redirect = status === 407 ? judgeProxy(status, url.host, proxy) : judgeRedirect(status, headers.location ?? null, url);
-  if (redirect !== null) return new BackupError(redirect.code, `Keystone cannot be reached: ${redirect.message}`, { hint: redirect.hint });
+  const redirect =
+    status === 407 ? judgeProxy(status, url.host, proxy) : judgeRedirect(status, headers.location ?? null, url);
+  if (redirect !== null)
+    return new BackupError(redirect.code, `Keystone cannot be reached: ${redirect.message}`, { hint: redirect.hint });
   return new BackupError("CONFIG", `${login.authUrl} does not answer as a Keystone does (status ${String(status)})`, {
     hint: "check OS_AUTH_URL; it mostly ends with /v3",
   });
@@ -129,9 +131,11 @@ async function explainRefusal(visit: Visit): Promise<BackupError> {
     const answer = await ask(`${authUrl}/auth/tokens`, { method: "POST", body, network }, signal);
     if (answer.status === 201) {
       const hint = await projectsHint(visit, answer);
-      return new BackupError("ACCESS_DENIED", `Keystone at ${host} knows ${subject(login)}, but not as a member of ${describe("project", project)}`, {
-        hint,
-      });
+      return new BackupError(
+        "ACCESS_DENIED",
+        `Keystone at ${host} knows ${subject(login)}, but not as a member of ${describe("project", project)}`,
+        { hint },
+      );
     }
   }
   const hints = {
@@ -139,7 +143,9 @@ async function explainRefusal(visit: Visit): Promise<BackupError> {
     token: "tokens live for some hours only: get a new one, or set OS_USERNAME and OS_PASSWORD",
     "application credential": "check OS_APPLICATION_CREDENTIAL_ID and OS_APPLICATION_CREDENTIAL_SECRET",
   } as const;
-  return new BackupError("ACCESS_DENIED", `Keystone at ${host} refuses ${subject(login)}`, { hint: `${hints[identity.kind]}${otherLogin(identity)}` });
+  return new BackupError("ACCESS_DENIED", `Keystone at ${host} refuses ${subject(login)}`, {
+    hint: `${hints[identity.kind]}${otherLogin(identity)}`,
+  });
 }
 
 /** Where there is another login that was not tried. */
@@ -150,7 +156,9 @@ function otherLogin(identity: KeystoneLogin["identity"]): string {
 
 async function askForProject(visit: Visit, answer: HttpAnswer): Promise<BackupError> {
   const { login } = visit;
-  return new BackupError("CONFIG", `nothing says which project of ${subject(login)} is meant`, { hint: await projectsHint(visit, answer) });
+  return new BackupError("CONFIG", `nothing says which project of ${subject(login)} is meant`, {
+    hint: await projectsHint(visit, answer),
+  });
 }
 
 async function projectsHint({ login, network, signal }: Visit, { headers }: HttpAnswer): Promise<string> {
@@ -169,7 +177,9 @@ export async function ask(
 ): Promise<HttpAnswer> {
   const started = performance.now();
   for (let failures = 1; ; failures += 1) {
-    const outcome = await askHttp(new URL(url), options, signal).catch((error: unknown) => explainNetwork(error, url, { ...options, signal }));
+    const outcome = await askHttp(new URL(url), options, signal).catch((error: unknown) =>
+      explainNetwork(error, url, { ...options, signal }),
+    );
     const passes = outcome instanceof BackupError ? outcome.retryable : outcome.status >= 500;
     const delay = backoffMs(failures);
     if (!passes) {
@@ -184,7 +194,11 @@ export async function ask(
   }
 }
 
-function explainNetwork(error: unknown, url: string, { network, signal }: HttpOptions & { readonly signal: AbortSignal }): BackupError {
+function explainNetwork(
+  error: unknown,
+  url: string,
+  { network, signal }: HttpOptions & { readonly signal: AbortSignal },
+): BackupError {
   if (signal.aborted) throw abortedError(signal);
   const server = new URL(url);
   const verdict = networkVerdict(error, server, network?.describeProxy(server) ?? null);

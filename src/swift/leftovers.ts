@@ -116,7 +116,11 @@ export interface Completed {
  * does it: it stores the same manifest once more, then deletes the marker; where that is gone it changes nothing. Not with
  * `If-None-Match: *`, which is refused (412) before the marker is looked at (Swift 2.30). Never fails.
  */
-export async function forgetUpload(store: Store, { key, uploadId, parts }: Completed, signal: AbortSignal): Promise<void> {
+export async function forgetUpload(
+  store: Store,
+  { key, uploadId, parts }: Completed,
+  signal: AbortSignal,
+): Promise<void> {
   const command = new CompleteMultipartUploadCommand({
     Bucket: store.container,
     Key: key,

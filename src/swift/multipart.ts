@@ -80,7 +80,12 @@ async function begin({ store, key, options }: Attempt, client: S3Client): Promis
   return UploadId;
 }
 
-async function sendPart(attempt: Attempt, part: Part, hashed: Promise<Buffer>, { client, inTurn }: Sending): Promise<void> {
+async function sendPart(
+  attempt: Attempt,
+  part: Part,
+  hashed: Promise<Buffer>,
+  { client, inTurn }: Sending,
+): Promise<void> {
   const { number, data } = part;
   const md5 = await hashed;
   attempt.md5s.set(number, md5);
@@ -99,7 +104,9 @@ async function uploadPart(attempt: Attempt, part: Part, md5: Buffer, client: S3C
   attempt.stop.signal.throwIfAborted();
   const { store, key, uploadId } = attempt;
   const which = { Bucket: store.container, Key: key, UploadId: uploadId ?? "", PartNumber: part.number };
-  const { ETag } = await client.send(new UploadPartCommand({ ...which, Body: part.data, ContentMD5: md5.toString("base64") }));
+  const { ETag } = await client.send(
+    new UploadPartCommand({ ...which, Body: part.data, ContentMD5: md5.toString("base64") }),
+  );
   return ETag;
 }
 
@@ -147,7 +154,9 @@ function refuseLeftovers({ resumable, md5s, key }: Attempt): void {
 }
 
 function resumeRefused(key: string): BackupError {
-  return new BackupError("RESUME_REFUSED", `what was stored of '${key}' before is not the beginning of what it is now`, {
-    context: { key },
-  });
+  return new BackupError(
+    "RESUME_REFUSED",
+    `what was stored of '${key}' before is not the beginning of what it is now`,
+    { context: { key } },
+  );
 }

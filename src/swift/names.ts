@@ -27,7 +27,8 @@ export function checkKey(key: string): void {
   if (bytes < 1 || bytes > MAX_KEY_BYTES) {
     throw new BackupError("INTERNAL", `a key of ${String(bytes)} bytes cannot be stored`, { context: { key } });
   }
-  if (NOT_IN_XML.test(key)) throw new BackupError("INTERNAL", "a key with control characters cannot be stored", { context: { key } });
+  if (NOT_IN_XML.test(key))
+    throw new BackupError("INTERNAL", "a key with control characters cannot be stored", { context: { key } });
 }
 
 /** @throws INTERNAL for metadata that the store would refuse or mangle */

@@ -67,7 +67,9 @@ async function askHead(store: Store, key: string, signal: AbortSignal): Promise<
 /** A refused listing tells why, as no HEAD can, and is tried again when it may pass. @throws ACCESS_DENIED, STORE_UNAVAILABLE */
 async function askForReason(store: Store, signal: AbortSignal): Promise<void> {
   try {
-    await store.client.send(new ListObjectsV2Command({ Bucket: store.container, MaxKeys: 1, EncodingType: "url" }), { abortSignal: signal });
+    await store.client.send(new ListObjectsV2Command({ Bucket: store.container, MaxKeys: 1, EncodingType: "url" }), {
+      abortSignal: signal,
+    });
   } catch (error) {
     throw store.translate(error, signal);
   }

@@ -107,7 +107,9 @@ async function fillInPieces(memory: Buffer, readInto: DirectReadable["readInto"]
 }
 
 /** As Promise.all, but when one has failed it waits for the others too: they write into memory. */
-async function all<const Promises extends readonly Promise<number>[]>(promises: Promises): Promise<{ [At in keyof Promises]: number }> {
+async function all<const Promises extends readonly Promise<number>[]>(
+  promises: Promises,
+): Promise<{ [At in keyof Promises]: number }> {
   await Promise.allSettled(promises);
   return Promise.all(promises);
 }

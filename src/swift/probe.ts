@@ -31,7 +31,11 @@ export async function greetStore({ endpoint, network }: Access, signal: AbortSig
  * multipart uploads, hence nearly all bytes (s3api: `MULTIUPLOAD_SUFFIX`). Null where a login gave no access to Swift's own
  * API: S3 has no word for it.
  */
-export async function readQuotas({ native, network }: Access, container: string, signal: AbortSignal): Promise<Quota[] | null> {
+export async function readQuotas(
+  { native, network }: Access,
+  container: string,
+  signal: AbortSignal,
+): Promise<Quota[] | null> {
   if (native === null) return null;
   const quotas: Quota[] = [];
   for (const name of [null, container, `${container}+segments`]) {

@@ -18,24 +18,33 @@ interface NetworkTrouble {
 }
 
 /** Null when the error is of another kind. `proxy`: between us and the server, for people. */
-export function judgeByNetwork({ code, message, name, altNames }: NetworkTrouble, endpoint: URL, proxy: string | null): Verdict | null {
+export function judgeByNetwork(
+  { code, message, name, altNames }: NetworkTrouble,
+  endpoint: URL,
+  proxy: string | null,
+): Verdict | null {
   const where = hostAndPort(endpoint);
   const ofTls = code === null ? null : judgeTls({ code, message, altNames }, endpoint);
   if (ofTls !== null) return ofTls;
   const status = /^EPROXY(\d+)$/.exec(code ?? "")?.[1];
   if (status !== undefined) return judgeProxy(Number(status), where, proxy);
-  if (code?.startsWith("HPE_")) return { code: "CONFIG", message: `${where} does not speak HTTP`, hint: "check the URL" };
+  if (code?.startsWith("HPE_"))
+    return { code: "CONFIG", message: `${where} does not speak HTTP`, hint: "check the URL" };
   // The first connection is the one to the proxy.
   if (code === "ENOTFOUND") {
     const subject = proxy === null ? `the name ${endpoint.hostname}` : "the proxy's name";
     return { code: "STORE_UNAVAILABLE", message: `${subject} cannot be resolved (${proxy ?? where})` };
   }
   if (code === "ECONNREFUSED") {
-    return { code: "STORE_UNAVAILABLE", message: `nothing answers at ${proxy === null ? where : `the proxy ${proxy}`}` };
+    return {
+      code: "STORE_UNAVAILABLE",
+      message: `nothing answers at ${proxy === null ? where : `the proxy ${proxy}`}`,
+    };
   }
   const way = proxy === null ? where : `${where}, through the proxy ${proxy},`;
   // The SDK calls a reset connection a TimeoutError as well.
-  if (code !== null && code !== "ABORT_ERR") return { code: "STORE_UNAVAILABLE", message: `the connection to ${way} failed (${code})` };
+  if (code !== null && code !== "ABORT_ERR")
+    return { code: "STORE_UNAVAILABLE", message: `the connection to ${way} failed (${code})` };
   const isLate = name === "TimeoutError" || name === "AbortError";
   return isLate ? { code: "STORE_UNAVAILABLE", message: `${way} did not answer in time` } : null;
 }
@@ -58,7 +67,8 @@ export function judgeProxy(status: number, where: string, proxy: string | null):
 
 /** What a redirection means, which is never followed: a signature holds for one host only. Null for another answer. */
 export function judgeRedirect(status: number, location: string | null, asked: URL): Verdict | null {
-  if (![301, 302, 303, 307, 308].includes(status) || location === null || !URL.canParse(location, asked.href)) return null;
+  if (![301, 302, 303, 307, 308].includes(status) || location === null || !URL.canParse(location, asked.href))
+    return null;
   const { origin, protocol } = new URL(location, asked);
   const isTls = protocol === "https:" && asked.protocol === "http:";
   return {

@@ -111,7 +111,10 @@ export function chooseResumable(found: readonly Resumable[], first: StoredPart):
 /** Its first part is there, and every part but the last has the size that parts have now. */
 function isUniform({ parts }: Resumable, partBytes: number): boolean {
   const last = Math.max(...parts.keys());
-  return parts.has(1) && [...parts].every(([number, { bytes }]) => bytes === partBytes || (number === last && bytes < partBytes));
+  return (
+    parts.has(1) &&
+    [...parts].every(([number, { bytes }]) => bytes === partBytes || (number === last && bytes < partBytes))
+  );
 }
 
 /** What is stored of an upload; nothing when it is gone. @throws STORE_UNAVAILABLE, ACCESS_DENIED */
@@ -121,7 +124,12 @@ export async function listParts(store: Store, upload: OpenUpload, signal: AbortS
   let newest: Date | null = null;
   let marker: string | undefined;
   for (;;) {
-    const command = new ListPartsCommand({ Bucket: store.container, Key: key, UploadId: uploadId, PartNumberMarker: marker });
+    const command = new ListPartsCommand({
+      Bucket: store.container,
+      Key: key,
+      UploadId: uploadId,
+      PartNumberMarker: marker,
+    });
     const page: ListPartsCommandOutput | null = await ask(store, signal, key, async () =>
       orNull(store.client.send(command, { abortSignal: signal })),
     );
@@ -135,9 +143,7 @@ export async function listParts(store: Store, upload: OpenUpload, signal: AbortS
   }
 }
 
-function parseUpload(
-  upload: NonNullable<ListMultipartUploadsCommandOutput["Uploads"]>[number],
-): readonly OpenUpload[] {
+function parseUpload(upload: NonNullable<ListMultipartUploadsCommandOutput["Uploads"]>[number]): readonly OpenUpload[] {
   const { Key, UploadId, Initiated } = upload;
   if (Key === undefined || UploadId === undefined) return [];
   // One whose age nobody tells is young.

@@ -30,7 +30,11 @@ export async function createKeys(session: Session, signal: AbortSignal): Promise
   const keys = { accessKeyId, secretAccessKey: randomBytes(20).toString("hex") };
   const blob = JSON.stringify({ access: keys.accessKeyId, secret: keys.secretAccessKey });
   const body = { credential: { type: "ec2", user_id: user.id, project_id: project.id, blob } };
-  const { status } = await ask(`${login.authUrl}/credentials`, { ...authorized(session), method: "POST", body }, signal);
+  const { status } = await ask(
+    `${login.authUrl}/credentials`,
+    { ...authorized(session), method: "POST", body },
+    signal,
+  );
   if (status === 201) return keys;
   return status === 409 ? null : letKeysBeCreated(session, signal);
 }

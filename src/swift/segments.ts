@@ -10,17 +10,26 @@ import type { Store } from "./store.ts";
 const TRIED = 4;
 
 /** What it means that the store cannot put an object together. @throws STORE_UNAVAILABLE, ABORTED */
-export async function explainBroken(error: unknown, store: Store, key: string, signal: AbortSignal): Promise<BackupError> {
+export async function explainBroken(
+  error: unknown,
+  store: Store,
+  key: string,
+  signal: AbortSignal,
+): Promise<BackupError> {
   if (store.segments.areReadable || (await areReadable(store, key, signal))) {
     store.segments.areReadable = true;
     return store.translate(error, signal, key);
   }
   const { container } = store;
-  return new BackupError("ACCESS_DENIED", `these credentials have no right to read '${container}+segments', where the bytes of '${key}' are`, {
-    hint: `have the user added to the read ACL of the container '${container}+segments', as to that of '${container}'`,
-    context: { container, key },
-    cause: store.translate(error, signal, key),
-  });
+  return new BackupError(
+    "ACCESS_DENIED",
+    `these credentials have no right to read '${container}+segments', where the bytes of '${key}' are`,
+    {
+      hint: `have the user added to the read ACL of the container '${container}+segments', as to that of '${container}'`,
+      context: { container, key },
+      cause: store.translate(error, signal, key),
+    },
+  );
 }
 
 async function areReadable(store: Store, key: string, signal: AbortSignal): Promise<boolean> {

@@ -48,7 +48,11 @@ export function judgeTls({ code, message, altNames }: TlsTrouble, server: URL): 
   if (/^CERT_/.test(code)) return { code: "CONFIG", message: `${certificate} cannot be trusted (${code})` };
   if (!/^(EPROTO|ERR_TLS_|ERR_SSL_)/.test(code)) return null;
   const reason = /:SSL routines:[^:]*:([^:]+)/.exec(message)?.[1] ?? code;
-  return { code: "CONFIG", message: `${where} and this machine do not agree on TLS (${reason})`, hint: "check the URL and the port" };
+  return {
+    code: "CONFIG",
+    message: `${where} and this machine do not agree on TLS (${reason})`,
+    hint: "check the URL and the port",
+  };
 }
 
 const unknownAuthority = /^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_(VERIFY|GET)_)/;
@@ -61,7 +65,10 @@ function isNoTls(code: string, message: string): boolean {
 }
 
 function listNames(altNames: string | null): string {
-  const names = (altNames ?? "").split(", ").map((name) => name.replace(/^(DNS|IP Address):/, "")).filter(Boolean);
+  const names = (altNames ?? "")
+    .split(", ")
+    .map((name) => name.replace(/^(DNS|IP Address):/, ""))
+    .filter(Boolean);
   return names.length === 0 ? "" : `: ${names.slice(0, 5).join(", ")}`;
 }
 

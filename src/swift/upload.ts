@@ -50,7 +50,8 @@ export async function putObject(store: Store, put: Put, signal: AbortSignal): Pr
     checkKey(key);
     checkMetadata(options.metadata);
     await refuseExisting(attempt);
-    if (options.resume === true) attempt.earlier = await findResumable(store, { key, partBytes: options.partBytes }, signal);
+    if (options.resume === true)
+      attempt.earlier = await findResumable(store, { key, partBytes: options.partBytes }, signal);
     await send(attempt);
     return await checkStored(attempt);
   } catch (error) {
@@ -116,7 +117,14 @@ async function sendWhole(attempt: Attempt, part: Part, client: S3Client): Promis
   const { data: Body } = part;
   const md5 = await openPartHasher(1).md5(Body);
   const Metadata = { ...options.metadata };
-  const what = { Bucket: store.container, Key: key, Body, ContentMD5: md5.toString("base64"), ContentType: CONTENT_TYPE, Metadata };
+  const what = {
+    Bucket: store.container,
+    Key: key,
+    Body,
+    ContentMD5: md5.toString("base64"),
+    ContentType: CONTENT_TYPE,
+    Metadata,
+  };
   const params = { ...what, IfNoneMatch: "*" };
   attempt.committing = true;
   attempt.md5s.set(1, md5);
@@ -141,7 +149,13 @@ async function checkStored(attempt: Attempt): Promise<Stored> {
   const { store, key, signal, committedEtag } = attempt;
   const found = await headObject(store, key, signal);
   if (isWhatWasSent(attempt, found)) return receipt(attempt);
-  const context = { key, expected: expectedEtag(attempt), committed: committedEtag, found: found?.etag, bytes: found?.bytes };
+  const context = {
+    key,
+    expected: expectedEtag(attempt),
+    committed: committedEtag,
+    found: found?.etag,
+    bytes: found?.bytes,
+  };
   store.log?.warn(context, "the store does not hold what was sent");
   // Somebody writes to the container who does not look whether a key is free.
   if (found !== null && found.etag !== committedEtag) throw alreadyArchived(key);
@@ -149,7 +163,9 @@ async function checkStored(attempt: Attempt): Promise<Stored> {
   const isOurs = found !== null && committedEtag !== expectedEtag(attempt);
   if (isOurs) await deleteObject(store, key, signal);
   throw new BackupError("ARCHIVE_DAMAGED", `the store does not hold what was sent for '${key}'`, {
-    hint: isOurs ? "it was removed; if it happens again, distrust the store" : "find out what else writes to the container",
+    hint: isOurs
+      ? "it was removed; if it happens again, distrust the store"
+      : "find out what else writes to the container",
     context,
   });
 }
@@ -174,7 +190,10 @@ async function settle(attempt: Attempt): Promise<Stored> {
   }
   const stays = attempt.uploadId !== null && !(isOver(attempt, found) && (await abandon(attempt)));
   if (stays && !isFinalRefusal(failure?.error)) {
-    store.log?.warn({ key, uploadId: attempt.uploadId }, "whether an upload was completed is unknown; it is left as it is");
+    store.log?.warn(
+      { key, uploadId: attempt.uploadId },
+      "whether an upload was completed is unknown; it is left as it is",
+    );
   }
   throw found === "unknown" || found === null ? withFate(error, { stays, attempt }) : alreadyArchived(key);
 }
@@ -202,7 +221,11 @@ function withFate(error: unknown, { stays, attempt }: { readonly stays: boolean;
   if (!(error instanceof BackupError) || error.code !== "QUOTA_EXCEEDED") return error;
   const resumed = attempt.options.resumable === false ? "a later run removes it" : "the next run resumes it";
   const left = stays ? `what was sent of it stays in the store, and ${resumed}` : "nothing of it stays in the store";
-  return new BackupError(error.code, error.message, { context: error.context, cause: error.cause, hint: `${error.hint ?? ""}; ${left}` });
+  return new BackupError(error.code, error.message, {
+    context: error.context,
+    cause: error.cause,
+    hint: `${error.hint ?? ""}; ${left}`,
+  });
 }
 
 /** Aborts the upload if this run began it; one of an earlier run may be completed at this moment. True when it is gone. */
@@ -216,7 +239,10 @@ async function abandon({ store, key, uploadId, resumable, signal }: Attempt): Pr
     await withPatience(CLEAN_UP_MS, hurry.signal, (patience) => abortUpload(store, { key, uploadId }, patience));
     return true;
   } catch (error) {
-    store.log?.warn({ key, uploadId, error: describeError(error) }, "an unfinished upload could not be aborted; its parts stay");
+    store.log?.warn(
+      { key, uploadId, error: describeError(error) },
+      "an unfinished upload could not be aborted; its parts stay",
+    );
     return false;
   } finally {
     signal.removeEventListener("abort", onAbort);

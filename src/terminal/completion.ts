@@ -15,7 +15,10 @@ function optionsBy(command: CommandHelp, takes: (value: string) => boolean): str
 }
 
 function flagsOf({ options }: CommandHelp): string[] {
-  return [...options.flatMap(({ name, negatable }) => [name, ...(negatable ? [name.replace("--", "--no-")] : [])]), "--help"];
+  return [
+    ...options.flatMap(({ name, negatable }) => [name, ...(negatable ? [name.replace("--", "--no-")] : [])]),
+    "--help",
+  ];
 }
 
 function formatBash(program: string, commands: readonly CommandHelp[]): string {
@@ -68,8 +71,15 @@ function formatFish(program: string, commands: readonly CommandHelp[]): string {
 }
 
 /** The manual page, in the language of man(7). */
-export function formatManual(program: { readonly name: string; readonly version: string }, commands: readonly CommandHelp[]): string {
-  const text = (line: string): string => line.replaceAll("\\", "\\e").replaceAll("-", "\\-").replace(/^([.'])/, "\\&$1");
+export function formatManual(
+  program: { readonly name: string; readonly version: string },
+  commands: readonly CommandHelp[],
+): string {
+  const text = (line: string): string =>
+    line
+      .replaceAll("\\", "\\e")
+      .replaceAll("-", "\\-")
+      .replace(/^([.'])/, "\\&$1");
   const sections = commands.flatMap((command) => [
     `.SH ${text(command.name.toUpperCase())}`,
     ...command.examples.slice(0, 1).flatMap(({ line }) => [".EX", text(line), ".EE", ".PP"]),
@@ -85,7 +95,11 @@ export function formatManual(program: { readonly name: string; readonly version:
     ".SH NAME",
     `${text(program.name)} \\- keep btrfs snapshots in an OpenStack Swift container`,
     ".SH SYNOPSIS",
-    ...commands.flatMap(({ name, words }) => [`.B ${text(program.name)} ${text(name)}`, text(`${words} [OPTIONS]`.trim()), ".br"]),
+    ...commands.flatMap(({ name, words }) => [
+      `.B ${text(program.name)} ${text(name)}`,
+      text(`${words} [OPTIONS]`.trim()),
+      ".br",
+    ]),
   ];
   return `${[...head, ...sections].join("\n")}\n`;
 }

@@ -50,7 +50,9 @@ export function formatOverview(
     `  ${name} sync /home --container-name backup`,
     "",
     heading("Commands", style),
-    ...commands.flatMap(({ name: command, summary }) => row(bold(command, style), command.length, summary, { indent: 15, style })),
+    ...commands.flatMap(({ name: command, summary }) =>
+      row(bold(command, style), command.length, summary, { indent: 15, style }),
+    ),
     "",
     ...wrap(`${name} COMMAND --help tells more. A command line that begins with a path is a sync.`, style.columns),
     "",

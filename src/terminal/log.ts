@@ -46,7 +46,11 @@ export function openLog(screen: Screen, options: LogOptions): Logger {
       formatters: { level: (label) => ({ level: label }) },
       redact: { paths, censor: "[redacted]" },
     },
-    { write: (line) => { write(line, text, target, screen); } },
+    {
+      write: (line) => {
+        write(line, text, target, screen);
+      },
+    },
   );
 }
 
@@ -75,7 +79,8 @@ function labelOf(level: string, coloured: boolean): string {
 /** A line of pino as a sentence with its fields behind it. */
 function toText(line: string): { readonly level: string; readonly message: string } {
   const { level, msg, err, ...fields } = JSON.parse(line) as Record<string, unknown>;
-  const stack = typeof err === "object" && err !== null && "stack" in err ? `\n${printableLines(String(err.stack))}` : "";
+  const stack =
+    typeof err === "object" && err !== null && "stack" in err ? `\n${printableLines(String(err.stack))}` : "";
   const details = Object.entries(fields).map(([name, value]) => `${name}=${printable(toFieldText(value))}`);
   return { level: String(level), message: [printable(String(msg)), ...details].join("  ") + stack };
 }

@@ -20,7 +20,11 @@ export interface OutputOptions {
   readonly columns?: number;
 }
 
-export function openOutput(stdout: Writable, screen: Screen, { json, quiet = false, columns = 80 }: OutputOptions): Output {
+export function openOutput(
+  stdout: Writable,
+  screen: Screen,
+  { json, quiet = false, columns = 80 }: OutputOptions,
+): Output {
   const write = (text: string): void => {
     screen.aside(() => stdout.write(`${text}\n`));
   };
@@ -30,7 +34,13 @@ export function openOutput(stdout: Writable, screen: Screen, { json, quiet = fal
       if (!json && !quiet) write(printable(text));
     },
     table: (rows, layout) => {
-      if (!json && !quiet) for (const row of formatTable(rows.map((row) => row.map(printable)), layout, columns)) write(row);
+      if (!json && !quiet)
+        for (const row of formatTable(
+          rows.map((row) => row.map(printable)),
+          layout,
+          columns,
+        ))
+          write(row);
     },
     record: (value) => {
       if (json) write(printableJson(JSON.stringify(value)));

@@ -144,7 +144,11 @@ function openMeter(now: () => number): { start(): void; move(bytes: number): voi
 
 /** `12.3 MiB of 1.2 GiB (1 %), 34.5 MiB/s, 35 s left`; what is not known is left out. */
 export function describeTransfer({ bytes, total, resumed = 0, rate }: Transfer): string {
-  const parts = [total === null ? formatBytes(bytes) : `${formatBytes(bytes)} of ${formatBytes(total)} (${percentage(bytes, total)} %)`];
+  const parts = [
+    total === null
+      ? formatBytes(bytes)
+      : `${formatBytes(bytes)} of ${formatBytes(total)} (${percentage(bytes, total)} %)`,
+  ];
   if (resumed > 0) parts.push(`${formatBytes(resumed)} resumed`);
   if (rate !== null) parts.push(rate > 0 ? `${formatBytes(rate)}/s` : "stalled");
   const left = rate !== null && rate > 0 && total !== null && total > bytes ? ((total - bytes) / rate) * 1000 : null;

@@ -9,13 +9,20 @@ export interface UnitNeeds {
 }
 
 /** What is special to one target's service, by the name of its file. Null for a name that would have to be escaped. */
-export function formatDropIn(target: string, { paths, writes }: UnitNeeds): readonly [file: string, text: string] | null {
+export function formatDropIn(
+  target: string,
+  { paths, writes }: UnitNeeds,
+): readonly [file: string, text: string] | null {
   if (!/^[\w.:]([\w.:-]*[\w.:])?$/.test(target)) return null;
-  const words = (all: readonly string[], prefix = ""): string => all.map((path) => `"${prefix}${escape(path)}"`).join(" ");
+  const words = (all: readonly string[], prefix = ""): string =>
+    all.map((path) => `"${prefix}${escape(path)}"`).join(" ");
   const mounts = paths.length === 0 ? "" : `[Unit]\nRequiresMountsFor=${words(paths)}\n`;
   const writable = writes.length === 0 ? "" : `[Service]\nReadWritePaths=${words(writes, "-")}\n`;
   const head = "# Made by install-units from the configuration file: run it again when the file has changed.\n";
-  return [`${NAME}@${target}.service.d/target.conf`, head + [mounts, writable].filter((part) => part !== "").join("\n")];
+  return [
+    `${NAME}@${target}.service.d/target.conf`,
+    head + [mounts, writable].filter((part) => part !== "").join("\n"),
+  ];
 }
 
 /**

@@ -41,12 +41,7 @@ export interface Contender {
 }
 
 export const contenders = {
-  null: {
-    name: "btrfs send >/dev/null",
-    needs: null,
-    stores: "nothing",
-    line: ({ send }) => `${send} >/dev/null`,
-  },
+  null: { name: "btrfs send >/dev/null", needs: null, stores: "nothing", line: ({ send }) => `${send} >/dev/null` },
   cat: {
     name: "btrfs send | cat >/dev/null",
     needs: null,

@@ -14,7 +14,13 @@ const ROUNDS = 15;
 const messages = Array.from({ length: 4 }, (_, i) => Buffer.from(new SharedArrayBuffer(MESSAGE_BYTES)).fill(i + 1));
 
 const ways: Readonly<Record<string, { readonly count: number; readonly work: () => unknown }>> = {
-  "node:crypto": { count: 1, work: () => createHash("md5").update(messages[0] ?? "").digest() },
+  "node:crypto": {
+    count: 1,
+    work: () =>
+      createHash("md5")
+        .update(messages[0] ?? "")
+        .digest(),
+  },
   "1 message": { count: 1, work: () => md5s(messages.slice(0, 1)) },
   "2 messages together": { count: 2, work: () => md5s(messages.slice(0, 2)) },
   "3 messages together": { count: 3, work: () => md5s(messages.slice(0, 3)) },
@@ -37,6 +43,8 @@ for (let round = 0; round < ROUNDS; round++) {
 }
 for (const [name, each] of times) {
   const [best, middle] = [Math.min(...each), median(each)];
-  const [fastest, usual] = [best, middle].map((seconds) => `${(1 / seconds).toFixed(2)} GiB/s (${seconds.toFixed(2)} s/GiB)`);
+  const [fastest, usual] = [best, middle].map(
+    (seconds) => `${(1 / seconds).toFixed(2)} GiB/s (${seconds.toFixed(2)} s/GiB)`,
+  );
   console.log(`${name.padEnd(24)} best ${fastest ?? ""}, median ${usual ?? ""}`);
 }

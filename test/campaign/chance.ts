@@ -25,7 +25,7 @@ export function chanceOf(...words: readonly (string | number)[]): Chance {
     d = (d + 1) | 0;
     a = b ^ (b >>> 9);
     b = (c + (c << 3)) | 0;
-    c = ((c << 21) | (c >>> 11)) + sum | 0;
+    c = (((c << 21) | (c >>> 11)) + sum) | 0;
     return sum >>> 0;
   };
   const fraction = (): number => next() / 2 ** 32;

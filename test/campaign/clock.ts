@@ -6,7 +6,8 @@ const rightNow = Date.now.bind(Date);
 const wrongNow = (): number => rightNow() + offsetMs;
 
 globalThis.Date = new Proxy(Date, {
-  construct: (target, words: readonly unknown[], made) => Reflect.construct(target, words.length === 0 ? [wrongNow()] : words, made) as Date,
+  construct: (target, words: readonly unknown[], made) =>
+    Reflect.construct(target, words.length === 0 ? [wrongNow()] : words, made) as Date,
   apply: (target) => new target(wrongNow()).toString(),
   get: (target, name, self) => (name === "now" ? wrongNow : (Reflect.get(target, name, self) as unknown)),
 });

@@ -9,9 +9,30 @@ import type { Swift } from "../support/swift.ts";
 import type { Chance } from "./chance.ts";
 import type { StoredObject } from "./eyes.ts";
 import type { FaultKind } from "./faults.ts";
-import { brokenBy, checkArchived, checkContainer, checkEnd, checkRestored, filesOf, look, partsOf, restsOn, violated, type Stored } from "./invariants.ts";
+import {
+  brokenBy,
+  checkArchived,
+  checkContainer,
+  checkEnd,
+  checkRestored,
+  filesOf,
+  look,
+  partsOf,
+  restsOn,
+  violated,
+  type Stored,
+} from "./invariants.ts";
 import { copyWithAttributes } from "./machine.ts";
-import { clearTarget, deleteSnapshot, disturbedSync, DISTURBED, someWords, untilHit, work, type Round } from "./round.ts";
+import {
+  clearTarget,
+  deleteSnapshot,
+  disturbedSync,
+  DISTURBED,
+  someWords,
+  untilHit,
+  work,
+  type Round,
+} from "./round.ts";
 import { identityOf, keyOf, snapshotsOf, startRestore, startSync, startVerify, type World } from "./world.ts";
 
 const MINUTE = 60_000;
@@ -113,12 +134,15 @@ async function flip(file: string, at: number): Promise<void> {
 
 /** As an object server would tell the container's: the container's list gains or loses an object. */
 async function changeListing(swift: Swift, method: "PUT" | "DELETE", object: StoredObject): Promise<void> {
-  const port = /^bind_port = (\d+)$/m.exec(await readFile(join(swift.dir, "etc/container-server.conf"), "utf8"))?.[1] ?? "0";
+  const port =
+    /^bind_port = (\d+)$/m.exec(await readFile(join(swift.dir, "etc/container-server.conf"), "utf8"))?.[1] ?? "0";
   const [, account = "", container = "", ...rest] = object.name.split("/");
   const hash = createHash("md5").update(`test-prefix/${account}/${container}test-suffix`).digest();
   // Rings of the tests have 2 ** 2 partitions.
   const partition = hash.readUInt32BE(0) >>> 30;
-  const path = ["d1", partition, account, container, rest.join("/")].map((part) => encodeURIComponent(part).replaceAll("%2F", "/")).join("/");
+  const path = ["d1", partition, account, container, rest.join("/")]
+    .map((part) => encodeURIComponent(part).replaceAll("%2F", "/"))
+    .join("/");
   const seconds = (Date.now() / 1000).toFixed(5);
   const headers = {
     "x-timestamp": seconds,
@@ -141,7 +165,12 @@ async function isGood(key: string, stored: Stored): Promise<boolean> {
     const files = filesOf(part, stored);
     if (typeof files === "string") return false;
     for (const { file, etag } of files) {
-      if (createHash("md5").update(await readFile(file)).digest("hex") !== etag) return false;
+      if (
+        createHash("md5")
+          .update(await readFile(file))
+          .digest("hex") !== etag
+      )
+        return false;
     }
   }
   return true;
@@ -196,7 +225,8 @@ async function syncOver(round: Round, { key, damage }: Harm): Promise<void> {
   if (ran.code === 0) await checkArchived(world, before, "sync");
   const newest = before.at(-1);
   // Whatever else could not be done: what is new can be restored.
-  if (newest !== undefined && ran.code === 3) await checkArchived(world, [newest], `sync (exit 3, newest snapshot ${identityOf(newest)})`);
+  if (newest !== undefined && ran.code === 3)
+    await checkArchived(world, [newest], `sync (exit 3, newest snapshot ${identityOf(newest)})`);
 }
 
 function pickFrom<Item>(chance: Chance, items: readonly Item[]): Item | undefined {
@@ -214,7 +244,9 @@ export const markerLeft: FaultKind = {
     const { world, chance } = round;
     await untilHit(round, async () => {
       await work(round, world.machine, { snapshots: chance.int(1, 2), big: true });
-      await disturbedSync(round, [...someWords(world, chance), "--concurrency", "1", "--memory", "10Mi"], () => Promise.resolve());
+      await disturbedSync(round, [...someWords(world, chance), "--concurrency", "1", "--memory", "10Mi"], () =>
+        Promise.resolve(),
+      );
       const stored = await checkContainer(world);
       const segments = [...stored.objects.values()].flatMap(({ segments: each }) => each ?? []);
       const markers = [...new Set(segments.map(({ name }) => name.slice(0, name.lastIndexOf("/"))))].toSorted();
@@ -241,7 +273,11 @@ async function runOver(round: Round): Promise<void> {
   const old = chance.maybe(0.7) ? ["--leftover-age", "1s"] : [];
   await sleep(old.length === 0 ? 0 : 1100);
   if (chance.maybe(0.4)) {
-    checkEnd(await startVerify(world, ["--remove-leftovers", ...old], { clockMs }).ended, "verify --remove-leftovers", [0]);
+    checkEnd(
+      await startVerify(world, ["--remove-leftovers", ...old], { clockMs }).ended,
+      "verify --remove-leftovers",
+      [0],
+    );
   } else {
     if (chance.maybe(0.5)) await work(round, world.machine, { snapshots: 1 });
     await disturbedSync(round, [...someWords(world, chance, false), ...old], () => Promise.resolve(), { clockMs });

@@ -55,7 +55,10 @@ export interface Eyes {
   digest(directory: string): Promise<string>;
   /** What differs between two trees that were hashed before. */
   compare(a: string, b: string): Promise<readonly string[]>;
-  make(directory: string, options: { readonly seed: number; readonly files: number; readonly bytes: number; readonly zoo: boolean }): Promise<void>;
+  make(
+    directory: string,
+    options: { readonly seed: number; readonly files: number; readonly bytes: number; readonly zoo: boolean },
+  ): Promise<void>;
   change(directory: string, seed: number): Promise<void>;
   close(): Promise<void>;
 }

@@ -5,7 +5,18 @@ import type { Fault } from "../support/fault-proxy.ts";
 import type { SwiftServer } from "../support/swift.ts";
 import type { Chance } from "./chance.ts";
 import type { Running } from "./machine.ts";
-import { DISTURBED_CHILDREN, disturbedSync, isKind, momentOfSync, planMoment, someWords, untilHit, work, workFor, type Round } from "./round.ts";
+import {
+  DISTURBED_CHILDREN,
+  disturbedSync,
+  isKind,
+  momentOfSync,
+  planMoment,
+  someWords,
+  untilHit,
+  work,
+  workFor,
+  type Round,
+} from "./round.ts";
 import type { World } from "./world.ts";
 
 /** Something that goes wrong, in many ways; every kind has a counter of its own. */
@@ -84,9 +95,14 @@ export const childKilled: FaultKind = {
     await untilHit(round, async (attempt) => {
       await work(round, world.machine, { snapshots: chance.int(1, 2), big: true });
       let hit = false;
-      await disturbedSync(round, someWords(world, chance), async (running) => {
-        hit = await strikeChild(running, chance, attempt > 1 ? 0 : chance.int(0, 700));
-      }, { allowed: DISTURBED_CHILDREN });
+      await disturbedSync(
+        round,
+        someWords(world, chance),
+        async (running) => {
+          hit = await strikeChild(running, chance, attempt > 1 ? 0 : chance.int(0, 700));
+        },
+        { allowed: DISTURBED_CHILDREN },
+      );
       return hit;
     });
   },
@@ -95,7 +111,12 @@ export const childKilled: FaultKind = {
 const SERVERS: readonly [SwiftServer, ...SwiftServer[]] = ["proxy", "object", "object", "container"];
 
 /** Takes a server away, or freezes it, and brings it back. */
-export async function disturbServer({ ground: { swift } }: World, server: SwiftServer, how: "kill" | "freeze", ms: number): Promise<void> {
+export async function disturbServer(
+  { ground: { swift } }: World,
+  server: SwiftServer,
+  how: "kill" | "freeze",
+  ms: number,
+): Promise<void> {
   if (how === "kill") await swift.stop(server);
   else swift.freeze(server);
   await sleep(ms);
@@ -145,7 +166,11 @@ function answer(chance: Chance): Fault {
   const code = status === 403 ? "AccessDenied" : status === 429 ? "SlowDown" : "ServiceUnavailable";
   const xml = `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>planned</Message></Error>`;
   // Refusals are the store's own words; who is busy may say anything.
-  return { kind: "answer", status, body: status === 403 || chance.maybe(0.5) ? xml : chance.pick(["", "<html>busy</html>", "\0\u0001"]) };
+  return {
+    kind: "answer",
+    status,
+    body: status === 403 || chance.maybe(0.5) ? xml : chance.pick(["", "<html>busy</html>", "\0\u0001"]),
+  };
 }
 
 export const badAnswers: FaultKind = {
@@ -203,7 +228,12 @@ export const wrongClock: FaultKind = {
         world.ground.proxy.clear();
       }
       const clockMs = chance.pick([-26 * 60, -180, -20, 20, 180, 26 * 60]) * MINUTE;
-      const ran = await disturbedSync(round, [...someWords(world, chance), "-v", "--log-format", "json"], () => Promise.resolve(), { clockMs });
+      const ran = await disturbedSync(
+        round,
+        [...someWords(world, chance), "-v", "--log-format", "json"],
+        () => Promise.resolve(),
+        { clockMs },
+      );
       return timesIn(ran.stderr).some((time) => Math.abs(time - Date.now() - clockMs) < 5 * MINUTE);
     });
   },

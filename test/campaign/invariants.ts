@@ -29,8 +29,10 @@ const BUG = 1;
 
 /** Outcomes that a run may have whatever is done to it: never a bug, never a crash, nobody left behind. */
 export function checkEnd(ran: Ran, what: string, allowed: readonly (number | string)[]): void {
-  if (ran.stderr.includes(LEFT_BEHIND)) violated("nobody is left behind", `${what}: ${ran.stderr.slice(ran.stderr.indexOf(LEFT_BEHIND))}`);
-  if (ran.code === BUG || !allowed.includes(ran.code)) violated("a run ends as promised", `${what} ended with ${ran.code}, not with one of ${allowed.join(", ")}`);
+  if (ran.stderr.includes(LEFT_BEHIND))
+    violated("nobody is left behind", `${what}: ${ran.stderr.slice(ran.stderr.indexOf(LEFT_BEHIND))}`);
+  if (ran.code === BUG || !allowed.includes(ran.code))
+    violated("a run ends as promised", `${what} ended with ${ran.code}, not with one of ${allowed.join(", ")}`);
 }
 
 // --- the container
@@ -63,7 +65,8 @@ export async function look(world: World): Promise<Stored> {
 
 /** Files that hold the body of an object, in order; or the reason why it is not whole. */
 export function filesOf(object: StoredObject, { objects }: Stored): readonly StoredObject[] | string {
-  if (object.segments === null) return object.bytes === object.length ? [object] : `${object.name} has ${object.bytes} bytes of ${object.length}`;
+  if (object.segments === null)
+    return object.bytes === object.length ? [object] : `${object.name} has ${object.bytes} bytes of ${object.length}`;
   const files: StoredObject[] = [];
   for (const { name, bytes, etag } of object.segments) {
     const segment = objects.get(`${ACCOUNT}${name}`);
@@ -81,11 +84,17 @@ export async function bodyOf(object: StoredObject, stored: Stored): Promise<Buff
 }
 
 /** All objects that an archive is made of: one, or a list of volumes and each of them. A string: why it is not whole. */
-export async function partsOf(archive: StoredObject, key: string, stored: Stored): Promise<readonly StoredObject[] | string> {
+export async function partsOf(
+  archive: StoredObject,
+  key: string,
+  stored: Stored,
+): Promise<readonly StoredObject[] | string> {
   if (archive.metadata["btrfs-volumes"] === undefined) return [archive];
   const whole = filesOf(archive, stored);
   if (typeof whole === "string") return whole;
-  const { volumes } = JSON.parse((await bodyOf(archive, stored)).toString()) as { volumes: readonly { key: string; bytes: number }[] };
+  const { volumes } = JSON.parse((await bodyOf(archive, stored)).toString()) as {
+    volumes: readonly { key: string; bytes: number }[];
+  };
   const found: StoredObject[] = [];
   for (const [index, volume] of volumes.entries()) {
     const object = stored.objects.get(`${ACCOUNT}/${stored.container}/${volume.key}`);
@@ -133,7 +142,11 @@ export async function checkContainer(world: World): Promise<Stored> {
   const stored = await look(world);
   for (const [key, before] of world.whole) {
     const archive = stored.archives.get(key);
-    if (archive !== undefined && world.damaged.size === 0 && (archive.etag !== before.etag || archive.file !== before.file)) {
+    if (
+      archive !== undefined &&
+      world.damaged.size === 0 &&
+      (archive.etag !== before.etag || archive.file !== before.file)
+    ) {
       violated("an archive is never overwritten", key);
     }
     if (await isDamaged(world, key, stored)) continue;
@@ -153,7 +166,10 @@ async function isDamaged(world: World, key: string, stored: Stored): Promise<boo
   if (world.damaged.has(`${ACCOUNT}/${world.container}/${key}`)) return true;
   const names = [...world.damaged];
   // Volumes and segments are named after their archive.
-  return names.some((name) => name.includes(`/${key}/`)) || (await restsOn(key, stored)).some(({ name }) => world.damaged.has(name));
+  return (
+    names.some((name) => name.includes(`/${key}/`)) ||
+    (await restsOn(key, stored)).some(({ name }) => world.damaged.has(name))
+  );
 }
 
 async function checkNewArchive(world: World, key: string, stored: Stored): Promise<void> {
@@ -162,10 +178,14 @@ async function checkNewArchive(world: World, key: string, stored: Stored): Promi
   const broken = await brokenBy(key, stored);
   if (broken !== null) violated("a key that exists is a whole archive", broken);
   const identity = identityIn(archive.metadata);
-  if (!world.truth.has(identity)) violated("an archive is a snapshot's", `${key} says it is ${identity}, which no snapshot ever was`);
+  if (!world.truth.has(identity))
+    violated("an archive is a snapshot's", `${key} says it is ${identity}, which no snapshot ever was`);
   await checkBytes(key, archive, stored);
   const sendParent = parentIn(archive.metadata);
-  if (sendParent !== null && ![...stored.archives.values()].some(({ metadata }) => identityIn(metadata) === sendParent)) {
+  if (
+    sendParent !== null &&
+    ![...stored.archives.values()].some(({ metadata }) => identityIn(metadata) === sendParent)
+  ) {
     violated("an archive builds on what is archived", `${key} builds on ${sendParent}, which is not`);
   }
   world.whole.set(key, { key, identity, sendParent, etag: archive.etag, file: archive.file });
@@ -179,7 +199,9 @@ async function checkBytes(key: string, archive: StoredObject, stored: Stored): P
     const files = filesOf(part, stored);
     if (typeof files === "string") violated("a key that exists is a whole archive", files);
     for (const { file, etag, name } of files) {
-      const md5 = createHash("md5").update(await readFile(file)).digest("hex");
+      const md5 = createHash("md5")
+        .update(await readFile(file))
+        .digest("hex");
       if (md5 !== etag) violated("what is stored is what was sent", `${name} is ${md5}, not ${etag}`);
     }
   }
@@ -188,7 +210,8 @@ async function checkBytes(key: string, archive: StoredObject, stored: Stored): P
   const [first] = filesOf(body, stored);
   if (first === undefined || typeof first === "string") return;
   const named = identityInStream(await beginningOf(first.file));
-  if (named !== identityIn(archive.metadata)) violated("metadata says what the stream is", `${key}: ${identityIn(archive.metadata)}, but the stream is ${named}`);
+  if (named !== identityIn(archive.metadata))
+    violated("metadata says what the stream is", `${key}: ${identityIn(archive.metadata)}, but the stream is ${named}`);
 }
 
 async function beginningOf(file: string): Promise<Buffer> {
@@ -205,14 +228,20 @@ async function beginningOf(file: string): Promise<Buffer> {
 export function identityInStream(beginning: Buffer): string {
   if (beginning.toString("latin1", 0, 13) !== "btrfs-stream\0") return "no send stream";
   const pathBytes = beginning.readUInt16LE(29);
-  const uuid = beginning.toString("hex", 35 + pathBytes, 51 + pathBytes).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  const uuid = beginning
+    .toString("hex", 35 + pathBytes, 51 + pathBytes)
+    .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
   return `${uuid}/${beginning.readBigUInt64LE(55 + pathBytes)}`;
 }
 
 // --- what exit 0 of a sync says
 
 /** The snapshots that an exit code is held to: those that were there, as they are, when the run began and when it ended. */
-export async function heldTo(world: World, machine: Machine, before: readonly SeenSubvolume[]): Promise<readonly SeenSubvolume[]> {
+export async function heldTo(
+  world: World,
+  machine: Machine,
+  before: readonly SeenSubvolume[],
+): Promise<readonly SeenSubvolume[]> {
   const after = new Map((await snapshotsOf(world, machine)).map((each) => [each.path, identityOf(each)]));
   return before.filter((each) => after.get(each.path) === identityOf(each));
 }
@@ -220,16 +249,28 @@ export async function heldTo(world: World, machine: Machine, before: readonly Se
 /** Exit 0: each of these snapshots is archived, as what it is, on a chain that is whole. */
 export async function checkArchived(world: World, snapshots: readonly SeenSubvolume[], what: string): Promise<void> {
   const stored = await look(world);
-  const byIdentity = new Map([...stored.archives].map(([key, { metadata }]) => [identityIn(metadata), { key, metadata }]));
+  const byIdentity = new Map(
+    [...stored.archives].map(([key, { metadata }]) => [identityIn(metadata), { key, metadata }]),
+  );
   const looked = new Set<string>();
   for (const snapshot of snapshots) {
     const key = keyOf(snapshot);
     const archive = stored.archives.get(key);
-    if (archive === undefined) violated("exit 0 = every snapshot is archived", `${what} ended with 0, and ${key} does not exist`);
+    if (archive === undefined)
+      violated("exit 0 = every snapshot is archived", `${what} ended with 0, and ${key} does not exist`);
     if (identityIn(archive.metadata) !== identityOf(snapshot)) {
-      violated("exit 0 = every snapshot is archived as what it is", `${what} ended with 0; ${key} holds ${identityIn(archive.metadata)}, the snapshot is ${identityOf(snapshot)}`);
+      violated(
+        "exit 0 = every snapshot is archived as what it is",
+        `${what} ended with 0; ${key} holds ${identityIn(archive.metadata)}, the snapshot is ${identityOf(snapshot)}`,
+      );
     }
-    for (let link: { key: string; metadata: Readonly<Record<string, string>> } | undefined = { key, metadata: archive.metadata }; !looked.has(link.key); ) {
+    for (
+      let link: { key: string; metadata: Readonly<Record<string, string>> } | undefined = {
+        key,
+        metadata: archive.metadata,
+      };
+      !looked.has(link.key);
+    ) {
       looked.add(link.key);
       const damaged = await isDamaged(world, link.key, stored);
       const broken = damaged ? null : await brokenBy(link.key, stored);
@@ -237,7 +278,11 @@ export async function checkArchived(world: World, snapshots: readonly SeenSubvol
       const parent = parentIn(link.metadata);
       if (parent === null) break;
       link = byIdentity.get(parent);
-      if (link === undefined) violated("exit 0 = every chain is whole", `${what} ended with 0, and ${parent}, which ${key} rests on, is not archived`);
+      if (link === undefined)
+        violated(
+          "exit 0 = every chain is whole",
+          `${what} ended with 0, and ${parent}, which ${key} rests on, is not archived`,
+        );
     }
   }
 }
@@ -254,14 +299,21 @@ export async function checkRestored(world: World): Promise<readonly SeenSubvolum
     if (world.compared.has(`${copy.uuid}/${copy.ctransid}`)) continue;
     const origin = `${copy.receivedUuid ?? ""}/${copy.stransid}`;
     const expected = world.truth.get(origin);
-    if (expected === undefined) violated("a restored snapshot is one that was archived", `${copy.path} says it is ${origin}, which no snapshot ever was`);
+    if (expected === undefined)
+      violated(
+        "a restored snapshot is one that was archived",
+        `${copy.path} says it is ${origin}, which no snapshot ever was`,
+      );
     const digest = await eyes.digest(join(world.target.mountPoint, copy.path));
     if (digest === expected) {
       world.compared.add(`${copy.uuid}/${copy.ctransid}`);
       continue;
     }
     const differences = await eyes.compare(expected, digest);
-    violated("a restored snapshot equals what was archived", `${copy.path} (${origin}): ${differences.slice(0, 5).join("; ")}`);
+    violated(
+      "a restored snapshot equals what was archived",
+      `${copy.path} (${origin}): ${differences.slice(0, 5).join("; ")}`,
+    );
   }
   return sealed;
 }
@@ -275,7 +327,9 @@ export async function checkNothingLeft(world: World, machines: readonly Machine[
     if (files.length > 0) violated("nothing is left over", files.slice(0, 5).join(", "));
   }
   const roots = machines.map(({ root }) => root);
-  const mounts = (await readFile("/proc/self/mountinfo", "utf8")).split("\n").filter((line) => roots.some((root) => line.includes(root)));
+  const mounts = (await readFile("/proc/self/mountinfo", "utf8"))
+    .split("\n")
+    .filter((line) => roots.some((root) => line.includes(root)));
   if (mounts.length > 0) violated("no mount is left over", mounts.join("; "));
   const loops = (await run("losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE")).split("\n");
   const left = loops.filter((line) => roots.some((root) => line.includes(root)));
@@ -300,6 +354,7 @@ export async function checkNoLeftovers(world: World): Promise<void> {
       continue;
     }
     const key = name.slice(`${ACCOUNT}/${container}/`.length);
-    if (/\/\d{6}$/.test(key) && !archives.has(key.slice(0, -7))) violated("what is left over is removed", `the volume ${key} is nobody's`);
+    if (/\/\d{6}$/.test(key) && !archives.has(key.slice(0, -7)))
+      violated("what is left over is removed", `the volume ${key} is nobody's`);
   }
 }

@@ -50,7 +50,11 @@ export interface Machine {
 }
 
 /** A machine with an empty filesystem, or a clone of another one: the same UUIDs, on a disk of its own. */
-export async function openMachine(name: string, cloneOf: Machine | null = null, diskBytes = DISK_BYTES): Promise<Machine> {
+export async function openMachine(
+  name: string,
+  cloneOf: Machine | null = null,
+  diskBytes = DISK_BYTES,
+): Promise<Machine> {
   const root = await mkdtemp(join(tmpdir(), `campaign-${name}-`));
   for (const directory of ["run", "lib", "cache", "home", "tmp", "work"]) await mkdir(join(root, directory));
   const disk = cloneOf === null ? await openLoopback({ sizeBytes: diskBytes }) : await openClone(cloneOf);
@@ -68,7 +72,8 @@ export async function openMachine(name: string, cloneOf: Machine | null = null, 
     image: disk.image,
     work: join(root, "work"),
     start: (main, args, options = {}) => startProgram(root, [main, ...args], options),
-    leftFiles: async () => (await Promise.all(["tmp", "work"].map((directory) => filesIn(join(root, directory))))).flat(),
+    leftFiles: async () =>
+      (await Promise.all(["tmp", "work"].map((directory) => filesIn(join(root, directory))))).flat(),
     async close() {
       await disk.close();
       await rm(root, { recursive: true, force: true });
@@ -115,11 +120,25 @@ async function unmount(mountPoint: string): Promise<void> {
 const CLOCK = fileURLToPath(new URL("clock.js", import.meta.url));
 
 /** What is the machine's own lies over what is the host's, in a namespace that ends with the program. */
-const ENTER = 'for each in run:/run lib:/var/lib cache:/var/cache; do mount --no-mtab --bind "$0/${each%%:*}" "${each#*:}" || exit 99; done; exec "$@"';
+const ENTER =
+  'for each in run:/run lib:/var/lib cache:/var/cache; do mount --no-mtab --bind "$0/${each%%:*}" "${each#*:}" || exit 99; done; exec "$@"';
 
 function startProgram(root: string, args: readonly string[], { clockMs = 0, env = {} }: StartOptions): Running {
   const clock: readonly string[] = clockMs === 0 ? [] : ["--import", CLOCK];
-  const command = ["unshare", "--uts", "--mount", "--propagation", "slave", "sh", "-c", ENTER, root, process.execPath, ...clock, ...args];
+  const command = [
+    "unshare",
+    "--uts",
+    "--mount",
+    "--propagation",
+    "slave",
+    "sh",
+    "-c",
+    ENTER,
+    root,
+    process.execPath,
+    ...clock,
+    ...args,
+  ];
   const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", ...command], {
     cwd: join(root, "home"),
     // A group of its own: Ctrl-C is for the campaign, which then ends in order.
@@ -185,7 +204,11 @@ async function stillThere(family: string): Promise<string> {
 async function membersOf(family: string): Promise<readonly string[]> {
   const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
   const found = await Promise.all(
-    pids.map(async (pid) => ((await readlink(`/proc/${pid}/ns/uts`).catch(() => "")) === family ? [`${await nameOf(Number(pid))} (${pid})`] : [])),
+    pids.map(async (pid) =>
+      (await readlink(`/proc/${pid}/ns/uts`).catch(() => "")) === family
+        ? [`${await nameOf(Number(pid))} (${pid})`]
+        : [],
+    ),
   );
   return found.flat();
 }
@@ -197,9 +220,17 @@ async function nameOf(pid: number): Promise<string> {
 /** Processes that a process started, and those that they started. */
 async function childrenOf(pid: number): Promise<readonly { pid: number; name: string }[]> {
   const threads = await readdir(`/proc/${pid}/task`).catch(() => []);
-  const lists = await Promise.all(threads.map((thread) => readFile(`/proc/${pid}/task/${thread}/children`, "utf8").catch(() => "")));
-  const children = lists.join(" ").split(" ").filter((each) => each !== "").map(Number);
-  const named = await Promise.all(children.map(async (child) => [{ pid: child, name: await nameOf(child) }, ...(await childrenOf(child))]));
+  const lists = await Promise.all(
+    threads.map((thread) => readFile(`/proc/${pid}/task/${thread}/children`, "utf8").catch(() => "")),
+  );
+  const children = lists
+    .join(" ")
+    .split(" ")
+    .filter((each) => each !== "")
+    .map(Number);
+  const named = await Promise.all(
+    children.map(async (child) => [{ pid: child, name: await nameOf(child) }, ...(await childrenOf(child))]),
+  );
   return named.flat();
 }
 

@@ -28,12 +28,16 @@ export async function bundleProgram(): Promise<Program> {
     target: "node20.17",
     mainFields: ["module", "main"],
     logLevel: "warning",
-    banner: { js: 'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);' },
+    banner: {
+      js: 'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);',
+    },
     plugins: [
       {
         name: "places",
         setup({ onLoad }) {
-          onLoad({ filter: /dist\/src\/.*\.js$/ }, async ({ path }) => ({ contents: withPlaces(await readFile(path, "utf8"), path) }));
+          onLoad({ filter: /dist\/src\/.*\.js$/ }, async ({ path }) => ({
+            contents: withPlaces(await readFile(path, "utf8"), path),
+          }));
         },
       },
     ],
@@ -45,5 +49,8 @@ function withPlaces(text: string, path: string): string {
   return text
     .replace(/\bimport\("((?!\.|node:)[^"]+)"\)/g, 'import("$1").then((all) => all.default ?? all)')
     .replace(/createRequire\(import\.meta\.url\)\("/g, 'require("')
-    .replace(BESIDES, (_, target: string) => `new URL(${JSON.stringify(new URL(target, `file://${dirname(path)}/`).href)})`);
+    .replace(
+      BESIDES,
+      (_, target: string) => `new URL(${JSON.stringify(new URL(target, `file://${dirname(path)}/`).href)})`,
+    );
 }

@@ -6,7 +6,18 @@ import type { Chance } from "./chance.ts";
 import { badWire, disturbServer, planBadLuck, strike, strikeChild, type FaultKind } from "./faults.ts";
 import { checkEnd, checkRestored } from "./invariants.ts";
 import type { Running } from "./machine.ts";
-import { archivedHere, clearTarget, cleanSync, DISTURBED_CHILDREN, momentOfRestore, planMoment, restoreNewest, untilHit, work, type Round } from "./round.ts";
+import {
+  archivedHere,
+  clearTarget,
+  cleanSync,
+  DISTURBED_CHILDREN,
+  momentOfRestore,
+  planMoment,
+  restoreNewest,
+  untilHit,
+  work,
+  type Round,
+} from "./round.ts";
 import { keyOf, startRestore, startVerify, type World } from "./world.ts";
 
 /** Archives something that the target lacks, and gives its key. */
@@ -21,7 +32,11 @@ async function somethingToRestore(round: Round): Promise<string> {
 }
 
 /** A restore that something is done to: what it seals is right, and the next one brings the rest. */
-async function disturbedRestore(round: Round, key: string, disturb: (running: Running) => Promise<void>): Promise<void> {
+async function disturbedRestore(
+  round: Round,
+  key: string,
+  disturb: (running: Running) => Promise<void>,
+): Promise<void> {
   const { world, chance } = round;
   const running = startRestore(world, key, ["--concurrency", `${chance.int(1, 4)}`]);
   await disturb(running);
@@ -43,7 +58,8 @@ export const restoreKilled: FaultKind = {
         await disturbedRestore(round, key, async (running) => {
           const struck = came === null ? await strikeChild(running, chance, chance.int(0, 200)) : await came(running);
           if (struck) hit = true;
-          if (struck && came !== null) await strike(running, chance.pick(["SIGKILL", "SIGKILL", "SIGTERM", "SIGINT", "SIGSTOP"]), chance);
+          if (struck && came !== null)
+            await strike(running, chance.pick(["SIGKILL", "SIGKILL", "SIGTERM", "SIGINT", "SIGSTOP"]), chance);
         });
         world.ground.proxy.clear();
       }
@@ -62,7 +78,8 @@ export const restoreDisturbed: FaultKind = {
       let hit = false;
       if (chance.maybe(0.6)) {
         const hits = planBadLuck(world, chance, () => badDownload(chance), attempt === 1 ? 0.4 : 0.9);
-        if (chance.maybe(0.3)) checkEnd(await startVerify(world, ["--read-data"]).ended, "verify over a bad way", [0, 13, 14, 75]);
+        if (chance.maybe(0.3))
+          checkEnd(await startVerify(world, ["--read-data"]).ended, "verify over a bad way", [0, 13, 14, 75]);
         else await disturbedRestore(round, key, () => Promise.resolve());
         hit = hits() > 0;
       } else {
@@ -71,7 +88,12 @@ export const restoreDisturbed: FaultKind = {
           hit = await came(running);
           if (!hit) return;
           const how = chance.pick(["kill", "freeze"] as const);
-          await disturbServer(world, chance.pick<SwiftServer>(["proxy", "object", "container"]), how, chance.int(200, 1500));
+          await disturbServer(
+            world,
+            chance.pick<SwiftServer>(["proxy", "object", "container"]),
+            how,
+            chance.int(200, 1500),
+          );
         });
       }
       world.ground.proxy.clear();

@@ -52,13 +52,18 @@ export async function untilHit(round: Round, attempt: (number: number) => Promis
 const MOST_SNAPSHOTS = 8;
 
 /** Changes the subvolume and takes snapshots of it; now and then thins out old ones. */
-export async function work({ world, chance }: Round, machine: Machine, options: { readonly snapshots: number; readonly big?: boolean }): Promise<void> {
+export async function work(
+  { world, chance }: Round,
+  machine: Machine,
+  options: { readonly snapshots: number; readonly big?: boolean },
+): Promise<void> {
   for (let count = 0; count < options.snapshots; count += 1) {
     await change(world, chance, machine, options.big ?? chance.maybe(0.3));
     await takeSnapshot(machine, nextName(world));
   }
   const snapshots = await snapshotsOf(world, machine);
-  for (const snapshot of snapshots.slice(0, Math.max(0, snapshots.length - MOST_SNAPSHOTS))) await deleteSnapshot(machine, snapshot.path);
+  for (const snapshot of snapshots.slice(0, Math.max(0, snapshots.length - MOST_SNAPSHOTS)))
+    await deleteSnapshot(machine, snapshot.path);
   await remember(world, machine);
 }
 
@@ -125,14 +130,23 @@ export function someWords(world: World, chance: Chance, sweeps = true): string[]
 type RequestKind = "any" | "part" | "complete" | "create" | "put" | "head" | "list" | "get";
 
 /** When something happens: so long after the start, or after a request of a kind, the nth of them. */
-export type Moment = { readonly startMs: number } | { readonly request: RequestKind; readonly nth: number; readonly afterMs: number };
+export type Moment =
+  { readonly startMs: number } | { readonly request: RequestKind; readonly nth: number; readonly afterMs: number };
 
 /** One of the moments of a sync; later attempts take what happens more surely. */
 export function momentOfSync(chance: Chance, attempt: number): Moment {
   const late = attempt > 1;
   if (!late && chance.maybe(0.15)) return { startMs: chance.int(50, 900) };
-  const request = late ? "any" : chance.pick<RequestKind>(["any", "any", "any", "part", "part", "complete", "complete", "create", "head", "list"]);
-  const nth = late ? chance.int(1, 5) : request === "any" ? chance.int(1, 12) : request === "part" ? chance.int(1, 2) : 1;
+  const request = late
+    ? "any"
+    : chance.pick<RequestKind>(["any", "any", "any", "part", "part", "complete", "complete", "create", "head", "list"]);
+  const nth = late
+    ? chance.int(1, 5)
+    : request === "any"
+      ? chance.int(1, 12)
+      : request === "part"
+        ? chance.int(1, 2)
+        : 1;
   return { request, nth, afterMs: chance.maybe(0.4) ? 0 : chance.int(1, 80) };
 }
 
@@ -144,7 +158,11 @@ export async function workFor(round: Round, moment: Moment, machine: Machine): P
 
 export function momentOfRestore(chance: Chance, attempt: number): Moment {
   if (attempt <= 2 && chance.maybe(0.3)) return { startMs: chance.int(200, 900) };
-  return { request: chance.pick<RequestKind>(["any", "get"]), nth: chance.int(1, attempt > 2 ? 2 : 6), afterMs: chance.int(0, 80) };
+  return {
+    request: chance.pick<RequestKind>(["any", "get"]),
+    nth: chance.int(1, attempt > 2 ? 2 : 6),
+    afterMs: chance.int(0, 80),
+  };
 }
 
 export function isKind(kind: RequestKind): (method: string, path: string) => boolean {
@@ -192,7 +210,20 @@ export function planMoment({ ground: { proxy } }: World, moment: Moment): (runni
 // --- how rounds go on and end
 
 /** How a sync may end while something goes wrong. */
-export const DISTURBED: readonly (number | string)[] = [0, 3, 11, 13, 14, 75, 129, 130, 143, "SIGKILL", "SIGTERM", "SIGINT"];
+export const DISTURBED: readonly (number | string)[] = [
+  0,
+  3,
+  11,
+  13,
+  14,
+  75,
+  129,
+  130,
+  143,
+  "SIGKILL",
+  "SIGTERM",
+  "SIGINT",
+];
 
 /** And when it is done to its children: btrfs that was killed has refused, and age that was killed takes no recipients. */
 export const DISTURBED_CHILDREN: readonly (number | string)[] = [...DISTURBED, 2, 15];
@@ -287,7 +318,10 @@ export async function archivedHere(world: World): Promise<readonly SeenSubvolume
   const stored = await look(world);
   return (await snapshotsOf(world, world.machine)).filter((each) => {
     const metadata = stored.archives.get(keyOf(each))?.metadata;
-    return metadata !== undefined && `${metadata["btrfs-uuid"] ?? ""}/${metadata["btrfs-ctransid"] ?? ""}` === identityOf(each);
+    return (
+      metadata !== undefined &&
+      `${metadata["btrfs-uuid"] ?? ""}/${metadata["btrfs-ctransid"] ?? ""}` === identityOf(each)
+    );
   });
 }
 

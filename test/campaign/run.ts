@@ -139,7 +139,8 @@ async function play(wanted: Wanted, ground: Ground): Promise<void> {
 async function playSeed(campaign: Campaign, seed: number): Promise<void> {
   const { rounds, only } = campaign.wanted;
   const firstWorld = only === null ? 0 : Math.floor((only - 1) / ROUNDS_PER_WORLD);
-  for (let number = firstWorld; number * ROUNDS_PER_WORLD < rounds && !campaign.stopped; number += 1) await playWorld(campaign, seed, number);
+  for (let number = firstWorld; number * ROUNDS_PER_WORLD < rounds && !campaign.stopped; number += 1)
+    await playWorld(campaign, seed, number);
 }
 
 /** Rounds are numbered from 1, through all worlds of a seed. What comes after a broken promise begins in a world that is whole. */
@@ -149,7 +150,9 @@ async function playWorld(campaign: Campaign, seed: number, number: number): Prom
   const first = number * ROUNDS_PER_WORLD + 1;
   const last = Math.min(first + ROUNDS_PER_WORLD - 1, wanted.rounds);
   const plans = kinds.map((kind, index) => ({ seed, round: first + index, kind }));
-  const wantedPlans = plans.filter(({ round, kind }) => round <= last && (wanted.kind === null || kind.name.includes(wanted.kind)));
+  const wantedPlans = plans.filter(
+    ({ round, kind }) => round <= last && (wanted.kind === null || kind.name.includes(wanted.kind)),
+  );
   for (let begun = 0, world = 1; begun < wantedPlans.length && !campaign.stopped; world += 1) {
     begun += await playRounds(campaign, `${seed}-${number}-${world}`, wantedPlans.slice(begun));
   }
@@ -180,7 +183,11 @@ interface RoundPlan extends Plan {
   readonly isLast: boolean;
 }
 
-async function playRound(campaign: Campaign, world: World, { seed, round: number, kind, isLast }: RoundPlan): Promise<boolean> {
+async function playRound(
+  campaign: Campaign,
+  world: World,
+  { seed, round: number, kind, isLast }: RoundPlan,
+): Promise<boolean> {
   const tally = tallyOf(campaign, kind);
   const started = performance.now();
   const round: Round = { world, chance: chanceOf("round", seed, number), misses: 0 };
@@ -194,8 +201,11 @@ async function playRound(campaign: Campaign, world: World, { seed, round: number
     return true;
   } catch (error) {
     tally.violated += 1;
-    const why = error instanceof Violation || !(error instanceof Error) ? String(error) : (error.stack ?? String(error));
-    campaign.violations.push(`seed ${seed} round ${number} (${kind.name}): ${why}\n    again: npm run campaign -- --seed ${seed} --round ${number}`);
+    const why =
+      error instanceof Violation || !(error instanceof Error) ? String(error) : (error.stack ?? String(error));
+    campaign.violations.push(
+      `seed ${seed} round ${number} (${kind.name}): ${why}\n    again: npm run campaign -- --seed ${seed} --round ${number}`,
+    );
     note(`VIOLATION: ${why}`);
     for (const each of world.story) say(each.replace(/^/gm, "    "));
     return false;
@@ -239,10 +249,13 @@ async function finishWorld(round: Round): Promise<void> {
     if (parents.has(identity)) continue;
     checkEnd(await startRestore(world, key).ended, `restore of ${key} at the end of a world`, [0]);
   }
-  const sealed = new Set((await checkRestored(world)).map(({ receivedUuid, stransid }) => `${receivedUuid ?? ""}/${stransid}`));
+  const sealed = new Set(
+    (await checkRestored(world)).map(({ receivedUuid, stransid }) => `${receivedUuid ?? ""}/${stransid}`),
+  );
   const stored = await look(world);
   for (const { key, identity } of world.whole.values()) {
-    if (stored.archives.has(key) && !sealed.has(identity)) throw new Violation(`${key} was not restored with what builds on it`);
+    if (stored.archives.has(key) && !sealed.has(identity))
+      throw new Violation(`${key} was not restored with what builds on it`);
   }
 }
 
@@ -257,13 +270,32 @@ function report({ tally, violations, wanted }: Campaign, seconds: number): void 
     const mean = each / Math.max(1, passed + violated);
     return [name, `${passed}`, `${violated}`, `${replanned}`, mean.toFixed(1)];
   });
-  const total = [...tally.values()].reduce((sum, each) => ({ passed: sum.passed + each.passed, violated: sum.violated + each.violated, replanned: sum.replanned + each.replanned }), { passed: 0, violated: 0, replanned: 0 });
-  const table = [["kind of fault", "passed", "violations", "planned anew", "s/round"], ...rows.toSorted(), ["all", `${total.passed}`, `${total.violated}`, `${total.replanned}`, ((seconds) / Math.max(1, total.passed + total.violated)).toFixed(1)]];
+  const total = [...tally.values()].reduce(
+    (sum, each) => ({
+      passed: sum.passed + each.passed,
+      violated: sum.violated + each.violated,
+      replanned: sum.replanned + each.replanned,
+    }),
+    { passed: 0, violated: 0, replanned: 0 },
+  );
+  const table = [
+    ["kind of fault", "passed", "violations", "planned anew", "s/round"],
+    ...rows.toSorted(),
+    [
+      "all",
+      `${total.passed}`,
+      `${total.violated}`,
+      `${total.replanned}`,
+      (seconds / Math.max(1, total.passed + total.violated)).toFixed(1),
+    ],
+  ];
   say("");
   for (const [name = "", ...cells] of table) say(name.padEnd(30) + cells.map((cell) => cell.padStart(14)).join(""));
   say("");
   for (const violation of violations) say(violation);
-  say(`seeds ${wanted.seeds.join(" ")}: ${total.passed + total.violated} rounds in ${seconds.toFixed(0)} s, ${violations.length} violations`);
+  say(
+    `seeds ${wanted.seeds.join(" ")}: ${total.passed + total.violated} rounds in ${seconds.toFixed(0)} s, ${violations.length} violations`,
+  );
 }
 
 await main(process.argv.slice(2));

@@ -30,7 +30,11 @@ import {
 import { keyOf, remember, snapshotsOf, startRestore, startSync, startVerify, type World } from "./world.ts";
 
 /** Both ran at the same time for a while. */
-async function overlap(first: Running, second: () => Running, delayMs: number): Promise<{ readonly both: boolean; readonly other: Running }> {
+async function overlap(
+  first: Running,
+  second: () => Running,
+  delayMs: number,
+): Promise<{ readonly both: boolean; readonly other: Running }> {
   await Promise.race([sleep(delayMs), first.ended]);
   const both = !first.isOver();
   return { both, other: second() };
@@ -124,7 +128,11 @@ async function settleMachine({ world }: Round, machine: Machine, sameName: boole
   const lost = await conflicts(world, machine);
   checkEnd(ran, `the clean sync of machine ${machine.name}`, lost.length > 0 ? [3] : sameName ? [0, 3] : [0]);
   const others = before.filter((each) => !lost.some(({ path }) => path === each.path));
-  await checkArchived(world, others, `the clean sync of machine ${machine.name} (but for what the other machine stored there)`);
+  await checkArchived(
+    world,
+    others,
+    `the clean sync of machine ${machine.name} (but for what the other machine stored there)`,
+  );
 }
 
 // --- snapshots that do not stay as they are
@@ -151,7 +159,10 @@ async function doTo({ taken }: World, machine: Machine, snapshot: SeenSubvolume,
       return true;
     case "change":
       // While it is being sent, the kernel does not let it be made writable.
-      return await changeSnapshot(machine, path, `changed ${taken}`).then(() => true, () => false);
+      return await changeSnapshot(machine, path, `changed ${taken}`).then(
+        () => true,
+        () => false,
+      );
   }
 }
 
@@ -162,7 +173,9 @@ export const snapshotsChanged: FaultKind = {
     const { machine } = world;
     await untilHit(round, async (attempt) => {
       await work(round, machine, { snapshots: chance.int(1, 3) });
-      const deeds = Array.from({ length: chance.int(1, 2) }, () => chance.pick<Deed>(["delete", "rename", "anew", "swap", "change"]));
+      const deeds = Array.from({ length: chance.int(1, 2) }, () =>
+        chance.pick<Deed>(["delete", "rename", "anew", "swap", "change"]),
+      );
       const during = chance.maybe(0.6);
       let hit = false;
       const act = async (): Promise<void> => {
@@ -197,7 +210,11 @@ async function settleSnapshots(round: Round): Promise<void> {
   const ran = await startSync(world, ["--no-encryption"]).ended;
   checkEnd(ran, "the sync after snapshots changed", taken.length > 0 ? [3] : [0]);
   const paths = new Set(taken.map(({ path }) => path));
-  await checkArchived(world, before.filter(({ path }) => !paths.has(path)), "the sync after snapshots changed (but for those whose name is taken)");
+  await checkArchived(
+    world,
+    before.filter(({ path }) => !paths.has(path)),
+    "the sync after snapshots changed (but for those whose name is taken)",
+  );
   for (const { path } of taken) {
     if (chance.maybe(0.5)) await renameSnapshot(machine, path, `${machine.snaps}/${nextName(world)}`);
     else await deleteSnapshot(machine, path);
@@ -225,7 +242,11 @@ async function withTmpfs<T>(directory: string, size: string, use: () => Promise<
 async function fullWorkDirectory(round: Round): Promise<boolean> {
   const { world, chance } = round;
   await work(round, world.machine, { snapshots: 1, big: true });
-  const words = [...someWords(world, chance).filter((word) => word !== "--work-dir" && word !== world.machine.work), "--work-dir", world.machine.work];
+  const words = [
+    ...someWords(world, chance).filter((word) => word !== "--work-dir" && word !== world.machine.work),
+    "--work-dir",
+    world.machine.work,
+  ];
   return await withTmpfs(world.machine.work, `${chance.int(16, 600)}k`, async () => {
     const ran = await disturbedSync(round, words, () => Promise.resolve());
     const left = await world.machine.leftFiles();
@@ -238,11 +259,18 @@ async function fullState(round: Round): Promise<boolean> {
   const { world, chance } = round;
   const { root } = world.machine;
   await work(round, world.machine, { snapshots: 1, big: true });
-  const words = [...someWords(world, chance), "--volume-size", "5Mi", "--age-recipient", world.ground.age.recipient].filter((word) => word !== "--no-encryption");
+  const words = [
+    ...someWords(world, chance),
+    "--volume-size",
+    "5Mi",
+    "--age-recipient",
+    world.ground.age.recipient,
+  ].filter((word) => word !== "--no-encryption");
   return await withTmpfs(join(root, "lib"), "8k", () =>
     withTmpfs(join(root, "cache"), "8k", () =>
       withTmpfs(join(root, "home"), "8k", async () => {
-        for (const each of ["lib", "cache", "home"]) await writeFile(join(root, each, "filler"), Buffer.alloc(8192)).catch(() => undefined);
+        for (const each of ["lib", "cache", "home"])
+          await writeFile(join(root, each, "filler"), Buffer.alloc(8192)).catch(() => undefined);
         await disturbedSync(round, words, () => Promise.resolve());
         return true;
       }),
@@ -261,7 +289,11 @@ async function fullTarget(round: Round): Promise<boolean> {
   try {
     world.target = small;
     const filler = join(small.mountPoint, "filler");
-    await run("sh", "-c", `dd if=/dev/zero of='${filler}' bs=64k status=none 2>/dev/null; sync -f '${filler}'; truncate -s -${chance.int(0, 900)}k '${filler}'`);
+    await run(
+      "sh",
+      "-c",
+      `dd if=/dev/zero of='${filler}' bs=64k status=none 2>/dev/null; sync -f '${filler}'; truncate -s -${chance.int(0, 900)}k '${filler}'`,
+    );
     const ran = await startRestore(world, keyOf(newest)).ended;
     checkEnd(ran, "restore to a full filesystem", [0, 3, 14, 15, 75]);
     await checkRestored(world);

@@ -59,7 +59,8 @@ export interface WholeArchive {
 export async function openGround(directory: string, say: (text: string) => void): Promise<Ground> {
   const closers: (() => Promise<unknown>)[] = [];
   const close = async (): Promise<void> => {
-    for (const closer of closers.splice(0).reverse()) await closer().catch((error: unknown) => say(`closing: ${String(error)}`));
+    for (const closer of closers.splice(0).reverse())
+      await closer().catch((error: unknown) => say(`closing: ${String(error)}`));
   };
   try {
     const identity = join(directory, "identity.age");
@@ -129,12 +130,21 @@ function contact({ ground, container }: World, direct: boolean): readonly string
   return ["--container-name", container, "--endpoint", endpoint];
 }
 
-export function startSync(world: World, words: readonly string[], options: RunOptions & { readonly machine?: Machine } = {}): Running {
+export function startSync(
+  world: World,
+  words: readonly string[],
+  options: RunOptions & { readonly machine?: Machine } = {},
+): Running {
   const machine = options.machine ?? world.machine;
   return start(world, machine, ["sync", machine.vol, "--retry-for", "20s", ...words], options);
 }
 
-export function startRestore(world: World, what: string, words: readonly string[] = [], options: RunOptions = {}): Running {
+export function startRestore(
+  world: World,
+  what: string,
+  words: readonly string[] = [],
+  options: RunOptions = {},
+): Running {
   const { target, ground } = world;
   const args = ["restore", what, "--target", target.mountPoint, "--identity", ground.age.identity, ...words];
   return start(world, target, args, options);
@@ -154,7 +164,11 @@ function start(world: World, machine: Machine, args: readonly string[], options:
 }
 
 function tell(machine: Machine, args: readonly string[], ran: Ran, ms: number): string {
-  const lines = [`$ [${machine.name}] ${args.join(" ")}  → ${ran.code} after ${(ms / 1000).toFixed(1)} s`, ran.stdout.trim(), ran.stderr.trim()];
+  const lines = [
+    `$ [${machine.name}] ${args.join(" ")}  → ${ran.code} after ${(ms / 1000).toFixed(1)} s`,
+    ran.stdout.trim(),
+    ran.stderr.trim(),
+  ];
   return lines.filter((line) => line !== "").join("\n");
 }
 

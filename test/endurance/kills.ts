@@ -32,7 +32,10 @@ async function openCounter(target: string): Promise<Counter> {
   const server = createServer((client) => {
     const store = connect(Number(port), hostname);
     client.on("data", ({ length }) => (sent += length));
-    for (const [from, to] of [[client, store], [store, client]] as const) {
+    for (const [from, to] of [
+      [client, store],
+      [store, client],
+    ] as const) {
       from.pipe(to);
       from.on("error", () => to.destroy());
     }
@@ -54,10 +57,24 @@ interface Scene {
 }
 
 /** Kills one upload again and again; gives how many parts' worth each kill has cost. */
-async function killOften({ swift, home, concurrency }: Scene, mebibytes: number, kills: number): Promise<readonly number[]> {
+async function killOften(
+  { swift, home, concurrency }: Scene,
+  mebibytes: number,
+  kills: number,
+): Promise<readonly number[]> {
   const counter = await openCounter(swift.endpoint);
   await swift.createContainer("killed");
-  const args = ["sync", home, "--container-name", "killed", "--endpoint", counter.endpoint, "--concurrency", `${concurrency}`, "--json"];
+  const args = [
+    "sync",
+    home,
+    "--container-name",
+    "killed",
+    "--endpoint",
+    counter.endpoint,
+    "--concurrency",
+    `${concurrency}`,
+    "--json",
+  ];
   const moments = Array.from({ length: kills }, () => randomInt(mebibytes * MIB)).toSorted((a, b) => a - b);
   const costs: number[] = [];
   for (const [index, moment] of moments.entries()) {
@@ -100,13 +117,18 @@ async function killAnywhere({ swift, home }: Omit<Scene, "concurrency">): Promis
     const container = `short-${kill}`;
     await swift.createContainer(container);
     const moment = randomInt(Math.ceil(wholeMs));
-    await cli(argsFor(container), { env: swift.environment, during: (child) => setTimeout(() => child.kill("SIGKILL"), moment) });
+    await cli(argsFor(container), {
+      env: swift.environment,
+      during: (child) => setTimeout(() => child.kill("SIGKILL"), moment),
+    });
     await sleep(200);
     if ((await namesIn(swift, container)).length > 0) committed += 1;
     else assert.equal((await cli(argsFor(container), { env: swift.environment })).code, 0);
     await assertArchive({ swift, home }, container);
   }
-  say(`${SHORT_KILLS} short runs killed: ${committed} had stored their archive, whole; the others nothing that looks like one`);
+  say(
+    `${SHORT_KILLS} short runs killed: ${committed} had stored their archive, whole; the others nothing that looks like one`,
+  );
 }
 
 async function assertArchive({ swift, home }: Omit<Scene, "concurrency">, container: string): Promise<void> {
@@ -120,7 +142,9 @@ async function assertArchive({ swift, home }: Omit<Scene, "concurrency">, contai
 }
 
 async function namesIn({ native }: Swift, container: string): Promise<readonly string[]> {
-  return (await (await native.request("GET", `/${container}`)).text()).split("\n").filter((name) => name !== "" && !name.endsWith("/proof"));
+  return (await (await native.request("GET", `/${container}`)).text())
+    .split("\n")
+    .filter((name) => name !== "" && !name.endsWith("/proof"));
 }
 
 async function storedBytes({ native }: Swift, container: string): Promise<number> {
@@ -130,7 +154,10 @@ async function storedBytes({ native }: Swift, container: string): Promise<number
 }
 
 function resumedBytes({ stdout }: Ran): number {
-  const receipts = stdout.trim().split("\n").map((line) => JSON.parse(line) as { type: string; stored?: { resumedBytes: number } });
+  const receipts = stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as { type: string; stored?: { resumedBytes: number } });
   return receipts.find(({ type }) => type === "receipt")?.stored?.resumedBytes ?? 0;
 }
 

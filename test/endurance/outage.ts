@@ -62,9 +62,13 @@ async function outlast(home: string, server: SwiftServer, minutes: number): Prom
     const again = before.filter(({ name, last_modified }) => after.get(name) !== last_modified);
     assert.deepEqual(again, [], "sent twice");
     // Not from a listing: without its server, the container does not show it yet.
-    const { key } = JSON.parse(ran.stdout.split("\n").find((line) => line.includes('"receipt"')) ?? "{}") as { key: string };
+    const { key } = JSON.parse(ran.stdout.split("\n").find((line) => line.includes('"receipt"')) ?? "{}") as {
+      key: string;
+    };
     await checkArchive(swift, home, `/${containerOf(server)}/${encodeURIComponent(key)}`);
-    say(`${server}: outlasted ${minutes} minutes in ${seconds.toFixed(0)} s; of ${before.length} parts stored before, none was sent again`);
+    say(
+      `${server}: outlasted ${minutes} minutes in ${seconds.toFixed(0)} s; of ${before.length} parts stored before, none was sent again`,
+    );
   } finally {
     await swift.close();
   }
@@ -88,7 +92,9 @@ await withLoopback({ sizeBytes: 1024 * MIB }, async ({ mountPoint }) => {
   await btrfs("subvolume", "create", home);
   await run("sh", "-c", `head -c ${STREAM_BYTES} /dev/urandom > ${home}/file`);
   await btrfs("subvolume", "snapshot", "-r", home, `${home}-snapshot`);
-  const outcomes = await Promise.allSettled((named.length === 0 ? SERVERS : named).map((server) => outlast(home, server, minutes)));
+  const outcomes = await Promise.allSettled(
+    (named.length === 0 ? SERVERS : named).map((server) => outlast(home, server, minutes)),
+  );
   for (const outcome of outcomes) {
     if (outcome.status === "rejected") {
       process.exitCode = 1;

@@ -46,8 +46,16 @@ describe("a damaged archive", { skip: noBtrfs() }, () => {
     body = await buffer(source.send({ snapshot, sendParent: null }, signal));
     await source.close();
     container = memoryContainer();
-    const metadata = formatMetadata({ snapshot, sendParent: null }, { encoding: "identity", sendProto: 2, partBytes: 5242880, volumes: null, tool: "test/1" });
-    await container.put(keyOf("small"), Readable.from([body]), { partBytes: 5242880, concurrency: 1, partsInMemory: 3, metadata }, signal);
+    const metadata = formatMetadata(
+      { snapshot, sendParent: null },
+      { encoding: "identity", sendProto: 2, partBytes: 5242880, volumes: null, tool: "test/1" },
+    );
+    await container.put(
+      keyOf("small"),
+      Readable.from([body]),
+      { partBytes: 5242880, concurrency: 1, partsInMemory: 3, metadata },
+      signal,
+    );
   });
   after(() => disk.close());
 
@@ -65,7 +73,10 @@ describe("a damaged archive", { skip: noBtrfs() }, () => {
   }
 
   async function failsToRestore(target: RestoreTarget, what: string): Promise<void> {
-    const error: unknown = await restoreTo(target).then(() => null, (reason: unknown) => reason);
+    const error: unknown = await restoreTo(target).then(
+      () => null,
+      (reason: unknown) => reason,
+    );
     assert.ok(error instanceof BackupError && error.code === "ARCHIVE_DAMAGED", `${what}: ${String(error)}`);
   }
 
@@ -81,7 +92,7 @@ describe("a damaged archive", { skip: noBtrfs() }, () => {
   function* damages(): Generator<[what: string, damaged: Buffer]> {
     for (let at = 0; at < body.length; at++) {
       const flipped = Buffer.from(body);
-      flipped[at] = (body[at] ?? 0) ^ (1 << at % 8);
+      flipped[at] = (body[at] ?? 0) ^ (1 << (at % 8));
       yield [`byte ${at} flipped`, flipped];
       yield [`cut at ${at}`, body.subarray(0, at)];
     }
@@ -93,7 +104,8 @@ describe("a damaged archive", { skip: noBtrfs() }, () => {
       yield [`command ${index} removed`, made(earlier, later)];
       yield [`command ${index} doubled`, made(earlier, [command, command], later)];
       const [next, ...others] = later;
-      if (next !== undefined && !next.equals(command)) yield [`command ${index} swapped`, made(earlier, [next, command], others)];
+      if (next !== undefined && !next.equals(command))
+        yield [`command ${index} swapped`, made(earlier, [next, command], others)];
     }
     yield ["zeros between commands", made(commands.slice(0, 3), [Buffer.alloc(10)], commands.slice(3))];
     yield ["something after the end", Buffer.concat([body, Buffer.from("more")])];
@@ -142,13 +154,16 @@ describe("a damaged archive", { skip: noBtrfs() }, () => {
 
   /** The snapshot itself lies on the same filesystem; nothing would be received. */
   function withoutOriginal(target: RestoreTarget): RestoreTarget {
-    return { ...target, list: async (...args) => (await target.list(...args)).filter(({ uuid }) => uuid !== snapshot.uuid) };
+    return {
+      ...target,
+      list: async (...args) => (await target.list(...args)).filter(({ uuid }) => uuid !== snapshot.uuid),
+    };
   }
 });
 
 function commandsOf(stream: Buffer): Buffer[] {
   const commands: Buffer[] = [];
-  for (let at = STREAM_HEADER_BYTES; at < stream.length; ) {
+  for (let at = STREAM_HEADER_BYTES; at < stream.length;) {
     const end = at + COMMAND_HEADER_BYTES + stream.readUInt32LE(at);
     commands.push(stream.subarray(at, end));
     at = end;

@@ -51,7 +51,12 @@ describe("downloads that something happens to", { skip: noSwift() }, () => {
   }
 
   async function store(into: Container, key: string, content: Buffer): Promise<ObjectDetails> {
-    await into.put(key, Readable.from([content]), { partBytes: PART_BYTES, concurrency: 2, partsInMemory: 4, metadata: {} }, signal);
+    await into.put(
+      key,
+      Readable.from([content]),
+      { partBytes: PART_BYTES, concurrency: 2, partsInMemory: 4, metadata: {} },
+      signal,
+    );
     const found = await into.head(key, signal);
     assert.ok(found !== null);
     return found;
@@ -135,7 +140,10 @@ describe("downloads that something happens to", { skip: noSwift() }, () => {
   });
 
   test("withholds the end of an object that has rotted on disk", async () => {
-    for (const [key, content] of [["rotten", randomBytes(1_000_000)], ["rotten parts", randomBytes(6 * MIB)]] as const) {
+    for (const [key, content] of [
+      ["rotten", randomBytes(1_000_000)],
+      ["rotten parts", randomBytes(6 * MIB)],
+    ] as const) {
       const stored = await store(container, key, content);
       await rot(swift, Math.min(content.length, PART_BYTES));
       await assertDamaged(container.get(stored, PART_BYTES, signal), content.length);

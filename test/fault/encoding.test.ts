@@ -31,7 +31,11 @@ describe("the programs that encode", { skip: noBtrfsOrSwift() }, () => {
     [swift, disk] = await Promise.all([openSwift(), openLoopback({ sizeBytes: 512 * MiB })]);
     home = join(disk.mountPoint, "home");
     await btrfs("subvolume", "create", home);
-    await run("sh", "-c", `head -c ${9 * MiB} /dev/urandom > ${home}/random; yes text | head -c ${9 * MiB} > ${home}/text`);
+    await run(
+      "sh",
+      "-c",
+      `head -c ${9 * MiB} /dev/urandom > ${home}/random; yes text | head -c ${9 * MiB} > ${home}/text`,
+    );
     await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, "snapshot"));
     await btrfs("filesystem", "sync", disk.mountPoint);
     identity = join(disk.directory, "identity");
@@ -46,8 +50,21 @@ describe("the programs that encode", { skip: noBtrfsOrSwift() }, () => {
 
   async function sync(container: string, flags: readonly string[], surroundings: Surroundings = {}): Promise<Ran> {
     await swift.createContainer(container);
-    const args = [home, "--container-name", container, "--age-recipient", recipient, "--no-estimate", "--memory", "25Mi", ...flags];
-    return await cli(args, { ...surroundings, env: { ...swift.environment, HOME: disk.directory, ...surroundings.env } });
+    const args = [
+      home,
+      "--container-name",
+      container,
+      "--age-recipient",
+      recipient,
+      "--no-estimate",
+      "--memory",
+      "25Mi",
+      ...flags,
+    ];
+    return await cli(args, {
+      ...surroundings,
+      env: { ...swift.environment, HOME: disk.directory, ...surroundings.env },
+    });
   }
 
   async function namesIn(container: string): Promise<string[]> {
@@ -97,7 +114,9 @@ describe("the programs that encode", { skip: noBtrfsOrSwift() }, () => {
       }
     };
     await Promise.all([player(), player()]);
-    console.log(`${outcomes.failed} runs failed and left no archive, ${outcomes.stored} were done before they were hit`);
+    console.log(
+      `${outcomes.failed} runs failed and left no archive, ${outcomes.stored} were done before they were hit`,
+    );
     assert.ok(outcomes.failed > KILLS / 4);
   });
 
@@ -127,7 +146,11 @@ describe("the programs that encode", { skip: noBtrfsOrSwift() }, () => {
     ["exits with 0 in the middle", `head -c 3000000 | "$real" "$@"; exit 0`, /age did not read all of its input/],
     ["reads nothing and exits with 0", "exit 0", /age (did not read all of its input|wrote what does not begin)/],
     ["passes everything on as it is", "exec cat", /age wrote what does not begin like the output of age/],
-    ["reads everything and writes nothing", "exec cat >/dev/null", /age wrote what does not begin like the output of age/],
+    [
+      "reads everything and writes nothing",
+      "exec cat >/dev/null",
+      /age wrote what does not begin like the output of age/,
+    ],
   ];
   for (const [index, [name, script, reason]] of stand.entries()) {
     test(`an age that ${name} commits nothing, and the next run does`, async () => {
@@ -160,11 +183,16 @@ describe("the programs that encode", { skip: noBtrfsOrSwift() }, () => {
     const other = ["--age-recipient", (await run("age-keygen", "-y", others)).trim()];
     const state = join(disk.directory, "state");
     const env = { STATE_DIRECTORY: state };
-    for (const [container, more, forget] of [["same", [], false], ["other", other, false], ["forgotten", [], true]] as const) {
+    for (const [container, more, forget] of [
+      ["same", [], false],
+      ["other", other, false],
+      ["forgotten", [], true],
+    ] as const) {
       const flags = ["--volume-size", "6Mi", "--limit-upload", "8Mi"];
       const during = async (child: ChildProcess): Promise<void> => {
         // The note on the second was written before the third was begun.
-        const begun = async (): Promise<boolean> => (await namesIn(`${container}+segments`)).some((name) => name.includes("/000003/"));
+        const begun = async (): Promise<boolean> =>
+          (await namesIn(`${container}+segments`)).some((name) => name.includes("/000003/"));
         while (child.exitCode === null && !(await begun())) await sleep(20);
         child.kill("SIGKILL");
       };
@@ -175,7 +203,8 @@ describe("the programs that encode", { skip: noBtrfsOrSwift() }, () => {
       assert.equal(resumed.code, 0, resumed.stderr);
       const receipt = resumed.stdout.split("\n").find((line) => line.includes('"receipt"')) ?? "{}";
       const { stored } = JSON.parse(receipt) as { stored: { bytes: number; resumedBytes: number } };
-      if (container === "same") assert.ok(stored.resumedBytes > 11 * MiB && stored.resumedBytes < stored.bytes, receipt);
+      if (container === "same")
+        assert.ok(stored.resumedBytes > 11 * MiB && stored.resumedBytes < stored.bytes, receipt);
       else assert.equal(stored.resumedBytes, 0);
       await assertSound(container, resumed);
       // Nothing of it was left that was made for the first one alone.
@@ -206,7 +235,10 @@ function hit(pid: number, signal: NodeJS.Signals): boolean {
 
 async function findChild({ pid }: ChildProcess, command: RegExp): Promise<number | null> {
   const children = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8").catch(() => "");
-  for (const child of children.trim().split(" ").filter((word) => word !== "")) {
+  for (const child of children
+    .trim()
+    .split(" ")
+    .filter((word) => word !== "")) {
     if (command.test(await readFile(`/proc/${child}/cmdline`, "utf8").catch(() => ""))) return Number(child);
   }
   return null;

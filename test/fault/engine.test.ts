@@ -51,7 +51,10 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
       const args = ["restore", "--container-name", container, key, "--target", target.mountPoint];
       const { code, stderr } = await cli(args, { env: swift.environment });
       assert.equal(code, 0, stderr);
-      const { differences } = await compareTrees(join(disk.mountPoint, "snapshot"), join(target.mountPoint, "snapshot"));
+      const { differences } = await compareTrees(
+        join(disk.mountPoint, "snapshot"),
+        join(target.mountPoint, "snapshot"),
+      );
       assert.deepEqual(differences, []);
     } finally {
       await target.close();
@@ -70,9 +73,20 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
     });
     after(() => swift.close());
     // Parts of 7 MiB, so objects of 21 MiB: four volumes.
-    const args = (container: string): string[] => [home, "--container-name", container, "--memory", "14Mi", "--concurrency", "1"];
+    const args = (container: string): string[] => [
+      home,
+      "--container-name",
+      container,
+      "--memory",
+      "14Mi",
+      "--concurrency",
+      "1",
+    ];
 
-    for (const [name, flags] of [["known beforehand", []], ["not known", ["--no-estimate"]]] as const) {
+    for (const [name, flags] of [
+      ["known beforehand", []],
+      ["not known", ["--no-estimate"]],
+    ] as const) {
       test(`stores a stream whose length is ${name} in volumes, and brings it back`, async () => {
         const container = `volumes-${flags.length}`;
         await swift.createContainer(container);
@@ -95,12 +109,16 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
     test("goes on with finished volumes, and clears away those that nobody will go on with", async () => {
       await swift.createContainer("leftovers");
       const env = swift.environment;
-      const killed = await cli([...args("leftovers"), "--limit-upload", "16Mi"], { env, during: killAfter(() => namesIn(swift, "leftovers"), 2) });
+      const killed = await cli([...args("leftovers"), "--limit-upload", "16Mi"], {
+        env,
+        during: killAfter(() => namesIn(swift, "leftovers"), 2),
+      });
       assert.equal(killed.code, "SIGKILL");
       assert.deepEqual(await listed(swift, "leftovers"), []);
       assert.equal((await namesIn(swift, "leftovers")).length, 2);
       const resumed = await cli([...args("leftovers"), "--json"], { env });
-      const receipt = parseLines(resumed).find(({ type }) => type === "receipt") as { stored: { resumedBytes: number } } | undefined;
+      const receipt = parseLines(resumed).find(({ type }) => type === "receipt") as
+        { stored: { resumedBytes: number } } | undefined;
       assert.ok((receipt?.stored.resumedBytes ?? 0) >= 42 * MiB);
       await assertRestorable(swift, "leftovers");
 
@@ -112,12 +130,16 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
       await btrfs("subvolume", "delete", join(disk.mountPoint, "snapshot"));
       await btrfs("subvolume", "snapshot", "-r", other, join(disk.mountPoint, "kept"));
       try {
-        const volumes = async (): Promise<string[]> => (await namesIn(swift, "leftovers")).filter((name) => name.startsWith(`${key}/`));
+        const volumes = async (): Promise<string[]> =>
+          (await namesIn(swift, "leftovers")).filter((name) => name.startsWith(`${key}/`));
         assert.equal((await cli(args("leftovers"), { env })).code, 0);
         assert.equal((await volumes()).length, 4);
         assert.equal((await cli([...args("leftovers"), "--leftover-age", "0"], { env })).code, 0);
-        assert.deepEqual((await volumes()), []);
-        assert.deepEqual((await namesIn(swift, "leftovers")).filter((name) => name.startsWith(key)), []);
+        assert.deepEqual(await volumes(), []);
+        assert.deepEqual(
+          (await namesIn(swift, "leftovers")).filter((name) => name.startsWith(key)),
+          [],
+        );
       } finally {
         await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, "snapshot"));
         await btrfs("subvolume", "delete", other, join(disk.mountPoint, "kept"));
@@ -131,7 +153,14 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
       swift = await openSwift();
     });
     after(() => swift.close());
-    const args = (container: string, ...more: string[]): string[] => [home, "--container-name", container, "--memory", "25Mi", ...more];
+    const args = (container: string, ...more: string[]): string[] => [
+      home,
+      "--container-name",
+      container,
+      "--memory",
+      "25Mi",
+      ...more,
+    ];
     const segments = (container: string): Promise<string[]> => namesIn(swift, `${container}+segments`);
     const openUploads = async (container: string): Promise<number> =>
       (await segments(container)).filter((name) => !/\/\d+$/.test(name)).length;
@@ -147,7 +176,9 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
       }
       assert.equal(await openUploads("killed"), 1);
       const { stdout } = await cli(args("killed", "--json"), { env });
-      const receipt = parseLines({ stdout }).find(({ type }) => type === "receipt") as { stored: { resumedBytes: number } };
+      const receipt = parseLines({ stdout }).find(({ type }) => type === "receipt") as {
+        stored: { resumedBytes: number };
+      };
       assert.ok(receipt.stored.resumedBytes >= 8 * 5 * MiB);
       const key = (await listed(swift, "killed"))[0]?.key ?? "";
       const body = await swift.native.getObject("killed", key);
@@ -164,7 +195,9 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
       assert.equal(code, 143, stderr);
       assert.equal(await openUploads("stopped"), 1);
       const { stdout } = await cli(args("stopped", "--no-resume", "--json"), { env });
-      const receipt = parseLines({ stdout }).find(({ type }) => type === "receipt") as { stored: { resumedBytes: number } };
+      const receipt = parseLines({ stdout }).find(({ type }) => type === "receipt") as {
+        stored: { resumedBytes: number };
+      };
       assert.equal(receipt.stored.resumedBytes, 0);
       // Nobody knows whether its completion is on its way; a day later it is gone.
       assert.equal(await openUploads("stopped"), 1);
@@ -177,7 +210,9 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
       await swift.createContainer("swept");
       const env = swift.environment;
       await cli(args("swept", "--limit-upload", "24Mi"), { env, during: killAfter(() => segments("swept"), 3) });
-      const foreign = await swift.native.request("PUT", `/swept%2Bsegments/theirs%2Fan-upload-of-theirs`, { body: Buffer.alloc(0) });
+      const foreign = await swift.native.request("PUT", `/swept%2Bsegments/theirs%2Fan-upload-of-theirs`, {
+        body: Buffer.alloc(0),
+      });
       assert.equal(foreign.status, 201);
       await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, "later"));
       await run("mv", join(disk.mountPoint, "snapshot"), join(disk.mountPoint, "renamed"));
@@ -187,7 +222,10 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
         assert.equal(await openUploads("swept"), 2);
         const later = await cli(args("swept", "--leftover-age", "0"), { env });
         assert.match(later.stderr, /unfinished upload removed/);
-        assert.deepEqual((await segments("swept")).filter((name) => !/\/\d+$/.test(name)), ["theirs/an-upload-of-theirs"]);
+        assert.deepEqual(
+          (await segments("swept")).filter((name) => !/\/\d+$/.test(name)),
+          ["theirs/an-upload-of-theirs"],
+        );
       } finally {
         await run("mv", join(disk.mountPoint, "renamed"), join(disk.mountPoint, "snapshot"));
         await btrfs("subvolume", "delete", join(disk.mountPoint, "later"));
@@ -197,7 +235,10 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
     test("a limit on the pace is kept", async () => {
       await swift.createContainer("paced");
       const { stdout } = await cli(args("paced", "--limit-upload", "16Mi", "--json"), { env: swift.environment });
-      const { elapsedMs, bytes } = parseLines({ stdout }).find(({ type }) => type === "receipt") as { elapsedMs: number; bytes: number };
+      const { elapsedMs, bytes } = parseLines({ stdout }).find(({ type }) => type === "receipt") as {
+        elapsedMs: number;
+        bytes: number;
+      };
       assert.ok((bytes / elapsedMs) * 1000 < 17 * MiB, `${bytes} bytes in ${elapsedMs} ms`);
     });
   });
@@ -212,5 +253,8 @@ function killAfter(names: () => Promise<string[]>, many: number, signal: "SIGKIL
 }
 
 function parseLines({ stdout }: Pick<Ran, "stdout">): Record<string, unknown>[] {
-  return stdout.trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
+  return stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
 }

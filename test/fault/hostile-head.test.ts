@@ -32,7 +32,10 @@ describe("an object whose first bytes become very many", () => {
     const [archive] = await readArchives("", { container, identities: [] }, signal);
     assert.ok(archive !== undefined);
     assert.deepEqual([archive.encoding, archive.lineage], ["zstd", null]);
-    assert.deepEqual(await peekArchive(archive, { container, identities: [] }, signal), { lineage: null, isRefused: false });
+    assert.deepEqual(await peekArchive(archive, { container, identities: [] }, signal), {
+      lineage: null,
+      isRefused: false,
+    });
     clearInterval(watch);
     assert.ok(most - before < 200 * MiB, `${Math.round((most - before) / MiB)} MiB more than before`);
   });

@@ -46,7 +46,8 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
   }
 
   const segments = (container: string): Promise<string[]> => names(`${container}+segments`);
-  const markers = async (container: string): Promise<string[]> => (await segments(container)).filter((name) => !/\/\d+$/.test(name));
+  const markers = async (container: string): Promise<string[]> =>
+    (await segments(container)).filter((name) => !/\/\d+$/.test(name));
 
   /** The marker of the upload that made an object, as a store leaves it that failed between the object and the marker. */
   async function bringBackMarker(container: string): Promise<string> {
@@ -62,7 +63,9 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
   }
 
   async function assertWhole(container: string): Promise<void> {
-    const { code, stdout, stderr } = await cli(["verify", "--container-name", container, "--read-data"], { env: swift.environment });
+    const { code, stdout, stderr } = await cli(["verify", "--container-name", container, "--read-data"], {
+      env: swift.environment,
+    });
     assert.equal(code, 0, stderr);
     assert.match(stdout, /1 archive, .* read to the end/);
   }
@@ -76,7 +79,10 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
       await assertWhole("marked");
     }
     const env = swift.environment;
-    assert.equal((await cli(["verify", "--container-name", "marked", "--remove-leftovers", "--leftover-age", "0"], { env })).code, 0);
+    assert.equal(
+      (await cli(["verify", "--container-name", "marked", "--remove-leftovers", "--leftover-age", "0"], { env })).code,
+      0,
+    );
     await assertWhole("marked");
     assert.deepEqual(await markers("marked"), [marker]);
   });
@@ -87,7 +93,10 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
     const { code, stdout } = await sync("idle");
     assert.equal(code, 0);
     assert.match(stdout, /^up to date/);
-    assert.deepEqual(proxy.seen.slice(before).filter((line) => /[?&]uploads\b/.test(line)), []);
+    assert.deepEqual(
+      proxy.seen.slice(before).filter((line) => /[?&]uploads\b/.test(line)),
+      [],
+    );
   });
 
   test("a store that cannot list its open uploads keeps no snapshot from being archived", async () => {
@@ -126,7 +135,15 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
     proxy.plan({ when: (method) => method === "HEAD", fault: { kind: "delay", ms: 3_000 } });
     const env = { ...swift.environment, AWS_ENDPOINT_URL_S3: proxy.endpoint };
     await swift.createContainer("vanished");
-    const args = [join(disk.mountPoint, "other"), "--container-name", "vanished", "--memory", "25Mi", "--volume-size", "6Mi"];
+    const args = [
+      join(disk.mountPoint, "other"),
+      "--container-name",
+      "vanished",
+      "--memory",
+      "25Mi",
+      "--volume-size",
+      "6Mi",
+    ];
     const { code, stderr } = await cli([...args, "--no-encryption", "--no-estimate"], { env });
     assert.equal(code, 3, stderr);
     assert.match(stderr, /early is not archived/);

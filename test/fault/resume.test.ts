@@ -83,7 +83,10 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     for (let attempt = 0; attempt < 5; attempt += 1) {
       const key = `program-${attempt}`;
       const failure = (): BackupError => new BackupError("SEND_FAILED", "interrupted");
-      const body = readFrom({ program: "sh", args: ["-c", `head -c ${12 * MIB} /dev/zero; sleep 1; exit 3`], failure }, signal);
+      const body = readFrom(
+        { program: "sh", args: ["-c", `head -c ${12 * MIB} /dev/zero; sleep 1; exit 3`], failure },
+        signal,
+      );
       await assert.rejects(container.put(key, body, options, signal), { code: "SEND_FAILED" });
       assert.equal((await container.openUploads(key, signal)).length, 1);
       const { resumedBytes } = await goOn(key, Buffer.alloc(12 * MIB));
@@ -96,7 +99,10 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     const body = Buffer.from(before);
     body[11 * MIB] = 255 - (body[11 * MIB] ?? 0);
     await interrupt("changed", before, 22 * MIB);
-    await assert.rejects(goOn("changed", body), (error) => error instanceof BackupError && error.code === "RESUME_REFUSED");
+    await assert.rejects(
+      goOn("changed", body),
+      (error) => error instanceof BackupError && error.code === "RESUME_REFUSED",
+    );
     await goOn("changed", body, { resume: false });
     await assertStored("changed", body, 1);
   });
@@ -122,7 +128,10 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     const body = randomBytes(28 * MIB);
     await interrupt("longer", body, 27 * MIB);
     const shorter = body.subarray(0, 12 * MIB);
-    await assert.rejects(goOn("longer", shorter), (error) => error instanceof BackupError && error.code === "RESUME_REFUSED");
+    await assert.rejects(
+      goOn("longer", shorter),
+      (error) => error instanceof BackupError && error.code === "RESUME_REFUSED",
+    );
     await goOn("longer", shorter, { resume: false });
     await assertStored("longer", shorter, 1);
   });

@@ -62,7 +62,7 @@ async function* pieces(stream: Readable): AsyncGenerator<Buffer> {
 async function* directPieces(stream: Readable): AsyncGenerator<Buffer> {
   const memory = Buffer.alloc(MiB);
   const { readInto } = stream as DirectReadable;
-  for (let bytes = 0; (bytes = await readInto(memory)) > 0; ) yield memory.subarray(0, bytes);
+  for (let bytes = 0; (bytes = await readInto(memory)) > 0;) yield memory.subarray(0, bytes);
 }
 
 const ways = { "as a stream": pieces, directly: directPieces };
@@ -115,7 +115,8 @@ async function replaceBtrfs(script: string): Promise<void> {
 const full = (): Readable => source.send({ snapshot: first, sendParent: null }, never);
 
 for (const [way, read] of Object.entries(ways)) {
-  const consume = (stream: Readable, meanwhile?: () => Promise<void>): Promise<Outcome> => consumeBy(read, stream, meanwhile);
+  const consume = (stream: Readable, meanwhile?: () => Promise<void>): Promise<Outcome> =>
+    consumeBy(read, stream, meanwhile);
 
   describe(`a send stream that is read ${way}, when`, () => {
     test("btrfs send is killed", async () => {

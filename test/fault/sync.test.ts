@@ -31,7 +31,11 @@ describe("a sender that comes to harm", { skip: noBtrfsOrSwift() }, () => {
     await Promise.all([swift.close(), disk.close()]);
   });
 
-  async function sync(container: string, env: Record<string, string> = {}, during?: (child: ChildProcess) => unknown): Promise<Ran> {
+  async function sync(
+    container: string,
+    env: Record<string, string> = {},
+    during?: (child: ChildProcess) => unknown,
+  ): Promise<Ran> {
     await swift.createContainer(container);
     const args = [home, "--container-name", container, "--memory", "25Mi", "--limit-upload", "20Mi", "--no-estimate"];
     return await cli(args, { env: { ...swift.environment, ...env }, ...(during === undefined ? {} : { during }) });
@@ -113,7 +117,8 @@ function signal(pid: number, name: "SIGSTOP" | "SIGCONT"): boolean {
 async function senderOf({ pid }: ChildProcess, delayMs: number): Promise<number> {
   for (;;) {
     for (const name of (await readdir("/proc")).filter((entry) => /^\d+$/.test(entry))) {
-      const read = async (file: string): Promise<string> => await readFile(join("/proc", name, file), "utf8").catch(() => "");
+      const read = async (file: string): Promise<string> =>
+        await readFile(join("/proc", name, file), "utf8").catch(() => "");
       const isOurs = new RegExp(`^PPid:\\s*${pid ?? 0}$`, "m").test(await read("status"));
       if (!isOurs || !(await read("cmdline")).includes("\0send\0-q")) continue;
       await sleep(delayMs);

@@ -44,7 +44,15 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
   async function open(endpoint: string, retryForMs: number): Promise<Container> {
     const credentials = { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey };
     const log = { debug: () => undefined, warn: (_: object, message: string) => void lines.push(message) };
-    const settings = { containerName: "faults", endpoint, region: null, credentials, userAgent: "test/1", retryForMs, stallMs: 2_000 };
+    const settings = {
+      containerName: "faults",
+      endpoint,
+      region: null,
+      credentials,
+      userAgent: "test/1",
+      retryForMs,
+      stallMs: 2_000,
+    };
     return openContainer(settings, log, signal);
   }
 
@@ -95,7 +103,10 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     const stored = await container.put("lost", streamed(body), options, signal);
     assert.deepEqual([stored.bytes, stored.parts], [body.length, 2]);
     await assertStored("lost", body);
-    assert.deepEqual(proxy.seen.filter((line) => line.startsWith("DELETE")), []);
+    assert.deepEqual(
+      proxy.seen.filter((line) => line.startsWith("DELETE")),
+      [],
+    );
   });
 
   test("has succeeded when all answers to the completion were lost", async () => {
@@ -117,7 +128,10 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     proxy.plan({ when: isComplete, fault: { kind: "answer", status: 500 }, times: "ever" });
     const body = randomBytes(7 * MIB);
     await rejects(container.put("unknown", streamed(body), options, signal), "STORE_UNAVAILABLE");
-    assert.deepEqual(proxy.seen.filter((line) => line.startsWith("DELETE")), []);
+    assert.deepEqual(
+      proxy.seen.filter((line) => line.startsWith("DELETE")),
+      [],
+    );
     assert.match(lines.join(), /whether an upload was completed is unknown/);
     assert.equal((await leftovers("unknown")).length, 3);
   });
@@ -159,7 +173,9 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
 
   test("does not delete what it did not store", async () => {
     const isLaterHead = (method: string, path: string): boolean =>
-      method === "HEAD" && path.includes("foreign") && proxy.seen.some((line) => line.startsWith("PUT /faults/foreign"));
+      method === "HEAD" &&
+      path.includes("foreign") &&
+      proxy.seen.some((line) => line.startsWith("PUT /faults/foreign"));
     proxy.plan({ when: isLaterHead, fault: { kind: "lie", headers: { etag: '"11111111111111111111111111111111"' } } });
     await rejects(container.put("foreign", streamed(Buffer.from("x")), options, signal), "ALREADY_ARCHIVED");
     assert.deepEqual((await leftovers("foreign")).length, 2);
@@ -175,22 +191,39 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
 
   test("keeps every stored part after a refusal that says nothing against them", async () => {
     const body = randomBytes(17 * MIB);
-    for (const [status, code, failure] of [[403, "AccessDenied", "ACCESS_DENIED"], [400, "EntityTooLarge", "STREAM_TOO_LONG"]] as const) {
+    for (const [status, code, failure] of [
+      [403, "AccessDenied", "ACCESS_DENIED"],
+      [400, "EntityTooLarge", "STREAM_TOO_LONG"],
+    ] as const) {
       const key = `kept ${code}`;
       const isThird = (method: string, path: string): boolean => isPart(method, path) && path.includes("partNumber=3");
       const isOther = (method: string, path: string): boolean => isPart(method, path) && !isThird(method, path);
       proxy.plan({ when: isThird, fault: { kind: "answer", status, body: errorBody(code) } });
       await rejects(container.put(key, streamed(body), { ...options, concurrency: 1 }, signal), failure);
-      assert.equal(proxy.seen.filter((line) => isOther(line.split(" ")[0] ?? "", line) && line.includes(code)).length, 2);
+      assert.equal(
+        proxy.seen.filter((line) => isOther(line.split(" ")[0] ?? "", line) && line.includes(code)).length,
+        2,
+      );
       assert.equal((await leftovers(key)).length, status === 403 ? 3 : 0);
     }
-    const { resumedBytes } = await container.put("kept AccessDenied", streamed(body), { ...options, resume: true }, signal);
+    const { resumedBytes } = await container.put(
+      "kept AccessDenied",
+      streamed(body),
+      { ...options, resume: true },
+      signal,
+    );
     assert.equal(resumedBytes, 10 * MIB);
     await assertStored("kept AccessDenied", body);
   });
 
   test("leaves nothing of a body that fails where nothing could resume it", async () => {
-    const failing = Readable.from((async function* () { yield randomBytes(12 * MIB); await sleep(200); throw new BackupError("SEND_FAILED", "planned"); })());
+    const failing = Readable.from(
+      (async function* () {
+        yield randomBytes(12 * MIB);
+        await sleep(200);
+        throw new BackupError("SEND_FAILED", "planned");
+      })(),
+    );
     await rejects(container.put("useless", failing, { ...options, resumable: false }, signal), "SEND_FAILED");
     assert.deepEqual(await leftovers("useless"), []);
   });
@@ -200,10 +233,15 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     const body = randomBytes(12 * MIB);
     try {
       for (const resumable of [true, false]) {
-        const failure: unknown = await container.put(`full ${String(resumable)}`, streamed(body), { ...options, resumable }, signal).catch((error: unknown) => error);
+        const failure: unknown = await container
+          .put(`full ${String(resumable)}`, streamed(body), { ...options, resumable }, signal)
+          .catch((error: unknown) => error);
         assert.ok(failure instanceof BackupError && failure.code === "QUOTA_EXCEEDED", String(failure));
         assert.equal(failure.exitCode, 3);
-        assert.match(failure.hint ?? "", resumable ? /stays in the store, and the next run resumes it/ : /nothing of it stays/);
+        assert.match(
+          failure.hint ?? "",
+          resumable ? /stays in the store, and the next run resumes it/ : /nothing of it stays/,
+        );
         assert.equal((await leftovers(`full ${String(resumable)}`)).length, resumable ? 4 : 0);
       }
     } finally {
@@ -219,13 +257,23 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     const broughtBack: Promise<void>[] = [];
     const bringBackMarker = async (): Promise<void> => {
       while ((await swift.native.request("HEAD", `/faults/half%20forgotten`)).status !== 200) await sleep(20);
-      const uploadId = /uploadId=([^& ]+)/.exec(proxy.seen.find((line) => line.startsWith("POST") && line.includes("uploadId=")) ?? "")?.[1] ?? "";
+      const uploadId =
+        /uploadId=([^& ]+)/.exec(
+          proxy.seen.find((line) => line.startsWith("POST") && line.includes("uploadId=")) ?? "",
+        )?.[1] ?? "";
       // Its own answer may still be on the way to the marker.
       while ((await leftovers(key)).includes(`${key}/${uploadId}`)) await sleep(20);
       const headers = { "x-object-meta-kind": "archive", "content-type": "application/directory" };
-      await swift.native.request("PUT", `/faults%2Bsegments/half%20forgotten/${uploadId}`, { body: Buffer.alloc(0), headers });
+      await swift.native.request("PUT", `/faults%2Bsegments/half%20forgotten/${uploadId}`, {
+        body: Buffer.alloc(0),
+        headers,
+      });
     };
-    proxy.plan({ when: isComplete, fault: { kind: "lose-answer" }, then: () => void broughtBack.push(bringBackMarker()) });
+    proxy.plan({
+      when: isComplete,
+      fault: { kind: "lose-answer" },
+      then: () => void broughtBack.push(bringBackMarker()),
+    });
     proxy.plan({ when: isComplete, fault: { kind: "answer", status: 503, headers: { "retry-after": "2" } } });
     const patient = await open(proxy.endpoint, 20_000);
     await patient.put(key, streamed(body), { ...options, metadata: { kind: "archive" } }, signal);
@@ -241,15 +289,19 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     await container.put(key, streamed(body), options, signal);
     const part = (await leftovers(`${key}/`)).find((name) => name.endsWith("/1")) ?? "";
     const own = part.slice(key.length + 1, -2);
-    const segment = (path: string, bytes: Buffer) => swift.native.request("PUT", `/faults%2Bsegments/${key}/${path}`, { body: bytes });
+    const segment = (path: string, bytes: Buffer) =>
+      swift.native.request("PUT", `/faults%2Bsegments/${key}/${path}`, { body: bytes });
     await segment(own, Buffer.alloc(0));
     await segment("another-upload", Buffer.alloc(0));
-    for (const number of [1, 2, 3]) await segment(`another-upload/${String(number)}`, Buffer.from(`part ${String(number)}`));
+    for (const number of [1, 2, 3])
+      await segment(`another-upload/${String(number)}`, Buffer.from(`part ${String(number)}`));
     await segment("short-upload", Buffer.alloc(0));
     await segment("short-upload/1", Buffer.from("part 1"));
     const fates = async (olderThanMs: number): Promise<Record<string, string>> => {
       const uploads = await container.openUploads(key, signal);
-      const removed = uploads.map(async (upload) => [upload.uploadId, await container.removeUpload(upload, olderThanMs, signal)] as const);
+      const removed = uploads.map(
+        async (upload) => [upload.uploadId, await container.removeUpload(upload, olderThanMs, signal)] as const,
+      );
       return Object.fromEntries(await Promise.all(removed));
     };
     assert.deepEqual(await fates(60_000), { [own]: "young", "another-upload": "young", "short-upload": "young" });
@@ -268,23 +320,43 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
 
   test("reads the end of an object that appears while its upload is removed, and says that it is broken", async () => {
     const key = "appearing";
-    const failing = Readable.from((async function* () { yield randomBytes(12 * MIB); await sleep(1_000); throw new BackupError("SEND_FAILED", "planned"); })());
+    const failing = Readable.from(
+      (async function* () {
+        yield randomBytes(12 * MIB);
+        await sleep(1_000);
+        throw new BackupError("SEND_FAILED", "planned");
+      })(),
+    );
     await rejects(container.put(key, failing, options, signal), "SEND_FAILED");
     const [upload] = await container.openUploads(key, signal);
     if (upload === undefined) return assert.fail();
     const manifest = [1, 2].map((number) => ({ path: `/faults+segments/${key}/${upload.uploadId}/${String(number)}` }));
-    const complete = () => swift.native.request("PUT", `/faults/${key}?multipart-manifest=put`, { body: Buffer.from(JSON.stringify(manifest)) });
+    const complete = () =>
+      swift.native.request("PUT", `/faults/${key}?multipart-manifest=put`, {
+        body: Buffer.from(JSON.stringify(manifest)),
+      });
     const completed: Promise<Response>[] = [];
     // After the last question before the abort, and before the store does as it is told.
-    proxy.plan({ when: isAbort, fault: { kind: "answer", status: 503, headers: { "retry-after": "2" } }, then: () => void completed.push(complete()) });
+    proxy.plan({
+      when: isAbort,
+      fault: { kind: "answer", status: 503, headers: { "retry-after": "2" } },
+      then: () => void completed.push(complete()),
+    });
     const patient = await open(proxy.endpoint, 20_000);
     assert.equal(await patient.removeUpload(upload, 0, signal), "broken");
     patient.close();
-    assert.deepEqual((await Promise.all(completed)).map(({ status }) => status), [201]);
+    assert.deepEqual(
+      (await Promise.all(completed)).map(({ status }) => status),
+      [201],
+    );
   });
 
   test("stops at once when the store does not answer", async () => {
-    for (const [name, when] of [["parts", isPart], ["create", isCreate], ["complete", isComplete]] as const) {
+    for (const [name, when] of [
+      ["parts", isPart],
+      ["create", isCreate],
+      ["complete", isComplete],
+    ] as const) {
       const stop = new AbortController();
       proxy.plan({ when, fault: { kind: "hang" }, then: () => void setTimeout(() => stop.abort(), 100) });
       const start = performance.now();
@@ -333,14 +405,19 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
 
   test("creates a small object in another way where the store does not take a conditional PUT after all", async () => {
     const isInfo = (_: string, path: string): boolean => path === "/info";
-    proxy.plan({ when: isInfo, fault: { kind: "answer", status: 200, body: JSON.stringify({ swift: { version: "2.38.2" } }) } });
+    proxy.plan({
+      when: isInfo,
+      fault: { kind: "answer", status: 200, body: JSON.stringify({ swift: { version: "2.38.2" } }) },
+    });
     const misled = await open(proxy.endpoint, 3_000);
     for (const key of ["conditional 1", "conditional 2"]) {
       await misled.put(key, streamed(Buffer.from(key)), options, signal);
       await assertStored(key, Buffer.from(key));
     }
     misled.close();
-    const puts = proxy.seen.filter((line) => line.startsWith("PUT /faults/conditional") && !line.includes("partNumber="));
+    const puts = proxy.seen.filter(
+      (line) => line.startsWith("PUT /faults/conditional") && !line.includes("partNumber="),
+    );
     assert.equal(puts.length, 1);
   });
 
@@ -349,7 +426,13 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     try {
       await small.createContainer("faults");
       const credentials = { accessKeyId: small.accessKey, secretAccessKey: small.secretKey };
-      const settings = { containerName: "faults", endpoint: small.endpoint, region: null, credentials, userAgent: "test/1" };
+      const settings = {
+        containerName: "faults",
+        endpoint: small.endpoint,
+        region: null,
+        credentials,
+        userAgent: "test/1",
+      };
       const tight = await openContainer(settings, undefined, signal);
       assert.equal(tight.limits.partsPerUpload, 2);
       await rejects(tight.put("long", streamed(randomBytes(12 * MIB)), options, signal), "STREAM_TOO_LONG");
@@ -376,7 +459,11 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
 });
 
 /** A server that is gone for a while, as soon as it is started. */
-function crashAfter(swift: Swift, server: SwiftServer, awayMs: number): { start: () => void; over: () => Promise<void> } {
+function crashAfter(
+  swift: Swift,
+  server: SwiftServer,
+  awayMs: number,
+): { start: () => void; over: () => Promise<void> } {
   let crash: Promise<void> | undefined;
   const happen = async (): Promise<void> => {
     await swift.stop(server);

@@ -67,7 +67,10 @@ describe("a small object on a store that takes a conditional PUT", () => {
     const stored = await put("one", "x");
     const md5 = createHash("md5").update("x").digest();
     assert.deepEqual(stored, { bytes: 1, etag: md5.toString("hex"), parts: 1, md5s: [md5], resumedBytes: 0 });
-    assert.deepEqual(seen.filter((line) => line.endsWith("/one")), ["HEAD /small/one", "PUT /small/one", "HEAD /small/one"]);
+    assert.deepEqual(
+      seen.filter((line) => line.endsWith("/one")),
+      ["HEAD /small/one", "PUT /small/one", "HEAD /small/one"],
+    );
   });
 
   test("has succeeded when the answer was lost and the second attempt is refused", async () => {
@@ -78,15 +81,23 @@ describe("a small object on a store that takes a conditional PUT", () => {
   });
 
   test("is never created over another's, nor taken for it when only their bytes are the same", async () => {
-    for (const [key, body] of [["theirs", "y"], ["same", "x"]] as const) {
-      const late = Readable.from((async function* () {
-        yield Buffer.from("x");
-        await Promise.resolve(objects.set(`/small/${key}`, { body: Buffer.from(body), kind: "theirs" }));
-      })());
+    for (const [key, body] of [
+      ["theirs", "y"],
+      ["same", "x"],
+    ] as const) {
+      const late = Readable.from(
+        (async function* () {
+          yield Buffer.from("x");
+          await Promise.resolve(objects.set(`/small/${key}`, { body: Buffer.from(body), kind: "theirs" }));
+        })(),
+      );
       await assert.rejects(container.put(key, late, options, signal), { code: "ALREADY_ARCHIVED" });
       assert.equal(objects.get(`/small/${key}`)?.kind, "theirs");
     }
-    assert.deepEqual(seen.filter((line) => line.startsWith("DELETE")), []);
+    assert.deepEqual(
+      seen.filter((line) => line.startsWith("DELETE")),
+      [],
+    );
   });
 });
 

@@ -29,7 +29,14 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
   beforeEach(async () => {
     proxy = await openFaultProxy(swift.endpoint);
     const credentials = { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey };
-    right = { containerName: "contact", endpoint: proxy.endpoint, region: null, credentials, userAgent: "test/1", stallMs: 1_000 };
+    right = {
+      containerName: "contact",
+      endpoint: proxy.endpoint,
+      region: null,
+      credentials,
+      userAgent: "test/1",
+      stallMs: 1_000,
+    };
   });
   afterEach(() => proxy.close());
 
@@ -44,13 +51,29 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     assert.equal(error.exitCode, 10);
     assert.match(error.message, /'not-there' at 127\.0\.0\.1:\d+$/);
     assert.match(error.hint ?? "", /openstack container create not-there/);
-    await failure({ ...right, credentials: { accessKeyId: swift.stranger.accessKey, secretAccessKey: swift.stranger.secretKey } }, "CONTAINER_MISSING");
+    await failure(
+      { ...right, credentials: { accessKeyId: swift.stranger.accessKey, secretAccessKey: swift.stranger.secretKey } },
+      "CONTAINER_MISSING",
+    );
   });
 
   test("says what can be done about a name that the store does not take", async () => {
-    for (const containerName of ["Under_score", "UPPER", "ab", "a".repeat(64), "dash-", "1.2.3.4", "a..b", "x+segments", "ä b"]) {
+    for (const containerName of [
+      "Under_score",
+      "UPPER",
+      "ab",
+      "a".repeat(64),
+      "dash-",
+      "1.2.3.4",
+      "a..b",
+      "x+segments",
+      "ä b",
+    ]) {
       const error = await failure({ ...right, containerName }, "CONFIG");
-      assert.match(`${error.message}: ${error.hint ?? ""}`, /does not take '.*' as a container name.*lower-case.*dns_compliant_bucket_names/);
+      assert.match(
+        `${error.message}: ${error.hint ?? ""}`,
+        /does not take '.*' as a container name.*lower-case.*dns_compliant_bucket_names/,
+      );
     }
     const { length } = proxy.seen;
     for (const containerName of ["a/b", ""]) await failure({ ...right, containerName }, "CONFIG");
@@ -62,11 +85,23 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     try {
       for (const containerName of ["Under_score", "a..b", `UPPER-${"x".repeat(80)}-`]) {
         await lenient.createContainer(containerName);
-        const container = await openContainer({ ...right, endpoint: lenient.endpoint, containerName }, undefined, signal);
+        const container = await openContainer(
+          { ...right, endpoint: lenient.endpoint, containerName },
+          undefined,
+          signal,
+        );
         const options = { partBytes: 5 * 2 ** 20, concurrency: 1, partsInMemory: 2, metadata: {} };
         await container.put("small", Readable.from([Buffer.from("x")], { objectMode: false }), options, signal);
-        await container.put("large", Readable.from([Buffer.alloc(6 * 2 ** 20)], { objectMode: false }), options, signal);
-        assert.deepEqual((await container.list("", signal)).map(({ key }) => key), ["large", "small"]);
+        await container.put(
+          "large",
+          Readable.from([Buffer.alloc(6 * 2 ** 20)], { objectMode: false }),
+          options,
+          signal,
+        );
+        assert.deepEqual(
+          (await container.list("", signal)).map(({ key }) => key),
+          ["large", "small"],
+        );
         assert.equal((await container.peek("small", 1, signal)).toString(), "x");
         container.close();
       }
@@ -84,7 +119,10 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
 
   test("says whether the keys or the rights are wrong, and never the secret", async () => {
     const { accessKeyId, secretAccessKey } = { accessKeyId: swift.accessKey, secretAccessKey: "wrongsecret" };
-    for (const credentials of [{ accessKeyId, secretAccessKey }, { accessKeyId: "nobody:x", secretAccessKey }]) {
+    for (const credentials of [
+      { accessKeyId, secretAccessKey },
+      { accessKeyId: "nobody:x", secretAccessKey },
+    ]) {
       const error = await failure({ ...right, credentials }, "ACCESS_DENIED");
       assert.match(error.message, /refuses these credentials/);
       assert.doesNotMatch(`${error.message} ${JSON.stringify(error)} ${String(error.cause)}`, /wrongsecret/);
@@ -94,7 +132,11 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
   });
 
   describe("keys that have worked in this run", () => {
-    const refusal = (code: string): Fault => ({ kind: "answer", status: 403, body: `<?xml version="1.0"?><Error><Code>${code}</Code></Error>` });
+    const refusal = (code: string): Fault => ({
+      kind: "answer",
+      status: 403,
+      body: `<?xml version="1.0"?><Error><Code>${code}</Code></Error>`,
+    });
     const isOfObjects = (_: string, path: string): boolean => path.startsWith("/contact");
 
     test("are tried again when the store refuses them for a while, whatever is asked", async () => {
@@ -103,7 +145,13 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       const requests: readonly (() => Promise<unknown>)[] = [
         () => container.list("", signal),
         () => container.head("none", signal),
-        () => container.put("flapping", body, { partBytes: 5 * 2 ** 20, concurrency: 1, partsInMemory: 2, metadata: {} }, signal),
+        () =>
+          container.put(
+            "flapping",
+            body,
+            { partBytes: 5 * 2 ** 20, concurrency: 1, partsInMemory: 2, metadata: {} },
+            signal,
+          ),
         () => container.peek("flapping", 1, signal),
         () => container.openUploads("flapping", signal),
         () => container.delete("flapping", signal),
@@ -122,10 +170,16 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       const container = await openContainer({ ...right, retryForMs: 500 }, undefined, signal);
       proxy.plan({ when: isOfObjects, fault: refusal("SignatureDoesNotMatch"), times: "ever" });
       for (const request of [() => container.list("", signal), () => container.head("none", signal)]) {
-        const error: unknown = await request().then(() => null, (thrown: unknown) => thrown);
+        const error: unknown = await request().then(
+          () => null,
+          (thrown: unknown) => thrown,
+        );
         assert.ok(error instanceof BackupError);
         assert.deepEqual([error.code, error.exitCode], ["STORE_UNAVAILABLE", 75]);
-        assert.match(`${error.message}: ${error.hint ?? ""}`, /refuses credentials that it took before.*Keystone.*deleted/);
+        assert.match(
+          `${error.message}: ${error.hint ?? ""}`,
+          /refuses credentials that it took before.*Keystone.*deleted/,
+        );
       }
       container.close();
     });
@@ -166,7 +220,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
 
   test("tells by how much the clock is off", async () => {
     const date = new Date(Date.now() - 2 * 3_600_000).toUTCString();
-    const body = "<?xml version=\"1.0\"?><Error><Code>RequestTimeTooSkewed</Code><Message>too large</Message></Error>";
+    const body = '<?xml version="1.0"?><Error><Code>RequestTimeTooSkewed</Code><Message>too large</Message></Error>';
     proxy.plan({ when: () => true, fault: { kind: "answer", status: 403, body, headers: { date } }, times: "ever" });
     assert.match((await failure(right, "CONFIG")).message, /clock is 120 minutes ahead of the store's/);
   });
@@ -185,7 +239,9 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     const put = { partBytes: 5 * 2 ** 20, concurrency: 2, partsInMemory: 4, metadata: {} };
     assert.equal((await container.put("late", body, put, signal)).parts, 2);
     container.close();
-    assert.deepEqual(warnings, ["this machine's clock is 20 minutes ahead of the store's: set it right, by NTP for example"]);
+    assert.deepEqual(warnings, [
+      "this machine's clock is 20 minutes ahead of the store's: set it right, by NTP for example",
+    ]);
   });
 
   test("soon gives up on a store that is not there", async () => {
@@ -202,7 +258,10 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       assert.ok(performance.now() - start < 5_000);
     }
     proxy.plan({ when: () => true, fault: { kind: "hang" }, times: "ever" });
-    assert.match((await failure(right, "STORE_UNAVAILABLE")).message, new RegExp(`127\\.0\\.0\\.1:${port} did not answer in time`));
+    assert.match(
+      (await failure(right, "STORE_UNAVAILABLE")).message,
+      new RegExp(`127\\.0\\.0\\.1:${port} did not answer in time`),
+    );
   });
 
   test("stops when told", async () => {
@@ -225,7 +284,10 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       assert.match((await failure(right, "CONFIG")).message, /does not answer as an S3 API/, answer.body);
     }
     for (const [location, sentence] of [
-      ["https://elsewhere/contact?list-type=2", /redirects to https:\/\/elsewhere, which speaks TLS: .*use https:\/\/elsewhere$/],
+      [
+        "https://elsewhere/contact?list-type=2",
+        /redirects to https:\/\/elsewhere, which speaks TLS: .*use https:\/\/elsewhere$/,
+      ],
       ["/elsewhere", new RegExp(`redirects to ${proxy.endpoint}: `)],
     ] as const) {
       proxy.plan({ when: () => true, fault: { kind: "answer", status: 301, headers: { location } } });
@@ -240,7 +302,10 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
 
   test("does not take a damaged answer for what is no S3: it asks again, and gives up as on a store that is away", async () => {
     const isList = (_: string, path: string): boolean => path.includes("list-type=2");
-    const [damagedXml, damagedName] = [{ kind: "flip", atByte: 45 }, { kind: "flip", atByte: 116 }] as const;
+    const [damagedXml, damagedName] = [
+      { kind: "flip", atByte: 45 },
+      { kind: "flip", atByte: 116 },
+    ] as const;
     for (const fault of [damagedXml, damagedName]) {
       proxy.plan({ when: isList, fault });
       (await openContainer(right, undefined, signal)).close();
@@ -256,7 +321,10 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
 
   test("takes S3's own limits where the store hides its own, and a stock Swift's where it could not be asked", async () => {
     const isInfo = (_: string, path: string): boolean => path === "/info";
-    for (const [status, parts] of [[404, 10_000], [503, 1000]] as const) {
+    for (const [status, parts] of [
+      [404, 10_000],
+      [503, 1000],
+    ] as const) {
       proxy.plan({ when: isInfo, fault: { kind: "answer", status } });
       const container = await openContainer(right, undefined, signal);
       assert.equal(container.limits.partsPerUpload, parts);
@@ -285,7 +353,9 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       container.close();
     `;
     const start = performance.now();
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "--eval", script], { timeout: 30_000 });
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "--eval", script], {
+      timeout: 30_000,
+    });
     assert.deepEqual([stdout, stderr], ["", ""]);
     assert.ok(performance.now() - start < 10_000);
   });

@@ -95,8 +95,14 @@ function contract(open: () => Inhabitant): void {
     }
     const listed = await container.list("odd ", signal);
     const expected = oddKeys.map((key) => Buffer.from(`odd ${key}`)).toSorted(Buffer.compare);
-    assert.deepEqual(listed.map(({ key }) => key), expected.map(String));
-    assert.deepEqual(listed.map(({ bytes }) => bytes), expected.map(({ length }) => length - 4));
+    assert.deepEqual(
+      listed.map(({ key }) => key),
+      expected.map(String),
+    );
+    assert.deepEqual(
+      listed.map(({ bytes }) => bytes),
+      expected.map(({ length }) => length - 4),
+    );
   });
 
   test("stores in parts", async () => {
@@ -108,7 +114,10 @@ function contract(open: () => Inhabitant): void {
     const etag = `${md5(...md5s)}-3`;
     assert.deepEqual(stored, { bytes: body.length, etag, parts: 3, md5s, resumedBytes: 0 });
     assert.equal(progress.at(-1), body.length);
-    assert.deepEqual(progress, progress.toSorted((a, b) => a - b));
+    assert.deepEqual(
+      progress,
+      progress.toSorted((a, b) => a - b),
+    );
     const found = await container.head("parts\\x2f3", signal);
     assert.ok(found !== null);
     assert.deepEqual([found.bytes, found.etag, found.metadata], [body.length, etag, metadata]);
@@ -125,7 +134,10 @@ function contract(open: () => Inhabitant): void {
   });
 
   test("tells whether a body is what is stored", async () => {
-    for (const [key, bytes] of [["same small", 100], ["same large", 12 * MIB]] as const) {
+    for (const [key, bytes] of [
+      ["same small", 100],
+      ["same large", 12 * MIB],
+    ] as const) {
       const body = randomBytes(bytes);
       await put(key, body);
       const found = await container.head(key, signal);
@@ -192,7 +204,8 @@ function contract(open: () => Inhabitant): void {
   });
 
   test("refuses names and metadata that a store would mangle", async () => {
-    for (const key of ["k".repeat(971), "control \u0001", "no character \uffff"]) await rejects(put(key, randomBytes(10)), "INTERNAL");
+    for (const key of ["k".repeat(971), "control \u0001", "no character \uffff"])
+      await rejects(put(key, randomBytes(10)), "INTERNAL");
     for (const metadata of [{ ü: "1" }, { a: "ü" }, { a: "x".repeat(257) }, { under_score: "1" }, { a: " outer" }]) {
       await rejects(put("metadata", randomBytes(10), { metadata }), "INTERNAL");
     }
@@ -278,17 +291,25 @@ describe("container in Swift", { skip: noSwift() }, () => {
   });
 
   test("lists more than a page holds", async () => {
-    const keys = Array.from({ length: 31 }, (_, at) => `many ${String(at).padStart(2, "0")}`).concat("many control \u0001");
+    const keys = Array.from({ length: 31 }, (_, at) => `many ${String(at).padStart(2, "0")}`).concat(
+      "many control \u0001",
+    );
     for (const key of keys) await swift.native.putObject("contract", key, Buffer.from("x"));
-    assert.deepEqual((await container.list("many ", signal)).map(({ key }) => key), keys);
+    assert.deepEqual(
+      (await container.list("many ", signal)).map(({ key }) => key),
+      keys,
+    );
   });
 
   test("reads a large object that was made natively", async () => {
     const halves = [randomBytes(100_000), randomBytes(50_000)];
     await swift.createContainer("contract_segments");
-    for (const [at, half] of halves.entries()) await swift.native.putObject("contract_segments", `big/${String(at)}`, half);
+    for (const [at, half] of halves.entries())
+      await swift.native.putObject("contract_segments", `big/${String(at)}`, half);
     const manifest = halves.map((_, at) => ({ path: `/contract_segments/big/${String(at)}` }));
-    const made = await swift.native.request("PUT", "/contract/slo?multipart-manifest=put", { body: Buffer.from(JSON.stringify(manifest)) });
+    const made = await swift.native.request("PUT", "/contract/slo?multipart-manifest=put", {
+      body: Buffer.from(JSON.stringify(manifest)),
+    });
     assert.equal(made.status, 201);
     const found = await container.head("slo", signal);
     assert.equal(found?.bytes, 150_000);
@@ -310,7 +331,10 @@ async function nothingStaysOf(inhabitant: Inhabitant, key: string): Promise<void
 
 async function nothingLeft({ container, leftovers }: Inhabitant, key: string): Promise<void> {
   assert.equal(await container.head(key, signal), null);
-  assert.deepEqual((await leftovers()).filter((name) => name.startsWith(key)), []);
+  assert.deepEqual(
+    (await leftovers()).filter((name) => name.startsWith(key)),
+    [],
+  );
 }
 
 /** By the native API, which shows the parts of unfinished uploads as well. */
@@ -323,7 +347,9 @@ async function nativeNames(swift: Swift, containers: readonly string[]): Promise
 }
 
 function slices(body: Buffer): readonly Buffer[] {
-  return Array.from({ length: Math.ceil(body.length / 65_536) }, (_, at) => body.subarray(at * 65_536, (at + 1) * 65_536));
+  return Array.from({ length: Math.ceil(body.length / 65_536) }, (_, at) =>
+    body.subarray(at * 65_536, (at + 1) * 65_536),
+  );
 }
 
 /** Gives so many bytes and then fails, or with null is cut off without an error. */

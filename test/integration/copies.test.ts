@@ -29,7 +29,10 @@ describe("a container that was copied", { skip: noBtrfsOrSwift() }, () => {
     home = join(disk.mountPoint, "home");
     await btrfs("subvolume", "create", home);
     await mkdir(join(disk.mountPoint, "s"));
-    for (const [name, mebibytes] of [["1", 13], ["2", 7]] as const) {
+    for (const [name, mebibytes] of [
+      ["1", 13],
+      ["2", 7],
+    ] as const) {
       await run("sh", "-c", `head -c ${mebibytes * MiB} /dev/urandom > ${home}/file${name}`);
       await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, "s", name));
     }
@@ -43,7 +46,16 @@ describe("a container that was copied", { skip: noBtrfsOrSwift() }, () => {
   async function fill(container: string, ...options: string[]): Promise<void> {
     await swift.createContainer(container);
     // Parts of 5 MiB: 13 MiB are three of them.
-    const { code, stderr } = await program("sync", home, "--container-name", container, "--no-estimate", "--memory", "40Mi", ...options);
+    const { code, stderr } = await program(
+      "sync",
+      home,
+      "--container-name",
+      container,
+      "--no-estimate",
+      "--memory",
+      "40Mi",
+      ...options,
+    );
     assert.equal(code, 0, stderr);
   }
 
@@ -51,10 +63,28 @@ describe("a container that was copied", { skip: noBtrfsOrSwift() }, () => {
   async function rclone(from: string, to: string, ...options: string[]): Promise<void> {
     await swift.createContainer(to);
     const remotes = ["HERE", "THERE"].flatMap((name) => {
-      const settings = { TYPE: "s3", PROVIDER: "Other", ACCESS_KEY_ID: swift.accessKey, SECRET_ACCESS_KEY: swift.secretKey, ENDPOINT: swift.endpoint, REGION: swift.region };
+      const settings = {
+        TYPE: "s3",
+        PROVIDER: "Other",
+        ACCESS_KEY_ID: swift.accessKey,
+        SECRET_ACCESS_KEY: swift.secretKey,
+        ENDPOINT: swift.endpoint,
+        REGION: swift.region,
+      };
       return Object.entries(settings).map(([setting, value]) => `RCLONE_CONFIG_${name}_${setting}=${value}`);
     });
-    await run("env", "-i", "PATH=/usr/bin:/bin", ...remotes, "RCLONE_CONFIG=/dev/null", "rclone", "copy", `HERE:${from}`, `THERE:${to}`, ...options);
+    await run(
+      "env",
+      "-i",
+      "PATH=/usr/bin:/bin",
+      ...remotes,
+      "RCLONE_CONFIG=/dev/null",
+      "rclone",
+      "copy",
+      `HERE:${from}`,
+      `THERE:${to}`,
+      ...options,
+    );
   }
 
   async function verify(code: number, container: string, ...args: string[]): Promise<Report> {
@@ -65,7 +95,15 @@ describe("a container that was copied", { skip: noBtrfsOrSwift() }, () => {
 
   async function assertRestored(container: string, ...args: string[]): Promise<void> {
     await withLoopback({ sizeBytes: 256 * MiB }, async ({ mountPoint }) => {
-      const { code, stderr } = await program("restore", "--container-name", container, "s/2", "--target", mountPoint, ...args);
+      const { code, stderr } = await program(
+        "restore",
+        "--container-name",
+        container,
+        "s/2",
+        "--target",
+        mountPoint,
+        ...args,
+      );
       assert.equal(code, 0, stderr);
       assert.deepEqual((await compareTrees(join(disk.mountPoint, "s/2"), join(mountPoint, "s/2"))).differences, []);
     });
@@ -87,7 +125,10 @@ describe("a container that was copied", { skip: noBtrfsOrSwift() }, () => {
     const bytes = await swift.native.getObject("parts", key);
     bytes[bytes.length - 5000] = (bytes.at(-5000) ?? 0) ^ 1;
     await swift.native.putObject("parts", key, bytes);
-    assert.deepEqual((await verify(14, "parts", "--read-data")).findings.map(({ subject }) => subject).includes(key), true);
+    assert.deepEqual(
+      (await verify(14, "parts", "--read-data")).findings.map(({ subject }) => subject).includes(key),
+      true,
+    );
   });
 
   test("in volumes, without metadata, is recognised and restored", async () => {

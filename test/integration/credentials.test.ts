@@ -50,7 +50,8 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
   });
   after(() => Promise.all([cloud.close(), disk.close()]));
 
-  const list = (env: Record<string, string>, ...args: string[]): Promise<Ran> => cli(["list", "--container-name", "backup", ...args], { env });
+  const list = (env: Record<string, string>, ...args: string[]): Promise<Ran> =>
+    cli(["list", "--container-name", "backup", ...args], { env });
 
   async function pairsOf(someone: string): Promise<readonly { readonly access: string; readonly secret: string }[]> {
     const { credentials = [] } = await cloud.keystone.request("GET", `/users/${someone}/credentials/OS-EC2`);
@@ -59,7 +60,12 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
 
   test("the Python tool's .env and a container's name are enough for sync and restore", async (t) => {
     const file = join(disk.directory, ".env");
-    await writeFile(file, Object.entries(dotEnv).map(([name, value]) => `${name}="${value}"`).join("\n"));
+    await writeFile(
+      file,
+      Object.entries(dotEnv)
+        .map(([name, value]) => `${name}="${value}"`)
+        .join("\n"),
+    );
     const store = ["--container-name", "backup", "--env-file", file];
     await t.test("the first run makes S3 keys, and says so in one line", async () => {
       const { code, stderr } = await cli([home, ...store, "--log-format", "text"]);
@@ -100,7 +106,10 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
   test("a pair is made where users may not choose its name", async () => {
     const proxy = await openFaultProxy(new URL(cloud.keystone.authUrl).origin);
     const early = await cloud.keystone.addUser("early", PASSWORD, { [project]: "member" });
-    proxy.plan({ when: (method, path) => method === "POST" && path === "/v3/credentials", fault: { kind: "answer", status: 403 } });
+    proxy.plan({
+      when: (method, path) => method === "POST" && path === "/v3/credentials",
+      fault: { kind: "answer", status: 403 },
+    });
     const { code, stderr } = await list({ ...dotEnv, OS_USERNAME: "early", OS_AUTH_URL: proxy.endpoint });
     await proxy.close();
     assert.deepEqual([code, (await pairsOf(early)).length], [0, 1], stderr);
@@ -123,7 +132,10 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     assert.equal((await pairsOf(both)).length, 2);
     const undecided = await list({ ...dotEnv, OS_USERNAME: "both", OS_PROJECT_NAME: "" });
     assert.equal(undecided.code, 2);
-    assert.match(undecided.stderr, /nothing says which project of user 'both' .* is meant: OS_PROJECT_NAME may be (demo, other|other, demo)/);
+    assert.match(
+      undecided.stderr,
+      /nothing says which project of user 'both' .* is meant: OS_PROJECT_NAME may be (demo, other|other, demo)/,
+    );
   });
 
   test("clouds.yaml, the project's id, and the user's: each is enough", async () => {
@@ -176,17 +188,47 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     });
     after(() => without.close());
 
-    const cases: readonly (readonly [name: string, code: number, sentence: RegExp, env: () => Record<string, string>])[] = [
+    const cases: readonly (readonly [
+      name: string,
+      code: number,
+      sentence: RegExp,
+      env: () => Record<string, string>,
+    ])[] = [
       ["a wrong password", 13, /refuses user 'me' .*OS_PASSWORD/, () => ({ OS_PASSWORD: "wrong of course" })],
       ["an unknown user", 13, /refuses user 'nobody'/, () => ({ OS_USERNAME: "nobody" })],
-      ["a wrong project", 13, /knows user 'me' .* not as a member of project 'theirs'.* may be demo/, () => ({ OS_PROJECT_NAME: "theirs" })],
-      ["no endpoint for the region", 2, /no public object store in region 'Mars': .*RegionOne \(public\)/, () => ({ OS_REGION_NAME: "Mars" })],
+      [
+        "a wrong project",
+        13,
+        /knows user 'me' .* not as a member of project 'theirs'.* may be demo/,
+        () => ({ OS_PROJECT_NAME: "theirs" }),
+      ],
+      [
+        "no endpoint for the region",
+        2,
+        /no public object store in region 'Mars': .*RegionOne \(public\)/,
+        () => ({ OS_REGION_NAME: "Mars" }),
+      ],
       ["no endpoint for the interface", 2, /no admin object store/, () => ({ OS_INTERFACE: "admin" })],
       ["no rights", 13, /no right to use container 'backup'/, () => ({ OS_USERNAME: "reader" })],
       ["no s3api in the pipeline", 2, /does not answer as an S3 API.*s3api/, () => ({ OS_REGION_NAME: "NoS3" })],
-      ["keys that linger in the environment", 13, /refuses these credentials: check AWS_.* come before OS_\*/, () => ({ AWS_ACCESS_KEY_ID: "x", AWS_SECRET_ACCESS_KEY: "y" })],
-      ["nobody at Keystone's URL", 75, /Keystone cannot be reached: nothing answers at 127\.0\.0\.1:1\b/, () => ({ OS_AUTH_URL: "http://127.0.0.1:1/v3" })],
-      ["another server at Keystone's URL", 2, /does not answer as a Keystone/, () => ({ OS_AUTH_URL: cloud.swift.endpoint })],
+      [
+        "keys that linger in the environment",
+        13,
+        /refuses these credentials: check AWS_.* come before OS_\*/,
+        () => ({ AWS_ACCESS_KEY_ID: "x", AWS_SECRET_ACCESS_KEY: "y" }),
+      ],
+      [
+        "nobody at Keystone's URL",
+        75,
+        /Keystone cannot be reached: nothing answers at 127\.0\.0\.1:1\b/,
+        () => ({ OS_AUTH_URL: "http://127.0.0.1:1/v3" }),
+      ],
+      [
+        "another server at Keystone's URL",
+        2,
+        /does not answer as a Keystone/,
+        () => ({ OS_AUTH_URL: cloud.swift.endpoint }),
+      ],
       [
         "an application credential", 13, /gives no S3 keys to an application credential.*openstack ec2 credentials create.*AWS_ENDPOINT_URL_S3=http/,
         () => ({ OS_AUTH_TYPE: "v3applicationcredential", OS_APPLICATION_CREDENTIAL_ID: credential.id, OS_APPLICATION_CREDENTIAL_SECRET: credential.secret }),
@@ -220,7 +262,13 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     await swift.createContainer("backup");
     const [pair] = await pairsOf(user);
     const credentials = { accessKeyId: pair?.access ?? "", secretAccessKey: pair?.secret ?? "" };
-    const options = { containerName: "backup", endpoint: swift.endpoint, region: REGION, credentials, userAgent: "test/1" };
+    const options = {
+      containerName: "backup",
+      endpoint: swift.endpoint,
+      region: REGION,
+      credentials,
+      userAgent: "test/1",
+    };
     const asks = (_: string, path: string): boolean => path === "/v3/s3tokens";
     try {
       const patient = await openContainer(options, undefined, signal);
@@ -275,18 +323,34 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
         assert.equal(code, 0, `${name}: ${stderr}`);
       }
       const file = join(disk.directory, "tls.env");
-      const lines = Object.entries({ ...env, NODE_EXTRA_CA_CERTS: keystone.authority }).map(([name, value]) => `${name}="${value}"`);
+      const lines = Object.entries({ ...env, NODE_EXTRA_CA_CERTS: keystone.authority }).map(
+        ([name, value]) => `${name}="${value}"`,
+      );
       await writeFile(file, lines.join("\n"));
-      const everything = await cli(["doctor", home, "--container-name", "backup", "--env-file", file, "--endpoint", swift.url]);
+      const everything = await cli([
+        "doctor",
+        home,
+        "--container-name",
+        "backup",
+        "--env-file",
+        file,
+        "--endpoint",
+        swift.url,
+      ]);
       assert.equal(everything.code, 0, everything.stdout);
       const ofSystem = `mount --bind "$0" /etc/ssl/certs/ca-certificates.crt && exec "$@" list --container-name backup --endpoint ${swift.url}`;
       const { OS_AUTH_URL } = env;
-      await promisify(execFile)("unshare", ["--mount", "sh", "-c", ofSystem, keystone.authority, process.execPath, MAIN], {
-        env: { PATH: "/usr/bin:/bin", ...dotEnv, OS_AUTH_URL },
-      });
+      await promisify(execFile)(
+        "unshare",
+        ["--mount", "sh", "-c", ofSystem, keystone.authority, process.execPath, MAIN],
+        { env: { PATH: "/usr/bin:/bin", ...dotEnv, OS_AUTH_URL } },
+      );
       const { code, stderr } = await list(env, "--endpoint", swift.url);
       assert.equal(code, 2, stderr);
-      assert.match(stderr, /Keystone cannot be reached: the certificate of 127\.0\.0\.1:\d+ is signed by an authority that is not known here.*OS_CACERT/);
+      assert.match(
+        stderr,
+        /Keystone cannot be reached: the certificate of 127\.0\.0\.1:\d+ is signed by an authority that is not known here.*OS_CACERT/,
+      );
       const missing = await list({ ...env, OS_CACERT: "/nowhere.pem" });
       assert.equal(missing.code, 2);
       assert.match(missing.stderr, /cannot be read: \/nowhere\.pem \(ENOENT\)/);
@@ -299,8 +363,14 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     await cloud.setQuota("backup", 10 * MiB * 1024);
     const { code, stdout, stderr } = await cli(["doctor", home, "--container-name", "backup"], { env: dotEnv });
     assert.equal(code, 0, stdout + stderr);
-    assert.match(stdout, /^ok +credentials +Keystone at 127\.0\.0\.1:\d+: the S3 keys of user 'me' \(domain default\) for project 'demo'$/m);
-    assert.match(stdout, /^ok +quota +account: \d+ [KM]iB used, no quota; container backup: \d+ [KM]iB used, quota 10 GiB(; container backup\+segments: \d+ [KM]iB used, no quota)?$/m);
+    assert.match(
+      stdout,
+      /^ok +credentials +Keystone at 127\.0\.0\.1:\d+: the S3 keys of user 'me' \(domain default\) for project 'demo'$/m,
+    );
+    assert.match(
+      stdout,
+      /^ok +quota +account: \d+ [KM]iB used, no quota; container backup: \d+ [KM]iB used, quota 10 GiB(; container backup\+segments: \d+ [KM]iB used, no quota)?$/m,
+    );
     assert.equal((stdout + stderr).includes(PASSWORD), false);
   });
 
@@ -332,7 +402,9 @@ async function watchProcesses(pid: number, seen: Set<string>, signal: AbortSigna
 
 function childrenOf(pid: number): readonly number[] {
   try {
-    return readdirSync(`/proc/${pid}/task`).flatMap((task) => read(`/proc/${pid}/task/${task}/children`).split(" ").filter(Boolean).map(Number));
+    return readdirSync(`/proc/${pid}/task`).flatMap((task) =>
+      read(`/proc/${pid}/task/${task}/children`).split(" ").filter(Boolean).map(Number),
+    );
   } catch {
     return []; // It has ended.
   }

@@ -12,7 +12,12 @@ import { openSwift, type Swift } from "../support/swift.ts";
 
 interface Told {
   readonly ok: boolean;
-  readonly checks: readonly { readonly name: string; readonly status: string; readonly message: string; readonly code: string | null }[];
+  readonly checks: readonly {
+    readonly name: string;
+    readonly status: string;
+    readonly message: string;
+    readonly code: string | null;
+  }[];
 }
 
 describe("doctor", { skip: noBtrfsOrSwift() }, () => {
@@ -52,9 +57,25 @@ describe("doctor", { skip: noBtrfsOrSwift() }, () => {
     assert.equal(await left.text(), "");
   });
 
-  const cases: readonly (readonly [what: string, code: number, failed: string, env: () => Record<string, string>, path?: string])[] = [
-    ["no rights", 13, "container", () => ({ AWS_ACCESS_KEY_ID: swift.reader.accessKey, AWS_SECRET_ACCESS_KEY: swift.reader.secretKey })],
-    ["somebody else's keys", 10, "container", () => ({ AWS_ACCESS_KEY_ID: swift.stranger.accessKey, AWS_SECRET_ACCESS_KEY: swift.stranger.secretKey })],
+  const cases: readonly (readonly [
+    what: string,
+    code: number,
+    failed: string,
+    env: () => Record<string, string>,
+    path?: string,
+  ])[] = [
+    [
+      "no rights",
+      13,
+      "container",
+      () => ({ AWS_ACCESS_KEY_ID: swift.reader.accessKey, AWS_SECRET_ACCESS_KEY: swift.reader.secretKey }),
+    ],
+    [
+      "somebody else's keys",
+      10,
+      "container",
+      () => ({ AWS_ACCESS_KEY_ID: swift.stranger.accessKey, AWS_SECRET_ACCESS_KEY: swift.stranger.secretKey }),
+    ],
     ["wrong keys", 13, "container", () => ({ AWS_SECRET_ACCESS_KEY: "wrong" })],
     ["nobody at the endpoint", 75, "endpoint", () => ({ AWS_ENDPOINT_URL_S3: "http://127.0.0.1:1" })],
     ["half of the keys", 2, "credentials", () => ({ AWS_SECRET_ACCESS_KEY: "" })],
@@ -65,7 +86,10 @@ describe("doctor", { skip: noBtrfsOrSwift() }, () => {
       const ran = await doctor(env(), path, "--json");
       const { ok, checks } = JSON.parse(ran.stdout) as Told;
       assert.deepEqual([ran.code, ok], [code, false]);
-      assert.deepEqual(checks.filter(({ status }) => status === "failed").map(({ name }) => name), [failed]);
+      assert.deepEqual(
+        checks.filter(({ status }) => status === "failed").map(({ name }) => name),
+        [failed],
+      );
       assert.equal(ran.stdout.includes(swift.secretKey), false);
     });
   }
@@ -86,11 +110,19 @@ describe("doctor", { skip: noBtrfsOrSwift() }, () => {
     const config = join(disk.directory, "config");
     const keys = `aws_access_key_id = ${swift.accessKey}\naws_secret_access_key = ${swift.secretKey}`;
     const services = `[services local]\ns3 =\n  endpoint_url = ${swift.endpoint}\n`;
-    await writeFile(config, `[default]\nregion = x\n[profile mine]\nregion = mars-1\nservices = local\n${keys}\n${services}`);
+    await writeFile(
+      config,
+      `[default]\nregion = x\n[profile mine]\nregion = mars-1\nservices = local\n${keys}\n${services}`,
+    );
     const file = join(disk.directory, "profile.env");
     await writeFile(file, `AWS_PROFILE=mine\nAWS_CONFIG_FILE=${config}\n`);
     // The AWS library itself looks into the environment: what lies there must not win over the profile.
-    const env = { PATH: "/usr/bin:/bin", AWS_CONFIG_FILE: "/nowhere", AWS_ACCESS_KEY_ID: "lingers", AWS_SECRET_ACCESS_KEY: "x" };
+    const env = {
+      PATH: "/usr/bin:/bin",
+      AWS_CONFIG_FILE: "/nowhere",
+      AWS_ACCESS_KEY_ID: "lingers",
+      AWS_SECRET_ACCESS_KEY: "x",
+    };
     const { code, stdout } = await cli(["doctor", home, "--container-name", "examined", "--env-file", file], { env });
     assert.equal(code, 0, stdout);
     assert.match(stdout, /^ok +credentials +the AWS profile 'mine'$/m);
@@ -98,14 +130,25 @@ describe("doctor", { skip: noBtrfsOrSwift() }, () => {
     const other = await cli(["doctor", home, "--container-name", "examined", "--env-file", file], { env });
     assert.equal(other.code, 2, other.stdout);
     assert.match(other.stdout, /no credentials for the store: check the AWS profile 'other'/);
-    const keysOnly = { ...swift.environment, AWS_ENDPOINT_URL_S3: "", AWS_REGION: "", AWS_PROFILE: "mine", AWS_CONFIG_FILE: config };
+    const keysOnly = {
+      ...swift.environment,
+      AWS_ENDPOINT_URL_S3: "",
+      AWS_REGION: "",
+      AWS_PROFILE: "mine",
+      AWS_CONFIG_FILE: config,
+    };
     const beside = await cli(["doctor", home, "--container-name", "examined"], { env: keysOnly });
     assert.equal(beside.code, 0, beside.stdout);
     assert.match(beside.stdout, /^ok +credentials +AWS_ACCESS_KEY_ID and/m);
   });
 
   test("TempAuth's variables are S3 keys as they are, and its proxy is the endpoint", async () => {
-    const env = { PATH: "/usr/bin:/bin", ST_AUTH: `${swift.endpoint}/auth/v1.0`, ST_USER: swift.accessKey, ST_KEY: swift.secretKey };
+    const env = {
+      PATH: "/usr/bin:/bin",
+      ST_AUTH: `${swift.endpoint}/auth/v1.0`,
+      ST_USER: swift.accessKey,
+      ST_KEY: swift.secretKey,
+    };
     const { code, stdout } = await cli(["doctor", home, "--container-name", "examined"], { env });
     assert.equal(code, 0, stdout);
     assert.match(stdout, /^ok +credentials +ST_USER and ST_KEY$/m);

@@ -55,7 +55,8 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
     await Promise.all([swift.close(), disk.close()]);
   });
 
-  const program = (...args: string[]): Promise<Ran> => cli(args, { env: { ...swift.environment, HOME: disk.directory } });
+  const program = (...args: string[]): Promise<Ran> =>
+    cli(args, { env: { ...swift.environment, HOME: disk.directory } });
 
   async function listed(container: string): Promise<Listed[]> {
     const { stdout } = await program("list", "--container-name", container, "--json");
@@ -65,14 +66,22 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
   async function bodiesOf(container: string, key: string): Promise<Buffer[]> {
     const names = (await (await swift.native.request("GET", `/${container}`)).text()).split("\n");
     const volumes = names.filter((name) => name.startsWith(`${key}/0`));
-    return await Promise.all((volumes.length === 0 ? [key] : volumes).map((name) => swift.native.getObject(container, name)));
+    return await Promise.all(
+      (volumes.length === 0 ? [key] : volumes).map((name) => swift.native.getObject(container, name)),
+    );
   }
 
-  async function assertRestored(restore: (mountPoint: string) => Promise<unknown>, place = "snapshots/"): Promise<void> {
+  async function assertRestored(
+    restore: (mountPoint: string) => Promise<unknown>,
+    place = "snapshots/",
+  ): Promise<void> {
     await withLoopback({ sizeBytes: 512 * MiB }, async ({ mountPoint }) => {
       await restore(mountPoint);
       for (const name of ["1", "2"]) {
-        const { differences } = await compareTrees(join(disk.mountPoint, "snapshots", name), join(mountPoint, `${place}${name}`));
+        const { differences } = await compareTrees(
+          join(disk.mountPoint, "snapshots", name),
+          join(mountPoint, `${place}${name}`),
+        );
         assert.deepEqual(differences, []);
       }
     });
@@ -91,7 +100,13 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
     ["zstd-volumes", () => [...zstd, ...volumes], "zstd", ZSTD, decoders.zstd],
     ["zstd-age-volumes", () => [...zstd, ...age(), ...volumes], "zstd+age", AGE, `${decoders.age} | ${decoders.zstd}`],
     ["age-spooled", () => [...age(), "--work-dir", disk.directory], "age", AGE, decoders.age],
-    ["zstd-age-spooled-volumes", () => [...zstd, ...age(), ...volumes, "--work-dir", disk.directory], "zstd+age", AGE, `${decoders.age} | ${decoders.zstd}`],
+    [
+      "zstd-age-spooled-volumes",
+      () => [...zstd, ...age(), ...volumes, "--work-dir", disk.directory],
+      "zstd+age",
+      AGE,
+      `${decoders.age} | ${decoders.zstd}`,
+    ],
   ];
   for (const [name, flags, encoding, magic, decode] of cases) {
     test(`${name}: every object is that and nothing else, and comes back in both ways`, async () => {
@@ -100,10 +115,13 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
       assert.equal(sent.code, 0, sent.stderr);
       assert.equal(/not encrypted/.test(sent.stderr), !encoding.includes("age"), sent.stderr);
       const archives = await listed(name);
-      assert.deepEqual(archives.map((archive) => [archive.path, archive.encoding, archive.chainLength]), [
-        ["snapshots/1", encoding, 1],
-        ["snapshots/2", encoding, 2],
-      ]);
+      assert.deepEqual(
+        archives.map((archive) => [archive.path, archive.encoding, archive.chainLength]),
+        [
+          ["snapshots/1", encoding, 1],
+          ["snapshots/2", encoding, 2],
+        ],
+      );
       const key = encoding.includes("age") ? ["--identity", identities["owner"] ?? ""] : [];
       const files: string[] = [];
       for (const archive of archives) {
@@ -116,11 +134,24 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
         }
       }
       await assertRestored(async (mountPoint) => {
-        const { code, stderr } = await program("restore", "--container-name", name, "snapshots/2", "--target", mountPoint, ...key);
+        const { code, stderr } = await program(
+          "restore",
+          "--container-name",
+          name,
+          "snapshots/2",
+          "--target",
+          mountPoint,
+          ...key,
+        );
         assert.equal(code, 0, stderr);
       });
       await assertRestored(async (mountPoint) => {
-        const all = files.map((file) => `${decode.replace("IDENTITY", identities["owner"] ?? "")} < ${file}`.replace(/^(.*?)( \|.*)? < (.*)$/, "$1 < $3$2"));
+        const all = files.map((file) =>
+          `${decode.replace("IDENTITY", identities["owner"] ?? "")} < ${file}`.replace(
+            /^(.*?)( \|.*)? < (.*)$/,
+            "$1 < $3$2",
+          ),
+        );
         await run("bash", "-o", "pipefail", "-ec", `{ ${all.join(" && ")}; } | btrfs receive -q -C ${mountPoint}`);
       }, "");
       const verified = await program("verify", "--container-name", name, "--read-data", ...key);
@@ -134,8 +165,20 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
     await writeFile(file, `# of the company\n${recipients["ssh"] ?? ""}\n`);
     const { code, stderr } = await program(home, "--container-name", "many", ...age(), "--age-recipients-file", file);
     assert.equal(code, 0, stderr);
-    for (const [name, expected] of [["owner", 0], ["ssh", 0], ["stranger", 12]] as const) {
-      const args = ["restore", "--container-name", "many", "snapshots/1", "--stdout", "--identity", identities[name] ?? ""];
+    for (const [name, expected] of [
+      ["owner", 0],
+      ["ssh", 0],
+      ["stranger", 12],
+    ] as const) {
+      const args = [
+        "restore",
+        "--container-name",
+        "many",
+        "snapshots/1",
+        "--stdout",
+        "--identity",
+        identities[name] ?? "",
+      ];
       const ran = await program(...args);
       assert.equal(ran.code, expected, ran.stderr);
     }
@@ -158,14 +201,25 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
   });
 
   test("of metadata that is lost or wrong, nothing depends on it", async () => {
-    for (const [name, encoding] of [["zstd-age", null], ["age", "identity"]] as const) {
+    for (const [name, encoding] of [
+      ["zstd-age", null],
+      ["age", "identity"],
+    ] as const) {
       const [first] = await listed(name);
       const path = `/${name}/${encodeURIComponent(first?.key ?? "")}`;
       const headers: Record<string, string> = encoding === null ? {} : { "x-object-meta-btrfs-encoding": encoding };
       assert.equal((await swift.native.request("POST", path, { headers })).status, 202);
       const key = ["--identity", identities["owner"] ?? ""];
       await assertRestored(async (mountPoint) => {
-        const { code, stderr } = await program("restore", "--container-name", name, "snapshots/2", "--target", mountPoint, ...key);
+        const { code, stderr } = await program(
+          "restore",
+          "--container-name",
+          name,
+          "snapshots/2",
+          "--target",
+          mountPoint,
+          ...key,
+        );
         assert.equal(code, 0, stderr);
       });
     }
@@ -175,7 +229,17 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
     const locked = join(disk.directory, "locked");
     const typed = { prompt: "passphrase", input: "correct horse\n" };
     await onTerminal(["age", "-p", "-o", locked, identities["owner"] ?? ""], typed, {});
-    const words = [process.execPath, MAIN, "restore", "--container-name", "age", "snapshots/2", "--identity", locked, "--target"];
+    const words = [
+      process.execPath,
+      MAIN,
+      "restore",
+      "--container-name",
+      "age",
+      "snapshots/2",
+      "--identity",
+      locked,
+      "--target",
+    ];
     await assertRestored(async (mountPoint) => {
       const ran = await onTerminal([...words, mountPoint], typed, swift.environment);
       assert.equal(ran.code, 0, ran.stdout);
@@ -190,11 +254,26 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
 
   describe("a run that cannot be what it is told to be ends at once, with one sentence", () => {
     const wrong: [string, string[], RegExp, Record<string, string>][] = [
-      ["a recipient that is none", ["--age-recipient", "age1nobody"], /age does not take the recipients: .*age1nobody/, {}],
+      [
+        "a recipient that is none",
+        ["--age-recipient", "age1nobody"],
+        /age does not take the recipients: .*age1nobody/,
+        {},
+      ],
       ["a recipients file that is not there", ["--age-recipients-file", "/nowhere"], /recipients: .*\/nowhere/, {}],
-      ["a plugin that is not there", ["--age-recipient", "age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t"], /age-plugin-yubikey/, {}],
+      [
+        "a plugin that is not there",
+        ["--age-recipient", "age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t"],
+        /age-plugin-yubikey/,
+        {},
+      ],
       ["required, and nobody is named", ["--require-encryption"], /--require-encryption requires.*no recipient/, {}],
-      ["required by the environment", [], /REQUIRE_ENCRYPTION requires/, { BTRFS_SNAPSHOTS_TO_SWIFT_REQUIRE_ENCRYPTION: "yes" }],
+      [
+        "required by the environment",
+        [],
+        /REQUIRE_ENCRYPTION requires/,
+        { BTRFS_SNAPSHOTS_TO_SWIFT_REQUIRE_ENCRYPTION: "yes" },
+      ],
       ["required and forbidden", ["--require-encryption", "--no-encryption"], /--require-encryption forbids/, {}],
       ["forbidden, with a recipient", ["--no-encryption", "--age-recipient", "x"], /exclude each other/, {}],
       ["a compression that is none", ["--compress", "gzip"], /zstd:LEVEL/, {}],
@@ -212,7 +291,8 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
   test("encryption is dropped only on request, and begun with a word on what stays readable", async () => {
     const letters = join(disk.mountPoint, "letters");
     await btrfs("subvolume", "create", letters);
-    const takeSnapshot = (name: string) => btrfs("subvolume", "snapshot", "-r", letters, join(disk.mountPoint, `snapshots/${name}`));
+    const takeSnapshot = (name: string) =>
+      btrfs("subvolume", "snapshot", "-r", letters, join(disk.mountPoint, `snapshots/${name}`));
     await takeSnapshot("letters-1");
     await swift.createContainer("letters");
     const store = ["--container-name", "letters"];
@@ -220,7 +300,8 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
     await takeSnapshot("letters-2");
     const [first] = await listed("letters");
     for (const metadata of ["kept", "lost"]) {
-      if (metadata === "lost") await swift.native.request("POST", `/letters/${encodeURIComponent(first?.key ?? "")}`, {});
+      if (metadata === "lost")
+        await swift.native.request("POST", `/letters/${encodeURIComponent(first?.key ?? "")}`, {});
       for (const how of metadata === "lost" ? [[]] : [[], ["--plan"], ["--dry-run"]]) {
         const refused = await program(letters, ...store, ...how);
         assert.deepEqual([refused.code, refused.stdout], [2, ""], `${metadata} ${how.join()}: ${refused.stderr}`);

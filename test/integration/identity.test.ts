@@ -35,7 +35,8 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     await Promise.all([swift.close(), disk.close()]);
   });
 
-  const program = (...args: string[]): Promise<Ran> => cli(args, { env: { ...swift.environment, HOME: disk.directory } });
+  const program = (...args: string[]): Promise<Ran> =>
+    cli(args, { env: { ...swift.environment, HOME: disk.directory } });
 
   /** A subvolume with snapshots `1` to `count` in a directory of its own, and a container; all of one name. */
   async function world(name: string, count: number): Promise<World> {
@@ -53,9 +54,13 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
       await btrfs("subvolume", "snapshot", "-r", subvolume, join(directory, snapshot));
     };
     for (let number = 1; number <= count; number += 1) await take(String(number));
-    const sync = (...more: string[]): Promise<Ran> => program("sync", subvolume, "--container-name", name, "--no-encryption", ...more);
+    const sync = (...more: string[]): Promise<Ran> =>
+      program("sync", subvolume, "--container-name", name, "--no-encryption", ...more);
     const request = async (method: string, key: string, headers = {}, body = ""): Promise<void> => {
-      const { status } = await swift.native.request(method, `/${name}/${encodeURIComponent(key)}`, { headers, body: Buffer.from(body) });
+      const { status } = await swift.native.request(method, `/${name}/${encodeURIComponent(key)}`, {
+        headers,
+        body: Buffer.from(body),
+      });
       assert.ok(status < 300, String(status));
     };
     return { name, subvolume, directory, keyOf, take, sync, request };
@@ -77,7 +82,9 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
       .split("\n")
       .map((line) => JSON.parse(line) as Record<string, unknown>)
       .filter(({ type }) => type === "step")
-      .map(({ path, sendParent }) => [path, (sendParent as { path: string } | null)?.path].map((each) => String(each).replace(/.*\//, "")).join("<"));
+      .map(({ path, sendParent }) =>
+        [path, (sendParent as { path: string } | null)?.path].map((each) => String(each).replace(/.*\//, "")).join("<"),
+      );
 
   test("not when it was made writable and changed since; `list` and monitoring say so too", async () => {
     const { name, subvolume, directory, sync } = await world("changed", 3);
@@ -91,7 +98,9 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.equal(code, 3, stderr);
     assert.match(stderr, /changed-snapshots\/2 was changed since it was archived \(made writable, or deduplicated\)/);
     assert.match(stdout, /2 of 3 snapshots of .* archived/);
-    const pending = parseExposition(await readFile(metrics, "utf8")).find((sample) => sample.name.endsWith("pending_snapshots"));
+    const pending = parseExposition(await readFile(metrics, "utf8")).find((sample) =>
+      sample.name.endsWith("pending_snapshots"),
+    );
     assert.equal(pending?.value, 1);
     const listed = await program("list", "--container-name", name, subvolume);
     assert.match(listed.stdout, /changed-snapshots\/2 .* local$/m);
@@ -121,14 +130,21 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.equal((await sync()).code, 0);
     await request("DELETE", keyOf("1"));
     const plan = await sync("--plan", "--json");
-    assert.deepEqual([plan.code, steps(plan)], [0, ["1<undefined"]], "what is still here is sent again, and all is whole");
+    assert.deepEqual(
+      [plan.code, steps(plan)],
+      [0, ["1<undefined"]],
+      "what is still here is sent again, and all is whole",
+    );
     await btrfs("subvolume", "delete", join(directory, "1"));
     await take("4");
     await take("5");
     const metrics = join(disk.directory, "broken.prom");
     const { code, stderr, stdout } = await sync("--json", "--metrics-file", metrics);
     assert.equal(code, 3, stderr);
-    assert.match(stderr, /broken-snapshots\/2, broken-snapshots\/3 cannot be restored from the archive: .* is not archived/);
+    assert.match(
+      stderr,
+      /broken-snapshots\/2, broken-snapshots\/3 cannot be restored from the archive: .* is not archived/,
+    );
     assert.deepEqual(steps({ code, stderr, stdout }), ["4<undefined", "5<4"]);
     const samples = parseExposition(await readFile(metrics, "utf8"));
     const value = (metric: string): number | undefined => samples.find((sample) => sample.name.endsWith(metric))?.value;
@@ -141,8 +157,17 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
   test("not when the object under its name is empty, or another machine's", async () => {
     const { keyOf, sync, request } = await world("others", 3);
     await request("PUT", keyOf("1"));
-    const foreign = { "btrfs-format": "1", "btrfs-uuid": "11111111-2222-4333-8444-555555555555", "btrfs-ctransid": "7" };
-    await request("PUT", keyOf("2"), Object.fromEntries(Object.entries(foreign).map(([key, value]) => [`x-object-meta-${key}`, value])), "x");
+    const foreign = {
+      "btrfs-format": "1",
+      "btrfs-uuid": "11111111-2222-4333-8444-555555555555",
+      "btrfs-ctransid": "7",
+    };
+    await request(
+      "PUT",
+      keyOf("2"),
+      Object.fromEntries(Object.entries(foreign).map(([key, value]) => [`x-object-meta-${key}`, value])),
+      "x",
+    );
     const { code, stderr, stdout } = await sync("--json");
     assert.equal(code, 3, stderr);
     assert.deepEqual(steps({ code, stderr, stdout }), ["3<undefined"]);
@@ -162,6 +187,9 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.match(stderr, /moved-snapshots-elsewhere\/1 and 1 more archived under another name \(moved-snapshots\/1\)/);
     const again = await sync("--rearchive", "--plan", "--json");
     assert.deepEqual(steps(again), ["1<undefined", "2<1"]);
-    assert.doesNotMatch((await program("list", "--container-name", name, join(disk.mountPoint, name))).stdout, / (local|archive)$/m);
+    assert.doesNotMatch(
+      (await program("list", "--container-name", name, join(disk.mountPoint, name))).stdout,
+      / (local|archive)$/m,
+    );
   });
 });

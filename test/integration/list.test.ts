@@ -19,7 +19,9 @@ describe("list", { skip: noSwift() }, () => {
   after(() => swift.close());
 
   const list = async (container: string, ...args: string[]): Promise<Ran> => {
-    const ran = await cli(["list", "--container-name", container, ...args], { env: { ...swift.environment, TZ: "UTC" } });
+    const ran = await cli(["list", "--container-name", container, ...args], {
+      env: { ...swift.environment, TZ: "UTC" },
+    });
     assert.equal(ran.code, 0, ran.stderr);
     return ran;
   };
@@ -27,7 +29,9 @@ describe("list", { skip: noSwift() }, () => {
   /** An object with the metadata of an archive; the content does not matter here. */
   async function put(container: string, of: Snapshot, sendParent: Snapshot | null): Promise<void> {
     const metadata = formatMetadata({ snapshot: of, sendParent }, facts);
-    const headers = Object.fromEntries(Object.entries(metadata).map(([name, value]) => [`x-object-meta-${name}`, value]));
+    const headers = Object.fromEntries(
+      Object.entries(metadata).map(([name, value]) => [`x-object-meta-${name}`, value]),
+    );
     const path = `/${container}/${encodeURIComponent(keyOf(of.path, of.source ?? source.uuid))}`;
     const { status } = await swift.native.request("PUT", path, { headers, body: Buffer.from("x") });
     assert.equal(status, 201);
@@ -42,7 +46,11 @@ describe("list", { skip: noSwift() }, () => {
     await put("tree", three, one);
     await put("tree", snapshot(6), snapshot(5));
     await put("tree", snapshot(7, { source: uuid(0xdef), path: "other/7" }), null);
-    const rows = (stdout: string): string[][] => stdout.trimEnd().split("\n").map((line) => line.trim().split(/ {2,}/).slice(0, 4));
+    const rows = (stdout: string): string[][] =>
+      stdout
+        .trimEnd()
+        .split("\n")
+        .map((line) => line.trim().split(/ {2,}/).slice(0, 4));
     const { stdout } = await list("tree");
     assert.deepEqual(rows(stdout), [
       [`subvolume ${source.uuid}`],
@@ -57,20 +65,41 @@ describe("list", { skip: noSwift() }, () => {
       ["TAKEN", "SNAPSHOT", "SIZE", "CHAIN"],
       ["1970-01-01 00:00", "other/7", "1 B", "full"],
     ]);
-    assert.ok(stdout.split("\n").every((line) => line.length <= 80), stdout);
+    assert.ok(
+      stdout.split("\n").every((line) => line.length <= 80),
+      stdout,
+    );
     const verbose = (await list("tree", "-v")).stdout;
     assert.match(verbose, /00:00:03 {2}└ snapshots\/3 .*not encrypted {2}\S+\\x2fsnapshots\\x2f3$/m);
     assert.ok(verbose.includes(`parent ${uuid(5)} `), verbose);
     const flat = rows((await list("tree", "--flat")).stdout);
-    assert.deepEqual(flat.map(([, path]) => path), [undefined, undefined, "SNAPSHOT", "snapshots/1", "snapshots/2", "snapshots/3", "snapshots/6", undefined, undefined, "SNAPSHOT", "other/7"]);
+    assert.deepEqual(
+      flat.map(([, path]) => path),
+      [
+        undefined,
+        undefined,
+        "SNAPSHOT",
+        "snapshots/1",
+        "snapshots/2",
+        "snapshots/3",
+        "snapshots/6",
+        undefined,
+        undefined,
+        "SNAPSHOT",
+        "other/7",
+      ],
+    );
     const { archives } = JSON.parse((await list("tree", "--json")).stdout) as { archives: Record<string, unknown>[] };
-    assert.deepEqual(archives.map(({ path, chainLength, local }) => [path, chainLength, local]), [
-      ["snapshots/1", 1, null],
-      ["snapshots/2", 2, null],
-      ["snapshots/3", 2, null],
-      ["snapshots/6", null, null],
-      ["other/7", 1, null],
-    ]);
+    assert.deepEqual(
+      archives.map(({ path, chainLength, local }) => [path, chainLength, local]),
+      [
+        ["snapshots/1", 1, null],
+        ["snapshots/2", 2, null],
+        ["snapshots/3", 2, null],
+        ["snapshots/6", null, null],
+        ["other/7", 1, null],
+      ],
+    );
   });
 
   test("of a thousand takes seconds", async () => {

@@ -33,7 +33,10 @@ describe("the way to a store", { skip: noSwift() }, () => {
   after(() => Promise.all([swift.close(), rm(directory, { recursive: true })]));
 
   async function failure(options: ContainerOptions): Promise<string> {
-    const error: unknown = await openContainer(options, undefined, signal).then(() => assert.fail("it should have failed"), (thrown: unknown) => thrown);
+    const error: unknown = await openContainer(options, undefined, signal).then(
+      () => assert.fail("it should have failed"),
+      (thrown: unknown) => thrown,
+    );
     assert.ok(error instanceof BackupError, String(error));
     return `${error.code} ${error.message}: ${error.hint ?? ""}`;
   }
@@ -63,7 +66,10 @@ describe("the way to a store", { skip: noSwift() }, () => {
     });
     after(() => tls.close());
 
-    async function withProxy(options: ForwardProxyOptions, work: (proxy: Awaited<ReturnType<typeof openForwardProxy>>) => Promise<void>): Promise<void> {
+    async function withProxy(
+      options: ForwardProxyOptions,
+      work: (proxy: Awaited<ReturnType<typeof openForwardProxy>>) => Promise<void>,
+    ): Promise<void> {
       const proxy = await openForwardProxy(options);
       await work(proxy).finally(() => proxy.close());
     }
@@ -72,7 +78,10 @@ describe("the way to a store", { skip: noSwift() }, () => {
       for (const login of [undefined, "me:se%cret"]) {
         await withProxy(login === undefined ? {} : { login }, async ({ host, seen }) => {
           const variable = `http://${login === undefined ? "" : "me:se%25cret@"}${host}`;
-          const network = await openNetwork([tls.authority], readProxies({ http_proxy: variable, https_proxy: variable }));
+          const network = await openNetwork(
+            [tls.authority],
+            readProxies({ http_proxy: variable, https_proxy: variable }),
+          );
           for (const endpoint of [swift.endpoint, tls.url]) {
             const container = await openContainer({ ...right, endpoint, network }, undefined, signal);
             const key = `${new URL(endpoint).protocol} 1\\x2f2 ${login ?? ""}`;
@@ -83,14 +92,20 @@ describe("the way to a store", { skip: noSwift() }, () => {
           }
           const ofHttps = new Set(seen.filter((line) => line.startsWith("CONNECT")));
           assert.deepEqual([...ofHttps], [`CONNECT ${new URL(tls.url).host}`]);
-          assert.ok(seen.some((line) => line.startsWith(`PUT ${swift.endpoint}/way/`)), seen.join("\n"));
+          assert.ok(
+            seen.some((line) => line.startsWith(`PUT ${swift.endpoint}/way/`)),
+            seen.join("\n"),
+          );
         });
       }
     });
 
     test("asks directly whom no_proxy names", async () => {
       await withProxy({}, async ({ host, seen }) => {
-        const network = await openNetwork([tls.authority], readProxies({ https_proxy: host, no_proxy: "example.org,127.0.0.1" }));
+        const network = await openNetwork(
+          [tls.authority],
+          readProxies({ https_proxy: host, no_proxy: "example.org,127.0.0.1" }),
+        );
         (await openContainer({ ...right, endpoint: tls.url, network }, undefined, signal)).close();
         assert.deepEqual(seen, []);
       });
@@ -99,8 +114,12 @@ describe("the way to a store", { skip: noSwift() }, () => {
     test("asks a proxy that speaks TLS itself", async () => {
       const certified = await makeCertificate(directory);
       await withProxy({ tls: certified }, async ({ host, seen }) => {
-        const network = await openNetwork([tls.authority, certified.certificate], readProxies({ all_proxy: `https://${host}` }));
-        for (const endpoint of [swift.endpoint, tls.url]) (await openContainer({ ...right, endpoint, network }, undefined, signal)).close();
+        const network = await openNetwork(
+          [tls.authority, certified.certificate],
+          readProxies({ all_proxy: `https://${host}` }),
+        );
+        for (const endpoint of [swift.endpoint, tls.url])
+          (await openContainer({ ...right, endpoint, network }, undefined, signal)).close();
         assert.deepEqual([...new Set(seen.map((line) => line.split(" ")[0]))], ["GET", "CONNECT"]);
       });
     });
@@ -112,8 +131,14 @@ describe("the way to a store", { skip: noSwift() }, () => {
         return failure({ ...right, endpoint, network });
       };
       for (const endpoint of [swift.endpoint, tls.url]) {
-        assert.match(await ask(nobody, endpoint), /^STORE_UNAVAILABLE nothing answers at the proxy 127\.0\.0\.1:\d+ \(https?_proxy\)/);
-        assert.match(await ask("no-such-host.invalid:1", endpoint), /^STORE_UNAVAILABLE the proxy's name cannot be resolved \(no-such-host/);
+        assert.match(
+          await ask(nobody, endpoint),
+          /^STORE_UNAVAILABLE nothing answers at the proxy 127\.0\.0\.1:\d+ \(https?_proxy\)/,
+        );
+        assert.match(
+          await ask("no-such-host.invalid:1", endpoint),
+          /^STORE_UNAVAILABLE the proxy's name cannot be resolved \(no-such-host/,
+        );
         await withProxy({ login: "a:b" }, async ({ host }) => {
           const said = await ask(`http://a:wrong@${host}`, endpoint);
           assert.match(said, /^CONFIG the proxy 127\.0\.0\.1:\d+ \(https?_proxy\) wants a user and a password: /);
@@ -127,16 +152,24 @@ describe("the way to a store", { skip: noSwift() }, () => {
 
     test("says in doctor that it does, and that HTTP_PROXY is not read", async () => {
       const doctor = async (env: Record<string, string>): Promise<string> => {
-        const { stdout } = await cli(["doctor", "/proc", "--container-name", "way"], { env: { ...swift.environment, ...env } });
+        const { stdout } = await cli(["doctor", "/proc", "--container-name", "way"], {
+          env: { ...swift.environment, ...env },
+        });
         return stdout;
       };
       await withProxy({}, async ({ host, seen }) => {
         const through = await doctor({ http_proxy: `http://me:secret@${host}` });
-        assert.match(through, new RegExp(`^ok +endpoint +http://127\\.0\\.0\\.1:\\d+, through the proxy ${host} \\(http_proxy\\)$`, "m"));
+        assert.match(
+          through,
+          new RegExp(`^ok +endpoint +http://127\\.0\\.0\\.1:\\d+, through the proxy ${host} \\(http_proxy\\)$`, "m"),
+        );
         assert.match(through, /^ok +rights/m);
         assert.doesNotMatch(through, /secret/);
         assert.ok(seen.length > 5);
-        assert.match(await doctor({ HTTP_PROXY: `http://${host}` }), /^warning +endpoint +.* HTTP_PROXY is not read, .*: set http_proxy/m);
+        assert.match(
+          await doctor({ HTTP_PROXY: `http://${host}` }),
+          /^warning +endpoint +.* HTTP_PROXY is not read, .*: set http_proxy/m,
+        );
       });
     });
   });

@@ -25,7 +25,10 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
   before(async () => {
     [swift, disk] = await Promise.all([openSwift(), openLoopback({ sizeBytes: 512 * MiB })]);
     [small, big] = [join(disk.mountPoint, "small"), join(disk.mountPoint, "big")];
-    for (const [subvolume, bytes] of [[small, 1000], [big, 40 * MiB]] as const) {
+    for (const [subvolume, bytes] of [
+      [small, 1000],
+      [big, 40 * MiB],
+    ] as const) {
       await btrfs("subvolume", "create", subvolume);
       await run("sh", "-c", `head -c ${bytes} /dev/urandom > ${subvolume}/file`);
       await btrfs("subvolume", "snapshot", "-r", subvolume, `${subvolume}-1`);
@@ -39,8 +42,23 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     cli(args, { env: swift.environment, ...(during === undefined ? {} : { during }) });
 
   /** A run that takes long enough to be disturbed, once it has begun to send. */
-  async function slowSync(container: string, disturb: (child: ChildProcess) => unknown, more: string[] = []): Promise<Ran> {
-    const args = ["sync", big, "--container-name", container, "--memory", "20Mi", "--limit-upload", "3Mi", "-vv", ...more];
+  async function slowSync(
+    container: string,
+    disturb: (child: ChildProcess) => unknown,
+    more: string[] = [],
+  ): Promise<Ran> {
+    const args = [
+      "sync",
+      big,
+      "--container-name",
+      container,
+      "--memory",
+      "20Mi",
+      "--limit-upload",
+      "3Mi",
+      "-vv",
+      ...more,
+    ];
     return await program(args, (child) => {
       let begun = false;
       child.stderr?.on("data", (chunk: Buffer) => {
@@ -62,7 +80,10 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     assert.equal(first.code, 0, first.stderr);
     const [refused, dry, waited] = await Promise.all(others);
     assert.equal(refused?.code, 11, refused?.stderr);
-    assert.match(refused.stderr, /another run is at work on subvolume .* and container twice: process \d+, since .*: sync .*big/);
+    assert.match(
+      refused.stderr,
+      /another run is at work on subvolume .* and container twice: process \d+, since .*: sync .*big/,
+    );
     assert.equal(dry?.code, 0, dry?.stderr);
     assert.equal(waited?.code, 0, waited?.stderr);
     assert.match(waited.stderr, /waiting for another run/);
@@ -75,7 +96,13 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     const restore = ["restore", "--container-name", "restored", "small-1", "--target", disk.mountPoint];
     const { lockOfSource, lockDirectory, takeLocks } = await import("../../src/lock.ts");
     const uuid = /UUID:\s+(\S{36})/.exec(await btrfs("subvolume", "show", small))?.[1] ?? "";
-    const options = { directory: lockDirectory({}), holder: { pid: 1, command: "sync" }, waitMs: 0, now: () => 0, onWait: () => undefined };
+    const options = {
+      directory: lockDirectory({}),
+      holder: { pid: 1, command: "sync" },
+      waitMs: 0,
+      now: () => 0,
+      onWait: () => undefined,
+    };
     const lock = await takeLocks([lockOfSource("restored", uuid)], options, new AbortController().signal);
     try {
       assert.equal((await program(restore)).code, 11);
@@ -87,11 +114,25 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
 
   test("several subvolumes: one that fails does not stop the others; the code is 3, and 2 for a path that is none", async () => {
     await swift.createContainer("several");
-    const { code, stdout, stderr } = await program([join(disk.mountPoint, "nothing"), small, "/proc", big, "--container-name", "several", "--json"]);
+    const { code, stdout, stderr } = await program([
+      join(disk.mountPoint, "nothing"),
+      small,
+      "/proc",
+      big,
+      "--container-name",
+      "several",
+      "--json",
+    ]);
     assert.equal(code, 2, stderr);
-    const records = stdout.trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
+    const records = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
     const summaries = records.filter(({ type }) => type === "summary").map(({ subvolume, sent }) => [subvolume, sent]);
-    assert.deepEqual(summaries, [[small, 1], [big, 1]]);
+    assert.deepEqual(summaries, [
+      [small, 1],
+      [big, 1],
+    ]);
     assert.match(stderr, /nothing: .*\n(.*\n)*.*\/proc: .*btrfs/);
     assert.equal((await program([small, "/proc", "--container-name", "several"])).code, 3);
     assert.equal((await program([small, big, "--container-name", "several"])).code, 0);
@@ -112,9 +153,14 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     assert.match(stderr, /^warning: .*healthcheck service at 127\.0\.0\.1:1 was not told/m);
     const samples = parseExposition(await readFile(file, "utf8"));
     const of = (path: string): unknown =>
-      Object.fromEntries(samples.filter(({ labels }) => labels["path"] === path).map(({ name, value }) => [name.slice(25), value]));
+      Object.fromEntries(
+        samples.filter(({ labels }) => labels["path"] === path).map(({ name, value }) => [name.slice(25), value]),
+      );
     const told = of(small) as Record<string, number>;
-    assert.deepEqual([told["exit_code"], told["sent_snapshots"], told["pending_snapshots"], told["chain_length"]], [0, 1, 0, 1]);
+    assert.deepEqual(
+      [told["exit_code"], told["sent_snapshots"], told["pending_snapshots"], told["chain_length"]],
+      [0, 1, 0, 1],
+    );
     assert.equal((of(join(disk.mountPoint, "nothing")) as Record<string, number>)["exit_code"], 2);
   });
 
@@ -132,17 +178,35 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
   test("in the journal, lines have priorities", async () => {
     const script = `export JOURNAL_STREAM=$(stat -L -c %d:%i /dev/stderr); exec "$@"`;
     const { MAIN } = await import("../support/cli.ts");
-    const told = await run("sh", "-c", `( ${script} ) 2>&1 || true`, "sh", process.execPath, MAIN, "sync", "/proc", "--container-name", "x");
+    const told = await run(
+      "sh",
+      "-c",
+      `( ${script} ) 2>&1 || true`,
+      "sh",
+      process.execPath,
+      MAIN,
+      "sync",
+      "/proc",
+      "--container-name",
+      "x",
+    );
     assert.match(told, /^<3>\/proc .*btrfs/);
   });
 
-  for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const) {
+  for (const [signal, code] of [
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+    ["SIGHUP", 129],
+  ] as const) {
     test(`${signal} stops cleanly with ${code}, says what will be gone on with, and the next run goes on`, async () => {
       const container = signal.toLowerCase();
       await swift.createContainer(container);
       const stopped = await slowSync(container, (child) => child.kill(signal));
       assert.equal(stopped.code, code, stopped.stderr);
-      assert.match(stopped.stderr, new RegExp(`^stopped by ${signal}; the next run resumes big-1: .* MiB of it are stored$`, "m"));
+      assert.match(
+        stopped.stderr,
+        new RegExp(`^stopped by ${signal}; the next run resumes big-1: .* MiB of it are stored$`, "m"),
+      );
       assert.doesNotMatch(stopped.stderr, /^error|code=ABORTED/m);
       const next = await program(["sync", big, "--container-name", container, "--memory", "20Mi"]);
       assert.equal(next.code, 0, next.stderr);
@@ -183,10 +247,19 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     await run("age-keygen", "-o", owner);
     const recipient = (await run("age-keygen", "-y", owner)).trim();
     const file = join(disk.directory, "config.yaml");
-    const target = { container: "by-file", endpoint: swift.endpoint, region: swift.region, paths: [small, big], recipients: [recipient] };
+    const target = {
+      container: "by-file",
+      endpoint: swift.endpoint,
+      region: swift.region,
+      paths: [small, big],
+      recipients: [recipient],
+    };
     const limits = { upload: "8Mi", memory: "20Mi", "retry-for": "1m" };
     // JSON is YAML.
-    await writeFile(file, JSON.stringify({ targets: { home: { ...target, limits }, other: { container: "elsewhere" } } }));
+    await writeFile(
+      file,
+      JSON.stringify({ targets: { home: { ...target, limits }, other: { container: "elsewhere" } } }),
+    );
     const { AWS_ACCESS_KEY_ID = "", AWS_SECRET_ACCESS_KEY = "" } = swift.environment;
     const env = { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY };
     const use = ["--config", file, "--use", "home"];
@@ -194,11 +267,18 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     const { code, stdout, stderr } = await cli(["sync", ...use, "--json", "-vv"], { env });
     assert.equal(code, 0, stderr);
     assert.ok(performance.now() - started > 3500, "faster than the limit of the file");
-    const receipts = stdout.trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>).filter(({ type }) => type === "receipt");
-    assert.deepEqual(receipts.map(({ path, stored }) => [path, (stored as Record<string, unknown>)["encoding"]]), [
-      ["small-1", "age"],
-      ["big-1", "age"],
-    ]);
+    const receipts = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+      .filter(({ type }) => type === "receipt");
+    assert.deepEqual(
+      receipts.map(({ path, stored }) => [path, (stored as Record<string, unknown>)["encoding"]]),
+      [
+        ["small-1", "age"],
+        ["big-1", "age"],
+      ],
+    );
     const restored = await cli(["restore", ...use, "--identity", owner, "small-1", "--stdout"], { env });
     assert.deepEqual([restored.code, restored.stdout.startsWith("btrfs-stream")], [0, true], restored.stderr);
   });

@@ -68,7 +68,15 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
 
   async function restores(container: string, names: readonly string[], ...args: string[]): Promise<void> {
     await withLoopback({ sizeBytes: 512 * MiB }, async ({ mountPoint }) => {
-      const { code, stderr } = await program("restore", "--container-name", container, "--latest", "--target", mountPoint, ...args);
+      const { code, stderr } = await program(
+        "restore",
+        "--container-name",
+        container,
+        "--latest",
+        "--target",
+        mountPoint,
+        ...args,
+      );
       assert.equal(code, 0, stderr);
       for (const name of names) {
         const path = join("snapshots", name);
@@ -83,9 +91,15 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
     await btrfs("subvolume", "snapshot", "-r", home, join(top, "snapshots", name));
     const { code, stdout, stderr } = await program("sync", home, "--container-name", container, "--json");
     assert.equal(code, 0, stderr);
-    const steps = stdout.trim().split("\n").map((line) => JSON.parse(line) as { type: string; path: string; sendParent: { path: string } | null });
+    const steps = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { type: string; path: string; sendParent: { path: string } | null });
     const receipts = steps.filter(({ type }) => type === "receipt");
-    assert.deepEqual(receipts.map(({ path, sendParent }) => [path, sendParent?.path]), [[`snapshots/${name}`, "snapshots/3"]]);
+    assert.deepEqual(
+      receipts.map(({ path, sendParent }) => [path, sendParent?.path]),
+      [[`snapshots/${name}`, "snapshots/3"]],
+    );
     return stderr;
   }
 
@@ -93,20 +107,32 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
     await fill("plain", { recipient: null });
     await t.test("are listed with their chain, which their streams tell", async () => {
       const archives = await listed("plain");
-      assert.deepEqual(archives.map(({ path, encoding, chainLength }) => [path, encoding, chainLength]), [
-        ["snapshots/1", "identity", 1],
-        ["snapshots/2", "identity", 2],
-        ["snapshots/3", "identity", 3],
-      ]);
+      assert.deepEqual(
+        archives.map(({ path, encoding, chainLength }) => [path, encoding, chainLength]),
+        [
+          ["snapshots/1", "identity", 1],
+          ["snapshots/2", "identity", 2],
+          ["snapshots/3", "identity", 3],
+        ],
+      );
     });
     await t.test("are verified to the last byte", async () => {
-      const { code, stdout, stderr } = await program("verify", "--container-name", "plain", home, "--read-data", "--against-local", "--drill");
+      const { code, stdout, stderr } = await program(
+        "verify",
+        "--container-name",
+        "plain",
+        home,
+        "--read-data",
+        "--against-local",
+        "--drill",
+      );
       assert.deepEqual([code, stderr], [0, ""]);
       assert.match(stdout, /3 archives, .* read to the end/);
     });
     await t.test("are restored", () => restores("plain", ["1", "2", "3"]));
     await t.test("by the day they were stored, as nothing tells when they were taken", async () => {
-      const at = (date: string): Promise<Ran> => program("restore", "--container-name", "plain", "--at", date, "--dry-run");
+      const at = (date: string): Promise<Ran> =>
+        program("restore", "--container-name", "plain", "--at", date, "--dry-run");
       assert.equal((await at("2020-01-01")).code, 14);
       assert.match((await at("2100-01-01")).stdout, /snapshots\/3/);
     });
@@ -139,9 +165,19 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
     const key = ["--identity", identity];
     await t.test("are listed, with their chain when there is a key", async () => {
       const without = await listed("secret");
-      assert.deepEqual(without.map(({ encoding, chainLength }) => [encoding, chainLength]), Array(3).fill(["age", null]));
+      assert.deepEqual(
+        without.map(({ encoding, chainLength }) => [encoding, chainLength]),
+        Array(3).fill(["age", null]),
+      );
       const withKey = await listed("secret", ...key);
-      assert.deepEqual(withKey.map(({ encoding, chainLength }) => [encoding, chainLength]), [["age", 1], ["age", 2], ["age", 3]]);
+      assert.deepEqual(
+        withKey.map(({ encoding, chainLength }) => [encoding, chainLength]),
+        [
+          ["age", 1],
+          ["age", 2],
+          ["age", 3],
+        ],
+      );
       assert.match((await program("list", "--container-name", "secret")).stdout, /, encrypted\n[^]* unknown$/m);
     });
     await t.test("are restored with the key", () => restores("secret", ["1", "2", "3"], ...key));
@@ -151,18 +187,41 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
         const { accessKey, secretKey, endpoint } = swift;
         const download = `swift -A ${endpoint}/auth/v1.0 -U '${accessKey}' -K '${secretKey}' download secret`;
         for (const key of keys) {
-          await run("bash", "-o", "pipefail", "-c", `${download} '${key}' --output - | age -d -i ${identity} | btrfs receive -q -C ${mountPoint}`);
+          await run(
+            "bash",
+            "-o",
+            "pipefail",
+            "-c",
+            `${download} '${key}' --output - | age -d -i ${identity} | btrfs receive -q -C ${mountPoint}`,
+          );
         }
         assert.deepEqual((await compareTrees(join(top, "snapshots/2"), join(mountPoint, "2"))).differences, []);
       });
     });
     await t.test("are refused without it, or with another", async () => {
       for (const args of [[], ["--identity", stranger]]) {
-        const { code, stderr } = await program("restore", "--container-name", "secret", "snapshots/3", "--target", top, ...args);
+        const { code, stderr } = await program(
+          "restore",
+          "--container-name",
+          "secret",
+          "snapshots/3",
+          "--target",
+          top,
+          ...args,
+        );
         assert.equal(code, 12, stderr);
         assert.match(stderr, /encrypted.*--identity FILE/);
       }
-      const { code, stderr } = await program("restore", "--container-name", "secret", "snapshots/3", "--target", top, "--identity", "/nowhere");
+      const { code, stderr } = await program(
+        "restore",
+        "--container-name",
+        "secret",
+        "snapshots/3",
+        "--target",
+        top,
+        "--identity",
+        "/nowhere",
+      );
       assert.equal(code, 2, stderr);
     });
     await t.test("are verified: with the key all of it, without it what is stored", async () => {
@@ -182,7 +241,14 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
     await t.test("that are damaged are told apart from those of somebody else", async () => {
       const [first] = await listed("secret");
       await rot(swift, first?.bytes ?? 0);
-      const { code, stderr } = await program("restore", "--container-name", "secret", "snapshots/1", "--stdout", ...key);
+      const { code, stderr } = await program(
+        "restore",
+        "--container-name",
+        "secret",
+        "snapshots/1",
+        "--stdout",
+        ...key,
+      );
       assert.equal(code, 14, stderr);
       assert.match(stderr, /damaged/);
     });

@@ -57,7 +57,9 @@ describe("the README's restore without this tool", { skip: noBtrfsOrSwift() }, (
 
   async function archive(container: string, ...args: string[]): Promise<void> {
     await swift.createContainer(container);
-    const { code, stderr } = await cli(["sync", home, "--container-name", container, ...args], { env: swift.environment });
+    const { code, stderr } = await cli(["sync", home, "--container-name", container, ...args], {
+      env: swift.environment,
+    });
     assert.equal(code, 0, stderr);
   }
 
@@ -69,7 +71,10 @@ describe("the README's restore without this tool", { skip: noBtrfsOrSwift() }, (
       const login = [`ST_AUTH=${swift.endpoint}/auth/v1.0`, `ST_USER=${swift.accessKey}`, `ST_KEY=${swift.secretKey}`];
       await run("env", "-C", directory, ...login, "sh", "-eu", "-c", script);
       const keys = (await readFile(join(directory, "archives"), "utf8")).trim().split("\n");
-      assert.deepEqual(keys.map((key) => /\\x2f(\d+)\\x2f/.exec(key)?.[1]), numbers.map(String));
+      assert.deepEqual(
+        keys.map((key) => /\\x2f(\d+)\\x2f/.exec(key)?.[1]),
+        numbers.map(String),
+      );
       for (const number of numbers) {
         const path = `.snapshots/${number}/snapshot`;
         assert.deepEqual((await compareTrees(join(home, path), join(target, "@home", path))).differences, []);

@@ -62,7 +62,10 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
 
   before(async () => {
     // A reader that pauses is cut off after 3 seconds, instead of the minute of a stock Swift.
-    [swift, disk] = await Promise.all([openSwift({ proxy: { client_timeout: 3 } }), openLoopback({ sizeBytes: 1024 * MiB })]);
+    [swift, disk] = await Promise.all([
+      openSwift({ proxy: { client_timeout: 3 } }),
+      openLoopback({ sizeBytes: 1024 * MiB }),
+    ]);
     top = disk.mountPoint;
     await btrfs("subvolume", "create", join(top, "home"));
     await mkdir(join(top, "snapshots"));
@@ -118,12 +121,18 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
       assert.match(stdout, /2 of 4 archives to receive/);
       assert.deepEqual(await readdir(join(directory, "snapshots")), ["1", "2"]);
       const { stdout: json } = await ok(restore("snapshots/4", "--target", directory, "--json"));
-      const receipts = json.trim().split("\n").map((line) => JSON.parse(line) as { type: string; path: string });
-      assert.deepEqual(receipts.map(({ type, path }) => [type, path]), [
-        ["receipt", "snapshots/3"],
-        ["receipt", "snapshots/4"],
-        ["summary", "snapshots/4"],
-      ]);
+      const receipts = json
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line) as { type: string; path: string });
+      assert.deepEqual(
+        receipts.map(({ type, path }) => [type, path]),
+        [
+          ["receipt", "snapshots/3"],
+          ["receipt", "snapshots/4"],
+          ["summary", "snapshots/4"],
+        ],
+      );
     });
   });
 
@@ -202,7 +211,12 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
 
   async function countSealed({ mountPoint }: Loopback, wanted: number): Promise<boolean> {
     const list = await btrfs("subvolume", "list", "-r", mountPoint);
-    return list.split("\n").filter((line) => line !== "" && !/\.btrfs-snapshots-to-swift-(in-)?[0-9a-f-]{36}(\/s)?$/.test(line)).length >= wanted;
+    return (
+      list
+        .split("\n")
+        .filter((line) => line !== "" && !/\.btrfs-snapshots-to-swift-(in-)?[0-9a-f-]{36}(\/s)?$/.test(line)).length >=
+      wanted
+    );
   }
 
   test("after a restore, or going back to a snapshot, sync goes on with the difference to it", async () => {
@@ -276,7 +290,9 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
       // What began as it is not the archived one with changes either.
       await btrfs("subvolume", "snapshot", changed, join(directory, "again"));
       await btrfs("subvolume", "snapshot", "-r", join(directory, "again"), join(directory, "again-1"));
-      const { stdout, stderr } = await ok(program("sync", join(directory, "again"), "--container-name", "main", "--plan"));
+      const { stdout, stderr } = await ok(
+        program("sync", join(directory, "again"), "--container-name", "main", "--plan"),
+      );
       assert.match(stderr, /snapshots\/2, which this subvolume began as, was changed after it was received/);
       assert.doesNotMatch(stdout, /again-1 +since/);
     });
@@ -313,7 +329,11 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
       const part = await target.mount("subvol=part");
       for (const args of [["--dry-run"], []]) {
         const { code, stderr } = await restore("snapshots/2", "--target", part, ...args);
-        assert.deepEqual([code, /builds on snapshots\/1, which lies outside.*subvolid=5/.test(stderr)], [15, true], stderr);
+        assert.deepEqual(
+          [code, /builds on snapshots\/1, which lies outside.*subvolid=5/.test(stderr)],
+          [15, true],
+          stderr,
+        );
       }
       assert.deepEqual(await readdir(part), []);
     });
@@ -357,7 +377,9 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     await swift.createContainer("slow");
     await ok(program("sync", join(top, "large"), "--container-name", "slow"));
     await withLoopback({ sizeBytes: 128 * MiB }, async ({ mountPoint }) => {
-      const { stderr } = await ok(program("restore", "--container-name", "slow", "--latest", "--target", mountPoint, "--dry-run"));
+      const { stderr } = await ok(
+        program("restore", "--container-name", "slow", "--latest", "--target", mountPoint, "--dry-run"),
+      );
       assert.match(stderr, /64.* MiB to receive, but only .* MiB are free there/);
     });
     await withTarget(async (directory) => {
@@ -370,7 +392,10 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
       assert.equal(code, 0, stderr);
       assert.equal(paused, 1);
       assert.doesNotMatch(stderr, /connection was cut/, "no connection waits for a receiver");
-      const [there, back] = await Promise.all([readFile(join(top, "large/file")), readFile(join(directory, "snapshots/large/file"))]);
+      const [there, back] = await Promise.all([
+        readFile(join(top, "large/file")),
+        readFile(join(directory, "snapshots/large/file")),
+      ]);
       assert.ok(there.equals(back));
     });
   });
@@ -378,7 +403,9 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
   /** Stops the `btrfs receive` of a restore once, as soon as it has begun. */
   async function pauseReceive(child: ChildProcess, milliseconds: number): Promise<number> {
     while (child.exitCode === null) {
-      const pids = (await readFile(`/proc/${child.pid ?? 0}/task/${child.pid ?? 0}/children`, "utf8").catch(() => "")).split(" ");
+      const pids = (
+        await readFile(`/proc/${child.pid ?? 0}/task/${child.pid ?? 0}/children`, "utf8").catch(() => "")
+      ).split(" ");
       for (const pid of pids.filter((text) => text !== "").map(Number)) {
         const words = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
         if (!words.startsWith("btrfs\0receive")) continue;

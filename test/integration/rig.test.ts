@@ -133,7 +133,11 @@ describe("trees", { skip: noBtrfs() }, () => {
 
   test("the same seed gives the same content, another seed another", async () => {
     const [a, b, c] = ["a", "b", "c"].map((name) => join(loopback.mountPoint, name));
-    for (const [directory = "", seed] of [[a, 1], [b, 1], [c, 2]] as const) {
+    for (const [directory = "", seed] of [
+      [a, 1],
+      [b, 1],
+      [c, 2],
+    ] as const) {
       await run("mkdir", directory);
       await makeTree(directory, { seed, files: 10, bytes: 100_000 });
     }
@@ -177,7 +181,10 @@ describe("trees", { skip: noBtrfs() }, () => {
       const copy = await copyOf(`change-${index}`);
       await change(join(copy, "zoo", path));
       const { differences } = await compareTrees(original, copy);
-      assert.ok(differences.some((line) => difference.test(line)), differences.join("\n") || "no difference seen");
+      assert.ok(
+        differences.some((line) => difference.test(line)),
+        differences.join("\n") || "no difference seen",
+      );
     });
   }
 });

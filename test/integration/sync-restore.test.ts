@@ -63,7 +63,10 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       await changeTree(home, 4);
       await btrfs("subvolume", "snapshot", "-r", home, join(top, "snapshots/4"));
       const { stdout, code } = await program("sync", home, "--container-name", "main", "--json");
-      const lines = stdout.trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
+      const lines = stdout
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line) as Record<string, unknown>);
       assert.deepEqual([code, lines.map(({ type }) => type)], [0, ["step", "receipt", "summary"]]);
       assert.equal((lines[0]?.["sendParent"] as { path: string }).path, "snapshots/3");
       // Where compressed extents may travel compressed it is an upper bound, else exact: that is tested in test/native.
@@ -71,12 +74,15 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
     });
     await t.test("list tells the chain", async () => {
       const archives = await listed("main");
-      assert.deepEqual(archives.map(({ path, sendParent }) => [path, sendParent === null]), [
-        ["snapshots/1", true],
-        ["snapshots/2", false],
-        ["snapshots/3", false],
-        ["snapshots/4", false],
-      ]);
+      assert.deepEqual(
+        archives.map(({ path, sendParent }) => [path, sendParent === null]),
+        [
+          ["snapshots/1", true],
+          ["snapshots/2", false],
+          ["snapshots/3", false],
+          ["snapshots/4", false],
+        ],
+      );
     });
     await t.test("restore brings every snapshot back, and then there is nothing to do", async () => {
       const target = await openLoopback({ sizeBytes: 1024 * MiB });
@@ -93,7 +99,15 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
         }
         const again = await program(...args, "--json");
         const place = join(target.mountPoint, "snapshots/4");
-        const summary = { type: "summary", received: 0, removed: 0, bytes: 0, path: "snapshots/4", place, writable: null };
+        const summary = {
+          type: "summary",
+          received: 0,
+          removed: 0,
+          bytes: 0,
+          path: "snapshots/4",
+          place,
+          writable: null,
+        };
         assert.deepEqual(JSON.parse(again.stdout), summary);
       } finally {
         await target.close();
@@ -112,7 +126,20 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       assert.equal(createHash("sha256").update(body).digest("hex"), await hash(file));
       const download = join(target.directory, "download");
       const { accessKey, secretKey } = swift;
-      await run("swift", "-A", `${swift.endpoint}/auth/v1.0`, "-U", accessKey, "-K", secretKey, "download", "main", first?.key ?? "", "--output", download);
+      await run(
+        "swift",
+        "-A",
+        `${swift.endpoint}/auth/v1.0`,
+        "-U",
+        accessKey,
+        "-K",
+        secretKey,
+        "download",
+        "main",
+        first?.key ?? "",
+        "--output",
+        download,
+      );
       await btrfs("receive", "-q", "-C", "-f", download, target.mountPoint).catch(async () => {
         // With -C the file is looked for inside the target by some versions: it is read from standard input then.
         await run("sh", "-c", `btrfs receive -q -C ${target.mountPoint} < ${download}`);
@@ -126,7 +153,10 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
 
   test("a dry run and a plan store nothing, and say what would be", async () => {
     await swift.createContainer("dry");
-    for (const [flag, expected] of [["--dry-run", /checked, not stored: snapshots\/1/], ["--plan", /4 to send/]] as const) {
+    for (const [flag, expected] of [
+      ["--dry-run", /checked, not stored: snapshots\/1/],
+      ["--plan", /4 to send/],
+    ] as const) {
       const { code, stdout } = await program("sync", home, "--container-name", "dry", flag);
       assert.equal(code, 0);
       assert.match(stdout, expected);
@@ -154,7 +184,11 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
     await btrfs("subvolume", "snapshot", "-r", home, join(top, "snapshots/new"));
     await btrfs("subvolume", "delete", join(top, "snapshots/2"));
     const { stdout } = await program("list", "--container-name", "where", home);
-    for (const [path, where] of [["1", "both"], ["2", "archive only"], ["new", "local only"]]) {
+    for (const [path, where] of [
+      ["1", "both"],
+      ["2", "archive only"],
+      ["new", "local only"],
+    ]) {
       assert.match(stdout, new RegExp(`snapshots/${path ?? ""} .*${where ?? ""}`));
     }
     await btrfs("subvolume", "delete", join(top, "snapshots/new"));
@@ -167,7 +201,13 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       await writeFile(join(other.mountPoint, "@home/file"), "content");
       await mkdir(join(other.mountPoint, "@snapshots"));
       for (const name of ["a", "b"]) {
-        await btrfs("subvolume", "snapshot", "-r", join(other.mountPoint, "@home"), join(other.mountPoint, "@snapshots", name));
+        await btrfs(
+          "subvolume",
+          "snapshot",
+          "-r",
+          join(other.mountPoint, "@home"),
+          join(other.mountPoint, "@snapshots", name),
+        );
         await appendFile(join(other.mountPoint, "@home/file"), name);
       }
       const alone = await other.mount("subvol=@home");
@@ -175,7 +215,10 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       await swift.createContainer("alone");
       const { code, stderr } = await program(alone, "--container-name", "alone");
       assert.equal(code, 0, stderr);
-      assert.deepEqual((await listed("alone")).map(({ path }) => path), ["@snapshots/a", "@snapshots/b"]);
+      assert.deepEqual(
+        (await listed("alone")).map(({ path }) => path),
+        ["@snapshots/a", "@snapshots/b"],
+      );
     } finally {
       await other.close();
     }
@@ -223,17 +266,33 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
   test("a good run says nothing on stderr but its own log", async () => {
     await swift.createContainer("quiet");
     const { stderr } = await program(home, "--container-name", "quiet", "--log-format", "json");
-    const lines = stderr.trim().split("\n").map((line) => JSON.parse(line) as { level: string; msg: string });
-    assert.deepEqual(lines.map(({ level, msg }) => [level, msg.includes("encrypted")]), [["warn", true]]);
+    const lines = stderr
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { level: string; msg: string });
+    assert.deepEqual(
+      lines.map(({ level, msg }) => [level, msg.includes("encrypted")]),
+      [["warn", true]],
+    );
   });
 
   describe("what goes wrong is one sentence and an exit code, before anything is sent", () => {
     const cases: [string, number, RegExp, () => [string[], Record<string, string>]][] = [
       ["no such container", 10, /missing-one/, () => [[home, "--container-name", "missing-one"], {}]],
       ["a name that S3 cannot address", 2, /under_score/, () => [[home, "--container-name", "under_score"], {}]],
-      ["wrong keys", 13, /refuses these credentials/, () => [[home, "--container-name", "main"], { AWS_SECRET_ACCESS_KEY: "wrong" }]],
+      [
+        "wrong keys",
+        13,
+        /refuses these credentials/,
+        () => [[home, "--container-name", "main"], { AWS_SECRET_ACCESS_KEY: "wrong" }],
+      ],
       ["wrong region", 2, /us-east-1/, () => [[home, "--container-name", "main", "--region", "mars"], {}]],
-      ["nobody at the endpoint", 75, /127\.0\.0\.1:1\b/, () => [[home, "--container-name", "main", "--endpoint", "http://127.0.0.1:1", "--retry-for", "1s"], {}]],
+      [
+        "nobody at the endpoint",
+        75,
+        /127\.0\.0\.1:1\b/,
+        () => [[home, "--container-name", "main", "--endpoint", "http://127.0.0.1:1", "--retry-for", "1s"], {}],
+      ],
       ["no container named", 2, /--container-name/, () => [[home], {}]],
       ["no endpoint", 2, /--endpoint/, () => [[home, "--container-name", "main"], { AWS_ENDPOINT_URL_S3: "" }]],
       ["a path that is not there", 2, /nowhere/, () => [[join(top, "nowhere"), "--container-name", "main"], {}]],
@@ -241,7 +300,12 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       ["no subvolume", 15, /subvolume/, () => [[join(top, "snapshots"), "--container-name", "main"], {}]],
       ["an unknown option", 2, /--frobnicate/, () => [[home, "--frobnicate"], {}]],
       ["no path", 2, /no subvolume is named/, () => [["sync"], {}]],
-      ["a target that is not btrfs", 15, /btrfs/, () => [["restore", "--container-name", "main", "x", "--target", "/proc"], {}]],
+      [
+        "a target that is not btrfs",
+        15,
+        /btrfs/,
+        () => [["restore", "--container-name", "main", "x", "--target", "/proc"], {}],
+      ],
       ["no such archive", 2, /no archive x/, () => [["restore", "--container-name", "main", "x", "--target", top], {}]],
     ];
     for (const [name, expected, sentence, command] of cases) {

@@ -16,7 +16,14 @@ interface Report {
   readonly archives: number;
   readonly read: readonly string[];
   readonly withoutChecksum: readonly string[];
-  readonly findings: readonly { code: string; severity: string; subject: string; message: string; breaks: string[]; remedy: string }[];
+  readonly findings: readonly {
+    code: string;
+    severity: string;
+    subject: string;
+    message: string;
+    breaks: string[];
+    remedy: string;
+  }[];
 }
 
 describe("verify", { skip: noBtrfsOrSwift() }, () => {
@@ -50,7 +57,10 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     await swift.createContainer(container);
     const synced = await program("sync", home, "--container-name", container, "--no-estimate", "--json", ...options);
     assert.equal(synced.code, 0, synced.stderr);
-    const lines = synced.stdout.trim().split("\n").map((line) => JSON.parse(line) as { type: string; key: string });
+    const lines = synced.stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { type: string; key: string });
     keys = lines.filter(({ type }) => type === "receipt").map(({ key }) => key);
     assert.equal(keys.length, 3);
   }
@@ -85,7 +95,10 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     await rename(place, other);
     try {
       const { findings } = await report(0, home, "--against-local");
-      assert.deepEqual(findings.map(({ code, severity }) => [code, severity]), [["NOT_COMPARABLE", "warning"]]);
+      assert.deepEqual(
+        findings.map(({ code, severity }) => [code, severity]),
+        [["NOT_COMPARABLE", "warning"]],
+      );
       assert.match(findings[0]?.message ?? "", /s\/2 is whole, but from byte \d+ on/);
       assert.match(findings[0]?.remedy ?? "", /--drill/);
     } finally {
@@ -103,11 +116,17 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     await swift.native.putObject(container, `${base}/000001`, Buffer.from("volume"));
     await swift.native.putObject(container, "readme.txt", Buffer.from("text"));
     const { findings } = await report(0);
-    assert.deepEqual(findings.map(({ code, subject }) => [code, subject]), [
-      ["LEFTOVER", base],
-      ["NOT_AN_ARCHIVE", "readme.txt"],
-    ]);
-    assert.deepEqual((await report(0, home)).findings.map(({ code }) => code), ["LEFTOVER"]);
+    assert.deepEqual(
+      findings.map(({ code, subject }) => [code, subject]),
+      [
+        ["LEFTOVER", base],
+        ["NOT_AN_ARCHIVE", "readme.txt"],
+      ],
+    );
+    assert.deepEqual(
+      (await report(0, home)).findings.map(({ code }) => code),
+      ["LEFTOVER"],
+    );
   });
 
   test("an upload that was interrupted is told as left over", async () => {
@@ -120,7 +139,10 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
 
   test("what is left over is removed where that is asked for, and nothing else", async () => {
     const after = await report(0, "--remove-leftovers", "--leftover-age", "0");
-    assert.deepEqual(after.findings.map(({ code }) => code), ["NOT_AN_ARCHIVE"]);
+    assert.deepEqual(
+      after.findings.map(({ code }) => code),
+      ["NOT_AN_ARCHIVE"],
+    );
     const segments = await (await swift.native.request("GET", `/${container}%2Bsegments`)).text();
     assert.doesNotMatch(segments, /begun/);
     assert.deepEqual(after.findings, (await report(0)).findings);
@@ -131,9 +153,15 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     await swift.native.request("DELETE", objectPath(keys[1] ?? ""));
     const { findings } = await report(14);
     const [finding] = findings;
-    assert.deepEqual([findings.length, finding?.code, finding?.subject, finding?.breaks], [1, "CHAIN_BROKEN", keys[2], ["s/3"]]);
+    assert.deepEqual(
+      [findings.length, finding?.code, finding?.subject, finding?.breaks],
+      [1, "CHAIN_BROKEN", keys[2], ["s/3"]],
+    );
     const told = await verify();
-    assert.match(told.stderr, /s\/3 builds on a snapshot that is not archived.*cannot be restored: s\/3; to do: .*sync/);
+    assert.match(
+      told.stderr,
+      /s\/3 builds on a snapshot that is not archived.*cannot be restored: s\/3; to do: .*sync/,
+    );
     // What it says to do helps.
     assert.equal((await program("sync", home, "--container-name", container)).code, 0);
     assert.deepEqual((await report(0)).findings, []);
@@ -145,7 +173,10 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     await rot(swift, size);
     assert.deepEqual((await report(0)).findings, []);
     const { findings } = await report(14, "--read-data");
-    assert.deepEqual(findings.map(({ code, breaks }) => [code, breaks]), [["ARCHIVE_DAMAGED", ["s/1", "s/2", "s/3"]]]);
+    assert.deepEqual(
+      findings.map(({ code, breaks }) => [code, breaks]),
+      [["ARCHIVE_DAMAGED", ["s/1", "s/2", "s/3"]]],
+    );
     // Swift has seen it too by now, and has put it away.
     const again = await report(14);
     assert.ok(again.findings.length > 0);
@@ -159,7 +190,10 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
       headers: { ...headers, "x-object-meta-btrfs-ctransid": "424242" },
     });
     const { findings } = await report(14);
-    assert.deepEqual(findings.map(({ code, subject }) => [code, subject]), [["IDENTITY_MISMATCH", keys[2]]]);
+    assert.deepEqual(
+      findings.map(({ code, subject }) => [code, subject]),
+      [["IDENTITY_MISMATCH", keys[2]]],
+    );
     // Reading finds it too: told and counted once.
     assert.match((await verify("--read-data")).stdout, /^1 archive damaged/m);
   });
@@ -169,20 +203,26 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual((await report(0, home, "--read-data", "--against-local", "--drill")).findings, []);
     await swift.native.request("DELETE", objectPath(`${keys[0] ?? ""}/000002`));
     const { findings } = await report(14);
-    assert.deepEqual(findings.map(({ code, breaks }) => [code, breaks]), [["ARCHIVE_DAMAGED", ["s/1", "s/2", "s/3"]]]);
+    assert.deepEqual(
+      findings.map(({ code, breaks }) => [code, breaks]),
+      [["ARCHIVE_DAMAGED", ["s/1", "s/2", "s/3"]]],
+    );
     assert.match(findings[0]?.message ?? "", /000002 is missing/);
   });
 
   test("who may read the container and not its segments lacks rights, and no archive is damaged", async () => {
     await fillContainer();
     const grant = async (name: string): Promise<void> => {
-      const { status } = await swift.native.request("POST", `/${encodeURIComponent(name)}`, { headers: { "x-container-read": "test:reader" } });
+      const { status } = await swift.native.request("POST", `/${encodeURIComponent(name)}`, {
+        headers: { "x-container-read": "test:reader" },
+      });
       assert.equal(status, 204);
     };
     await grant(container);
     const { accessKey, secretKey } = swift.reader;
     const env = { ...swift.environment, AWS_ACCESS_KEY_ID: accessKey, AWS_SECRET_ACCESS_KEY: secretKey };
-    const asReader = (command: string, ...args: string[]): Promise<Ran> => cli([command, "--container-name", container, ...args], { env });
+    const asReader = (command: string, ...args: string[]): Promise<Ran> =>
+      cli([command, "--container-name", container, ...args], { env });
     assert.equal((await asReader("list")).code, 0);
     for (const args of [["verify"], ["verify", "--read-data"], ["restore", keys[2] ?? "", "--stdout"]]) {
       const [command = "", ...rest] = args;
@@ -202,7 +242,8 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
       assert.match(ran.stderr, /segments of .*x2f2' are missing in the store; cannot be restored: s\/2, s\/3;/);
     }
     // The owner of the account is told so even where nothing else can be read.
-    for (const name of segments) await swift.native.request("DELETE", `/${container}%2Bsegments/${encodeURIComponent(name)}`);
+    for (const name of segments)
+      await swift.native.request("DELETE", `/${container}%2Bsegments/${encodeURIComponent(name)}`);
     assert.equal((await verify()).code, 14);
   });
 });

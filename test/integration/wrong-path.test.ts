@@ -23,8 +23,10 @@ describe("a PATH without snapshots to archive", { skip: noBtrfsOrSwift() }, () =
   before(async () => {
     disk = await openLoopback({ sizeBytes: 128 * 2 ** 20 });
     top = disk.mountPoint;
-    for (const name of ["@home", "@home/.snapshots", "@mint", "rolled", "lonely"]) await btrfs("subvolume", "create", at(name));
-    for (const name of ["timeshift-btrfs/snapshots/2026-11-23", "timeshift-btrfs/snapshots/2026-11-24", "kept"]) await mkdir(at(name), { recursive: true });
+    for (const name of ["@home", "@home/.snapshots", "@mint", "rolled", "lonely"])
+      await btrfs("subvolume", "create", at(name));
+    for (const name of ["timeshift-btrfs/snapshots/2026-11-23", "timeshift-btrfs/snapshots/2026-11-24", "kept"])
+      await mkdir(at(name), { recursive: true });
     for (const number of [1, 2]) {
       await mkdir(at(`@home/.snapshots/${number}`));
       await snapshot("@home", `@home/.snapshots/${number}/snapshot`, "-r");
@@ -38,12 +40,41 @@ describe("a PATH without snapshots to archive", { skip: noBtrfsOrSwift() }, () =
   after(() => disk.close());
 
   const cases: readonly (readonly [what: string, code: number, path: string, sentences: readonly RegExp[]])[] = [
-    ["a subvolume that holds the snapshots of another", 2, "@home/.snapshots", [/has no read-only snapshots/, /of @home: 3 /, /use \S+\/@home$/m]],
-    ["a directory of snapshots", 15, "kept", [/is not the root of a btrfs subvolume/, /the read-only snapshot in it is of @home: use \S+\/@home$/m]],
+    [
+      "a subvolume that holds the snapshots of another",
+      2,
+      "@home/.snapshots",
+      [/has no read-only snapshots/, /of @home: 3 /, /use \S+\/@home$/m],
+    ],
+    [
+      "a directory of snapshots",
+      15,
+      "kept",
+      [/is not the root of a btrfs subvolume/, /the read-only snapshot in it is of @home: use \S+\/@home$/m],
+    ],
     ["a snapshot", 2, "@home/.snapshots/1/snapshot", [/is itself a read-only snapshot, of @home/, /use \S+\/@home$/m]],
-    ["what was rolled back", 2, "rolled", [/of rolled\.old: 2 /, /was made from rolled-1, as in a rollback/, /snapshot -r \S+\/rolled /]],
-    ["Timeshift's snapshots", 2, "@mint", [/2 snapshots of it are writable/, /timeshift-btrfs\/snapshots\/2026-11-23\/@mint/, /btrfs property set -ts SNAPSHOT ro true/]],
-    ["a subvolume of which nobody has taken one", 2, "lonely", [/has no read-only snapshots/, /btrfs subvolume snapshot -r \S+\/lonely /, /--allow-empty/]],
+    [
+      "what was rolled back",
+      2,
+      "rolled",
+      [/of rolled\.old: 2 /, /was made from rolled-1, as in a rollback/, /snapshot -r \S+\/rolled /],
+    ],
+    [
+      "Timeshift's snapshots",
+      2,
+      "@mint",
+      [
+        /2 snapshots of it are writable/,
+        /timeshift-btrfs\/snapshots\/2026-11-23\/@mint/,
+        /btrfs property set -ts SNAPSHOT ro true/,
+      ],
+    ],
+    [
+      "a subvolume of which nobody has taken one",
+      2,
+      "lonely",
+      [/has no read-only snapshots/, /btrfs subvolume snapshot -r \S+\/lonely /, /--allow-empty/],
+    ],
   ];
   for (const [what, code, path, sentences] of cases) {
     test(`of ${what} ends with ${code}, and tells what to name`, async () => {
@@ -52,7 +83,10 @@ describe("a PATH without snapshots to archive", { skip: noBtrfsOrSwift() }, () =
       for (const sentence of sentences) assert.match(ran.stderr, sentence);
       assert.equal(ran.stdout, "");
       const doctor = await cli(["doctor", at(path), "--container-name", "backup"]);
-      assert.match(doctor.stdout.split("\n").find((line) => line.startsWith("failed")) ?? "", sentences.at(-1) ?? /nothing/);
+      assert.match(
+        doctor.stdout.split("\n").find((line) => line.startsWith("failed")) ?? "",
+        sentences.at(-1) ?? /nothing/,
+      );
     });
   }
 

@@ -10,7 +10,12 @@ import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts"
 import { openSwift, type Swift } from "../support/swift.ts";
 
 /** Every root with the oldest Node we take and one newer; all of Node's majors appear. */
-const MATRIX: Readonly<Record<string, readonly number[]>> = { bullseye: [20, 22], bookworm: [20, 24], trixie: [20, 26], sid: [20, 26] };
+const MATRIX: Readonly<Record<string, readonly number[]>> = {
+  bullseye: [20, 22],
+  bookworm: [20, 24],
+  trixie: [20, 26],
+  sid: [20, 26],
+};
 /** Node 26 wants libatomic; btrfs-progs is what the program itself runs. */
 const PACKAGES = ["btrfs-progs", "libstdc++6", "libatomic1"];
 const PROGRAM = "/opt/installed/bin/btrfs-snapshots-to-swift";
@@ -27,7 +32,10 @@ interface Bench {
 /** The steps in a root, as shell: each must succeed. Every cell has a container of its own. */
 const STEPS: readonly (readonly [name: string, script: string])[] = [
   ["bare", "! command -v cc && ! command -v g++ && ! ldconfig -p | grep libbtrfsutil"],
-  ["install", "node /opt/npm/bin/npm-cli.js install --global --prefix /opt/installed --ignore-scripts --no-audit --no-fund /package.tgz"],
+  [
+    "install",
+    "node /opt/npm/bin/npm-cli.js install --global --prefix /opt/installed --ignore-scripts --no-audit --no-fund /package.tgz",
+  ],
   ["doctor", `${PROGRAM} doctor /mnt/disk/data --container-name "$CONTAINER"`],
   ["list", `${PROGRAM} list --container-name "$CONTAINER" /mnt/disk/data`],
   ["sync", `${PROGRAM} sync /mnt/disk/data --container-name "$CONTAINER"`],
@@ -37,14 +45,27 @@ const STEPS: readonly (readonly [name: string, script: string])[] = [
 async function settings(bench: Bench, container: string): Promise<readonly string[]> {
   const registry = (await run("npm", "config", "get", "registry")).trim();
   const certificates = process.env["NODE_EXTRA_CA_CERTS"];
-  const passed = Object.entries({ ...bench.swift.environment, CONTAINER: container, HOME: "/root", npm_config_registry: registry });
-  const own = ["PATH=/opt/node/bin:/usr/sbin:/usr/bin:/sbin:/bin", ...(certificates ? ["NODE_EXTRA_CA_CERTS=/certificates.pem"] : [])];
+  const passed = Object.entries({
+    ...bench.swift.environment,
+    CONTAINER: container,
+    HOME: "/root",
+    npm_config_registry: registry,
+  });
+  const own = [
+    "PATH=/opt/node/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ...(certificates ? ["NODE_EXTRA_CA_CERTS=/certificates.pem"] : []),
+  ];
   return ["env", "-i", ...own, ...passed.map(([name, value]) => `${name}=${value}`)];
 }
 
 function mounts(bench: Bench): readonly string[] {
   const certificates = process.env["NODE_EXTRA_CA_CERTS"];
-  const pairs = [[bench.npm, "/opt/npm"], [bench.tarball, "/package.tgz"], [bench.disk.mountPoint, "/mnt/disk"], ["/etc/resolv.conf", "/etc/resolv.conf"]];
+  const pairs = [
+    [bench.npm, "/opt/npm"],
+    [bench.tarball, "/package.tgz"],
+    [bench.disk.mountPoint, "/mnt/disk"],
+    ["/etc/resolv.conf", "/etc/resolv.conf"],
+  ];
   return [...pairs, ...(certificates ? [[certificates, "/certificates.pem"]] : [])].map((pair) => pair.join(":"));
 }
 
@@ -80,7 +101,12 @@ async function withBench(use: (bench: Bench) => Promise<void>): Promise<void> {
     await run("dd", "if=/dev/urandom", `of=${join(disk.mountPoint, "data/file")}`, "bs=1M", "count=8");
     await btrfs("subvolume", "snapshot", "-r", join(disk.mountPoint, "data"), join(disk.mountPoint, "monday"));
     const packed = process.env["PACKAGE"];
-    const tarball = packed ?? join(directory, (await run("npm", "pack", "--silent", "--pack-destination", directory)).trim().split("\n").at(-1) ?? "");
+    const tarball =
+      packed ??
+      join(
+        directory,
+        (await run("npm", "pack", "--silent", "--pack-destination", directory)).trim().split("\n").at(-1) ?? "",
+      );
     const npm = dirname(dirname(await realpath((await run("sh", "-c", "command -v npm")).trim())));
     const swift = await openSwift();
     try {
@@ -96,7 +122,8 @@ async function withBench(use: (bench: Bench) => Promise<void>): Promise<void> {
 
 const suites = process.argv.slice(2);
 const unknown = suites.find((suite) => !(suite in MATRIX));
-if (unknown !== undefined || !existsSync("native/root.sh")) throw new Error(`unknown suite or wrong directory: ${unknown ?? process.cwd()}`);
+if (unknown !== undefined || !existsSync("native/root.sh"))
+  throw new Error(`unknown suite or wrong directory: ${unknown ?? process.cwd()}`);
 await withBench(async (bench) => {
   for (const suite of suites.length > 0 ? suites : Object.keys(MATRIX)) {
     for (const major of MATRIX[suite] ?? []) {

@@ -168,7 +168,9 @@ test("subvol=@home alone: what lies elsewhere is reached by a private mount", as
   const home = await mount("subvol=@home");
   // Other tests mount other filesystems at the same time.
   const ours = async (): Promise<readonly string[]> =>
-    (await readFile("/proc/self/mountinfo", "utf8")).split("\n").filter((line) => line.includes(` ${loopback.device} `));
+    (await readFile("/proc/self/mountinfo", "utf8"))
+      .split("\n")
+      .filter((line) => line.includes(` ${loopback.device} `));
   const before = await ours();
   const { holders } = await sendAll(home, ofHome);
   assert.equal(holders.length, 1, "one private mount for all");
@@ -361,10 +363,16 @@ test("a directory that is mounted somewhere is told by what it is, and what to m
   const there = join(loopback.directory, "bind");
   await mkdir(join(top, "a/plain/deep"), { recursive: true });
   await bind(join(top, "a/plain"), there);
-  for (const [path, found] of [[there, "a/plain"], [join(there, "deep"), "a/plain/deep"]] as const) {
+  for (const [path, found] of [
+    [there, "a/plain"],
+    [join(there, "deep"), "a/plain/deep"],
+  ] as const) {
     await assert.rejects(openSource(path, { sendProto: 1 }, never), (error) => {
       assert.ok(error instanceof BackupError && error.code === "NOT_SUBVOLUME");
-      assert.equal(error.hint, `it is the directory ${found}, mounted there; mount its subvolume and name that: mount -o subvol=/a ${loopback.device} /mnt`);
+      assert.equal(
+        error.hint,
+        `it is the directory ${found}, mounted there; mount its subvolume and name that: mount -o subvol=/a ${loopback.device} /mnt`,
+      );
       return true;
     });
   }
@@ -372,11 +380,17 @@ test("a directory that is mounted somewhere is told by what it is, and what to m
 
 test("a filesystem that is mounted for rescue is told so, with what to do", async () => {
   const rescued = await mount("ro,rescue=ignorebadroots");
-  for (const open of [() => openSource(join(rescued, "a"), { sendProto: 1 }, never).then((source) => source.list(never)), () => openTarget(rescued, never)]) {
+  for (const open of [
+    () => openSource(join(rescued, "a"), { sendProto: 1 }, never).then((source) => source.list(never)),
+    () => openTarget(rescued, never),
+  ]) {
     await assert.rejects(open, (error) => {
       assert.ok(error instanceof BackupError);
       assert.deepEqual([error.code, error.exitCode], ["SEND_FAILED", 15]);
-      assert.match(`${error.message}: ${error.hint ?? ""}`, /read-only after an error, or is mounted for rescue: `dmesg` tells why/);
+      assert.match(
+        `${error.message}: ${error.hint ?? ""}`,
+        /read-only after an error, or is mounted for rescue: `dmesg` tells why/,
+      );
       return true;
     });
   }

@@ -59,8 +59,16 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
   });
 
   const changes: readonly (readonly [what: string, change: (file: string) => Promise<void>, told: RegExp])[] = [
-    ["content of the same size and time", async (file) => keepTime(file, () => writeFile(file, "CONTENT")), /c.* folder\/file$/],
-    ["a time, by nanoseconds", (file) => run("touch", "-d", "2020-01-01 00:00:00.000000001", file).then(() => undefined), /t.* folder\/file$/],
+    [
+      "content of the same size and time",
+      async (file) => keepTime(file, () => writeFile(file, "CONTENT")),
+      /c.* folder\/file$/,
+    ],
+    [
+      "a time, by nanoseconds",
+      (file) => run("touch", "-d", "2020-01-01 00:00:00.000000001", file).then(() => undefined),
+      /t.* folder\/file$/,
+    ],
     ["a mode", (file) => chmod(file, 0o600), /p.* folder\/file$/],
     ["a file more", (file) => appendFile(`${file}-new\n`, "x"), /file-new/],
     ["an empty directory more", (file) => mkdir(`${file}-directory`).then(() => undefined), /file-directory/],
@@ -72,7 +80,10 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
       const restored = await restore(await take(`before-${index}`));
       await change(file);
       const differences = await scratch.compare(await take(`after-${index}`), restored, signal);
-      assert.ok(differences.some((line) => told.test(line)), differences.join("\n"));
+      assert.ok(
+        differences.some((line) => told.test(line)),
+        differences.join("\n"),
+      );
     });
   }
 
@@ -104,17 +115,19 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
       console.log("is open");
       setInterval(() => undefined, 1000);`;
     const moments = [0, 30, 60, 100, 150, 250, null];
-    await Promise.all(moments.map(async (moment) => {
-      const args = ["--input-type=module", "-e", code, module, directory, home];
-      const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
-      const exited = once(child, "exit");
-      const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-      await lines.next();
-      if (moment === null) await lines.next();
-      else await sleep(moment);
-      child.kill("SIGKILL");
-      await exited;
-    }));
+    await Promise.all(
+      moments.map(async (moment) => {
+        const args = ["--input-type=module", "-e", code, module, directory, home];
+        const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+        const exited = once(child, "exit");
+        const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+        await lines.next();
+        if (moment === null) await lines.next();
+        else await sleep(moment);
+        child.kill("SIGKILL");
+        await exited;
+      }),
+    );
     // What was started last has still to notice.
     const deadline = Date.now() + 20_000;
     while ((await devicesOn(directory)).length > 0 && Date.now() < deadline) await sleep(50);
@@ -125,13 +138,18 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
 
   /** The loop devices whose file lies, or lay, in a directory. */
   async function devicesOn(directory: string): Promise<string[]> {
-    const { loopdevices = [] } = JSON.parse((await run("losetup", "--list", "--json")) || "{}") as { loopdevices?: { "back-file": string }[] };
+    const { loopdevices = [] } = JSON.parse((await run("losetup", "--list", "--json")) || "{}") as {
+      loopdevices?: { "back-file": string }[];
+    };
     return loopdevices.map((device) => device["back-file"]).filter((file) => file.startsWith(`${directory}/`));
   }
 
   test("is not made where there is no room", async () => {
     const tooMuch = openScratch({ directory: work, bytes: 2 ** 50, path: home }, signal);
-    await assert.rejects(tooMuch, (error) => error instanceof BackupError && error.code === "CONFIG" && /no room/.test(error.message));
+    await assert.rejects(
+      tooMuch,
+      (error) => error instanceof BackupError && error.code === "CONFIG" && /no room/.test(error.message),
+    );
     await assert.rejects(openScratch({ directory: "/nowhere", bytes: 1, path: home }, signal), /no directory/);
   });
 });

@@ -84,7 +84,9 @@ async function subvolumes(loopback: Loopback): Promise<string[]> {
 
 /** What a restore may build on. */
 async function wholeOn(target: RestoreTarget): Promise<Snapshot[]> {
-  return (await target.list(new Set(), never)).flatMap(({ whole, changed, within, ...snapshot }) => (whole && within && changed === null ? [snapshot] : []));
+  return (await target.list(new Set(), never)).flatMap(({ whole, changed, within, ...snapshot }) =>
+    whole && within && changed === null ? [snapshot] : [],
+  );
 }
 
 async function failsWith(promise: Promise<unknown>, code: string, message?: RegExp): Promise<BackupError> {
@@ -309,7 +311,11 @@ test("a stream that names files outside of its snapshot never reaches btrfs rece
       const evil = Readable.from([withCommands(stream, makeFile(path))]);
       const checked = checkedStream(evil, { code: "ARCHIVE_DAMAGED" });
       const attempt = target.receive(checked, "s", streamIdentity(first), never);
-      await failsWith(attempt, "ARCHIVE_DAMAGED", /a path that leads out of the snapshot, or is none, in the MKFILE command/);
+      await failsWith(
+        attempt,
+        "ARCHIVE_DAMAGED",
+        /a path that leads out of the snapshot, or is none, in the MKFILE command/,
+      );
       assert.deepEqual([await readdir(directory), await subvolumes(other)], [[], []]);
     }
   });
@@ -319,9 +325,16 @@ test("through its symbolic links a stream reaches nothing but what it made itsel
   await withTarget(async (target, directory, other) => {
     await mkdir(join(directory, "precious"));
     const stream = await buffer(send(null, first));
-    for (const [to, path] of [["/precious", "evil"], ["../precious", "evil"], ["../../restored/precious", "evil"]] as const) {
+    for (const [to, path] of [
+      ["/precious", "evil"],
+      ["../precious", "evil"],
+      ["../../restored/precious", "evil"],
+    ] as const) {
       const bytes = withCommands(stream, makeLink("link", to), makeFile(`link/${path}`));
-      await failsWith(target.receive(checkedStream(Readable.from([bytes])), "s", streamIdentity(first), never), "RECEIVE_FAILED");
+      await failsWith(
+        target.receive(checkedStream(Readable.from([bytes])), "s", streamIdentity(first), never),
+        "RECEIVE_FAILED",
+      );
       assert.deepEqual([await readdir(directory), await readdir(join(directory, "precious"))], [["precious"], []]);
     }
     const beside = withCommands(stream, makeLink("link", "/"), makeFile("link/evil"));
@@ -341,18 +354,29 @@ test("what is removed is removed by its id, and only what a restore brought", as
     await target.receive(send(null, first), `scaffold/${uuid}`, streamIdentity(first), never);
     await btrfs("-q", "subvolume", "create", join(directory, "precious"));
     await btrfs("-q", "subvolume", "snapshot", "-r", join(directory, "precious"), join(scaffold, "mine"));
-    await failsWith(target.removeReceived("scaffold", new Set([uuid])), "RECEIVE_FAILED", /holds what no restore put there/);
+    await failsWith(
+      target.removeReceived("scaffold", new Set([uuid])),
+      "RECEIVE_FAILED",
+      /holds what no restore put there/,
+    );
     assert.deepEqual(await readdir(scaffold), ["mine"]);
     await btrfs("-q", "subvolume", "delete", join(scaffold, "mine"));
     await btrfs("-q", "subvolume", "snapshot", "-r", join(directory, "precious"), join(scaffold, uuid));
-    await failsWith(target.removeReceived("scaffold", new Set([uuid])), "RECEIVE_FAILED", /nothing that a restore left/);
+    await failsWith(
+      target.removeReceived("scaffold", new Set([uuid])),
+      "RECEIVE_FAILED",
+      /nothing that a restore left/,
+    );
     await btrfs("-q", "subvolume", "delete", join(scaffold, uuid));
     await symlink("../precious", join(scaffold, uuid));
     await failsWith(target.removeReceived("scaffold", new Set([uuid])), "RECEIVE_FAILED", /is in the way/);
     await rm(scaffold, { recursive: true });
     await symlink("precious", scaffold);
     await failsWith(target.removeReceived("scaffold", new Set([uuid])), "RECEIVE_FAILED", /is in the way/);
-    assert.deepEqual((await subvolumes(other)).map((path) => basename(path)), ["precious"]);
+    assert.deepEqual(
+      (await subvolumes(other)).map((path) => basename(path)),
+      ["precious"],
+    );
     await rm(scaffold);
     await target.removeReceived("scaffold", new Set([uuid]));
   });
@@ -465,10 +489,17 @@ test("killed while receiving: the half is nobody's snapshot, and the next attemp
     await btrfs("-q", "property", "set", half, "ro", "true");
     assert.deepEqual(await wholeOn(target), []);
     // Somebody's snapshot, whatever its name: stays. What nobody finished: goes.
-    await failsWith(target.receive(Readable.from([stream]), "s", { uuid, ctransid }, never), "RECEIVE_FAILED", /nothing that a restore left/);
+    await failsWith(
+      target.receive(Readable.from([stream]), "s", { uuid, ctransid }, never),
+      "RECEIVE_FAILED",
+      /nothing that a restore left/,
+    );
     await btrfs("-q", "property", "set", half, "ro", "false");
     await target.receive(Readable.from([stream]), "s", { uuid, ctransid }, never);
     assert.deepEqual(await readdir(directory), ["s"]);
-    assert.deepEqual((await subvolumes(other)).map((path) => basename(path)), ["s"]);
+    assert.deepEqual(
+      (await subvolumes(other)).map((path) => basename(path)),
+      ["s"],
+    );
   });
 });

@@ -22,12 +22,45 @@ import { changeTree, makeTree } from "../support/tree.ts";
 // ---- streams made by hand
 
 const attribute = {
-  uuid: 1, ctransid: 2, ino: 3, size: 4, xattrName: 13, xattrData: 14, path: 15, pathTo: 16, fileOffset: 18, data: 19,
-  cloneUuid: 20, cloneCtransid: 21, clonePath: 22, cloneOffset: 23, cloneLength: 24, pathLink: 17, mode: 5, uid: 6, gid: 7,
+  uuid: 1,
+  ctransid: 2,
+  ino: 3,
+  size: 4,
+  xattrName: 13,
+  xattrData: 14,
+  path: 15,
+  pathTo: 16,
+  fileOffset: 18,
+  data: 19,
+  cloneUuid: 20,
+  cloneCtransid: 21,
+  clonePath: 22,
+  cloneOffset: 23,
+  cloneLength: 24,
+  pathLink: 17,
+  mode: 5,
+  uid: 6,
+  gid: 7,
 } as const;
 const command = {
-  subvol: 1, snapshot: 2, mkfile: 3, mkdir: 4, symlink: 8, rename: 9, link: 10, unlink: 11, rmdir: 12, setXattr: 13,
-  write: 15, clone: 16, truncate: 17, chmod: 18, chown: 19, end: 21, updateExtent: 22, fileattr: 24,
+  subvol: 1,
+  snapshot: 2,
+  mkfile: 3,
+  mkdir: 4,
+  symlink: 8,
+  rename: 9,
+  link: 10,
+  unlink: 11,
+  rmdir: 12,
+  setXattr: 13,
+  write: 15,
+  clone: 16,
+  truncate: 17,
+  chmod: 18,
+  chown: 19,
+  end: 21,
+  updateExtent: 22,
+  fileattr: 24,
   enableVerity: 26,
 } as const;
 const uuidA = Buffer.from("00112233445566778899aabbccddeeff", "hex");
@@ -193,8 +226,16 @@ describe("real streams", { skip: noBtrfs() }, () => {
       assert.equal(whole.bytes, bytes.length, name);
       assert.equal(whole.estimatedBytes, bytes.length, name);
       const tallies = Object.values(whole.commands);
-      assert.equal(tallies.reduce((sum, each) => sum + each.bytes, 17), bytes.length, name);
-      assert.equal(tallies.reduce((sum, each) => sum + each.count, 0), borders(bytes).length - 1, name);
+      assert.equal(
+        tallies.reduce((sum, each) => sum + each.bytes, 17),
+        bytes.length,
+        name,
+      );
+      assert.equal(
+        tallies.reduce((sum, each) => sum + each.count, 0),
+        borders(bytes).length - 1,
+        name,
+      );
       for (const pieceBytes of [4096, 65536, 2 ** 20]) assert.deepEqual(check(bytes, pieceBytes), whole, name);
       for (const pieceBytes of [1, 7]) assert.deepEqual(check(bytes, pieceBytes, 2 ** 20), whole, name);
     }
@@ -411,8 +452,16 @@ describe("streams made by hand", () => {
     const of = (value: string): Buffer => tlv(attribute.path, value);
     const offset = tlv(attribute.fileOffset, number(0));
     const cloneOf = (from: string): Buffer =>
-      cmd(command.clone, path, offset, tlv(attribute.cloneLength, number(1)), tlv(attribute.cloneUuid, uuidA),
-        tlv(attribute.cloneCtransid, number(7)), tlv(attribute.clonePath, from), tlv(attribute.cloneOffset, number(0)));
+      cmd(
+        command.clone,
+        path,
+        offset,
+        tlv(attribute.cloneLength, number(1)),
+        tlv(attribute.cloneUuid, uuidA),
+        tlv(attribute.cloneCtransid, number(7)),
+        tlv(attribute.clonePath, from),
+        tlv(attribute.cloneOffset, number(0)),
+      );
     const ways: ReadonlyArray<readonly [string, (bad: string) => Buffer]> = [
       ["MKFILE", (bad) => cmd(command.mkfile, of(bad))],
       ["MKDIR", (bad) => cmd(command.mkdir, of(bad))],
@@ -429,20 +478,51 @@ describe("streams made by hand", () => {
       ["CHMOD", (bad) => cmd(command.chmod, of(bad), tlv(attribute.mode, number(0o644)))],
       ["CHOWN", (bad) => cmd(command.chown, of(bad), tlv(attribute.uid, number(0)), tlv(attribute.gid, number(0)))],
     ];
-    const bad = ["/", "/f", "f/", "a//f", "..", "../f", "a/../f", "a/..", ".", "./f", "a/./f", "a\0/f", `a/${"n".repeat(256)}`];
+    const bad = [
+      "/",
+      "/f",
+      "f/",
+      "a//f",
+      "..",
+      "../f",
+      "a/../f",
+      "a/..",
+      ".",
+      "./f",
+      "a/./f",
+      "a\0/f",
+      `a/${"n".repeat(256)}`,
+    ];
     const rootless = ways.filter(([name]) => !["CHMOD", "CHOWN"].includes(name));
     const wrong: Wrong = [
       ...ways.flatMap(([name, make]) => bad.map((value) => [name, make(value)] as const)),
       ...rootless.map(([name, make]) => [name, make("")] as const),
-    ].map(([name, bytes]) => [stream(bytes), `a path that leads out of the snapshot, or is none, in the ${name} command`] as const);
+    ].map(
+      ([name, bytes]) =>
+        [stream(bytes), `a path that leads out of the snapshot, or is none, in the ${name} command`] as const,
+    );
     for (const [bytes, sentence] of wrong) {
-      for (const pieceBytes of [7, bytes.length]) assert.equal(refusal(bytes, pieceBytes), `${sentence} at byte ${at} of the send stream`);
+      for (const pieceBytes of [7, bytes.length])
+        assert.equal(refusal(bytes, pieceBytes), `${sentence} at byte ${at} of the send stream`);
     }
   });
 
   test("what a path may be, and where a symbolic link leads, is left alone", () => {
-    const good = ["f", "a/b", "...", ".a", "..a", "a..", "a/...", "-", "\u00e9 \n", "n".repeat(255), Array(2048).fill("a").join("/")];
-    for (const value of good) assert.equal(refusal(stream(cmd(command.mkfile, tlv(attribute.path, value)))), null, value);
+    const good = [
+      "f",
+      "a/b",
+      "...",
+      ".a",
+      "..a",
+      "a..",
+      "a/...",
+      "-",
+      "\u00e9 \n",
+      "n".repeat(255),
+      Array(2048).fill("a").join("/"),
+    ];
+    for (const value of good)
+      assert.equal(refusal(stream(cmd(command.mkfile, tlv(attribute.path, value)))), null, value);
     for (const target of ["/etc/target", "../../target", "a//b/./c"]) {
       assert.equal(refusal(stream(cmd(command.symlink, path, tlv(attribute.pathLink, target)))), null, target);
     }
@@ -457,7 +537,12 @@ describe("streams made by hand", () => {
     assertRefused([[stream(huge), "impossible length in the MKFILE command"]], ` at byte ${at}`);
     huge.writeUInt32LE(0xfffffff6, 0);
     assertRefused([[stream(huge), "impossible length in the MKFILE command"]], ` at byte ${at}`);
-    const extent = cmd(command.updateExtent, path, tlv(attribute.fileOffset, number(0)), tlv(attribute.size, Buffer.alloc(8, 255)));
+    const extent = cmd(
+      command.updateExtent,
+      path,
+      tlv(attribute.fileOffset, number(0)),
+      tlv(attribute.size, Buffer.alloc(8, 255)),
+    );
     assert.equal(check(stream(extent, extent), 50).estimatedBytes, 2 ** 64);
   });
 
@@ -479,8 +564,17 @@ describe("streams made by hand", () => {
 
   test("sizes of UPDATE_EXTENT around the borders of WRITE", () => {
     const offset = tlv(attribute.fileOffset, number(0));
-    for (const [version, max, around] of [[1, 49152, 31], [2, 131072, 29]] as const) {
-      for (const [size, writes] of [[0, 0], [1, 1], [max, 1], [max + 1, 2], [2 ** 24 * max, 2 ** 24]] as const) {
+    for (const [version, max, around] of [
+      [1, 49152, 31],
+      [2, 131072, 29],
+    ] as const) {
+      for (const [size, writes] of [
+        [0, 0],
+        [1, 1],
+        [max, 1],
+        [max + 1, 2],
+        [2 ** 24 * max, 2 ** 24],
+      ] as const) {
         const extent = cmd(command.updateExtent, path, offset, tlv(attribute.size, number(size)));
         const summary = check(Buffer.concat([header(version), subvol, extent, end]), 50);
         assert.equal(summary.estimatedBytes, 17 + subvol.length + size + writes * around + 10);
@@ -542,7 +636,9 @@ describe("the checker as a stage", () => {
     const offset = tlv(attribute.fileOffset, number(0));
     const withoutData = stream(mkfile, cmd(command.updateExtent, path, offset, tlv(attribute.size, number(40000))));
     const onSummary = (): void => assert.fail("a summary of damage");
-    const { bytes, error } = await outcome(checkedStream(Readable.from([withoutData]), { code: "ARCHIVE_DAMAGED", onSummary }));
+    const { bytes, error } = await outcome(
+      checkedStream(Readable.from([withoutData]), { code: "ARCHIVE_DAMAGED", onSummary }),
+    );
     assert.equal(bytes, 0, "nothing is passed on that could seal a snapshot");
     assert.ok(error instanceof BackupError && error.code === "ARCHIVE_DAMAGED");
     assert.match(error.message, /without the data of files/);
@@ -594,7 +690,9 @@ describe("the checker on a thread of its own", () => {
     writeSync(from.writeEnd, bytes);
     closeSync(from.writeEnd);
     let cancel = (): void => undefined;
-    const failure = await new Promise<Error | null>((resolve) => (cancel = moveSendStream(from.readEnd, to.writeEnd, resolve)));
+    const failure = await new Promise<Error | null>(
+      (resolve) => (cancel = moveSendStream(from.readEnd, to.writeEnd, resolve)),
+    );
     closeSync(to.readEnd);
     return { failure, cancel };
   }
@@ -624,7 +722,9 @@ describe("the checker on a thread of its own", () => {
     const page = 4096;
     const room = 16 * page;
     const head = stream(mkfile).subarray(0, -end.length);
-    const filling = writeOf(Buffer.alloc(room - page / 2 - head.length - (writeOf(Buffer.alloc(0)).length + end.length)));
+    const filling = writeOf(
+      Buffer.alloc(room - page / 2 - head.length - (writeOf(Buffer.alloc(0)).length + end.length)),
+    );
     const bytes = Buffer.concat([head, filling, end]);
     const [from, to] = [openPipe(1 << 20), openPipe(room)];
     writeSync(from.writeEnd, bytes);
@@ -637,7 +737,7 @@ describe("the checker on a thread of its own", () => {
     assert.ok(used.user + used.system < 250_000, `${used.user + used.system} us of CPU`);
     const read = Buffer.alloc(2 * room);
     let length = 0;
-    for (let got = 0; (got = readSync(to.readEnd, read, length, read.length - length, null)) > 0; ) length += got;
+    for (let got = 0; (got = readSync(to.readEnd, read, length, read.length - length, null)) > 0;) length += got;
     closeSync(to.readEnd);
     assert.ok(read.subarray(0, length).equals(bytes));
     assert.equal(await over, null);

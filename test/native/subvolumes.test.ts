@@ -61,10 +61,12 @@ assert struct.unpack_from("=Qi", argument, 40)[1] == 0`;
 /** The fields of `btrfs subvolume show`, by their labels. */
 async function show(path: string): Promise<Map<string, string>> {
   const lines = (await btrfs("subvolume", "show", path)).split("\n");
-  return new Map(lines.flatMap((line) => {
-    const [, label, value] = /^\t([^:\t]+):\s*(.*)$/.exec(line) ?? [];
-    return label === undefined || value === undefined ? [] : [[label, value] as const];
-  }));
+  return new Map(
+    lines.flatMap((line) => {
+      const [, label, value] = /^\t([^:\t]+):\s*(.*)$/.exec(line) ?? [];
+      return label === undefined || value === undefined ? [] : [[label, value] as const];
+    }),
+  );
 }
 
 /** Our record in the words of `btrfs subvolume show`, which tells no time below the second. */
@@ -205,7 +207,10 @@ describe("on a filesystem with a thousand snapshots", { skip }, () => {
     assert.deepEqual(await listSubvolumes(join(top, "snapshots")), everything);
     const id = byPath(everything).get("a")?.id ?? -1;
     for (const below of [await listSubvolumes(part, { top: 0 }), await listSubvolumes(top, { top: id })]) {
-      assert.deepEqual(below.map((row) => row.path), ["in/nested"]);
+      assert.deepEqual(
+        below.map((row) => row.path),
+        ["in/nested"],
+      );
     }
   });
 
@@ -306,7 +311,10 @@ describe("on a small filesystem", { skip }, () => {
     const notSubvolume = "EINVAL -22 NOT_SUBVOLUME: …/a/directory is not a subvolume";
     assert.equal(await failure(subvolumeInfo(directory), top), notSubvolume);
     assert.equal(await failure(subvolumePath(directory), top), notSubvolume);
-    assert.match(await failure(subvolumePath(join(top, "a/file")), top), /NOT_SUBVOLUME: …\/a\/file is not a subvolume$/);
+    assert.match(
+      await failure(subvolumePath(join(top, "a/file")), top),
+      /NOT_SUBVOLUME: …\/a\/file is not a subvolume$/,
+    );
     const absent = "ENOENT -2 STATFS_FAILED: …/x does not exist";
     assert.equal(await failure(listSubvolumes(join(top, "x")), top), absent);
     assert.equal(await failure(isSubvolume(join(top, "x")), top), absent);

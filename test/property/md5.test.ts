@@ -14,7 +14,10 @@ describe("the MD5s of several buffers", () => {
     await fc.assert(
       fc.asyncProperty(fc.array(buffers, { maxLength: 12 }), async (list) => {
         const alone = list.map((each) => createHash("md5").update(each).digest("hex"));
-        assert.deepEqual((await md5s(list)).map((digest) => digest.toString("hex")), alone);
+        assert.deepEqual(
+          (await md5s(list)).map((digest) => digest.toString("hex")),
+          alone,
+        );
       }),
     );
   });

@@ -102,7 +102,11 @@ describe("a sync plan", () => {
     fc.assert(
       fc.property(worlds, (world) => {
         const done = new Set<string>(world.archived.keys());
-        for (const { key, snapshot: { otransid }, sendParent } of planSync(inventoryOf(world)).steps) {
+        for (const {
+          key,
+          snapshot: { otransid },
+          sendParent,
+        } of planSync(inventoryOf(world)).steps) {
           assert.equal(done.has(key), false);
           if (sendParent !== null) assert.ok(done.has(keyOf(sendParent.path)) && sendParent.otransid < otransid);
           done.add(key);
@@ -145,7 +149,11 @@ test("a layout fits the store, the stream and the memory", () => {
   });
   fc.assert(
     fc.property(sizes, ({ bytes, memoryBytes, concurrency, volumeBytes, cost, ...limits }) => {
-      const layout = planLayout({ estimate: { bytes, exact: true }, cost }, limits, { memoryBytes, concurrency, volumeBytes });
+      const layout = planLayout({ estimate: { bytes, exact: true }, cost }, limits, {
+        memoryBytes,
+        concurrency,
+        volumeBytes,
+      });
       if (layout === null) return;
       assert.ok(layout.partBytes >= limits.minPartBytes && layout.partBytes <= limits.maxPartBytes);
       const longest = encodedBound(layout.volumeBytes ?? bytes, cost);

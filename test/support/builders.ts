@@ -1,14 +1,7 @@
 // Makes the nouns of the plan for tests: a snapshot or an archive whose every fact follows from a small number.
 
 import { formatKey, formatMetadata, parseArchive } from "../../src/plan/key.ts";
-import {
-  parseUuid,
-  type Archive,
-  type Inventory,
-  type Key,
-  type Snapshot,
-  type Uuid,
-} from "../../src/plan/model.ts";
+import { parseUuid, type Archive, type Inventory, type Key, type Snapshot, type Uuid } from "../../src/plan/model.ts";
 
 /** A UUID that ends with a number. */
 export function uuid(number: number): Uuid {
@@ -44,7 +37,10 @@ export function keyOf(path: string, of: Uuid = source.uuid): Key {
 /** The archive of a snapshot, made by the writer and read by the reader. */
 export function archiveOf(snapshot: Snapshot, sendParent: Snapshot | null, bytes = 1000): Archive {
   const key = keyOf(snapshot.path, snapshot.source ?? source.uuid);
-  const metadata = formatMetadata({ snapshot, sendParent }, { encoding: "identity", sendProto: 2, partBytes: 5242880, volumes: null, tool: "test/1" });
+  const metadata = formatMetadata(
+    { snapshot, sendParent },
+    { encoding: "identity", sendProto: 2, partBytes: 5242880, volumes: null, tool: "test/1" },
+  );
   const archive = parseArchive({ key, bytes, metadata });
   if (archive === null) throw new TypeError(`${key} is no archive`);
   return archive;

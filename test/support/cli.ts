@@ -33,7 +33,10 @@ export async function cli(args: readonly string[], { env = {}, during }: Surroun
 /** Root keeps nothing at home: tests do, and without one they keep nothing at all. */
 function ownDirectories(home: string | undefined): Record<string, string> {
   const base = home ?? "/proc/nowhere";
-  return { STATE_DIRECTORY: `${base}/.local/state/btrfs-snapshots-to-swift`, CACHE_DIRECTORY: `${base}/.cache/btrfs-snapshots-to-swift` };
+  return {
+    STATE_DIRECTORY: `${base}/.local/state/btrfs-snapshots-to-swift`,
+    CACHE_DIRECTORY: `${base}/.cache/btrfs-snapshots-to-swift`,
+  };
 }
 
 /** Runs the program on a terminal of its own, where somebody types `input`. Everything it shows is in stdout. */

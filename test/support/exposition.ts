@@ -23,7 +23,8 @@ export function parseExposition(text: string): readonly Sample[] {
     if (comment !== null) continue;
     const [, name = "", labels = "", ...rest] = SAMPLE.exec(line) ?? [];
     const value = Number(rest.at(-1));
-    if (!typed.has(name) || (!Number.isFinite(value) && rest.at(-1) !== "NaN")) throw new Error(`no sample of a known metric: ${line}`);
+    if (!typed.has(name) || (!Number.isFinite(value) && rest.at(-1) !== "NaN"))
+      throw new Error(`no sample of a known metric: ${line}`);
     samples.push({ name, labels: parseLabels(labels), value });
   }
   const keys = samples.map(({ name, labels }) => name + JSON.stringify(labels));
@@ -32,6 +33,7 @@ export function parseExposition(text: string): readonly Sample[] {
 }
 
 function parseLabels(text: string): Record<string, string> {
-  const unescape = (value: string): string => value.replace(/\\(.)/g, (_, char: string) => (char === "n" ? "\n" : char));
+  const unescape = (value: string): string =>
+    value.replace(/\\(.)/g, (_, char: string) => (char === "n" ? "\n" : char));
   return Object.fromEntries([...text.matchAll(LABEL)].map(([, name = "", value = ""]) => [name, unescape(value)]));
 }

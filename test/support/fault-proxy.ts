@@ -18,7 +18,12 @@ export type Fault =
   /** The request does not reach the store; no answer ever, and after so long, where that is said, no connection. */
   | { readonly kind: "hang"; readonly ms?: number }
   /** The request does not reach the store; somebody else answers. */
-  | { readonly kind: "answer"; readonly status: number; readonly body?: string; readonly headers?: Record<string, string> }
+  | {
+      readonly kind: "answer";
+      readonly status: number;
+      readonly body?: string;
+      readonly headers?: Record<string, string>;
+    }
   /** Of the answer's body so many bytes arrive, then the connection is cut. */
   | { readonly kind: "cut"; readonly afterBytes: number }
   /** Of the answer's body so many bytes arrive, then no more; after so long, where that is said, the connection is cut. */
@@ -87,12 +92,18 @@ export async function openFaultProxy(target: string): Promise<FaultProxy> {
       server.close();
       await once(server, "close");
       const missed = clear();
-      if (missed.length > 0) throw new Error(`planned, but never happened: ${JSON.stringify(missed.map(({ fault }) => fault))}`);
+      if (missed.length > 0)
+        throw new Error(`planned, but never happened: ${JSON.stringify(missed.map(({ fault }) => fault))}`);
     },
   };
 }
 
-async function handle(target: string, request: IncomingMessage, response: ServerResponse, fault: Fault | null): Promise<void> {
+async function handle(
+  target: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+  fault: Fault | null,
+): Promise<void> {
   if (fault?.kind === "hang") {
     if (fault.ms !== undefined) setTimeout(() => response.destroy(), fault.ms);
     return;
@@ -125,7 +136,11 @@ async function handle(target: string, request: IncomingMessage, response: Server
   await pipeline(answer, (chunks: AsyncIterable<Buffer>) => spoil(chunks, fault, response), response);
 }
 
-async function* spoil(chunks: AsyncIterable<Buffer>, fault: Fault | null, response: ServerResponse): AsyncGenerator<Buffer> {
+async function* spoil(
+  chunks: AsyncIterable<Buffer>,
+  fault: Fault | null,
+  response: ServerResponse,
+): AsyncGenerator<Buffer> {
   const end = fault?.kind === "cut" || fault?.kind === "stall" ? fault.afterBytes : Infinity;
   let bytes = 0;
   for await (const chunk of chunks) {

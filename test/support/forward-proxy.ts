@@ -33,7 +33,10 @@ export async function openForwardProxy({ login, allowed, tls }: ForwardProxyOpti
     return allowed !== undefined && !allowed.some((host) => request.url?.includes(host)) ? 403 : null;
   };
   const sockets = new Set<Duplex>();
-  const server = tls === undefined ? createServer() : createTlsServer({ cert: await readFile(tls.certificate), key: await readFile(tls.key) });
+  const server =
+    tls === undefined
+      ? createServer()
+      : createTlsServer({ cert: await readFile(tls.certificate), key: await readFile(tls.key) });
   server.on("request", (request: IncomingMessage, response: ServerResponse) => {
     seen.push(`${request.method ?? ""} ${request.url ?? ""}`);
     const status = refusal(request);

@@ -24,10 +24,19 @@ export function openGolden(folder: string): Golden {
     check(name, text) {
       asked.add(name);
       if (updates) writeFileSync(join(directory, name), text);
-      else assert.equal(text, readFileSync(join(directory, name), "utf8"), `${folder}/${name}: UPDATE_GOLDEN=1 writes it anew`);
+      else
+        assert.equal(
+          text,
+          readFileSync(join(directory, name), "utf8"),
+          `${folder}/${name}: UPDATE_GOLDEN=1 writes it anew`,
+        );
     },
     assertNoneStale() {
-      assert.deepEqual(readdirSync(directory).filter((name) => !asked.has(name)), [], "stale golden files");
+      assert.deepEqual(
+        readdirSync(directory).filter((name) => !asked.has(name)),
+        [],
+        "stale golden files",
+      );
     },
   };
 }

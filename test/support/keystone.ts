@@ -6,7 +6,16 @@ import { once } from "node:events";
 import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { freePort, launch, openSweeper, openSwift, roomForStorage, SYSTEM_PYTHON, type Swift, type SwiftOptions } from "./swift.ts";
+import {
+  freePort,
+  launch,
+  openSweeper,
+  openSwift,
+  roomForStorage,
+  SYSTEM_PYTHON,
+  type Swift,
+  type SwiftOptions,
+} from "./swift.ts";
 import type { KeystoneFilters } from "./swift-config.ts";
 import { nativeApi, type NativeApi } from "./swift-native.ts";
 
@@ -33,7 +42,9 @@ export interface Keystone {
 }
 
 /** Parsed JSON of an answer. */
-type Answer = Readonly<Record<string, Readonly<Record<string, unknown>> & readonly Readonly<Record<string, unknown>>[]>>;
+type Answer = Readonly<
+  Record<string, Readonly<Record<string, unknown>> & readonly Readonly<Record<string, unknown>>[]>
+>;
 
 /** @throws when it does not answer within a minute, with the end of its log */
 export async function openKeystone(): Promise<Keystone> {
@@ -47,14 +58,30 @@ export async function openKeystone(): Promise<Keystone> {
   async function run(name: string, ...command: string[]): Promise<void> {
     const child = launch(command, directory, name);
     await once(child, "exit");
-    if (child.exitCode !== 0) throw new Error(`${name} failed:\n${await readFile(join(directory, `log/${name}.log`), "utf8")}`);
+    if (child.exitCode !== 0)
+      throw new Error(`${name} failed:\n${await readFile(join(directory, `log/${name}.log`), "utf8")}`);
   }
   const manage = (...args: string[]): Promise<void> =>
     run(`manage-${args[0] ?? ""}`, "/usr/bin/keystone-manage", "--config-file", config, ...args);
 
   async function start(): Promise<void> {
-    const uwsgi = ["uwsgi_python3", "--http-socket", `127.0.0.1:${port}`, "--wsgi-file", "/usr/bin/keystone-wsgi-public"];
-    const options = ["--need-app", "--processes", "1", "--buffer-size", "65535", "--rem-header", "Content-Length", "--die-on-term"];
+    const uwsgi = [
+      "uwsgi_python3",
+      "--http-socket",
+      `127.0.0.1:${port}`,
+      "--wsgi-file",
+      "/usr/bin/keystone-wsgi-public",
+    ];
+    const options = [
+      "--need-app",
+      "--processes",
+      "1",
+      "--buffer-size",
+      "65535",
+      "--rem-header",
+      "Content-Length",
+      "--die-on-term",
+    ];
     server = launch([...uwsgi, ...options], directory, "keystone", { OS_KEYSTONE_CONFIG_FILES: config });
     await untilAnswers(url, server);
   }
@@ -76,10 +103,17 @@ export async function openKeystone(): Promise<Keystone> {
     await writeFile(config, configuration(directory));
     await manage("db_sync");
     // Otherwise a write makes every reader wait, and some give up ("database is locked").
-    await run("wal", SYSTEM_PYTHON, "-c", `import sqlite3; sqlite3.connect("${directory}/keystone.db").execute("PRAGMA journal_mode=WAL")`);
-    await Promise.all(["fernet_setup", "credential_setup"].map((task) =>
-      manage(task, "--keystone-user", "root", "--keystone-group", "root"),
-    ));
+    await run(
+      "wal",
+      SYSTEM_PYTHON,
+      "-c",
+      `import sqlite3; sqlite3.connect("${directory}/keystone.db").execute("PRAGMA journal_mode=WAL")`,
+    );
+    await Promise.all(
+      ["fernet_setup", "credential_setup"].map((task) =>
+        manage(task, "--keystone-user", "root", "--keystone-group", "root"),
+      ),
+    );
     const urls = ["public", "internal"].flatMap((face) => [`--bootstrap-${face}-url`, `${url}/v3`]);
     await manage("bootstrap", "--bootstrap-password", ADMIN_PASSWORD, "--bootstrap-region-id", "RegionOne", ...urls);
     await start();
@@ -99,7 +133,10 @@ export interface Cloud {
   /** Id of the project `demo`. */
   readonly project: string;
   /** Another Swift that believes the same Keystone; in no catalog. */
-  openSwift(options?: SwiftOptions, s3token?: Pick<KeystoneFilters, "s3tokenUrl" | "secretCacheSeconds">): Promise<Swift>;
+  openSwift(
+    options?: SwiftOptions,
+    s3token?: Pick<KeystoneFilters, "s3tokenUrl" | "secretCacheSeconds">,
+  ): Promise<Swift>;
   /** A token of a user, for the project `demo`. */
   requestToken(user: string, password: string): Promise<string>;
   /** One that may do all that its user may. */
@@ -131,12 +168,16 @@ export async function openCloud(region: string): Promise<Cloud> {
       const ask = asking(authUrl, await requestToken(authUrl, { name, password }, "demo"));
       const { users = [] } = await keystone.request("GET", `/users?name=${name}`);
       const fields = { name: "tool", unrestricted: true };
-      const answer = await ask("POST", `/users/${String(users[0]?.["id"])}/application_credentials`, { application_credential: fields });
+      const answer = await ask("POST", `/users/${String(users[0]?.["id"])}/application_credentials`, {
+        application_credential: fields,
+      });
       const made = answer["application_credential"];
       return { id: String(made?.["id"]), secret: String(made?.["secret"]) };
     },
     setQuota: async (container, bytes) => {
-      await swift.native.request("POST", `/${container}`, { headers: { "x-container-meta-quota-bytes": String(bytes) } });
+      await swift.native.request("POST", `/${container}`, {
+        headers: { "x-container-meta-quota-bytes": String(bytes) },
+      });
     },
     close: async () => {
       await Promise.all([swift.close(), keystone.close()]);

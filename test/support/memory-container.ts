@@ -31,7 +31,8 @@ export function memoryContainer({ name = "memory", limits = s3Limits }: MemoryOp
 
   function find(key: string): MemoryObject {
     const object = objects.get(key);
-    if (object === undefined) throw new BackupError("ARCHIVE_MISSING", `there is no object '${key}' in container '${name}'`);
+    if (object === undefined)
+      throw new BackupError("ARCHIVE_MISSING", `there is no object '${key}' in container '${name}'`);
     return object;
   }
 

@@ -24,7 +24,12 @@ export function memoryTarget(): MemoryTarget {
       const received = Buffer.concat(chunks);
       if (received.subarray(-END.length).equals(END)) sealed.set(path, received);
     }
-    const made = { ...snapshot(900 + present.length, { path, received: expected }), whole: true, changed: null, within: true };
+    const made = {
+      ...snapshot(900 + present.length, { path, received: expected }),
+      whole: true,
+      changed: null,
+      within: true,
+    };
     present.push(made);
     return made;
   };

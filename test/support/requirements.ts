@@ -25,8 +25,11 @@ export function noSwift(): string | false {
 export function noKeystone(): string | false {
   const swift = noSwift();
   if (swift !== false) return swift;
-  if (!existsSync("/usr/lib/python3/dist-packages/keystonemiddleware")) return "needs the package python3-keystonemiddleware";
-  const missing = ["keystone-manage", "keystone-wsgi-public", "uwsgi_python3"].find((program) => findProgram(program) === null);
+  if (!existsSync("/usr/lib/python3/dist-packages/keystonemiddleware"))
+    return "needs the package python3-keystonemiddleware";
+  const missing = ["keystone-manage", "keystone-wsgi-public", "uwsgi_python3"].find(
+    (program) => findProgram(program) === null,
+  );
   return missing === undefined ? false : `needs the program ${missing} (packages keystone and uwsgi-plugin-python3)`;
 }
 

@@ -3,12 +3,14 @@
 /** With a path, an inode number, and what a link leads to. */
 export function streamCommand(kind: number, path: string, to?: string): Buffer {
   const target = to === undefined ? [] : [[17, Buffer.from(to)] as const];
-  const attributes = [[15, Buffer.from(path)] as const, [3, Buffer.alloc(8, 1)] as const, ...target].map(([type, value]) => {
-    const head = Buffer.alloc(4);
-    head.writeUInt16LE(type, 0);
-    head.writeUInt16LE(value.length, 2);
-    return Buffer.concat([head, value]);
-  });
+  const attributes = [[15, Buffer.from(path)] as const, [3, Buffer.alloc(8, 1)] as const, ...target].map(
+    ([type, value]) => {
+      const head = Buffer.alloc(4);
+      head.writeUInt16LE(type, 0);
+      head.writeUInt16LE(value.length, 2);
+      return Buffer.concat([head, value]);
+    },
+  );
   const bytes = Buffer.concat([Buffer.alloc(10), ...attributes]);
   bytes.writeUInt32LE(bytes.length - 10, 0);
   bytes.writeUInt16LE(kind, 4);

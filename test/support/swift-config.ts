@@ -230,7 +230,13 @@ user_test2_tester2 = ${accounts.stranger.secretKey} .admin
 user_admin_admin = ${accounts.admin.secretKey} .admin .reseller_admin`;
 
 /** Keystone tells secrets to those only who say who they are (OSSA-2025-002), hence credentials for s3token too. */
-function keystoneFilters({ authUrl, s3tokenUrl = authUrl, secretCacheSeconds = 60, username, password }: KeystoneFilters): string {
+function keystoneFilters({
+  authUrl,
+  s3tokenUrl = authUrl,
+  secretCacheSeconds = 60,
+  username,
+  password,
+}: KeystoneFilters): string {
   const service = `\
 auth_url = ${authUrl}
 auth_type = password

@@ -107,7 +107,14 @@ async function tryOpenSwift(options: SwiftOptions): Promise<Swift> {
     const endpoint = `http://127.0.0.1:${ports.proxy}`;
     const native = await (options.keystone?.open(endpoint) ?? openNative(endpoint, accounts.tester));
     const { putContainer: createContainer } = native;
-    return { ...describe(endpoint, options.region ?? REGION), ...control(servers), dir: directory, native, createContainer, close };
+    return {
+      ...describe(endpoint, options.region ?? REGION),
+      ...control(servers),
+      dir: directory,
+      native,
+      createContainer,
+      close,
+    };
   } catch (error) {
     const logs = await readLogs(directory, 15);
     await close();
@@ -159,7 +166,9 @@ export async function lose(swift: Swift, bytes: number): Promise<void> {
 export async function unlist(swift: Swift, container: string, key: string): Promise<void> {
   // What the server has noted only beside its database is written into it before it answers.
   await (await swift.native.request("GET", `/${encodeURIComponent(container)}`)).text();
-  const databases = (await readdir(join(swift.dir, "srv"), { recursive: true })).filter((name) => /containers\/.*\.db$/.test(name));
+  const databases = (await readdir(join(swift.dir, "srv"), { recursive: true })).filter((name) =>
+    /containers\/.*\.db$/.test(name),
+  );
   const script = [
     "import sqlite3, sys",
     "container, key, removed = sys.argv[1], sys.argv[2], 0",
@@ -345,7 +354,10 @@ export async function freePort(): Promise<number> {
     // The one in this range that fetch() refuses, as browsers do.
     if (port === 10_080) continue;
     const server = createServer();
-    const outcome = once(server, "listening").then(() => true, () => false);
+    const outcome = once(server, "listening").then(
+      () => true,
+      () => false,
+    );
     server.listen(port, "127.0.0.1");
     if (!(await outcome)) continue;
     server.close();

@@ -24,7 +24,11 @@ export interface CertificateOptions {
 }
 
 /** Requests pass unchanged, their Host header too, so that signatures stay right. Files go into `directory`. */
-export async function openTlsProxy(target: string, directory: string, certified: CertificateOptions | null = null): Promise<TlsProxy> {
+export async function openTlsProxy(
+  target: string,
+  directory: string,
+  certified: CertificateOptions | null = null,
+): Promise<TlsProxy> {
   const { certificate, key } = await (certified === null ? makeCertificate(directory) : sign(directory, certified));
   const server = createServer({ cert: await readFile(certificate), key: await readFile(key) }, (request, response) => {
     const onward = forward(new URL(request.url ?? "/", target), { method: request.method, headers: request.headers });
@@ -66,7 +70,11 @@ async function sign(
   { altName = "IP:127.0.0.1", years }: CertificateOptions = {},
 ): Promise<{ readonly certificate: string; readonly key: string }> {
   const folder = await mkdtemp(join(directory, "tls-"));
-  const [certificate, key, request] = [join(folder, "certificate.pem"), join(folder, "key.pem"), join(folder, "request.pem")];
+  const [certificate, key, request] = [
+    join(folder, "certificate.pem"),
+    join(folder, "key.pem"),
+    join(folder, "request.pem"),
+  ];
   const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key];
   const names = ["-subj", "/CN=127.0.0.1", "-addext", `subjectAltName=${altName}`];
   if (years === undefined) {

@@ -23,7 +23,9 @@ describe("finding the addon", () => {
     assert.throws(
       () => loadAddon(root),
       (error) =>
-        error instanceof BackupError && error.code === "CONFIG" && !`${error.message}${error.hint ?? ""}`.includes("\n"),
+        error instanceof BackupError &&
+        error.code === "CONFIG" &&
+        !`${error.message}${error.hint ?? ""}`.includes("\n"),
     );
   });
 

@@ -30,7 +30,14 @@ function stored(): MemoryContainer {
     const metadata = formatMetadata({ snapshot: of, sendParent: snapshots[index - 1] ?? null }, facts);
     const key = keyOf(of.path);
     const body = Buffer.from(index === 3 ? "age-encryption.org/v1\n" : "x");
-    container.objects.set(key, { key, body, bytes: body.length, etag: `e${index}`, modified: new Date(1000 * index), metadata: index === 3 ? {} : metadata });
+    container.objects.set(key, {
+      key,
+      body,
+      bytes: body.length,
+      etag: `e${index}`,
+      modified: new Date(1000 * index),
+      metadata: index === 3 ? {} : metadata,
+    });
   }
   return container;
 }
@@ -56,7 +63,11 @@ describe("the catalogue", () => {
   });
 
   /** A run that looks at every archive: what it came to know, and how many requests that took. */
-  async function look(container: Container, folder: string, at = place): Promise<{ readonly archives: readonly Archive[]; readonly asked: number }> {
+  async function look(
+    container: Container,
+    folder: string,
+    at = place,
+  ): Promise<{ readonly archives: readonly Archive[]; readonly asked: number }> {
     asked = [];
     const catalogue = await openCatalogue(join(directory, folder), at);
     const archives = await readArchives("", { container: counted(container), identities: [], catalogue }, signal);
@@ -64,7 +75,8 @@ describe("the catalogue", () => {
     return { archives, asked: asked.length };
   }
 
-  const fileOf = async (folder: string): Promise<string> => join(directory, folder, (await readdir(join(directory, folder)))[0] ?? "");
+  const fileOf = async (folder: string): Promise<string> =>
+    join(directory, folder, (await readdir(join(directory, folder)))[0] ?? "");
 
   test("saves every question the second time, and gives the same answers", async () => {
     const container = stored();
@@ -91,7 +103,10 @@ describe("the catalogue", () => {
     const files = await readdir(join(directory, "places"));
     assert.equal(files.length, 2);
     // Copied by somebody who knows better:
-    await writeFile(join(directory, "places", files[0] ?? ""), await readFile(join(directory, "places", files[1] ?? "")));
+    await writeFile(
+      join(directory, "places", files[0] ?? ""),
+      await readFile(join(directory, "places", files[1] ?? "")),
+    );
     const both = [await look(stored(), "places"), await look(stored(), "places", { ...place, container: "other" })];
     assert.deepEqual(both.map((each) => each.asked).sort(), [0, ALL]);
   });
@@ -100,7 +115,14 @@ describe("the catalogue", () => {
     await look(stored(), "lines");
     const file = await fileOf("lines");
     const lines = (await readFile(file, "utf8")).split("\n");
-    const damaged = [lines[0]?.replace('"bytes":1', '"bytes":2'), lines[1], lines[2]?.slice(0, -4), "00000000 {}", "", lines[3]];
+    const damaged = [
+      lines[0]?.replace('"bytes":1', '"bytes":2'),
+      lines[1],
+      lines[2]?.slice(0, -4),
+      "00000000 {}",
+      "",
+      lines[3],
+    ];
     await writeFile(file, damaged.join("\n"));
     const { archives, asked: questions } = await look(stored(), "lines");
     assert.equal(questions, 2);
@@ -124,7 +146,10 @@ describe("the catalogue", () => {
   test("is for nobody else to read, and is not written through a link", async () => {
     await look(stored(), "modes");
     const file = await fileOf("modes");
-    assert.deepEqual([(await stat(file)).mode & 0o777, (await stat(join(directory, "modes"))).mode & 0o777], [0o600, 0o700]);
+    assert.deepEqual(
+      [(await stat(file)).mode & 0o777, (await stat(join(directory, "modes"))).mode & 0o777],
+      [0o600, 0o700],
+    );
     const victim = join(directory, "victim");
     await writeFile(victim, "precious");
     await rm(file);
@@ -146,17 +171,33 @@ describe("the catalogue", () => {
     const plan = async (): Promise<unknown[]> => {
       asked = [];
       const local = await memorySource(snapshots.slice(1, 3), () => 1).list(signal);
-      const { plan: planned } = await prepareSync(local, { container: counted(container), identities: [], catalogue }, {}, signal);
+      const { plan: planned } = await prepareSync(
+        local,
+        { container: counted(container), identities: [], catalogue },
+        {},
+        signal,
+      );
       return [asked.map((key) => key.slice(-1)).sort(), planned.kept.map(({ path }) => path.slice(-1))];
     };
-    assert.deepEqual(await plan(), [["2", "3"], ["2", "3"]]);
+    assert.deepEqual(await plan(), [
+      ["2", "3"],
+      ["2", "3"],
+    ]);
     const stale = await container.list("", signal);
     container.objects.delete(keyOf(snapshots[2]?.path ?? ""));
     const lagging: Container = { ...container, list: async () => Promise.resolve(stale) };
     const local = await memorySource(snapshots.slice(1, 3), () => 1).list(signal);
     const { plan: planned } = await prepareSync(local, { container: lagging, identities: [], catalogue }, {}, signal);
-    assert.deepEqual(planned.steps.map(({ snapshot: { path } }) => path), ["snapshots/3"], "a listing is not believed, nor is what was known");
-    const { pending } = await listSource(local, { container: lagging, identities: [], catalogue, relies: true }, signal);
+    assert.deepEqual(
+      planned.steps.map(({ snapshot: { path } }) => path),
+      ["snapshots/3"],
+      "a listing is not believed, nor is what was known",
+    );
+    const { pending } = await listSource(
+      local,
+      { container: lagging, identities: [], catalogue, relies: true },
+      signal,
+    );
     assert.equal(pending, 1, "what was found missing is not known any more");
   });
 

@@ -21,7 +21,9 @@ import { openGolden } from "../support/golden.ts";
 const README = readFileSync(new URL("../../../README.md", import.meta.url), "utf8");
 
 test("what nobody has foreseen ends it with 1", async () => {
-  const teapot = createServer((_, response) => response.writeHead(418).end("<Error><Code>ShortAndStout</Code></Error>"));
+  const teapot = createServer((_, response) =>
+    response.writeHead(418).end("<Error><Code>ShortAndStout</Code></Error>"),
+  );
   await once(teapot.listen(0, "127.0.0.1"), "listening");
   try {
     const endpoint = `http://127.0.0.1:${(teapot.address() as AddressInfo).port}`;
@@ -56,8 +58,15 @@ describe("help", () => {
       assert.match(stdout, /^Example\n/);
       const last = help.exits.at(-1);
       assert.ok(stdout.endsWith(`${last?.code ?? ""}  ${last?.meaning ?? ""}\n`), stdout);
-      assert.deepEqual(help.options.filter(({ value }) => value === "VALUE"), [], "name the value in commands/describe.ts");
-      assert.ok(stdout.split("\n").every((line) => line.length <= 80 || line.startsWith("    ")), stdout);
+      assert.deepEqual(
+        help.options.filter(({ value }) => value === "VALUE"),
+        [],
+        "name the value in commands/describe.ts",
+      );
+      assert.ok(
+        stdout.split("\n").every((line) => line.length <= 80 || line.startsWith("    ")),
+        stdout,
+      );
       assert.equal(help.summary, registered.summary);
     });
   }
@@ -108,7 +117,10 @@ describe("what is not understood", () => {
   test("only what is like enough is suggested", () => {
     const known = ["--memory", "--json", "--yes"];
     const words = ["--memroy", "--jso", "--jason", "--frobnicate", "--x", "--memoryy"];
-    assert.deepEqual(words.map((word) => nearest(word, known)), ["--memory", "--json", "--json", null, null, "--memory"]);
+    assert.deepEqual(
+      words.map((word) => nearest(word, known)),
+      ["--memory", "--json", "--json", null, null, "--memory"],
+    );
   });
 });
 
@@ -118,7 +130,10 @@ describe("completion", () => {
     assert.equal(code, 0);
     const complete = (...words: string[]): string => {
       const script = `${stdout}\nCOMP_WORDS=(x "$@"); COMP_CWORD=$#; _btrfs_snapshots_to_swift 2>/dev/null; echo "\${COMPREPLY[@]}"`;
-      return execFileSync("bash", ["-c", script, "bash", ...words], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+      return execFileSync("bash", ["-c", script, "bash", ...words], {
+        encoding: "utf8",
+        stdio: ["ignore", "pipe", "ignore"],
+      }).trim();
     };
     assert.equal(complete("res"), "restore");
     assert.equal(complete("sync", "--mem"), "--memory");
@@ -126,11 +141,16 @@ describe("completion", () => {
     assert.equal(complete("sync", "--memory", "-"), "");
   });
   test("the package has the completions as files, and zsh's answers the first time already", () => {
-    const list = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], { encoding: "utf8" })) as [{ files: { path: string }[] }];
+    const list = JSON.parse(
+      execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], { encoding: "utf8" }),
+    ) as [{ files: { path: string }[] }];
     const files = list[0].files.map(({ path }) => path).filter((path) => path.startsWith("dist/completions/"));
     const name = "btrfs-snapshots-to-swift";
     assert.deepEqual(files.sort(), [`_${name}`, name, `${name}.fish`].map((file) => `dist/completions/${file}`).sort());
-    assert.match(readFileSync(new URL(`../../completions/_${name}`, import.meta.url), "utf8"), /_bash_complete -F _btrfs_snapshots_to_swift\n$/);
+    assert.match(
+      readFileSync(new URL(`../../completions/_${name}`, import.meta.url), "utf8"),
+      /_bash_complete -F _btrfs_snapshots_to_swift\n$/,
+    );
   });
   test("the manual tells every command and option", async () => {
     const { stdout } = await cli(["completion", "man"]);
@@ -142,7 +162,10 @@ describe("starting", () => {
   test("--version names what the program rests on", async () => {
     const { code, stdout } = await cli(["--version"]);
     assert.equal(code, 0);
-    assert.match(stdout, /^btrfs-snapshots-to-swift \d+\.\d+\.\d+\S*\naddon for Node-API \d+\nlibbtrfsutil \d[\d.]+\nNode \d[\d.]+\nbtrfs-progs \d[\d.]+\n$/);
+    assert.match(
+      stdout,
+      /^btrfs-snapshots-to-swift \d+\.\d+\.\d+\S*\naddon for Node-API \d+\nlibbtrfsutil \d[\d.]+\nNode \d[\d.]+\nbtrfs-progs \d[\d.]+\n$/,
+    );
   });
 
   test("--version takes less than three times the CPU that Node itself takes to start", () => {
@@ -152,11 +175,21 @@ describe("starting", () => {
   });
 
   test("nothing is loaded that is not needed", () => {
-    const heavy = /clipanion|pino|aws-sdk|smithy|\/yaml\/|operations\/|swift\/|commands\/(sync|list|restore|verify|doctor)\./;
-    for (const args of [["--help"], ["--version"]]) assert.deepEqual(loadedBy(args).filter((url) => heavy.test(url)), []);
+    const heavy =
+      /clipanion|pino|aws-sdk|smithy|\/yaml\/|operations\/|swift\/|commands\/(sync|list|restore|verify|doctor)\./;
+    for (const args of [["--help"], ["--version"]])
+      assert.deepEqual(
+        loadedBy(args).filter((url) => heavy.test(url)),
+        [],
+      );
     const forSync = loadedBy(["sync", "/", "--memory", "nonsense"]);
     assert.ok(forSync.some((url) => url.includes("commands/sync")));
-    assert.deepEqual(forSync.filter((url) => /aws-sdk|smithy|\/yaml\/|btrfs\/(?!binding|addon)|commands\/(list|restore|verify|doctor)\./.test(url)), []);
+    assert.deepEqual(
+      forSync.filter((url) =>
+        /aws-sdk|smithy|\/yaml\/|btrfs\/(?!binding|addon)|commands\/(list|restore|verify|doctor)\./.test(url),
+      ),
+      [],
+    );
   });
 });
 
@@ -165,7 +198,10 @@ function cpuMs(...args: string[]): number {
   const script = '"$@" >/dev/null; times';
   const text = execFileSync("sh", ["-c", script, "sh", process.execPath, ...args], { encoding: "utf8" });
   const children = text.trim().split("\n").at(-1) ?? "";
-  return [...children.matchAll(/(\d+)m([\d.]+)s/g)].reduce((sum, [, m, s]) => sum + Number(m) * 60_000 + Number(s) * 1000, 0);
+  return [...children.matchAll(/(\d+)m([\d.]+)s/g)].reduce(
+    (sum, [, m, s]) => sum + Number(m) * 60_000 + Number(s) * 1000,
+    0,
+  );
 }
 
 /** URLs of the modules that a command line loads. */
@@ -216,7 +252,9 @@ test("an env file that others can read, and a password that crosses the network 
   const directory = mkdtempSync(join(tmpdir(), "open-"));
   try {
     const file = join(directory, "env");
-    writeFileSync(file, "OS_AUTH_URL=http://keystone.invalid/v3\nOS_USERNAME=u\nOS_PASSWORD=p\nOS_PROJECT_NAME=p\n", { mode: 0o644 });
+    writeFileSync(file, "OS_AUTH_URL=http://keystone.invalid/v3\nOS_USERNAME=u\nOS_PASSWORD=p\nOS_PROJECT_NAME=p\n", {
+      mode: 0o644,
+    });
     const { stderr } = await cli(["list", "--container-name", "c", "--env-file", file]);
     assert.match(stderr, /can be read by others than its owner: chmod 600/);
     assert.match(stderr, /OS_AUTH_URL begins with http:\/\//);
@@ -232,7 +270,11 @@ function loginAt(authUrl: string) {
 }
 
 test("a result that cannot be written is told by the exit code, without a stack", () => {
-  const { status, stderr } = spawnSync("sh", ["-c", 'exec "$@" > /dev/full', "sh", process.execPath, MAIN, "--version"], { encoding: "utf8" });
+  const { status, stderr } = spawnSync(
+    "sh",
+    ["-c", 'exec "$@" > /dev/full', "sh", process.execPath, MAIN, "--version"],
+    { encoding: "utf8" },
+  );
   assert.equal(stderr, "error: the result was not written to stdout: the disk is full\n");
   assert.equal(status, 3);
 });

@@ -51,7 +51,10 @@ describe("the store", () => {
   });
 
   test("whoever called sudo is told that it hides variables", () => {
-    assert.match(readStoreConfig(named, { SUDO_USER: "me" }).nowhereHint, /sudo hides variables unless it is called with -E/);
+    assert.match(
+      readStoreConfig(named, { SUDO_USER: "me" }).nowhereHint,
+      /sudo hides variables unless it is called with -E/,
+    );
   });
 
   test("what is missing is said with what to do", () => {

@@ -26,7 +26,10 @@ async function freePort(): Promise<number> {
 }
 
 /** A server that begins to listen only after a while. */
-async function withLate(answer: (response: ServerResponse) => void, use: (url: string) => Promise<void>): Promise<void> {
+async function withLate(
+  answer: (response: ServerResponse) => void,
+  use: (url: string) => Promise<void>,
+): Promise<void> {
   const port = await freePort();
   const server = createServer((request, response) => {
     request.resume();

@@ -42,7 +42,15 @@ describe("keys", () => {
       source: home,
       path: "snapshots/1",
     });
-    const others = ["", "photo.jpg", home, `${home}\\x2f`, `${home}\\x2fa/000001`, `${home}-x`, `${home.toUpperCase()}\\x2fa`];
+    const others = [
+      "",
+      "photo.jpg",
+      home,
+      `${home}\\x2f`,
+      `${home}\\x2fa/000001`,
+      `${home}-x`,
+      `${home.toUpperCase()}\\x2fa`,
+    ];
     for (const other of others) assert.equal(parseKey(other), null, other);
   });
 });

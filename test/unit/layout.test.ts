@@ -13,11 +13,21 @@ const tooLong: Load = { estimate: TOO_LONG_FOR_ONE, cost: PLAIN };
 const unknown: Load = { estimate: null, cost: PLAIN };
 
 test("a small stream takes the usual parts and all the concurrency", () => {
-  assert.deepEqual(planLayout(exactly(1), swift, usual), { partBytes: 16 * MiB, concurrency: 4, partsInMemory: 8, volumeBytes: null });
+  assert.deepEqual(planLayout(exactly(1), swift, usual), {
+    partBytes: 16 * MiB,
+    concurrency: 4,
+    partsInMemory: 8,
+    volumeBytes: null,
+  });
 });
 
 test("parts grow so that the stream fits the parts that the store takes", () => {
-  assert.deepEqual(planLayout(exactly(50 * GiB), swift, usual), { partBytes: 52 * MiB, concurrency: 4, partsInMemory: 8, volumeBytes: null });
+  assert.deepEqual(planLayout(exactly(50 * GiB), swift, usual), {
+    partBytes: 52 * MiB,
+    concurrency: 4,
+    partsInMemory: 8,
+    volumeBytes: null,
+  });
 });
 
 test("where parts are large, fewer of them are in flight: memory is kept", () => {
@@ -37,12 +47,22 @@ test("a stream that fits no object within the memory is cut into volumes of the 
 test("volumes are as long as wanted, and what is shorter stays one object", () => {
   const wanted = { ...usual, volumeBytes: 100 * MiB };
   assert.equal(planLayout(exactly(100 * MiB), swift, wanted)?.volumeBytes, null);
-  assert.deepEqual(planLayout(exactly(101 * MiB), swift, wanted), { partBytes: 100 * MiB, concurrency: 4, partsInMemory: 5, volumeBytes: 100 * MiB });
+  assert.deepEqual(planLayout(exactly(101 * MiB), swift, wanted), {
+    partBytes: 100 * MiB,
+    concurrency: 4,
+    partsInMemory: 5,
+    volumeBytes: 100 * MiB,
+  });
   assert.equal(planLayout(exactly(101 * MiB), swift, { ...usual, volumeBytes: 1 })?.volumeBytes, 5 * MiB);
 });
 
 test("without an estimate the parts are as large as memory allows at full concurrency", () => {
-  assert.deepEqual(planLayout(unknown, swift, usual), { partBytes: 102 * MiB, concurrency: 4, partsInMemory: 5, volumeBytes: null });
+  assert.deepEqual(planLayout(unknown, swift, usual), {
+    partBytes: 102 * MiB,
+    concurrency: 4,
+    partsInMemory: 5,
+    volumeBytes: null,
+  });
 });
 
 test("the store's own limits on parts hold", () => {
@@ -87,5 +107,6 @@ test("encryption is dropped where nobody asks for that, and begun over archives 
     ["encrypt", [null], "none"],
     ["encrypt", [], "none"],
   ];
-  for (const [intent, newest, change] of cases) assert.equal(encryptionChange(intent, newest), change, `${intent} ${newest.join()}`);
+  for (const [intent, newest, change] of cases)
+    assert.equal(encryptionChange(intent, newest), change, `${intent} ${newest.join()}`);
 });

@@ -22,7 +22,11 @@ describe("a lock", () => {
     await rm(join(directory, "../../.."), { recursive: true });
   });
 
-  function take(subjects: readonly LockSubject[] = [subject], waitMs = 0, onWait = (): void => undefined): Promise<Lock> {
+  function take(
+    subjects: readonly LockSubject[] = [subject],
+    waitMs = 0,
+    onWait = (): void => undefined,
+  ): Promise<Lock> {
     const holder = { pid: process.pid, command: "sync /home" };
     const options = { directory, holder, waitMs, now: () => performance.now(), onWait };
     return takeLocks(subjects, options, AbortSignal.timeout(60_000));
@@ -33,7 +37,10 @@ describe("a lock", () => {
     const since = new Date().toLocaleString("sv-SE").slice(0, 15);
     await assert.rejects(take(), (error) => {
       assert.ok(error instanceof BackupError && error.exitCode === 11);
-      assert.match(error.message, new RegExp(`container backup: process ${process.pid}, since ${since}.*: sync /home$`));
+      assert.match(
+        error.message,
+        new RegExp(`container backup: process ${process.pid}, since ${since}.*: sync /home$`),
+      );
       assert.match(error.hint ?? "", /--wait-lock/);
       return true;
     });
@@ -63,7 +70,13 @@ describe("a lock", () => {
   test("is not waited for any longer once the run is stopped", async () => {
     const lock = await take();
     const stopped = new AbortController();
-    const options = { directory, holder: { pid: 1, command: "" }, waitMs: 60_000, now: () => 0, onWait: () => stopped.abort() };
+    const options = {
+      directory,
+      holder: { pid: 1, command: "" },
+      waitMs: 60_000,
+      now: () => 0,
+      onWait: () => stopped.abort(),
+    };
     await assert.rejects(takeLocks([subject], options, stopped.signal), { code: "ABORTED" });
     lock.close();
   });
@@ -77,7 +90,9 @@ describe("a lock", () => {
       const { pid } = spawn("sleep", ["60"], { detached: true, stdio: "ignore" });
       console.log(pid);
       setInterval(() => undefined, 1000);`;
-    const holder = spawn(process.execPath, ["--input-type=module", "--eval", source], { stdio: ["ignore", "pipe", "inherit"] });
+    const holder = spawn(process.execPath, ["--input-type=module", "--eval", source], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     const [chunk] = (await once(holder.stdout, "data")) as [Buffer];
     try {
       await assert.rejects(take(), { code: "LOCKED" });
@@ -93,7 +108,10 @@ describe("a lock", () => {
     const lock = await take();
     const { mode } = await stat(join(directory, subject.file));
     assert.equal(mode & 0o777, 0o600);
-    assert.deepEqual(JSON.parse(await readFile(join(directory, subject.file), "utf8")), { pid: process.pid, command: "sync /home" });
+    assert.deepEqual(JSON.parse(await readFile(join(directory, subject.file), "utf8")), {
+      pid: process.pid,
+      command: "sync /home",
+    });
     lock.close();
   });
 });

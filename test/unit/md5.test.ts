@@ -27,7 +27,11 @@ function views(sizes: readonly number[]): readonly Buffer[] {
 async function check(buffers: readonly Uint8Array[]): Promise<void> {
   const digests = await md5s(buffers);
   const sizes = buffers.map((each) => each.byteLength).join(", ");
-  assert.deepEqual(digests.map((digest) => digest.toString("hex")), buffers.map(expected), `of ${sizes} bytes`);
+  assert.deepEqual(
+    digests.map((digest) => digest.toString("hex")),
+    buffers.map(expected),
+    `of ${sizes} bytes`,
+  );
 }
 
 async function checkCounts(sizeOf: (index: number) => number): Promise<void> {
@@ -51,7 +55,12 @@ describe("the MD5s of several buffers", () => {
     }
   });
   test("are right for memory of its own, and small views in the heap", async () => {
-    await check([Buffer.from("abc"), new Uint8Array([1, 2, 3]), new Uint8Array(200).fill(7).subarray(3), Buffer.alloc(0)]);
+    await check([
+      Buffer.from("abc"),
+      new Uint8Array([1, 2, 3]),
+      new Uint8Array(200).fill(7).subarray(3),
+      Buffer.alloc(0),
+    ]);
   });
   test("of nothing are nothing", async () => {
     assert.deepEqual(await md5s([]), []);
@@ -65,14 +74,25 @@ describe("the MD5s of several buffers", () => {
       const digests = md5s(buffers);
       buffers.length = 0;
       collect();
-      assert.deepEqual((await digests).map((digest) => digest.toString("hex")), wanted);
+      assert.deepEqual(
+        (await digests).map((digest) => digest.toString("hex")),
+        wanted,
+      );
     }
   });
   test("are of bytes alone", async () => {
     const memory = new ArrayBuffer(8);
     const wrong = [
-      undefined, Buffer.alloc(8), "abc", ["abc"], [null], [memory], [new DataView(memory)], [new Uint16Array(memory)],
-      [new Uint8ClampedArray(memory)], [Buffer.alloc(8), undefined],
+      undefined,
+      Buffer.alloc(8),
+      "abc",
+      ["abc"],
+      [null],
+      [memory],
+      [new DataView(memory)],
+      [new Uint16Array(memory)],
+      [new Uint8ClampedArray(memory)],
+      [Buffer.alloc(8), undefined],
     ];
     for (const each of wrong) await assert.rejects(md5s(each as unknown as Uint8Array[]), TypeError);
     const getter = Object.defineProperty([], 0, { get: () => assert.fail("the getter's own") }) as Uint8Array[];

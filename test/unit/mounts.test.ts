@@ -42,7 +42,10 @@ test("mountinfo: fields, optional fields, octal escapes", () => {
 
 test("mountinfo: UTF-8 is kept, a line with other bytes is left out", () => {
   const utf8 = parseMountInfo(Buffer.from("40 27 0:25 /Überall /mnt/ü rw - btrfs /dev/vda2 rw\n"));
-  assert.deepEqual(utf8.map(({ root, mountPoint }) => [root, mountPoint]), [["/Überall", "/mnt/ü"]]);
+  assert.deepEqual(
+    utf8.map(({ root, mountPoint }) => [root, mountPoint]),
+    [["/Überall", "/mnt/ü"]],
+  );
   assert.deepEqual(parseMountInfo(Buffer.from("40 27 0:25 / /mnt/\xff rw - btrfs /dev/vda2 rw\n", "latin1")), []);
 });
 

@@ -44,20 +44,33 @@ describe("a login at Keystone", () => {
     });
   });
 
-  const urls = ["https://k/v3", "https://k/v3/", "https://k", "https://k/", "https://k/v2.0/", "https://k/v3/auth/tokens"];
+  const urls = [
+    "https://k/v3",
+    "https://k/v3/",
+    "https://k",
+    "https://k/",
+    "https://k/v2.0/",
+    "https://k/v3/auth/tokens",
+  ];
   for (const url of urls) {
     test(`finds version 3 by ${url}`, () => {
       assert.equal(readKeystoneLogin({ ...dotEnv, OS_AUTH_URL: url }).authUrl, "https://k/v3");
     });
   }
   test("keeps the path of a Keystone behind another server", () => {
-    assert.equal(readKeystoneLogin({ ...dotEnv, OS_AUTH_URL: "https://k:5/identity" }).authUrl, "https://k:5/identity/v3");
+    assert.equal(
+      readKeystoneLogin({ ...dotEnv, OS_AUTH_URL: "https://k:5/identity" }).authUrl,
+      "https://k:5/identity/v3",
+    );
   });
 
   const projects: readonly (readonly [env: Environment, project: object | null])[] = [
     [{ OS_PROJECT_ID: "1" }, { id: "1" }],
     [{ OS_TENANT_ID: "1" }, { id: "1" }],
-    [{ OS_PROJECT_NAME: "", OS_TENANT_NAME: "p" }, { name: "p", domain }],
+    [
+      { OS_PROJECT_NAME: "", OS_TENANT_NAME: "p" },
+      { name: "p", domain },
+    ],
     [{ OS_PROJECT_NAME: "" }, null],
     [{ OS_PROJECT_DOMAIN_ID: "d" }, { name: "mine", domain: { id: "d" } }],
     [{ OS_PROJECT_DOMAIN_NAME: "D" }, { name: "mine", domain: { name: "D" } }],
@@ -74,10 +87,22 @@ describe("a login at Keystone", () => {
   const users: readonly (readonly [env: Environment, identity: object])[] = [
     [{ OS_USER_ID: "1" }, { kind: "password", user: { id: "1" }, password }],
     [{ OS_USER_DOMAIN_NAME: "D" }, { kind: "password", user: { name: "me", domain: { name: "D" } }, password }],
-    [{ OS_USER_DOMAIN_ID: "d", OS_DOMAIN_ID: "e" }, { kind: "password", user: { name: "me", domain: { id: "d" } }, password }],
-    [{ OS_USERNAME: "", OS_PASSWORD: "", ST_USER: "you", ST_KEY: "k" }, { kind: "password", user: { name: "you", domain }, password: "k" }],
-    [{ OS_USERNAME: "", OS_PASSWORD: "", OS_TOKEN: "t" }, { kind: "token", token: "t" }],
-    [{ OS_AUTH_TYPE: "v3token", OS_AUTH_TOKEN: "t" }, { kind: "token", token: "t" }],
+    [
+      { OS_USER_DOMAIN_ID: "d", OS_DOMAIN_ID: "e" },
+      { kind: "password", user: { name: "me", domain: { id: "d" } }, password },
+    ],
+    [
+      { OS_USERNAME: "", OS_PASSWORD: "", ST_USER: "you", ST_KEY: "k" },
+      { kind: "password", user: { name: "you", domain }, password: "k" },
+    ],
+    [
+      { OS_USERNAME: "", OS_PASSWORD: "", OS_TOKEN: "t" },
+      { kind: "token", token: "t" },
+    ],
+    [
+      { OS_AUTH_TYPE: "v3token", OS_AUTH_TOKEN: "t" },
+      { kind: "token", token: "t" },
+    ],
     [
       { OS_USERNAME: "", OS_PASSWORD: "", OS_APPLICATION_CREDENTIAL_ID: "i", OS_APPLICATION_CREDENTIAL_SECRET: "s" },
       { kind: "application credential", credential: { id: "i" }, secret: "s" },
@@ -88,16 +113,27 @@ describe("a login at Keystone", () => {
       { kind: "password", user: { name: "me", domain }, password, passedOver: "OS_APPLICATION_CREDENTIAL_*" },
     ],
     [
-      { OS_AUTH_TYPE: "v3applicationcredential", OS_APPLICATION_CREDENTIAL_ID: "i", OS_APPLICATION_CREDENTIAL_SECRET: "s" },
+      {
+        OS_AUTH_TYPE: "v3applicationcredential",
+        OS_APPLICATION_CREDENTIAL_ID: "i",
+        OS_APPLICATION_CREDENTIAL_SECRET: "s",
+      },
       { kind: "application credential", credential: { id: "i" }, secret: "s" },
     ],
-    [{ OS_AUTH_TYPE: "password", OS_APPLICATION_CREDENTIAL_ID: "i" }, { kind: "password", user: { name: "me", domain }, password }],
+    [
+      { OS_AUTH_TYPE: "password", OS_APPLICATION_CREDENTIAL_ID: "i" },
+      { kind: "password", user: { name: "me", domain }, password },
+    ],
     [
       { OS_PASSWORD: "", OS_APPLICATION_CREDENTIAL_NAME: "n", OS_APPLICATION_CREDENTIAL_SECRET: "s" },
       { kind: "application credential", credential: { name: "n", user: { name: "me", domain } }, secret: "s" },
     ],
     [
-      { OS_AUTH_TYPE: "v3applicationcredential", OS_APPLICATION_CREDENTIAL_NAME: "n", OS_APPLICATION_CREDENTIAL_SECRET: "s" },
+      {
+        OS_AUTH_TYPE: "v3applicationcredential",
+        OS_APPLICATION_CREDENTIAL_NAME: "n",
+        OS_APPLICATION_CREDENTIAL_SECRET: "s",
+      },
       { kind: "application credential", credential: { name: "n", user: { name: "me", domain } }, secret: "s" },
     ],
   ];
@@ -108,7 +144,13 @@ describe("a login at Keystone", () => {
   }
 
   test("takes swiftclient's words for it", () => {
-    const login = readKeystoneLogin({ ST_AUTH_VERSION: "3", ST_AUTH: "https://k/v3", ST_USER: "p:u", ST_KEY: "k", OS_ENDPOINT_TYPE: "internalURL" });
+    const login = readKeystoneLogin({
+      ST_AUTH_VERSION: "3",
+      ST_AUTH: "https://k/v3",
+      ST_USER: "p:u",
+      ST_KEY: "k",
+      OS_ENDPOINT_TYPE: "internalURL",
+    });
     assert.deepEqual(login, {
       authUrl: "https://k/v3",
       identity: { kind: "password", user: { name: "u", domain }, password: "k" },
@@ -172,8 +214,14 @@ describe("where the keys come from", () => {
   });
 
   test("the half of a source is told, not passed over", () => {
-    assert.throws(() => readStoreConfig(flags, { ...dotEnv, AWS_SECRET_ACCESS_KEY: "hunter2" }), refuses(/only one of AWS/));
-    assert.throws(() => readStoreConfig(flags, { ST_AUTH: "https://k", ST_KEY: "hunter2" }), refuses(/only some of ST_AUTH/));
+    assert.throws(
+      () => readStoreConfig(flags, { ...dotEnv, AWS_SECRET_ACCESS_KEY: "hunter2" }),
+      refuses(/only one of AWS/),
+    );
+    assert.throws(
+      () => readStoreConfig(flags, { ST_AUTH: "https://k", ST_KEY: "hunter2" }),
+      refuses(/only some of ST_AUTH/),
+    );
     assert.throws(() => readStoreConfig(flags, { OS_USERNAME: "me", OS_PASSWORD: "hunter2" }), refuses(/OS_AUTH_URL/));
   });
 });
@@ -189,7 +237,14 @@ describe("an env file", () => {
     }); // prettier-ignore
   });
 
-  for (const line of ["read -sr OS_PASSWORD_INPUT", "unset hunter2", "A B=1", "=1", "OS_PASSWORD='hunter2", "A='x'hunter2"]) {
+  for (const line of [
+    "read -sr OS_PASSWORD_INPUT",
+    "unset hunter2",
+    "A B=1",
+    "=1",
+    "OS_PASSWORD='hunter2",
+    "A='x'hunter2",
+  ]) {
     test(`refuses what only a shell understands, without showing it: ${line}`, () => {
       assert.throws(() => parseEnvFile(`A=1\n${line}`, "/etc/backup.env"), refuses(/line 2 of \/etc\/backup\.env/));
     });
@@ -204,11 +259,22 @@ describe("what the environment refers to", () => {
     await mkdir(join(directory, ".config/openstack"), { recursive: true });
     await writeFile(join(directory, "password"), "hunter2\n");
     await writeFile(join(directory, "credentials/OS_PASSWORD"), "of systemd\n");
-    await writeFile(join(directory, ".env"), Object.entries(dotEnv).map(([name, value]) => `${name}=${value}`).join("\n"));
+    await writeFile(
+      join(directory, ".env"),
+      Object.entries(dotEnv)
+        .map(([name, value]) => `${name}=${value}`)
+        .join("\n"),
+    );
     await writeFile(join(directory, ".config/openstack/clouds.yaml"), clouds);
-    await writeFile(join(directory, ".config/openstack/secure.yaml"), "clouds:\n  mine:\n    auth:\n      password: 0123\n");
+    await writeFile(
+      join(directory, ".config/openstack/secure.yaml"),
+      "clouds:\n  mine:\n    auth:\n      password: 0123\n",
+    );
     await writeFile(join(directory, "broken.yaml"), "clouds:\n  mine: {password: hunter2\n  x: ]\n");
-    await writeFile(join(directory, "public.yaml"), "public-clouds:\n  vendor:\n    auth: {auth_url: https://vendor/v3}\n    region_name: V\n");
+    await writeFile(
+      join(directory, "public.yaml"),
+      "public-clouds:\n  vendor:\n    auth: {auth_url: https://vendor/v3}\n    region_name: V\n",
+    );
   });
   after(() => rm(directory, { recursive: true }));
 
@@ -230,11 +296,17 @@ describe("what the environment refers to", () => {
     const credentials = { CREDENTIALS_DIRECTORY: join(directory, "credentials") };
     assert.equal((await readEnvironment({ ...others, ...credentials }, none))["OS_PASSWORD"], "of systemd");
     assert.equal((await readEnvironment({ ...dotEnv, ...credentials }, none))["OS_PASSWORD"], "hunter2");
-    assert.equal((await readEnvironment(credentials, { ...none, envFile: join(directory, "credentials/../.env") }))["OS_PASSWORD"], "hunter2");
+    assert.equal(
+      (await readEnvironment(credentials, { ...none, envFile: join(directory, "credentials/../.env") }))["OS_PASSWORD"],
+      "hunter2",
+    );
     await mkdir(join(directory, "odd/OS_TOKEN"), { recursive: true });
     const odd = readEnvironment({ CREDENTIALS_DIRECTORY: join(directory, "odd") }, none);
     await assert.rejects(odd, refuses(/the credential OS_TOKEN cannot be read: .*odd\/OS_TOKEN \(EISDIR\)/));
-    await assert.rejects(readEnvironment({ ST_KEY_FILE: "/nowhere" }, none), refuses(/ST_KEY_FILE cannot be read: \/nowhere/));
+    await assert.rejects(
+      readEnvironment({ ST_KEY_FILE: "/nowhere" }, none),
+      refuses(/ST_KEY_FILE cannot be read: \/nowhere/),
+    );
   });
 
   test("a cloud of clouds.yaml with its secrets is the login it describes", async () => {
@@ -251,7 +323,14 @@ describe("what the environment refers to", () => {
   });
 
   test("OS_CLOUD says nothing about who beside the cloud, but the region may be chosen", async () => {
-    const ambient = { ...inHome(), OS_CLOUD: "mine", OS_PROJECT_ID: "x", OS_USERNAME: "x", OS_REGION_NAME: "Two", OS_PASSWORD: "x" };
+    const ambient = {
+      ...inHome(),
+      OS_CLOUD: "mine",
+      OS_PROJECT_ID: "x",
+      OS_USERNAME: "x",
+      OS_REGION_NAME: "Two",
+      OS_PASSWORD: "x",
+    };
     const login = readKeystoneLogin(await readEnvironment(ambient, none));
     assert.deepEqual([login.project, login.region], [{ name: "p", domain: { name: "Ours" } }, "Two"]);
     assert.equal(login.identity.kind === "password" && login.identity.password, "0123");
@@ -269,20 +348,36 @@ describe("what the environment refers to", () => {
       readKeystoneLogin(await readEnvironment(inHome(), { ...none, osCloud })).identity;
     assert.deepEqual(await identity("app"), { kind: "application credential", credential: { id: "i" }, secret: "s" });
     assert.deepEqual(await identity("token"), { kind: "token", token: "t" });
-    const vendor = await readEnvironment({ ...inHome(), OS_CLIENT_VENDOR_FILE: join(directory, "public.yaml") }, { ...none, osCloud: "vendored" });
+    const vendor = await readEnvironment(
+      { ...inHome(), OS_CLIENT_VENDOR_FILE: join(directory, "public.yaml") },
+      { ...none, osCloud: "vendored" },
+    );
     assert.deepEqual([vendor["OS_AUTH_URL"], vendor["OS_REGION_NAME"]], ["https://vendor/v3", "V"]);
     const regional = await readEnvironment(inHome(), { ...none, osCloud: "regional" });
-    assert.deepEqual([regional["OS_USERNAME"], regional["OS_USER_DOMAIN_NAME"], regional["OS_REGION_NAME"]], ["you", "Ours", "Own"]);
+    assert.deepEqual(
+      [regional["OS_USERNAME"], regional["OS_USER_DOMAIN_NAME"], regional["OS_REGION_NAME"]],
+      ["you", "Ours", "Own"],
+    );
     assert.equal(regional["OS_INTERFACE"], "internal");
     const elsewhere = await readEnvironment({ ...inHome(), OS_REGION_NAME: "Other" }, { ...none, osCloud: "regional" });
     assert.deepEqual([elsewhere["OS_REGION_NAME"], elsewhere["OS_INTERFACE"]], ["Other", undefined]);
   });
 
   test("what cannot be read is told, and nothing of what stands there", async () => {
-    const cloud = (env: Environment, osCloud: string): Promise<Environment> => readEnvironment({ ...inHome(), ...env }, { ...none, osCloud });
-    await assert.rejects(cloud({}, "other"), refuses(/no cloud 'other' in .*clouds\.yaml there is mine, app, token, vendored, regional/));
-    await assert.rejects(cloud({ HOME: "/nowhere" }, "mine"), refuses(/in any clouds\.yaml it may lie in \., \/nowhere\/\.config\/openstack, \/etc\/openstack/));
-    await assert.rejects(cloud({ OS_CLIENT_CONFIG_FILE: join(directory, "broken.yaml") }, "mine"), refuses(/broken\.yaml is no YAML: \w+ in line \d/));
+    const cloud = (env: Environment, osCloud: string): Promise<Environment> =>
+      readEnvironment({ ...inHome(), ...env }, { ...none, osCloud });
+    await assert.rejects(
+      cloud({}, "other"),
+      refuses(/no cloud 'other' in .*clouds\.yaml there is mine, app, token, vendored, regional/),
+    );
+    await assert.rejects(
+      cloud({ HOME: "/nowhere" }, "mine"),
+      refuses(/in any clouds\.yaml it may lie in \., \/nowhere\/\.config\/openstack, \/etc\/openstack/),
+    );
+    await assert.rejects(
+      cloud({ OS_CLIENT_CONFIG_FILE: join(directory, "broken.yaml") }, "mine"),
+      refuses(/broken\.yaml is no YAML: \w+ in line \d/),
+    );
     await assert.rejects(cloud({}, "vendored"), refuses(/profile 'vendor' is in no clouds-public\.yaml/));
   });
 });

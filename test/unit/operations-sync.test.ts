@@ -51,7 +51,12 @@ interface Changes {
 
 async function sync({ local, container }: World, changes: Changes = {}): Promise<SyncOutcome> {
   const request = changes.request ?? {};
-  const { inventory, plan } = await prepareSync(await local.list(signal), { container, identities: [] }, request, signal);
+  const { inventory, plan } = await prepareSync(
+    await local.list(signal),
+    { container, identities: [] },
+    request,
+    signal,
+  );
   const steps = await estimateSteps(plan.steps, local, signal);
   const options = {
     policy: { memoryBytes: changes.memoryBytes ?? 512 * MiB, concurrency: 4, volumeBytes: changes.volumeBytes ?? null },
@@ -72,7 +77,10 @@ describe("a run", () => {
     const there = world();
     const { receipts, failures, stoppedBy } = await sync(there);
     assert.deepEqual([receipts.length, failures, stoppedBy], [5, [], null]);
-    assert.deepEqual(archivesIn(there), snapshots.map(({ path }) => keyOf(path)));
+    assert.deepEqual(
+      archivesIn(there),
+      snapshots.map(({ path }) => keyOf(path)),
+    );
     assert.deepEqual(await sync(there), { receipts: [], failures: [], untried: [], stoppedBy: null });
     assert.equal(there.local.sent.length, 5);
   });
@@ -80,7 +88,11 @@ describe("a run", () => {
   test("leaves archives from which the chain can be told", async () => {
     const there = world();
     await sync(there);
-    const { listed } = await listSource(await there.local.list(signal), { container: there.container, identities: [] }, signal);
+    const { listed } = await listSource(
+      await there.local.list(signal),
+      { container: there.container, identities: [] },
+      signal,
+    );
     const archives = listed.flatMap(({ archive }) => archive ?? []);
     assert.deepEqual(findChain(archives.at(-1) ?? assert.fail(), indexArchives(archives)), archives);
     assert.ok(listed.every(({ archive, local }) => archive !== null && local !== null));
@@ -89,7 +101,10 @@ describe("a run", () => {
   test("that only checks makes every stream and stores nothing", async () => {
     const there = world();
     const { receipts } = await sync(there, { dryRun: true });
-    assert.deepEqual(receipts.map(({ bytes, stored }) => [bytes, stored]), Array(5).fill([1000, null]));
+    assert.deepEqual(
+      receipts.map(({ bytes, stored }) => [bytes, stored]),
+      Array(5).fill([1000, null]),
+    );
     assert.equal(there.local.sent.length, 5);
     assert.equal(there.container.objects.size, 0);
   });
@@ -109,13 +124,22 @@ describe("a failure", () => {
     const there = world();
     there.local.failures.set("snapshots/3", damaged);
     const { receipts, failures, stoppedBy } = await sync(there);
-    assert.deepEqual(receipts.map(({ step }) => step.snapshot.path.slice(10)), ["1", "2", "4", "5"]);
-    assert.deepEqual(failures.map(({ step, error }) => `${step.snapshot.path} ${error.code}`), ["snapshots/3 SEND_FAILED"]);
+    assert.deepEqual(
+      receipts.map(({ step }) => step.snapshot.path.slice(10)),
+      ["1", "2", "4", "5"],
+    );
+    assert.deepEqual(
+      failures.map(({ step, error }) => `${step.snapshot.path} ${error.code}`),
+      ["snapshots/3 SEND_FAILED"],
+    );
     assert.equal(stoppedBy, null);
     assert.deepEqual(there.local.sent.slice(-2), ["snapshots/4<snapshots/2", "snapshots/5<snapshots/4"]);
     assert.equal(there.container.objects.has(keyOf("snapshots/3")), false);
     there.local.failures.clear();
-    assert.deepEqual((await sync(there)).receipts.map(({ step }) => step.snapshot.path), ["snapshots/3"]);
+    assert.deepEqual(
+      (await sync(there)).receipts.map(({ step }) => step.snapshot.path),
+      ["snapshots/3"],
+    );
   });
 
   test("of the first one makes the second one the full", async () => {
@@ -132,7 +156,10 @@ describe("a failure", () => {
     const { receipts, failures, untried, stoppedBy } = await sync(there);
     assert.deepEqual([receipts.length, failures.length, stoppedBy?.code], [1, 1, "STORE_UNAVAILABLE"]);
     assert.equal(there.local.sent.length, 2);
-    assert.deepEqual(untried.map(({ snapshot: { path } }) => path), ["snapshots/3", "snapshots/4", "snapshots/5"]);
+    assert.deepEqual(
+      untried.map(({ snapshot: { path } }) => path),
+      ["snapshots/3", "snapshots/4", "snapshots/5"],
+    );
   });
 
   test("that is an interruption ends the run", async () => {
@@ -140,7 +167,9 @@ describe("a failure", () => {
     const controller = new AbortController();
     const watcher: SyncWatcher = {
       ...quiet,
-      onReceipt: () => { controller.abort(new BackupError("ABORTED", "stopped by SIGINT")); },
+      onReceipt: () => {
+        controller.abort(new BackupError("ABORTED", "stopped by SIGINT"));
+      },
     };
     const { receipts, stoppedBy } = await sync(there, { watcher, signal: controller.signal });
     assert.deepEqual([receipts.length, stoppedBy?.code], [1, "ABORTED"]);
@@ -161,14 +190,19 @@ describe("a work directory", () => {
       const files: number[] = [];
       const watcher: SyncWatcher = {
         ...quiet,
-        onProgress: () => { void readdir(directory).then((names) => files.push(names.length)); },
+        onProgress: () => {
+          void readdir(directory).then((names) => files.push(names.length));
+        },
       };
       await sync(there, { spoolDirectory: directory, watcher });
       assert.equal(archivesIn(there).length, 5);
       assert.deepEqual(await readdir(directory), []);
       assert.ok(files.length > 0 && files.every((number) => number === 0));
       const stored = there.container.objects.get(keyOf("snapshots/1"));
-      assert.deepEqual(stored?.body, Buffer.concat([Buffer.alloc(500, "snapshots/1"), Buffer.alloc(500, "snapshots/1")]));
+      assert.deepEqual(
+        stored?.body,
+        Buffer.concat([Buffer.alloc(500, "snapshots/1"), Buffer.alloc(500, "snapshots/1")]),
+      );
     } finally {
       await rm(directory, { recursive: true });
     }
@@ -189,7 +223,10 @@ describe("a listing that lags behind", () => {
     there.container.objects.delete(keyOf("snapshots/4"));
     const container: MemoryContainer = { ...there.container, list: async () => Promise.resolve(stale) };
     const { plan } = await prepareSync(await there.local.list(signal), { container, identities: [] }, {}, signal);
-    assert.deepEqual(plan.steps.map(({ snapshot: { path }, sendParent }) => [path, sendParent?.path]), [["snapshots/4", "snapshots/3"]]);
+    assert.deepEqual(
+      plan.steps.map(({ snapshot: { path }, sendParent }) => [path, sendParent?.path]),
+      [["snapshots/4", "snapshots/3"]],
+    );
     assert.deepEqual((await sync({ ...there, container })).receipts.length, 1);
   });
 
@@ -230,7 +267,12 @@ test("only objects named like a snapshot of the source count as archived", async
   const there = { local: memorySource([snapshot(1), snapshot(2)], () => 1000), container };
   await sync({ ...there, local: memorySource([snapshot(1)], () => 1000) });
   const other = container.objects.get(keyOf("snapshots/1")) ?? assert.fail();
-  for (const key of ["unrelated", `${source.uuid}x`, `${keyOf("snapshots/2")}/000001`]) container.objects.set(key, { ...other, key });
-  const { archived, archives } = await takeInventory(await there.local.list(signal), { container, identities: [] }, signal);
+  for (const key of ["unrelated", `${source.uuid}x`, `${keyOf("snapshots/2")}/000001`])
+    container.objects.set(key, { ...other, key });
+  const { archived, archives } = await takeInventory(
+    await there.local.list(signal),
+    { container, identities: [] },
+    signal,
+  );
   assert.deepEqual([[...archived], archives.map(({ key }) => key)], [[keyOf("snapshots/1")], [keyOf("snapshots/1")]]);
 });

@@ -22,7 +22,7 @@ const numbers = Array.from({ length: 200_000 }, (_, at) => `${at + 1}\n`).join("
 async function readAll(output: DirectReadable, bytes: number): Promise<string> {
   const memory = Buffer.alloc(bytes);
   let text = "";
-  for (let filled = 0; (filled = await output.readInto(memory)) > 0; ) text += memory.toString("latin1", 0, filled);
+  for (let filled = 0; (filled = await output.readInto(memory)) > 0;) text += memory.toString("latin1", 0, filled);
   return text;
 }
 
@@ -73,9 +73,14 @@ describe("an output that is read directly", () => {
   test("answers in turn who asks for more before", async () => {
     const output = readFrom(shell("seq 200000"), never);
     const memory = Buffer.alloc(2_000_000);
-    const reads = Array.from({ length: 20 }, (_, at) => output.readInto(memory.subarray(at * 100_000, (at + 1) * 100_000)));
+    const reads = Array.from({ length: 20 }, (_, at) =>
+      output.readInto(memory.subarray(at * 100_000, (at + 1) * 100_000)),
+    );
     const filled = await Promise.all(reads);
-    assert.deepEqual(filled, Array.from({ length: 20 }, (_, at) => Math.max(0, Math.min(100_000, numbers.length - at * 100_000))));
+    assert.deepEqual(
+      filled,
+      Array.from({ length: 20 }, (_, at) => Math.max(0, Math.min(100_000, numbers.length - at * 100_000))),
+    );
     assert.equal(memory.toString("latin1", 0, numbers.length), numbers);
   });
 

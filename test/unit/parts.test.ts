@@ -4,7 +4,6 @@ import { Readable } from "node:stream";
 import { describe, test } from "node:test";
 import { openPartMemories, openPartMemory, partsOf, type Part } from "../../src/swift/parts.ts";
 
-
 function streamed(body: Buffer, pieceBytes: number): Readable {
   const count = Math.ceil(body.length / pieceBytes);
   const pieces = Array.from({ length: count }, (_, at) => body.subarray(at * pieceBytes, (at + 1) * pieceBytes));
@@ -25,12 +24,18 @@ describe("parts of a body", () => {
       const body = randomBytes(bytes);
       for (const pieceBytes of [1, 7, 999, 1000, 1001, 4000]) {
         const read: Buffer[] = [];
-        for await (const { number, data, isLast, release } of partsOf(streamed(body, pieceBytes), openPartMemory(1000, 1))) {
+        for await (const { number, data, isLast, release } of partsOf(
+          streamed(body, pieceBytes),
+          openPartMemory(1000, 1),
+        )) {
           read.push(Buffer.from(data));
           assert.deepEqual([number, isLast], [read.length, read.length === sizes.length]);
           release();
         }
-        assert.deepEqual(read.map(({ length }) => length), sizes);
+        assert.deepEqual(
+          read.map(({ length }) => length),
+          sizes,
+        );
         assert.ok(Buffer.concat(read).equals(body));
       }
     });

@@ -25,7 +25,10 @@ describe("a chain", () => {
   });
   test("does not take an archive of the same UUID and another ctransid for a link", () => {
     const changed = archiveOf(snapshot(2, { ctransid: 999 }), snapshots[0] ?? null);
-    assert.throws(() => findChain(last, indexArchives([archives[0], changed, ...archives.slice(2)].flatMap((a) => a ?? []))), brokenChain);
+    assert.throws(
+      () => findChain(last, indexArchives([archives[0], changed, ...archives.slice(2)].flatMap((a) => a ?? []))),
+      brokenChain,
+    );
   });
   test("that runs in a ring is refused", () => {
     const ring = [archiveOf(snapshot(1), snapshot(2)), archiveOf(snapshot(2), snapshot(1))];
@@ -39,8 +42,10 @@ describe("a chain", () => {
 describe("what is received", () => {
   const chain = findChain(last, index);
   const present = (each: Snapshot, whole = true): Present => ({ ...each, whole, changed: null, within: true });
-  const received = (number: number, ctransid = 10 * number - 1, changes: Partial<Present> = {}): Present =>
-    ({ ...present(snapshot(number + 100, { received: { uuid: uuid(number), ctransid } })), ...changes });
+  const received = (number: number, ctransid = 10 * number - 1, changes: Partial<Present> = {}): Present => ({
+    ...present(snapshot(number + 100, { received: { uuid: uuid(number), ctransid } })),
+    ...changes,
+  });
   const keys = (there: readonly Present[], wanted: Wanted = "chain"): string[] =>
     planRestore(chain, there, wanted).steps.map(({ archive }) => archive.path.replace("snapshots/", ""));
   const refused = (there: readonly Present[], reason: RegExp): void => {
@@ -69,21 +74,41 @@ describe("what is received", () => {
   });
 
   test("a subvolume that btrfs would take for a parent although it is none is refused, with the reason", () => {
-    refused([received(2, 999)], /snapshots\/3 would be built on snapshots\/102,.* transaction 19\) but was received in another/);
-    refused([received(1), received(2, 19, { whole: false })], /snapshots\/3 would be built on .* but is writable or unfinished/);
+    refused(
+      [received(2, 999)],
+      /snapshots\/3 would be built on snapshots\/102,.* transaction 19\) but was received in another/,
+    );
+    refused(
+      [received(1), received(2, 19, { whole: false })],
+      /snapshots\/3 would be built on .* but is writable or unfinished/,
+    );
     refused([received(2), received(2, 999, { id: 999 })], /in another state \(transaction 999\)/);
     assert.deepEqual(keys([received(4, 999), received(3)]), ["4"], "nothing builds on it");
   });
   test("a parent that lies outside of what is mounted there is refused before anything is received", () => {
-    refused([received(2, 19, { within: false })], /snapshots\/3 builds on snapshots\/102, which lies outside of what is mounted/);
+    refused(
+      [received(2, 19, { within: false })],
+      /snapshots\/3 builds on snapshots\/102, which lies outside of what is mounted/,
+    );
     refused([received(2, 19, { within: false }), received(2, 19, { id: 999 })], /outside of what is mounted/);
-    assert.deepEqual(keys([received(2), received(2, 19, { within: false, id: 999 })]), ["3", "4"], "the one received first counts");
-    assert.deepEqual(keys([present({ ...snapshot(2) }), received(4, 39, { within: false })]), [], "nothing builds on it");
+    assert.deepEqual(
+      keys([received(2), received(2, 19, { within: false, id: 999 })]),
+      ["3", "4"],
+      "the one received first counts",
+    );
+    assert.deepEqual(
+      keys([present({ ...snapshot(2) }), received(4, 39, { within: false })]),
+      [],
+      "nothing builds on it",
+    );
   });
 
   test("what was changed after it was received is not held and no parent, and is told of", () => {
     const changed = "was changed after it was received (inode 257)";
-    refused([received(2, 19, { changed })], /snapshots\/3 would be built on snapshots\/102,.* but was changed after it was received/);
+    refused(
+      [received(2, 19, { changed })],
+      /snapshots\/3 would be built on snapshots\/102,.* but was changed after it was received/,
+    );
     const there = [received(4, 39, { changed }), received(3)];
     assert.deepEqual(keys(there), ["4"]);
     assert.deepEqual(planRestore(chain, there, "chain").passedOver, [{ path: "snapshots/104", reason: changed }]);
@@ -94,7 +119,10 @@ describe("what is received", () => {
     const lineage = last.lineage ?? assert.fail();
     const parent = archives[2] ?? assert.fail();
     const damaged = (found: Lineage | null, of: Archive | null = parent): void => {
-      assert.throws(() => refuseOtherStream(last, of, found), (error) => error instanceof BackupError && error.code === "ARCHIVE_DAMAGED");
+      assert.throws(
+        () => refuseOtherStream(last, of, found),
+        (error) => error instanceof BackupError && error.code === "ARCHIVE_DAMAGED",
+      );
     };
     const { snapshot: itself, sendParent } = lineage;
     assert.ok(sendParent);
@@ -108,7 +136,11 @@ describe("what is received", () => {
       damaged({ snapshot: itself, sendParent: { ...sendParent, ctransid: 1 } });
       const [full] = archives;
       assert.ok(full?.lineage);
-      assert.throws(() => refuseOtherStream(full, null, { ...full.lineage, snapshot: full.lineage?.snapshot ?? itself, sendParent }), /on top of/);
+      assert.throws(
+        () =>
+          refuseOtherStream(full, null, { ...full.lineage, snapshot: full.lineage?.snapshot ?? itself, sendParent }),
+        /on top of/,
+      );
     });
 
     test("on top of a restored snapshot, which is of another source, calls that by another transaction", () => {
@@ -129,7 +161,10 @@ describe("what is received", () => {
     const plan = planRestore(chain, [], "last");
     const scaffold = `${OWN_PREFIX}only-${uuid(4)}`;
     assert.equal(plan.scaffold, scaffold);
-    assert.deepEqual(plan.steps.map(({ place }) => place), [...[1, 2, 3].map((n) => `${scaffold}/${uuid(n)}`), "snapshots/4"]);
+    assert.deepEqual(
+      plan.steps.map(({ place }) => place),
+      [...[1, 2, 3].map((n) => `${scaffold}/${uuid(n)}`), "snapshots/4"],
+    );
     const interrupted = received(2, 19, { path: `restored/${scaffold}/${uuid(2)}` });
     assert.deepEqual(keys([interrupted], "last"), ["3", "4"]);
     assert.deepEqual(keys([interrupted], "chain"), ["1", "2", "3", "4"]);

@@ -79,7 +79,10 @@ describe("identity", () => {
   test("snapshots that share a received UUID are sent whole and serve nobody", () => {
     const shared = [1, 2].map((n) => snapshot(n, { received: { uuid: uuid(77), ctransid: 3 } }));
     assert.deepEqual(stepsOf(inventory([...shared, three, four])), ["1", "2", "3", "4<3"]);
-    assert.deepEqual(findingsOf(inventory([...shared, three])), ["IDENTITY_SHARED snapshots/1", "IDENTITY_SHARED snapshots/2"]);
+    assert.deepEqual(findingsOf(inventory([...shared, three])), [
+      "IDENTITY_SHARED snapshots/1",
+      "IDENTITY_SHARED snapshots/2",
+    ]);
   });
 });
 
@@ -104,7 +107,10 @@ describe("what has to be examined", () => {
 
 describe("a chain", () => {
   /** 1 ← 2 ← 3, without the archive of 1. */
-  const rest: [Snapshot, Archive][] = [[two, archiveOf(two, one)], [three, archiveOf(three, two)]];
+  const rest: [Snapshot, Archive][] = [
+    [two, archiveOf(two, one)],
+    [three, archiveOf(three, two)],
+  ];
 
   test("that is broken serves nobody, does not count, and a new one begins", () => {
     const given = inventory([two, three, four, snapshot(5)], rest);
@@ -112,7 +118,10 @@ describe("a chain", () => {
     assert.deepEqual(planSync(given).kept, []);
     assert.deepEqual(findingsOf(given), [`CHAIN_BROKEN ${keyOf(two.path)}`]);
     const [finding] = planSync(given).findings;
-    assert.match(finding?.message ?? "", /^snapshots\/2, snapshots\/3 cannot be restored .* builds on a snapshot that is not archived/);
+    assert.match(
+      finding?.message ?? "",
+      /^snapshots\/2, snapshots\/3 cannot be restored .* builds on a snapshot that is not archived/,
+    );
   });
   test("is whole again when what it lacks is still here: that is sent, and the chain goes on", () => {
     const given = inventory([one, two, three, four], rest);
@@ -131,10 +140,15 @@ describe("a chain", () => {
     assert.deepEqual(findingsOf(given), [`TRUSTED_BY_NAME ${keyOf(two.path)}`]);
     const later = { ...sealed[1], stored: 9n };
     const stored = rest.map(([of, archive]): [Snapshot, Archive] => [of, { ...archive, stored: 5n }]);
-    assert.deepEqual(findingsOf(inventory([two, four], [[one, later], ...stored])), [`CHAIN_BROKEN ${keyOf(two.path)}`]);
+    assert.deepEqual(findingsOf(inventory([two, four], [[one, later], ...stored])), [
+      `CHAIN_BROKEN ${keyOf(two.path)}`,
+    ]);
   });
   test("that builds on itself is broken", () => {
-    const ring: [Snapshot, Archive][] = [[one, archiveOf(one, two)], [two, archiveOf(two, one)]];
+    const ring: [Snapshot, Archive][] = [
+      [one, archiveOf(one, two)],
+      [two, archiveOf(two, one)],
+    ];
     assert.deepEqual(stepsOf(inventory([one, two, three], ring)), ["3"]);
     assert.deepEqual(planSync(inventory([one, two, three], ring)).kept, []);
   });
@@ -147,8 +161,17 @@ describe("a chain", () => {
 
 describe("what stands under a snapshot's name", () => {
   test("and is empty, or no stream: an error, never a send parent, and the advice names what builds on it", () => {
-    for (const [changes, code] of [[{ bytes: 0 }, "ARCHIVE_DAMAGED"], [{ encoding: null }, "NOT_AN_ARCHIVE"]] as const) {
-      const given = inventory([one, two, three], [[one, { ...archiveOf(one, null), lineage: null, ...changes }], [two, archiveOf(two, one)]]);
+    for (const [changes, code] of [
+      [{ bytes: 0 }, "ARCHIVE_DAMAGED"],
+      [{ encoding: null }, "NOT_AN_ARCHIVE"],
+    ] as const) {
+      const given = inventory(
+        [one, two, three],
+        [
+          [one, { ...archiveOf(one, null), lineage: null, ...changes }],
+          [two, archiveOf(two, one)],
+        ],
+      );
       assert.deepEqual(stepsOf(given), ["3"]);
       assert.deepEqual(planSync(given).kept, []);
       const [finding] = planSync(given).findings;
@@ -158,7 +181,10 @@ describe("what stands under a snapshot's name", () => {
   });
   test("and is of before it was changed: in its own words, not archived, until it is proven to hold the same", () => {
     const changed = snapshot(2, { ctransid: two.ctransid + 5 });
-    const archives: [Snapshot, Archive][] = [[one, archiveOf(one, null)], [two, { ...archiveOf(two, one), etag: "e" }]];
+    const archives: [Snapshot, Archive][] = [
+      [one, archiveOf(one, null)],
+      [two, { ...archiveOf(two, one), etag: "e" }],
+    ];
     const given = inventory([one, changed, three], archives);
     assert.deepEqual(findingsOf(given), [`SNAPSHOT_CHANGED ${keyOf(two.path)}`]);
     assert.match(planSync(given).findings[0]?.message ?? "", /made writable, or deduplicated/);
@@ -166,7 +192,11 @@ describe("what stands under a snapshot's name", () => {
     const proof = { key: keyOf(two.path), etag: "e", uuid: changed.uuid, ctransid: changed.ctransid };
     const proven = planSync({ ...given, proofs: [proof] });
     assert.deepEqual([proven.findings, proven.kept], [[], [one, changed]]);
-    assert.deepEqual(stepsOf({ ...given, proofs: [proof] }), ["3<1"], "it does not serve: its stream would name a transaction that no archive has");
+    assert.deepEqual(
+      stepsOf({ ...given, proofs: [proof] }),
+      ["3<1"],
+      "it does not serve: its stream would name a transaction that no archive has",
+    );
     for (const other of [{ etag: "f" }, { ctransid: 1 }, { key: "k" }]) {
       assert.equal(planSync({ ...given, proofs: [{ ...proof, ...other }] }).kept.length, 1);
     }
@@ -192,7 +222,10 @@ describe("snapshots that were moved", () => {
   });
   test("are sent again on request", () => {
     const given = inventory(moved, [], { archives: archived(one, two).map(([, archive]) => archive) });
-    assert.deepEqual(planSync(given, { rearchive: true }).steps.map(({ key }) => key), moved.map(({ path }) => keyOf(path)));
+    assert.deepEqual(
+      planSync(given, { rearchive: true }).steps.map(({ key }) => key),
+      moved.map(({ path }) => keyOf(path)),
+    );
   });
   test("are sent again when their old archives cannot be restored", () => {
     const given = inventory(moved.slice(1), [], { archives: [archiveOf(two, one)] });
@@ -254,8 +287,13 @@ describe("a subvolume that began as a snapshot", () => {
   test("goes on from it, and calls it what its archive is called", () => {
     const { steps, examine } = planSync(inventory(local, [], { origin, others: [archive] }));
     assert.equal(examine, null);
-    assert.deepEqual(steps.map(({ sendParent }) => sendParent?.path), [origin.path, "snapshots/60"]);
-    const lineages = steps.map((step) => parseArchive({ key: step.key, bytes: 1, metadata: formatMetadata(step, facts) })?.lineage);
+    assert.deepEqual(
+      steps.map(({ sendParent }) => sendParent?.path),
+      [origin.path, "snapshots/60"],
+    );
+    const lineages = steps.map(
+      (step) => parseArchive({ key: step.key, bytes: 1, metadata: formatMetadata(step, facts) })?.lineage,
+    );
     assert.deepEqual(lineages[0]?.sendParent, { uuid: uuid(1), ctransid: 9 });
     assert.deepEqual(lineages[1]?.sendParent, lineages[0].snapshot);
   });

@@ -40,21 +40,47 @@ describe("plans", () => {
 
   test("of sync: the first snapshot whole, the others as differences", () => {
     const world = inventory([first, second, third], []);
-    const steps = planSync(world).steps.map((step, index) => ({ step, estimate: { bytes: (300 - 100 * index) * MiB, exact: index === 2 } }));
+    const steps = planSync(world).steps.map((step, index) => ({
+      step,
+      estimate: { bytes: (300 - 100 * index) * MiB, exact: index === 2 },
+    }));
     assert.equal(steps.length, 3);
-    golden.check("sync-full.txt", shown((house) => showPlan("/home", { inventory: world, steps, kept: 0, form: plain }, house)));
+    golden.check(
+      "sync-full.txt",
+      shown((house) => showPlan("/home", { inventory: world, steps, kept: 0, form: plain }, house)),
+    );
   });
 
   test("of sync: what is new since the last archive, encrypted and compressed", () => {
-    const world = inventory([first, second, third], [[first, archiveOf(first, null)], [second, archiveOf(second, first)]]);
+    const world = inventory(
+      [first, second, third],
+      [
+        [first, archiveOf(first, null)],
+        [second, archiveOf(second, first)],
+      ],
+    );
     const { steps, kept } = planSync(world);
-    const form = { ...plain, sendProto: 1 as const, compressedData: false, chosen: false, recipients: { names: ["age1x"], files: [] }, zstdLevel: 3 };
+    const form = {
+      ...plain,
+      sendProto: 1 as const,
+      compressedData: false,
+      chosen: false,
+      recipients: { names: ["age1x"], files: [] },
+      zstdLevel: 3,
+    };
     const estimated = steps.map((step) => ({ step, estimate: null }));
-    golden.check("sync-incremental.txt", shown((house) => showPlan("/home", { inventory: world, steps: estimated, kept: kept.length, form }, house)));
+    golden.check(
+      "sync-incremental.txt",
+      shown((house) => showPlan("/home", { inventory: world, steps: estimated, kept: kept.length, form }, house)),
+    );
   });
 
   test("of restore --dry-run: what is to be received, and what is there already", () => {
-    const chain = [archiveOf(first, null, 300 * MiB), archiveOf(second, first, 5 * MiB), archiveOf(third, second)] as const;
+    const chain = [
+      archiveOf(first, null, 300 * MiB),
+      archiveOf(second, first, 5 * MiB),
+      archiveOf(third, second),
+    ] as const;
     const show = (held: readonly Present[]): string =>
       shown((house) => showRestorePlan(planRestore(chain, held, "chain"), true, house));
     golden.check("restore-whole.txt", show([]));

@@ -169,7 +169,10 @@ test("a hundred children leave neither a listener on the signal nor a timer", as
   await sleep(10);
   process.off("warning", note);
   assert.deepEqual(warnings, []);
-  assert.deepEqual(process.getActiveResourcesInfo().filter((resource) => resource === "Timeout"), []);
+  assert.deepEqual(
+    process.getActiveResourcesInfo().filter((resource) => resource === "Timeout"),
+    [],
+  );
 });
 
 /** Ends with status 0 only when it has read exactly so many bytes. */

@@ -37,17 +37,34 @@ function etagIn(partBytes: number, bytes: Buffer): string {
   return hasher.etag();
 }
 
-async function store(container: MemoryContainer, changes: Partial<Storing> & { volumeBytes?: number } = {}): Promise<void> {
+async function store(
+  container: MemoryContainer,
+  changes: Partial<Storing> & { volumeBytes?: number } = {},
+): Promise<void> {
   const layout = { partBytes: PART_BYTES, concurrency: 2, partsInMemory: 3, volumeBytes: changes.volumeBytes ?? null };
   const encoder = { cost: PLAIN, fingerprint: null, programs: [] };
   const checkpoints = await openCheckpoints(null, "");
   const facts = { sendProto: 2, tool: "t/1" } as const;
-  const storing = { step, layout, facts, encoder, checkpoints, spoolDirectory: null, trusted: 0, onProgress: () => undefined };
+  const storing = {
+    step,
+    layout,
+    facts,
+    encoder,
+    checkpoints,
+    spoolDirectory: null,
+    trusted: 0,
+    onProgress: () => undefined,
+  };
   await storeArchive(Readable.from([body], { objectMode: false }), { ...storing, ...changes }, container, signal);
 }
 
 /** Makes of an object what a copy makes of it. */
-function copied(container: MemoryContainer, at: string, partBytes: number, changes: { body?: Buffer; keepsMetadata?: boolean } = {}): void {
+function copied(
+  container: MemoryContainer,
+  at: string,
+  partBytes: number,
+  changes: { body?: Buffer; keepsMetadata?: boolean } = {},
+): void {
   const object = container.objects.get(at) ?? assert.fail(at);
   const bytes = changes.body ?? object.body;
   const metadata = changes.keepsMetadata === false ? {} : object.metadata;
@@ -62,10 +79,23 @@ async function read(container: MemoryContainer): Promise<Buffer> {
 const isDamage = (error: unknown): boolean => error instanceof BackupError && error.code === "ARCHIVE_DAMAGED";
 
 describe("a proof", () => {
-  const proof = { bytes: 25, partBytes: 10, md5s: ["a", "b", "c"].map((letter) => letter.repeat(32)), metadata: { "btrfs-format": "1" } };
+  const proof = {
+    bytes: 25,
+    partBytes: 10,
+    md5s: ["a", "b", "c"].map((letter) => letter.repeat(32)),
+    metadata: { "btrfs-format": "1" },
+  };
   test("is read as it was written, and anything else is none", () => {
     assert.deepEqual(parseProof(formatProof(proof)), proof);
-    for (const other of ["", "{", "null", "[]", "{}", formatProof({ ...proof, bytes: 31 }), formatProof({ ...proof, md5s: ["x"] })]) {
+    for (const other of [
+      "",
+      "{",
+      "null",
+      "[]",
+      "{}",
+      formatProof({ ...proof, bytes: 31 }),
+      formatProof({ ...proof, md5s: ["x"] }),
+    ]) {
       assert.equal(parseProof(other), null, other);
     }
   });
@@ -74,14 +104,20 @@ describe("a proof", () => {
       const container = memoryContainer();
       await store(container, volumeBytes === undefined ? {} : { volumeBytes });
       const stored = container.objects.get(key) ?? assert.fail();
-      const found = parseProof(container.objects.get(formatProofKey(key))?.body.toString() ?? "") ?? assert.fail("no proof");
+      const found =
+        parseProof(container.objects.get(formatProofKey(key))?.body.toString() ?? "") ?? assert.fail("no proof");
       assert.deepEqual([found.bytes, found.metadata], [stored.bytes, stored.metadata]);
       assert.equal(found.md5s[0], md5(stored.body.subarray(0, PART_BYTES)));
     }
   });
   test("replaces that of an archive that was under the key before", async () => {
     const container = memoryContainer();
-    await container.put(formatProofKey(key), Readable.from([Buffer.from("old")]), { partBytes: 10, concurrency: 1, partsInMemory: 2, metadata: {} }, signal);
+    await container.put(
+      formatProofKey(key),
+      Readable.from([Buffer.from("old")]),
+      { partBytes: 10, concurrency: 1, partsInMemory: 2, metadata: {} },
+      signal,
+    );
     await store(container);
     assert.notEqual(parseProof(container.objects.get(formatProofKey(key))?.body.toString() ?? ""), null);
   });
@@ -90,7 +126,8 @@ describe("a proof", () => {
     const { put } = container;
     const failing: MemoryContainer = {
       ...container,
-      put: (at, ...rest) => (at === formatProofKey(key) ? Promise.reject(new BackupError("STORE_UNAVAILABLE", "away")) : put(at, ...rest)),
+      put: (at, ...rest) =>
+        at === formatProofKey(key) ? Promise.reject(new BackupError("STORE_UNAVAILABLE", "away")) : put(at, ...rest),
     };
     await store(failing);
     assert.deepEqual([...container.objects.keys()], [key]);
@@ -103,10 +140,21 @@ describe("a proof", () => {
 });
 
 describe("what tells whether bytes are those that were stored", () => {
-  const digests = { bytes: body.length, partBytes: PART_BYTES, md5s: Array.from({ length: 5 }, (_, at) => md5(body.subarray(20 * at, 20 * at + 20))) };
+  const digests = {
+    bytes: body.length,
+    partBytes: PART_BYTES,
+    md5s: Array.from({ length: 5 }, (_, at) => md5(body.subarray(20 * at, 20 * at + 20))),
+  };
   const stale = { ...digests, md5s: digests.md5s.toReversed() };
-  const found = (object: Partial<ObjectToRead>, bytes = body, partBytes: number | null = PART_BYTES): string | null | undefined => {
-    const check = contentCheck({ key, bytes: body.length, modified: new Date(0), metadata: {}, etag: "", ...object }, partBytes);
+  const found = (
+    object: Partial<ObjectToRead>,
+    bytes = body,
+    partBytes: number | null = PART_BYTES,
+  ): string | null | undefined => {
+    const check = contentCheck(
+      { key, bytes: body.length, modified: new Date(0), metadata: {}, etag: "", ...object },
+      partBytes,
+    );
     check?.update(bytes);
     return check?.mismatch();
   };
@@ -133,7 +181,10 @@ describe("what tells whether bytes are those that were stored", () => {
 
 describe("an archive that was copied with other parts", () => {
   // Five parts of 20 bytes become four of 30, or five of 22.
-  for (const [name, partBytes] of [["fewer", 30], ["as many", 22]] as const) {
+  for (const [name, partBytes] of [
+    ["fewer", 30],
+    ["as many", 22],
+  ] as const) {
     test(`${name}: is read, and is not damaged; what differs in it is`, async () => {
       const container = memoryContainer();
       await store(container);
@@ -151,7 +202,10 @@ describe("an archive that was copied with other parts", () => {
     const seen = await survey(reading, [], signal);
     assert.deepEqual([...seen.copied], [key]);
     // What is stored is no send stream; of its parts and size nothing is wrong.
-    assert.ok(seen.findings.every(({ message }) => !/parts|bytes/.test(message)), JSON.stringify(seen.findings));
+    assert.ok(
+      seen.findings.every(({ message }) => !/parts|bytes/.test(message)),
+      JSON.stringify(seen.findings),
+    );
     copied(container, key, 30, { body: body.subarray(0, 60) });
     const { findings } = await survey(reading, [], signal);
     assert.match(findings.map(({ message }) => message).join(), /60 bytes.*95/);
@@ -192,7 +246,10 @@ describe("an archive that was copied with other parts", () => {
     const container = memoryContainer();
     await store(container, { encoder: { cost: { encoding: "age", headerBytes: 0 }, fingerprint: null, programs: [] } });
     const before = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
-    copied(container, key, 30, { keepsMetadata: false, body: Buffer.concat([Buffer.from("age-encryption.org/v1\n"), body]).subarray(0, 95) });
+    copied(container, key, 30, {
+      keepsMetadata: false,
+      body: Buffer.concat([Buffer.from("age-encryption.org/v1\n"), body]).subarray(0, 95),
+    });
     const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
     assert.deepEqual([archive.lineage, archive.encoding, archive.otime], [before.lineage, "age", before.otime]);
   });

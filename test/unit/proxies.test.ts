@@ -52,17 +52,21 @@ describe("proxies", () => {
   ];
   for (const [no_proxy, server, isExcepted] of excepted) {
     test(`no_proxy=${no_proxy} ${isExcepted ? "excepts" : "does not except"} ${server}`, () => {
-      for (const name of ["no_proxy", "NO_PROXY"]) assert.equal(chosen({ https_proxy: "http://p:1", [name]: no_proxy }, server) === null, isExcepted);
+      for (const name of ["no_proxy", "NO_PROXY"])
+        assert.equal(chosen({ https_proxy: "http://p:1", [name]: no_proxy }, server) === null, isExcepted);
     });
   }
 
   test("refuses what is no proxy, and never tells its password", () => {
     for (const https_proxy of ["socks5://me:secret@p:1080", "http://", "ftp://me:secret@p"]) {
-      assert.throws(() => readProxies({ https_proxy }), (error: unknown) => {
-        assert.ok(error instanceof Error);
-        assert.doesNotMatch(JSON.stringify(error) + error.message, /secret/);
-        return /^https_proxy is not a proxy of the form/.test(error.message);
-      });
+      assert.throws(
+        () => readProxies({ https_proxy }),
+        (error: unknown) => {
+          assert.ok(error instanceof Error);
+          assert.doesNotMatch(JSON.stringify(error) + error.message, /secret/);
+          return /^https_proxy is not a proxy of the form/.test(error.message);
+        },
+      );
     }
   });
 

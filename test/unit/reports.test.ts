@@ -36,18 +36,21 @@ describe("the metrics file", () => {
     const samples = parseExposition(formatMetrics("", [report], 1_700_000_000_000));
     assert.equal(samples.length, 10);
     assert.deepEqual(new Set(samples.map(({ labels }) => labels["path"])), new Set([report.path]));
-    assert.deepEqual(samples.map(({ name, value: number }) => [name.replace("btrfs_snapshots_to_swift_", ""), number]), [
-      ["last_run_timestamp_seconds", 1_700_000_000],
-      ["last_success_timestamp_seconds", 1_700_000_000],
-      ["exit_code", 0],
-      ["duration_seconds", 1.235],
-      ["sent_bytes", 2 ** 40],
-      ["sent_snapshots", 2],
-      ["pending_snapshots", 0],
-      ["chain_length", 7],
-      ["broken_archives", 0],
-      ["newest_archive_timestamp_seconds", 1_699_999_000],
-    ]);
+    assert.deepEqual(
+      samples.map(({ name, value: number }) => [name.replace("btrfs_snapshots_to_swift_", ""), number]),
+      [
+        ["last_run_timestamp_seconds", 1_700_000_000],
+        ["last_success_timestamp_seconds", 1_700_000_000],
+        ["exit_code", 0],
+        ["duration_seconds", 1.235],
+        ["sent_bytes", 2 ** 40],
+        ["sent_snapshots", 2],
+        ["pending_snapshots", 0],
+        ["chain_length", 7],
+        ["broken_archives", 0],
+        ["newest_archive_timestamp_seconds", 1_699_999_000],
+      ],
+    );
   });
 
   test("keeps when a run last succeeded, what was not found out, and what it tells of others", () => {
@@ -55,8 +58,14 @@ describe("the metrics file", () => {
     const failed = { ...report, path: "/srv", exitCode: 75, pendingSnapshots: null, chainLength: null };
     const second = formatMetrics(first, [failed], 2000_000);
     const told = ["last_run_timestamp_seconds", "last_success_timestamp_seconds", "exit_code", "chain_length"];
-    assert.deepEqual(told.map((name) => value(second, name, "/srv")), [2000, 1000, 75, 3]);
-    assert.deepEqual(told.map((name) => value(second, name, report.path)), [1000, 1000, 0, 7]);
+    assert.deepEqual(
+      told.map((name) => value(second, name, "/srv")),
+      [2000, 1000, 75, 3],
+    );
+    assert.deepEqual(
+      told.map((name) => value(second, name, report.path)),
+      [1000, 1000, 0, 7],
+    );
   });
 
   test("does not keep the length of a chain that is broken since", () => {
@@ -85,7 +94,10 @@ describe("the metrics file", () => {
 });
 
 describe("pings", () => {
-  async function pinged(status: number, exitCode: number): Promise<{ readonly asked: string[]; readonly warned: string[] }> {
+  async function pinged(
+    status: number,
+    exitCode: number,
+  ): Promise<{ readonly asked: string[]; readonly warned: string[] }> {
     const asked: string[] = [];
     const server = createServer((request, answer) => {
       asked.push(request.url ?? "");
@@ -118,7 +130,8 @@ describe("pings", () => {
   });
 
   test("need a URL", () => {
-    for (const text of ["", "hc-ping.com/x", "file:///etc/passwd"]) assert.throws(() => openPing(text, () => undefined), { code: "USAGE" });
+    for (const text of ["", "hc-ping.com/x", "file:///etc/passwd"])
+      assert.throws(() => openPing(text, () => undefined), { code: "USAGE" });
   });
 });
 
@@ -140,7 +153,9 @@ describe("runs that share a metrics file", () => {
         await reporting.end(0);
       });
       await Promise.all(open);
-      const samples = parseExposition(await readFile(metricsFile, "utf8")).filter(({ name }) => name.endsWith("exit_code"));
+      const samples = parseExposition(await readFile(metricsFile, "utf8")).filter(({ name }) =>
+        name.endsWith("exit_code"),
+      );
       assert.deepEqual(samples.map(({ labels }) => labels["path"]).sort(), paths);
     } finally {
       await rm(directory, { recursive: true });

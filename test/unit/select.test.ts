@@ -42,7 +42,10 @@ describe("an archive is named", () => {
   test("by the snapshot on this machine that a path leads to", () => {
     const at = (local: LocalName): string => pathOf({ by: "name", name: "/mnt/somewhere/1", local });
     assert.equal(at({ uuid: uuid(2), parent: source.uuid, path: "moved/2" }), "snapshots/2");
-    assert.equal(at({ uuid: uuid(99), parent: other, path: "@root/.snapshots/7/snapshot" }), "@root/.snapshots/7/snapshot");
+    assert.equal(
+      at({ uuid: uuid(99), parent: other, path: "@root/.snapshots/7/snapshot" }),
+      "@root/.snapshots/7/snapshot",
+    );
   });
   test("and where that is a subvolume, the way to its newest is told", () => {
     fails("USAGE", () => named("@root"), /no archive @root: for the newest of the subvolume @root, use @root --latest/);
@@ -73,7 +76,10 @@ describe("the newest archive", () => {
       archiveOf(snapshot(20 + index, { source: uuid(0x100 + index), path }), null),
     );
     const of = (text: string): string => pathOf({ by: "age", source: { text, local: null }, notAfter: null }, spread);
-    assert.deepEqual(["@home", "/home", "@mint", "/mint"].map(of).map((path) => path.split("/")[0]), ["backup", "backup", "timeshift-btrfs", "timeshift-btrfs"]);
+    assert.deepEqual(
+      ["@home", "/home", "@mint", "/mint"].map(of).map((path) => path.split("/")[0]),
+      ["backup", "backup", "timeshift-btrfs", "timeshift-btrfs"],
+    );
     assert.throws(() => of("/hom"));
   });
   test("a path that is here but was never archived may still be where snapshots were", () => {
@@ -83,28 +89,36 @@ describe("the newest archive", () => {
     assert.equal(pathOf({ by: "age", source: null, notAfter: null }, archives.slice(0, 3)), "snapshots/3");
     fails("USAGE", () => newest(null), /several subvolumes: name one of them: .*abc \(snapshots\/\d\), .*def \(.*\)/);
     fails("USAGE", () => newest("snapshots"), /could be several/);
-    fails("USAGE", () => newest("nowhere"), /no archive is of nowhere: there are archives of .*abc \(snapshots\/3\), .*def \(/);
+    fails(
+      "USAGE",
+      () => newest("nowhere"),
+      /no archive is of nowhere: there are archives of .*abc \(snapshots\/3\), .*def \(/,
+    );
     fails("ARCHIVE_MISSING", () => selectSource([], null));
   });
   test("that is not younger than a date, by creation order and not by name", () => {
     assert.equal(newest(source.uuid, 2_999_999_999n), "snapshots/2");
     assert.equal(newest(source.uuid, 2_000_000_000n), "snapshots/2");
-    fails("ARCHIVE_MISSING", () => newest(source.uuid, 999_999_999n), /that old: the oldest is snapshots\/1, of 1970-01-01T00:00:01/);
+    fails(
+      "ARCHIVE_MISSING",
+      () => newest(source.uuid, 999_999_999n),
+      /that old: the oldest is snapshots\/1, of 1970-01-01T00:00:01/,
+    );
   });
   test("of those without metadata: by when they were stored, and in the order of their last changes", () => {
-    const bare = archives.slice(0, 3).map((archive, index) => ({
-      ...archive,
-      otime: null,
-      otransid: null,
-      stored: BigInt(100 * (index + 1)),
-    }));
+    const bare = archives
+      .slice(0, 3)
+      .map((archive, index) => ({ ...archive, otime: null, otransid: null, stored: BigInt(100 * (index + 1)) }));
     assert.deepEqual(sortByAge(bare.toReversed()), bare);
     assert.equal(pathOf({ by: "age", source: null, notAfter: 250n }, bare), "snapshots/2");
   });
 });
 
 describe("after a disk was set back to an older state", () => {
-  const at = (number: number, changes: Partial<Archive>): Archive => ({ ...archiveOf(snapshot(number), null), ...changes });
+  const at = (number: number, changes: Partial<Archive>): Archive => ({
+    ...archiveOf(snapshot(number), null),
+    ...changes,
+  });
   // 2 is of transaction 900; then the disk was set back, and counts on from 100.
   const [one, two, three, four] = [
     at(1, { otransid: 100, otime: 10n, stored: 11n }),
@@ -114,7 +128,9 @@ describe("after a disk was set back to an older state", () => {
   ];
   const newest = (...among: Archive[]): unknown[] => {
     const told: string[] = [];
-    const { path } = selectArchive(among, { by: "age", source: null, notAfter: null }, ({ message }) => told.push(message));
+    const { path } = selectArchive(among, { by: "age", source: null, notAfter: null }, ({ message }) =>
+      told.push(message),
+    );
     return [path, told.length];
   };
   test("the newest is what was taken and stored later, and that is said", () => {
@@ -122,7 +138,10 @@ describe("after a disk was set back to an older state", () => {
     assert.deepEqual(newest(one, two, three, four), ["snapshots/4", 1]);
     const said: string[] = [];
     selectArchive([one, two, three], { by: "age", source: null, notAfter: null }, ({ message }) => said.push(message));
-    assert.match(said[0] ?? "", /snapshots\/2 is newer than snapshots\/3 by its transaction \(900, the other 110\).*set back/);
+    assert.match(
+      said[0] ?? "",
+      /snapshots\/2 is newer than snapshots\/3 by its transaction \(900, the other 110\).*set back/,
+    );
   });
   test("one clock alone decides nothing: a hole is filled later, and a clock can be wrong", () => {
     assert.deepEqual(newest(two, { ...three, otime: 15n }), ["snapshots/2", 0]);

@@ -25,7 +25,14 @@ targets:
 `;
 
 const known = [
-  "--container-name", "--endpoint", "--env-file", "--age-recipient", "--create-credentials", "--ping-url", "--memory", "--concurrency",
+  "--container-name",
+  "--endpoint",
+  "--env-file",
+  "--age-recipient",
+  "--create-credentials",
+  "--ping-url",
+  "--memory",
+  "--concurrency",
 ];
 
 describe("the configuration file", () => {
@@ -53,13 +60,21 @@ describe("the configuration file", () => {
       "--memory=1Gi",
       "--concurrency=2",
     ]);
-    assert.deepEqual(readSettings(["list", "--use=other", "--config", file], ["--container-name"], {}).words, ["--container-name=elsewhere"]);
+    assert.deepEqual(readSettings(["list", "--use=other", "--config", file], ["--container-name"], {}).words, [
+      "--container-name=elsewhere",
+    ]);
     assert.deepEqual(readSettings(["sync", "--use=home", "--config", file], known, {}).paths, ["/home", "/srv"]);
   });
 
   test("loses against flags, and against the environment", () => {
-    const flags = words("sync --use home --container-name=x --memory 3Gi --create-credentials --no-encryption --os-cloud c");
-    assert.deepEqual(flags, ["--endpoint=https://file.example.org", "--ping-url=https://hc.example.org/hunter2", "--concurrency=2"]);
+    const flags = words(
+      "sync --use home --container-name=x --memory 3Gi --create-credentials --no-encryption --os-cloud c",
+    );
+    assert.deepEqual(flags, [
+      "--endpoint=https://file.example.org",
+      "--ping-url=https://hc.example.org/hunter2",
+      "--concurrency=2",
+    ]);
     const env = words("sync --use home", { AWS_ENDPOINT_URL: "http://env", AWS_ACCESS_KEY_ID: "id" });
     assert.ok(!env.some((word) => word.startsWith("--endpoint") || word.startsWith("--env-file")), env.join(" "));
   });
@@ -73,13 +88,19 @@ describe("the configuration file", () => {
     const argv = ["sync", "/home", "--container-name", "x"];
 
     test("its login is used, and nothing else of it", () => {
-      lies("targets: {a: {container: b, endpoint: 'https://e', env-file: /a.env, recipients: [r], metrics-file: /m, paths: [/srv]}}");
+      lies(
+        "targets: {a: {container: b, endpoint: 'https://e', env-file: /a.env, recipients: [r], metrics-file: /m, paths: [/srv]}}",
+      );
       const { words, paths, skipped } = readSettings(argv, known, env());
       assert.deepEqual([words, paths, skipped], [["--endpoint=https://e", "--env-file=/a.env"], [], null]);
     });
 
     test("a login that is named leaves the file out", () => {
-      for (const [flags, more] of [[["--env-file", "/x"], {}], [["--endpoint=http://x"], {}], [[], { OS_AUTH_URL: "https://k" }]] as const) {
+      for (const [flags, more] of [
+        [["--env-file", "/x"], {}],
+        [["--endpoint=http://x"], {}],
+        [[], { OS_AUTH_URL: "https://k" }],
+      ] as const) {
         const { words, skipped } = readSettings([...argv, ...flags], known, { ...env(), ...more });
         assert.deepEqual([words, skipped], [[], null]);
       }
@@ -87,7 +108,10 @@ describe("the configuration file", () => {
 
     test("targets that log in differently, and what cannot be read, are told as skipped", async () => {
       lies("targets: {a: {env-file: /a.env}, b: {env-file: /b.env}}");
-      assert.match(readSettings(argv, known, env()).skipped ?? "", /config\.yaml is not read beside --container-name.*--use NAME/);
+      assert.match(
+        readSettings(argv, known, env()).skipped ?? "",
+        /config\.yaml is not read beside --container-name.*--use NAME/,
+      );
       lies("targets: {a");
       assert.deepEqual(readSettings(argv, known, env()).words, []);
       const { stderr } = await cli(["list", "--container-name", "x"], { env: env() });
@@ -97,8 +121,13 @@ describe("the configuration file", () => {
   });
 
   test("paths in it are relative to its directory, and ~ is the home directory", () => {
-    const text = "targets: {a: {env-file: a.env, identity: ['~/id', sub/id], work-dir: ~, metrics-file: ../m.prom, recipients: [~x], paths: [., ~/data, '~other']}}";
-    const target = parseTargets(text.replace("work-dir: ~", "work-dir: '~'").replace("[~x]", "['~x']"), "/etc/b/config.yaml", "/home/me").get("a");
+    const text =
+      "targets: {a: {env-file: a.env, identity: ['~/id', sub/id], work-dir: ~, metrics-file: ../m.prom, recipients: [~x], paths: [., ~/data, '~other']}}";
+    const target = parseTargets(
+      text.replace("work-dir: ~", "work-dir: '~'").replace("[~x]", "['~x']"),
+      "/etc/b/config.yaml",
+      "/home/me",
+    ).get("a");
     assert.deepEqual(Object.fromEntries(target?.values ?? []), {
       "env-file": ["/etc/b/a.env"],
       identity: ["/home/me/id", "/etc/b/sub/id"],
@@ -110,7 +139,10 @@ describe("the configuration file", () => {
   });
 
   const refused: readonly (readonly [text: string, sentence: RegExp])[] = [
-    ["targets: {a: {contaner: x}}", /no key contaner in target a of f; did you mean|no key contaner.*did you mean container/],
+    [
+      "targets: {a: {contaner: x}}",
+      /no key contaner in target a of f; did you mean|no key contaner.*did you mean container/,
+    ],
     ["targets: {a: {limits: {memroy: 1}}}", /limits.*did you mean memory/],
     ["target: {}", /no key target in f.*did you mean targets/],
     ["targets: {a: {paths: {x: 1}}}", /paths of target a of f must be a text or a list/],
@@ -122,7 +154,10 @@ describe("the configuration file", () => {
     test(`is refused: ${text}`, () => {
       assert.throws(
         () => parseTargets(text, "f", "/root"),
-        (error) => error instanceof BackupError && error.exitCode === 2 && sentence.test(`${error.message}: ${error.hint ?? ""}`),
+        (error) =>
+          error instanceof BackupError &&
+          error.exitCode === 2 &&
+          sentence.test(`${error.message}: ${error.hint ?? ""}`),
       );
     });
   }
@@ -133,11 +168,23 @@ describe("the configuration file", () => {
   });
 
   test("config show tells what is in force and from where, without secrets", async () => {
-    const env = { AWS_SECRET_ACCESS_KEY: "hunter3", AWS_ACCESS_KEY_ID: "id", AWS_ENDPOINT_URL: "https://me:hunter4@env" };
-    const { code, stdout, stderr } = await cli(["config", "show", "--config", file, "--use", "home", "--memory", "2Gi"], { env });
+    const env = {
+      AWS_SECRET_ACCESS_KEY: "hunter3",
+      AWS_ACCESS_KEY_ID: "id",
+      AWS_ENDPOINT_URL: "https://me:hunter4@env",
+    };
+    const { code, stdout, stderr } = await cli(
+      ["config", "show", "--config", file, "--use", "home", "--memory", "2Gi"],
+      { env },
+    );
     assert.equal(code, 0, stderr);
     assert.equal(/hunter\d/.test(stdout), false, stdout);
-    for (const line of [/container +backup +.*config.yaml/, /limits.memory +2Gi +flag/, /endpoint +https:\S*env +AWS_ENDPOINT_URL/, /paths +\/home \/srv/]) {
+    for (const line of [
+      /container +backup +.*config.yaml/,
+      /limits.memory +2Gi +flag/,
+      /endpoint +https:\S*env +AWS_ENDPOINT_URL/,
+      /paths +\/home \/srv/,
+    ]) {
       assert.match(stdout, line);
     }
   });

@@ -30,12 +30,25 @@ describe("without snapshots", () => {
     );
   });
   test("writable ones are named, a few of many, and Timeshift's as what they are", () => {
-    const many = [1, 2, 3, 4, 5].map((day) => neighbour(200 + day, `timeshift-btrfs/snapshots/${day}/@home`, { parent: source.uuid }));
-    assert.match(explained([self, ...many]), /5 snapshots of it are writable and left out \(\S+1\/@home, \S+2\/@home, \S+3\/@home, and 2 more\): Timeshift's are;/);
-    assert.match(explained([self, neighbour(200, "copy", { parent: source.uuid })]), /1 snapshot of it is writable and left out \(copy\): make them/);
+    const many = [1, 2, 3, 4, 5].map((day) =>
+      neighbour(200 + day, `timeshift-btrfs/snapshots/${day}/@home`, { parent: source.uuid }),
+    );
+    assert.match(
+      explained([self, ...many]),
+      /5 snapshots of it are writable and left out \(\S+1\/@home, \S+2\/@home, \S+3\/@home, and 2 more\): Timeshift's are;/,
+    );
+    assert.match(
+      explained([self, neighbour(200, "copy", { parent: source.uuid })]),
+      /1 snapshot of it is writable and left out \(copy\): make them/,
+    );
   });
   test("those of others are counted by whose they are, and by nobody's name where that is gone or they were received", () => {
-    const others = [neighbour(7, "srv"), ...snapshots(uuid(7), "a", "b"), ...snapshots(GONE, "c"), ...snapshots(null, "d")];
+    const others = [
+      neighbour(7, "srv"),
+      ...snapshots(uuid(7), "a", "b"),
+      ...snapshots(GONE, "c"),
+      ...snapshots(null, "d"),
+    ];
     assert.match(
       explained([self, ...others]),
       /are of srv: 2 \(a, b\), of a subvolume that is gone \(\S+dead\): 1 \(c\), of no subvolume here \(received\): 1 \(d\): name the subvolume/,
@@ -52,7 +65,10 @@ describe("without snapshots", () => {
   });
   test("a snapshot names its source, whether that is mounted, is not, or is gone", () => {
     const snapshot = { ...self, readOnly: true, parent: uuid(7) };
-    assert.equal(explained([snapshot, neighbour(7, "srv")], ["srv"]), "/home is itself a read-only snapshot, of srv: use /mnt/srv");
+    assert.equal(
+      explained([snapshot, neighbour(7, "srv")], ["srv"]),
+      "/home is itself a read-only snapshot, of srv: use /mnt/srv",
+    );
     assert.match(explained([snapshot, neighbour(7, "srv")]), /of srv: name the subvolume that it was taken of/);
     assert.match(explained([snapshot]), /of a subvolume that is gone \(/);
     assert.match(explained([{ ...snapshot, parent: null }]), /is itself a read-only snapshot: name/);
@@ -68,7 +84,12 @@ describe("a directory", () => {
     assert.equal(suggested("kept2", ...all), "the read-only snapshot in it is of home: use /mnt/home");
   });
   test("of snapshots of several names all of them; one without snapshots names nobody", () => {
-    const all = [self, neighbour(7, "srv"), ...snapshots(source.uuid, "kept/1"), ...snapshots(uuid(7), "kept/2", "kept/3")];
+    const all = [
+      self,
+      neighbour(7, "srv"),
+      ...snapshots(source.uuid, "kept/1"),
+      ...snapshots(uuid(7), "kept/2", "kept/3"),
+    ];
     assert.equal(suggested("kept", ...all), "the 3 read-only snapshots in it are of srv, home");
     assert.equal(suggested("elsewhere", ...all), null);
   });

@@ -37,18 +37,38 @@ describe("limits", () => {
   });
 
   test("are the tighter ones of s3api and slo", () => {
-    const info = { swift: { max_file_size: GIB }, slo: { max_manifest_segments: 300 }, s3api: { max_upload_part_num: 2000, min_segment_size: 8e6 } };
+    const info = {
+      swift: { max_file_size: GIB },
+      slo: { max_manifest_segments: 300 },
+      s3api: { max_upload_part_num: 2000, min_segment_size: 8e6 },
+    };
     assert.deepEqual(parseLimits(JSON.stringify(info)), { partsPerUpload: 300, minPartBytes: 8e6, maxPartBytes: GIB });
   });
 
   test("a Swift creates objects by a conditional PUT from 2.36 on", () => {
-    for (const [version, takes] of [["2.30.1", false], ["2.35.2", false], ["2.36.0", true], ["2.38.2.dev1", true], ["3.0", true], [236, false]] as const) {
+    for (const [version, takes] of [
+      ["2.30.1", false],
+      ["2.35.2", false],
+      ["2.36.0", true],
+      ["2.38.2.dev1", true],
+      ["3.0", true],
+      [236, false],
+    ] as const) {
       assert.equal(takesConditionalPut(JSON.stringify({ swift: { version } })), takes, String(version));
     }
     for (const text of ["", "{}", "<html>"]) assert.equal(takesConditionalPut(text), false);
   });
 
-  for (const text of ["", "<html>", "null", "[]", "{}", '{"s3api":null}', '{"s3api":{"max_upload_part_num":"many"}}', '{"slo":{"max_manifest_segments":-1}}']) {
+  for (const text of [
+    "",
+    "<html>",
+    "null",
+    "[]",
+    "{}",
+    '{"s3api":null}',
+    '{"s3api":{"max_upload_part_num":"many"}}',
+    '{"slo":{"max_manifest_segments":-1}}',
+  ]) {
     test(`are S3's own when the store answers ${JSON.stringify(text)}`, () => assert.deepEqual(parseLimits(text), s3));
   }
 });
@@ -80,7 +100,12 @@ describe("ETags", () => {
     const hex = "0123456789abcdef".repeat(2);
     assert.ok(hasherFor(hex, 10, null) !== null);
     assert.ok(hasherFor(`${hex}-2`, 20, 10) !== null);
-    for (const [etag, bytes, partBytes] of [[`${hex}-2`, 20, null], [`${hex}-2`, 21, 10], [`${hex}-N`, 20, 10], ["", 20, 10]] as const) {
+    for (const [etag, bytes, partBytes] of [
+      [`${hex}-2`, 20, null],
+      [`${hex}-2`, 21, 10],
+      [`${hex}-N`, 20, 10],
+      ["", 20, 10],
+    ] as const) {
       assert.equal(hasherFor(etag, bytes, partBytes), null);
     }
   });
@@ -123,8 +148,15 @@ describe("patience", () => {
     const error = Object.assign(new Error(), { name: "RequestTimeTooSkewed", cause: new Error() });
     assert.equal(await countRetries(strategy, { errorType: "CLIENT_ERROR", error }), 1);
     // What the SDK makes of a missing object while the clock is off.
-    const missing = { name: "NotFound", $metadata: { httpStatusCode: 404, clockSkewCorrected: true as const }, cause: new Error() };
-    assert.equal(await countRetries(strategy, { errorType: "TRANSIENT", error: Object.assign(new Error(), missing) }), 1);
+    const missing = {
+      name: "NotFound",
+      $metadata: { httpStatusCode: 404, clockSkewCorrected: true as const },
+      cause: new Error(),
+    };
+    assert.equal(
+      await countRetries(strategy, { errorType: "TRANSIENT", error: Object.assign(new Error(), missing) }),
+      1,
+    );
   });
 
   test("does not wait longer than it has time when the store asks for more", async () => {
@@ -153,19 +185,52 @@ describe("errors", () => {
   const request = { endpoint: new URL("https://store.example"), container: "backups", key: "k", signal };
   const cases: readonly (readonly [string, object, string, RegExp])[] = [
     ["an expired certificate", { code: "CERT_HAS_EXPIRED" }, "CONFIG", /certificate of store\.example:443/],
-    ["a certificate of one's own", { code: "DEPTH_ZERO_SELF_SIGNED_CERT" }, "CONFIG", /authority that is not known here/],
-    ["a certificate for another name", { code: "ERR_TLS_CERT_ALTNAME_INVALID", cert: { subjectaltname: "DNS:a, DNS:b" } }, "CONFIG", /for another host: a, b$/],
+    [
+      "a certificate of one's own",
+      { code: "DEPTH_ZERO_SELF_SIGNED_CERT" },
+      "CONFIG",
+      /authority that is not known here/,
+    ],
+    [
+      "a certificate for another name",
+      { code: "ERR_TLS_CERT_ALTNAME_INVALID", cert: { subjectaltname: "DNS:a, DNS:b" } },
+      "CONFIG",
+      /for another host: a, b$/,
+    ],
     ["a revoked certificate", { code: "CERT_REVOKED" }, "CONFIG", /cannot be trusted \(CERT_REVOKED\)/],
-    ["no common version of TLS", { code: "EPROTO", message: "0:error:0A00042E:SSL routines:ssl3_read_bytes:tlsv1 alert protocol version:../x.c:1:" }, "CONFIG", /do not agree on TLS \(tlsv1 alert protocol version\)/],
+    [
+      "no common version of TLS",
+      {
+        code: "EPROTO",
+        message: "0:error:0A00042E:SSL routines:ssl3_read_bytes:tlsv1 alert protocol version:../x.c:1:",
+      },
+      "CONFIG",
+      /do not agree on TLS \(tlsv1 alert protocol version\)/,
+    ],
     ["a reset", { code: "ECONNRESET", name: "TimeoutError" }, "STORE_UNAVAILABLE", /store\.example:443/],
     ["a lost network", { code: "ENETUNREACH" }, "STORE_UNAVAILABLE", /ENETUNREACH/],
     ["503", { name: "ServiceUnavailable", $metadata: { httpStatusCode: 503 } }, "STORE_UNAVAILABLE", /503/],
-    ["a full quota", { name: "EntityTooLarge", message: "Upload exceeds quota." }, "QUOTA_EXCEEDED", /a quota of the account or of container '.+' is used up/],
-    ["a part that is too long", { name: "EntityTooLarge", message: "Your proposed upload exceeds the maximum allowed object size." }, "STREAM_TOO_LONG", /maximum allowed object size/],
+    [
+      "a full quota",
+      { name: "EntityTooLarge", message: "Upload exceeds quota." },
+      "QUOTA_EXCEEDED",
+      /a quota of the account or of container '.+' is used up/,
+    ],
+    [
+      "a part that is too long",
+      { name: "EntityTooLarge", message: "Your proposed upload exceeds the maximum allowed object size." },
+      "STREAM_TOO_LONG",
+      /maximum allowed object size/,
+    ],
     ["no credentials", { name: "CredentialsProviderError" }, "CONFIG", /no credentials/],
     ["403 to a HEAD", { name: "Unknown", $metadata: { httpStatusCode: 403 } }, "ACCESS_DENIED", /'k'/],
     ["a missing key", { name: "NoSuchKey", $metadata: { httpStatusCode: 404 } }, "ARCHIVE_MISSING", /'k'/],
-    ["a refusal nobody expected", { name: "NotImplemented", $metadata: { httpStatusCode: 501 } }, "STORE_UNAVAILABLE", /501/],
+    [
+      "a refusal nobody expected",
+      { name: "NotImplemented", $metadata: { httpStatusCode: 501 } },
+      "STORE_UNAVAILABLE",
+      /501/,
+    ],
     ["a bug", { name: "TypeError", message: "x is not a function" }, "INTERNAL", /x is not a function/],
   ];
   for (const [what, error, code, message] of cases) {
@@ -187,31 +252,52 @@ describe("an open upload", () => {
   const [DAY, now] = [86_400_000, Date.parse("2026-11-27T12:00:00Z")];
   const md5 = (text: string): Buffer => createHash("md5").update(text).digest();
   const etagOf = (...parts: readonly string[]): string => multipartEtag(parts.map(md5));
-  interface Case { readonly begun?: number; readonly newest?: number; readonly parts?: readonly string[]; readonly etag?: string | null }
+  interface Case {
+    readonly begun?: number;
+    readonly newest?: number;
+    readonly parts?: readonly string[];
+    readonly etag?: string | null;
+  }
   const judge = ({ begun = 3 * DAY, newest = 3 * DAY, parts = ["a", "b"], etag = null }: Case): string => {
     const upload = { key: "k", uploadId: "u", initiated: new Date(now - begun) };
-    const stored = new Map(parts.map((text, index) => [index + 1, { bytes: text.length, etag: md5(text).toString("hex") }]));
+    const stored = new Map(
+      parts.map((text, index) => [index + 1, { bytes: text.length, etag: md5(text).toString("hex") }]),
+    );
     const object = etag === null ? null : { etag };
-    return judgeUpload({ upload, parts: stored, newest: parts.length === 0 ? null : new Date(now - newest), object }, now, DAY);
+    return judgeUpload(
+      { upload, parts: stored, newest: parts.length === 0 ? null : new Date(now - newest), object },
+      now,
+      DAY,
+    );
   };
 
   test("is left alone while it, or its newest part, is young, whatever is under its key", () => {
     for (const etag of [null, etagOf("a"), md5("x").toString("hex")]) {
-      assert.deepEqual([judge({ begun: DAY - 1, etag }), judge({ newest: DAY - 1, etag }), judge({ begun: -5_000, etag })], ["young", "young", "young"]);
+      assert.deepEqual(
+        [judge({ begun: DAY - 1, etag }), judge({ newest: DAY - 1, etag }), judge({ begun: -5_000, etag })],
+        ["young", "young", "young"],
+      );
     }
   });
   test("of which nothing has come is removed when it is old", () => {
     assert.deepEqual([judge({}), judge({ parts: [] })], ["removed", "removed"]);
   });
   test("whose parts are those of the object is that object's", () => {
-    assert.deepEqual([judge({ etag: etagOf("a", "b") }), judge({ etag: etagOf("a", "b"), begun: 90 * DAY, newest: 90 * DAY })], ["finished", "finished"]);
+    assert.deepEqual(
+      [judge({ etag: etagOf("a", "b") }), judge({ etag: etagOf("a", "b"), begun: 90 * DAY, newest: 90 * DAY })],
+      ["finished", "finished"],
+    );
   });
   test("is removed beside an object that is proven to be another's", () => {
-    for (const etag of [md5("x").toString("hex"), etagOf("a", "c"), etagOf("a")]) assert.equal(judge({ etag }), "removed");
+    for (const etag of [md5("x").toString("hex"), etagOf("a", "c"), etagOf("a")])
+      assert.equal(judge({ etag }), "removed");
   });
   test("with fewer parts than the object may lack some in a listing that lags behind", () => {
     const etag = etagOf("a", "b", "c");
-    assert.deepEqual([judge({ etag }), judge({ parts: [], etag }), judge({ etag, begun: 8 * DAY, newest: 8 * DAY })], ["doubtful", "doubtful", "removed"]);
+    assert.deepEqual(
+      [judge({ etag }), judge({ parts: [], etag }), judge({ etag, begun: 8 * DAY, newest: 8 * DAY })],
+      ["doubtful", "doubtful", "removed"],
+    );
   });
   test("beside an object that was made natively proves nothing", () => {
     assert.equal(judge({ etag: `${md5("x").toString("hex")}-N`, begun: 90 * DAY, newest: 90 * DAY }), "doubtful");

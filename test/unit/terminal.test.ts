@@ -18,16 +18,32 @@ function terminal(isTTY: boolean): { stream: Terminal; text: () => string } {
 describe("formats", () => {
   test("sizes and durations", () => {
     assert.deepEqual([0, 1023, 1024, 1536, 200 * 2 ** 20, 2 ** 50].map(formatBytes), [
-      "0 B", "1023 B", "1.0 KiB", "1.5 KiB", "200 MiB", "1.0 PiB",
+      "0 B",
+      "1023 B",
+      "1.0 KiB",
+      "1.5 KiB",
+      "200 MiB",
+      "1.0 PiB",
     ]);
     assert.deepEqual([420, 12_000, 185_000, 7_380_000].map(formatDuration), ["0.4 s", "12 s", "3:05 min", "2:03 h"]);
   });
   test("tables line their columns up", () => {
-    assert.deepEqual(formatTable([["a", "1"], ["bbb", "22"]], { right: [1] }), ["a     1", "bbb  22"]);
+    assert.deepEqual(
+      formatTable(
+        [
+          ["a", "1"],
+          ["bbb", "22"],
+        ],
+        { right: [1] },
+      ),
+      ["a     1", "bbb  22"],
+    );
   });
   test("a table that is too wide is cut in the middle of what may be cut, nearer to the beginning, and never to nothing", () => {
     const row = ["2026-11-23", "@home/.snapshots/123/snapshot", "incremental, parent x", "1 B"];
-    assert.deepEqual(formatTable([row], { right: [3], flexible: [1, 2] }, 50), ["2026-11-23  @hom…3/snapshot  incre…, parent x  1 B"]);
+    assert.deepEqual(formatTable([row], { right: [3], flexible: [1, 2] }, 50), [
+      "2026-11-23  @hom…3/snapshot  incre…, parent x  1 B",
+    ]);
     assert.equal(formatTable([row], { flexible: [1] }, 10)[0]?.split("  ")[1], "@ho…snapshot");
     assert.equal(formatTable([row], { flexible: [1] })[0]?.includes("…"), false);
   });
@@ -157,44 +173,72 @@ describe("the log", () => {
     }
   });
   test("is a JSON object a line where that is wanted", () => {
-    const lines = logged(false, "json").trimEnd().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
-    assert.deepEqual(lines.map(({ level, msg, run, bytes }) => [level, msg, run, bytes]), [
-      ["info", "done", "r1", undefined],
-      ["warn", "careful\n", "r1", 5],
-    ]);
+    const lines = logged(false, "json")
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    assert.deepEqual(
+      lines.map(({ level, msg, run, bytes }) => [level, msg, run, bytes]),
+      [
+        ["info", "done", "r1", undefined],
+        ["warn", "careful\n", "r1", 5],
+      ],
+    );
     assert.equal(logged(false, "json").includes("hunter2"), false);
     assert.ok(!Number.isNaN(Date.parse(String(lines[0]?.["time"]))));
   });
   test("goes to the syslog with real priorities, and then not to the screen", () => {
     const lines: string[] = [];
     assert.equal(logged(false, "text", { to: "syslog", sink: { write: (line) => lines.push(line) } }), "");
-    assert.deepEqual(lines.map((line) => line.slice(0, 3)), ["<6>", "<4>"]);
-    assert.equal(lines.every((line) => line.split("\n").length === 2), true);
+    assert.deepEqual(
+      lines.map((line) => line.slice(0, 3)),
+      ["<6>", "<4>"],
+    );
+    assert.equal(
+      lines.every((line) => line.split("\n").length === 2),
+      true,
+    );
   });
   test("has priorities in the journal, for every line of a stack, and for JSON where that is wanted", () => {
     const { stream, text } = terminal(false);
-    const log = openLog(openScreen(stream, {}), { level: "debug", format: "text", run: "r1", target: { to: "journal" } });
+    const log = openLog(openScreen(stream, {}), {
+      level: "debug",
+      format: "text",
+      run: "r1",
+      target: { to: "journal" },
+    });
     log.error({ err: new Error("x") }, "failed");
     const lines = text().trimEnd().split("\n");
-    assert.deepEqual([lines[0], lines.every((line) => line.startsWith("<3>")), lines.length > 3], ["<3>failed", true, true]);
+    assert.deepEqual(
+      [lines[0], lines.every((line) => line.startsWith("<3>")), lines.length > 3],
+      ["<3>failed", true, true],
+    );
     assert.match(logged(false, "json", { to: "journal" }), /^<6>\{"level":"info".*\n<4>\{/);
   });
 });
 
 describe("progress", () => {
   test("never says 100 % before the end, nor more when the estimate was short", () => {
-    const told = (bytes: number, total: number | null, rate: number | null): string => describeTransfer({ bytes, total, rate });
+    const told = (bytes: number, total: number | null, rate: number | null): string =>
+      describeTransfer({ bytes, total, rate });
     assert.equal(told(999, 1000, null), "999 B of 1000 B (99 %)");
     assert.equal(told(1000, 1000, null), "1000 B of 1000 B (100 %)");
     assert.equal(told(2000, 1000, 10), "2.0 KiB of 1000 B (99 %), 10 B/s");
     assert.equal(told(500, null, null), "500 B");
   });
   test("tells the time left no finer than it can be known, and not at all when it is silly", () => {
-    const left = (seconds: number): string => describeTransfer({ bytes: 0, total: seconds * 10, rate: 10 }).split(", ")[2] ?? "nothing";
-    assert.deepEqual(
-      [1, 32, 58, 100, 3500, 7900, 14_400, 360_000].map(left),
-      ["5 s left", "35 s left", "1 min left", "2 min left", "58 min left", "2 h 10 min left", "4 h left", "nothing"],
-    );
+    const left = (seconds: number): string =>
+      describeTransfer({ bytes: 0, total: seconds * 10, rate: 10 }).split(", ")[2] ?? "nothing";
+    assert.deepEqual([1, 32, 58, 100, 3500, 7900, 14_400, 360_000].map(left), [
+      "5 s left",
+      "35 s left",
+      "1 min left",
+      "2 min left",
+      "58 min left",
+      "2 h 10 min left",
+      "4 h left",
+      "nothing",
+    ]);
     assert.equal(describeTransfer({ bytes: 0, total: 10, rate: 0 }), "0 B of 10 B (0 %), stalled");
   });
   test("of several it tells the place and the whole; resumed bytes are shown and do not count as fast", () => {
@@ -206,7 +250,10 @@ describe("progress", () => {
     progress.expect(2, 3000);
     progress.start("a", 1000);
     for (now = 500; now <= 3000; now += 500) progress.update(400 + now / 10, 400);
-    assert.equal(last(), "700 B of 2.9 KiB (23 %), 100 B/s, 25 s left; 1 of 2: 700 B of 1000 B (70 %), 400 B resumed: a");
+    assert.equal(
+      last(),
+      "700 B of 2.9 KiB (23 %), 100 B/s, 25 s left; 1 of 2: 700 B of 1000 B (70 %), 400 B resumed: a",
+    );
     progress.stop();
     progress.start("b", 2000);
     assert.equal(last(), "1000 B of 2.9 KiB (33 %), 86 B/s, 25 s left; 2 of 2: 0 B of 2.0 KiB (0 %): b");
@@ -254,10 +301,21 @@ describe("progress", () => {
       const { stream, text } = terminal(false);
       const lines: string[] = [];
       let now = 0;
-      const progress = openProgress(openScreen(stream, {}), { now: () => now, report: wanted ? (line) => lines.push(line) : null });
+      const progress = openProgress(openScreen(stream, {}), {
+        now: () => now,
+        report: wanted ? (line) => lines.push(line) : null,
+      });
       progress.start("a", 100_000);
       for (now = 0; now <= 65_000; now += 1000) progress.update(now);
-      assert.deepEqual(lines, wanted ? ["29.3 KiB of 97.7 KiB (30 %), 1000 B/s, 1 min left: a", "58.6 KiB of 97.7 KiB (60 %), 1000 B/s, 40 s left: a"] : []);
+      assert.deepEqual(
+        lines,
+        wanted
+          ? [
+              "29.3 KiB of 97.7 KiB (30 %), 1000 B/s, 1 min left: a",
+              "58.6 KiB of 97.7 KiB (60 %), 1000 B/s, 40 s left: a",
+            ]
+          : [],
+      );
       assert.equal(text(), "");
     }
   });

@@ -18,17 +18,38 @@ describe("install-units", () => {
 
   test("writes what systemd takes without a word, and prints what to type next", async () => {
     const config = join(directory, "config.yaml");
-    writeFileSync(config, "targets: {home: {paths: [/home, '/a b'], work-dir: /var/spool/x, metrics-file: /srv/m/x.prom}, 'o/dd': {}}");
+    writeFileSync(
+      config,
+      "targets: {home: {paths: [/home, '/a b'], work-dir: /var/spool/x, metrics-file: /srv/m/x.prom}, 'o/dd': {}}",
+    );
     const { code, stdout, stderr } = await cli(["install-units", "--directory", directory, "--config", config]);
     assert.equal(code, 0, stderr);
-    const names = ["btrfs-snapshots-to-swift@.service", "btrfs-snapshots-to-swift@.timer", "btrfs-snapshots-to-swift@home.service.d/target.conf"];
+    const names = [
+      "btrfs-snapshots-to-swift@.service",
+      "btrfs-snapshots-to-swift@.timer",
+      "btrfs-snapshots-to-swift@home.service.d/target.conf",
+    ];
     assert.equal(stdout, names.map((name) => `${join(directory, name)}\n`).join(""));
-    assert.match(stderr, /^next: systemctl daemon-reload && systemctl enable --now btrfs-snapshots-to-swift@home\.timer/);
-    assert.match(read("btrfs-snapshots-to-swift@home.service.d/target.conf"), /RequiresMountsFor="\/home" "\/a b"[^]*ReadWritePaths="-\/var\/spool\/x" "-\/srv\/m"/);
-    assert.match(read("btrfs-snapshots-to-swift@.service"), new RegExp(`ExecStart="${process.execPath}" "--" ".*/main\\.js" "sync" "--config" "${config}" --use %i`));
+    assert.match(
+      stderr,
+      /^next: systemctl daemon-reload && systemctl enable --now btrfs-snapshots-to-swift@home\.timer/,
+    );
+    assert.match(
+      read("btrfs-snapshots-to-swift@home.service.d/target.conf"),
+      /RequiresMountsFor="\/home" "\/a b"[^]*ReadWritePaths="-\/var\/spool\/x" "-\/srv\/m"/,
+    );
+    assert.match(
+      read("btrfs-snapshots-to-swift@.service"),
+      new RegExp(`ExecStart="${process.execPath}" "--" ".*/main\\.js" "sync" "--config" "${config}" --use %i`),
+    );
     if (!hasSystemd) return;
-    copyFileSync(join(directory, "btrfs-snapshots-to-swift@.service"), join(directory, "btrfs-snapshots-to-swift@home.service"));
-    const units = ["@.service", "@.timer", "@home.service"].map((end) => join(directory, `btrfs-snapshots-to-swift${end}`));
+    copyFileSync(
+      join(directory, "btrfs-snapshots-to-swift@.service"),
+      join(directory, "btrfs-snapshots-to-swift@home.service"),
+    );
+    const units = ["@.service", "@.timer", "@home.service"].map((end) =>
+      join(directory, `btrfs-snapshots-to-swift${end}`),
+    );
     const verified = spawnSync("systemd-analyze", ["verify", ...units], { encoding: "utf8" });
     assert.doesNotMatch(verified.stderr, /btrfs-snapshots-to-swift/);
   });

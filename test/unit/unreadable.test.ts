@@ -34,14 +34,23 @@ describe("one object that cannot be read", () => {
     test(`keeps nobody from the others, and is listed as what it is (${code})`, async () => {
       const reading = { container: await openBeside(new BackupError(code, "segments are gone")), identities: [] };
       const listed = await listContainer(reading, signal);
-      assert.deepEqual(listed.map(({ path, archive, chainLength }) => [path, archive?.failure ?? null, chainLength]), [
-        ["snapshots/0", "segments are gone", null],
-        ["snapshots/1", null, 1],
-      ]);
+      assert.deepEqual(
+        listed.map(({ path, archive, chainLength }) => [path, archive?.failure ?? null, chainLength]),
+        [
+          ["snapshots/0", "segments are gone", null],
+          ["snapshots/1", null, 1],
+        ],
+      );
       const chain = await findSelected({ by: "name", name: keyOf("snapshots/1") }, reading, signal);
-      assert.deepEqual(chain.map(({ path }) => path), ["snapshots/1"]);
+      assert.deepEqual(
+        chain.map(({ path }) => path),
+        ["snapshots/1"],
+      );
       for (const name of [BROKEN, "snapshots/0"]) {
-        await assert.rejects(findSelected({ by: "name", name }, reading, signal), { code: "ARCHIVE_DAMAGED", message: /cannot be read: segments are gone/ });
+        await assert.rejects(findSelected({ by: "name", name }, reading, signal), {
+          code: "ARCHIVE_DAMAGED",
+          message: /cannot be read: segments are gone/,
+        });
       }
     });
   }

@@ -27,7 +27,8 @@ const [one, two, three, four, five] = [
   archiveOf(snapshot(5), snapshot(3), 500),
 ] as const;
 const all: readonly Archive[] = [one, two, three, four, five];
-const named = (archives: readonly Archive[]): string => archives.map(({ path }) => path.replace("snapshots/", "")).join(" ");
+const named = (archives: readonly Archive[]): string =>
+  archives.map(({ path }) => path.replace("snapshots/", "")).join(" ");
 const silent = (archive: Archive): Archive => ({ ...archive, lineage: null, encoding: "age" });
 
 const check = (archives: readonly Archive[], changes: { etag?: string; listedBytes?: number } = {}): Damage[] =>
@@ -39,16 +40,25 @@ describe("archives at first sight", () => {
   });
   test("a missing link breaks everything after it, and is told once", () => {
     const [finding, ...others] = check([one, three, four, five]);
-    assert.deepEqual(others.map(({ subject }) => subject), [four.key]);
-    assert.deepEqual([finding?.code, finding?.severity, finding?.breaks], ["CHAIN_BROKEN", "error", [three.path, five.path]]);
+    assert.deepEqual(
+      others.map(({ subject }) => subject),
+      [four.key],
+    );
+    assert.deepEqual(
+      [finding?.code, finding?.severity, finding?.breaks],
+      ["CHAIN_BROKEN", "error", [three.path, five.path]],
+    );
     assert.match(finding?.remedy ?? "", /sync/);
   });
   test("a link that may be one of those that tell nothing is not known, and not well", () => {
     const findings = check([one, silent(two), three, five]);
-    assert.deepEqual(findings.map(({ code, severity, subject }) => [code, severity, subject]), [
-      ["NOT_READABLE", "warning", two.key],
-      ["CHAIN_UNKNOWN", "error", three.key],
-    ]);
+    assert.deepEqual(
+      findings.map(({ code, severity, subject }) => [code, severity, subject]),
+      [
+        ["NOT_READABLE", "warning", two.key],
+        ["CHAIN_UNKNOWN", "error", three.key],
+      ],
+    );
     assert.match(findings[1]?.message ?? "", /snapshots\/2, encrypted, may hold it/);
     assert.doesNotMatch(findings[1]?.remedy ?? "", /delete/);
     assert.equal(judge(findings), "not opened");
@@ -56,37 +66,62 @@ describe("archives at first sight", () => {
   test("one of another subvolume that tells nothing does not hide that a chain is broken", () => {
     const foreign = { ...silent(one), source: uuid(0xdef), key: keyOf("elsewhere", uuid(0xdef)) };
     const broken = check([foreign, one, three]).filter(({ code }) => code === "CHAIN_BROKEN");
-    assert.deepEqual(broken.map(({ subject }) => subject), [three.key]);
+    assert.deepEqual(
+      broken.map(({ subject }) => subject),
+      [three.key],
+    );
     assert.equal(judge(check([foreign, one, three])), "damaged");
     // But where a subvolume begins, after a restore, its first snapshot may build on one of another.
-    assert.deepEqual(check([foreign, three]).map(({ code }) => code), ["NOT_READABLE", "CHAIN_UNKNOWN"]);
+    assert.deepEqual(
+      check([foreign, three]).map(({ code }) => code),
+      ["NOT_READABLE", "CHAIN_UNKNOWN"],
+    );
   });
   test("what the store has lost is an error, with what cannot be restored any more", () => {
     const [finding, ...others] = checkMissing([one], [two, three, four, five]);
     assert.deepEqual([others.length, finding?.code, finding?.severity], [0, "ARCHIVE_MISSING", "error"]);
-    assert.deepEqual(finding?.breaks, [one, two, three, four, five].map(({ path }) => path));
+    assert.deepEqual(
+      finding?.breaks,
+      [one, two, three, four, five].map(({ path }) => path),
+    );
     assert.deepEqual(checkMissing([five], [one, two, three, four])[0]?.breaks, [five.path]);
     assert.deepEqual(checkMissing([{ ...one, source: uuid(0xdef) }], [three])[0]?.breaks, [one.path]);
   });
   test("what is not listed is a doubt, and what could not be read is damage", () => {
     const examined = { archive: one, etag: "0".repeat(32), listedBytes: null };
-    assert.deepEqual(checkArchives([examined]).map(({ code, severity }) => [code, severity]), [["NOT_LISTED", "warning"]]);
-    assert.deepEqual(checkArchives([{ ...examined, failure: "it is gone" }]).map(({ code, message }) => [code, message]), [["ARCHIVE_DAMAGED", "it is gone"]]);
+    assert.deepEqual(
+      checkArchives([examined]).map(({ code, severity }) => [code, severity]),
+      [["NOT_LISTED", "warning"]],
+    );
+    assert.deepEqual(
+      checkArchives([{ ...examined, failure: "it is gone" }]).map(({ code, message }) => [code, message]),
+      [["ARCHIVE_DAMAGED", "it is gone"]],
+    );
   });
   test("an empty one, one of the wrong size, and what is no archive", () => {
-    const codes = (archive: Archive, etag?: string): string[] => check([archive], etag === undefined ? {} : { etag }).map(({ code }) => code);
+    const codes = (archive: Archive, etag?: string): string[] =>
+      check([archive], etag === undefined ? {} : { etag }).map(({ code }) => code);
     assert.deepEqual(codes({ ...one, bytes: 0 }), ["ARCHIVE_DAMAGED"]);
     const etag = `${"0".repeat(32)}-2`;
     assert.deepEqual(codes({ ...one, partBytes: 50 }, etag), []);
     assert.deepEqual(codes({ ...one, partBytes: 50, bytes: 101 }, etag), [], "it may have been copied in other parts");
     const shorter = { archive: one, etag, listedBytes: one.bytes, sentBytes: one.bytes + 1 };
-    assert.deepEqual(checkArchives([shorter]).map(({ code }) => code), ["ARCHIVE_DAMAGED"]);
+    assert.deepEqual(
+      checkArchives([shorter]).map(({ code }) => code),
+      ["ARCHIVE_DAMAGED"],
+    );
     assert.deepEqual(codes({ ...one, lineage: null }), ["NOT_AN_ARCHIVE"]);
-    assert.deepEqual(check([one], { listedBytes: 7 }).map(({ severity }) => severity), ["warning"]);
+    assert.deepEqual(
+      check([one], { listedBytes: 7 }).map(({ severity }) => severity),
+      ["warning"],
+    );
   });
   test("two of the same snapshot", () => {
     const copy = { ...one, key: keyOf("elsewhere"), path: "elsewhere" };
-    assert.deepEqual(check([one, copy]).map(({ code }) => code), ["ARCHIVE_DUPLICATE"]);
+    assert.deepEqual(
+      check([one, copy]).map(({ code }) => code),
+      ["ARCHIVE_DUPLICATE"],
+    );
   });
   test("metadata that says something else than the stream", () => {
     assert.ok(two.lineage && one.lineage);
@@ -100,10 +135,13 @@ describe("archives at first sight", () => {
     const keys = [one.key, `${one.key}/000001`, `${two.key}/000001`, `${two.key}/000002`, "readme", "a/b"];
     const uploads = [three.key, `${four.key}/000001`, one.key, "somebody's"];
     const findings = checkOthers({ keys, uploads }, new Set([one.key]));
-    assert.deepEqual(findings.map(({ code, severity, subject }) => [code, severity, subject]), [
-      ...[two, three, four, one].map(({ key }) => ["LEFTOVER", "warning", key]),
-      ["NOT_AN_ARCHIVE", "warning", "readme"],
-    ]);
+    assert.deepEqual(
+      findings.map(({ code, severity, subject }) => [code, severity, subject]),
+      [
+        ...[two, three, four, one].map(({ key }) => ["LEFTOVER", "warning", key]),
+        ["NOT_AN_ARCHIVE", "warning", "readme"],
+      ],
+    );
     assert.match(findings[4]?.message ?? "", /readme and 1 more/);
   });
   test("what it takes with it", () => {
@@ -112,7 +150,8 @@ describe("archives at first sight", () => {
   });
   test("whether the store's checksum can be recomputed", () => {
     const md5 = "0123456789abcdef".repeat(2);
-    const checksum = (etag: string, partBytes: number | null): boolean => hasChecksum({ etag, archive: { ...one, partBytes } });
+    const checksum = (etag: string, partBytes: number | null): boolean =>
+      hasChecksum({ etag, archive: { ...one, partBytes } });
     assert.ok(checksum(md5, null) && checksum(`${md5}-3`, 34));
     assert.ok(!checksum(`${md5}-3`, null) && !checksum(`${md5}-N`, 34) && !checksum(`${md5}-3`, 5));
   });
@@ -141,7 +180,11 @@ describe("a part of the archives", () => {
     assert.deepEqual(parseSubset("3/7", "--x"), { of: "group", group: 3, groups: 7 });
     assert.deepEqual(parseSubset("latest", "--x"), { of: "latest" });
     for (const text of ["0%", "101%", "0/7", "8/7", "7", "", "x/y"]) {
-      assert.throws(() => parseSubset(text, "--x"), (error) => error instanceof BackupError && error.code === "USAGE", text);
+      assert.throws(
+        () => parseSubset(text, "--x"),
+        (error) => error instanceof BackupError && error.code === "USAGE",
+        text,
+      );
     }
   });
 });
@@ -196,10 +239,17 @@ describe("many archives", () => {
   });
 
   test("of one snapshot: the one whose chain is whole counts, and of several the shortest chain", () => {
-    const archives = [archiveOf(snapshot(2), snapshot(9)), { ...archiveOf(snapshot(2), null), key: keyOf("again"), path: "again" }, archiveOf(snapshot(3), snapshot(2))];
+    const archives = [
+      archiveOf(snapshot(2), snapshot(9)),
+      { ...archiveOf(snapshot(2), null), key: keyOf("again"), path: "again" },
+      archiveOf(snapshot(3), snapshot(2)),
+    ];
     for (const order of [archives, archives.toReversed()]) {
       const lengths = measureChains(order, indexArchives(order));
-      assert.deepEqual(archives.map(({ key }) => lengths.get(key)), [null, 1, 2]);
+      assert.deepEqual(
+        archives.map(({ key }) => lengths.get(key)),
+        [null, 1, 2],
+      );
     }
   });
 });
@@ -225,7 +275,9 @@ describe("chains to look at", () => {
   });
   test("as a tree: forks go deeper, the newest line last, and nothing is left out", () => {
     const tree = (archives: readonly Archive[]): string =>
-      arrangeTree(archives).map(({ archive, depth }) => "-".repeat(depth) + archive.path.replace("snapshots/", "")).join(" ");
+      arrangeTree(archives)
+        .map(({ archive, depth }) => "-".repeat(depth) + archive.path.replace("snapshots/", ""))
+        .join(" ");
     assert.equal(tree(all.toReversed()), "1 -2 --3 --5 -4");
     assert.equal(tree([three, five, silent(one)]), "1 3 -5");
     const ring = [archiveOf(snapshot(1), snapshot(2)), archiveOf(snapshot(2), snapshot(1), 7)];

@@ -11,7 +11,14 @@ import { readArchive } from "../../src/operations/inventory.ts";
 import { storeArchive } from "../../src/operations/store.ts";
 import { findRemains, removeRemains } from "../../src/operations/sweep.ts";
 import { PLAIN } from "../../src/plan/encoding.ts";
-import { archiveKeyOf, formatManifest, formatVolumeKey, MAX_MANIFEST_BYTES, mostVolumes, parseManifest } from "../../src/plan/manifest.ts";
+import {
+  archiveKeyOf,
+  formatManifest,
+  formatVolumeKey,
+  MAX_MANIFEST_BYTES,
+  mostVolumes,
+  parseManifest,
+} from "../../src/plan/manifest.ts";
 import type { UploadStep } from "../../src/plan/model.ts";
 import { formatProofKey } from "../../src/plan/proof.ts";
 import { planClearance, planSweep, sourcesOf } from "../../src/plan/sweep.ts";
@@ -49,12 +56,30 @@ async function store(
   body: Readable,
   changes: { volumeBytes?: number | null; partBytes?: number; trusted?: number; encryptedNotes?: string } = {},
 ): ReturnType<typeof storeArchive> {
-  const layout = { partBytes: changes.partBytes ?? 10, concurrency: 2, partsInMemory: 3, volumeBytes: changes.volumeBytes === undefined ? 40 : changes.volumeBytes };
+  const layout = {
+    partBytes: changes.partBytes ?? 10,
+    concurrency: 2,
+    partsInMemory: 3,
+    volumeBytes: changes.volumeBytes === undefined ? 40 : changes.volumeBytes,
+  };
   const facts = { sendProto: 2, tool: "t/1" } as const;
   const notes = changes.encryptedNotes ?? null;
-  const encoder = { cost: notes === null ? PLAIN : { encoding: "age" as const, headerBytes: 0 }, fingerprint: null, programs: [] };
+  const encoder = {
+    cost: notes === null ? PLAIN : { encoding: "age" as const, headerBytes: 0 },
+    fingerprint: null,
+    programs: [],
+  };
   const checkpoints = await openCheckpoints(notes, "");
-  const storing = { step, layout, facts, encoder, checkpoints, spoolDirectory: null, trusted: changes.trusted ?? Infinity, onProgress: () => undefined };
+  const storing = {
+    step,
+    layout,
+    facts,
+    encoder,
+    checkpoints,
+    spoolDirectory: null,
+    trusted: changes.trusted ?? Infinity,
+    onProgress: () => undefined,
+  };
   return await storeArchive(body, storing, container, signal);
 }
 
@@ -75,19 +100,34 @@ const damaged = (error: unknown): boolean => error instanceof BackupError && err
 
 describe("slices of a stream", () => {
   test("together are the stream, whatever its pieces, and all but the last have the size", async () => {
-    const sizes = fc.record({ bytes: fc.nat(200), slice: fc.integer({ min: 1, max: 90 }), piece: fc.integer({ min: 1, max: 90 }) });
+    const sizes = fc.record({
+      bytes: fc.nat(200),
+      slice: fc.integer({ min: 1, max: 90 }),
+      piece: fc.integer({ min: 1, max: 90 }),
+    });
     await fc.assert(
       fc.asyncProperty(sizes, async ({ bytes, slice, piece }) => {
         const found: Buffer[] = [];
-        for await (const part of slices(streamOf(bodyOf(bytes), piece), slice)) found.push(Buffer.concat(await part.toArray() as Buffer[]));
+        for await (const part of slices(streamOf(bodyOf(bytes), piece), slice))
+          found.push(Buffer.concat((await part.toArray()) as Buffer[]));
         assert.deepEqual(Buffer.concat(found), bodyOf(bytes));
-        assert.ok(found.every(({ length }, index) => length === slice || (index === found.length - 1 && length > 0 && length < slice)));
+        assert.ok(
+          found.every(
+            ({ length }, index) => length === slice || (index === found.length - 1 && length > 0 && length < slice),
+          ),
+        );
       }),
     );
   });
   test("fail with what the stream fails with", async () => {
     const failure = new BackupError("SEND_FAILED", "dead");
-    const source = Readable.from((async function* () { yield await Promise.resolve(Buffer.alloc(15)); throw failure; })(), { objectMode: false });
+    const source = Readable.from(
+      (async function* () {
+        yield await Promise.resolve(Buffer.alloc(15));
+        throw failure;
+      })(),
+      { objectMode: false },
+    );
     await assert.rejects(async () => {
       for await (const slice of slices(source, 10)) await slice.toArray();
     }, failure);
@@ -108,8 +148,14 @@ describe("an archive in volumes", () => {
 
   test("whose stream fails has no manifest, and the next run goes on with what there is", async () => {
     const container = memoryContainer();
-    await assert.rejects(store(container, broken()), (error) => error instanceof BackupError && error.code === "SEND_FAILED");
-    assert.deepEqual(keysOf(container), [1, 2].map((n) => formatVolumeKey(key, n)));
+    await assert.rejects(
+      store(container, broken()),
+      (error) => error instanceof BackupError && error.code === "SEND_FAILED",
+    );
+    assert.deepEqual(
+      keysOf(container),
+      [1, 2].map((n) => formatVolumeKey(key, n)),
+    );
     const { resumedBytes } = await store(container, streamOf(bodyOf(101)));
     assert.equal(resumedBytes, 80);
     assert.deepEqual(await read(container), bodyOf(101));
@@ -163,7 +209,10 @@ describe("an archive in volumes", () => {
     const container = memoryContainer();
     await store(container, streamOf(bodyOf(101)));
     const list = container.list;
-    const lagging = { ...container, list: async (prefix: string) => (await list(prefix, signal)).filter((object) => object.key !== key) };
+    const lagging = {
+      ...container,
+      list: async (prefix: string) => (await list(prefix, signal)).filter((object) => object.key !== key),
+    };
     await assert.rejects(store(lagging, streamOf(bodyOf(101)), { trusted: 0 }), { code: "ALREADY_ARCHIVED" });
     const remains = await findRemains("", lagging, signal);
     assert.equal(remains.volumes.length, 3 + 1, "with the proof");
@@ -217,7 +266,9 @@ describe("an archive in volumes", () => {
       container.objects.set(key, theirs);
       return await container.put(name, ...rest);
     };
-    await assert.rejects(store({ ...container, put }, streamOf(bodyOf(90)), { trusted: 0 }), { code: "ALREADY_ARCHIVED" });
+    await assert.rejects(store({ ...container, put }, streamOf(bodyOf(90)), { trusted: 0 }), {
+      code: "ALREADY_ARCHIVED",
+    });
     const deleted: string[] = [];
     const remove: typeof container.delete = async (name, ...rest) => {
       deleted.push(name);
@@ -225,7 +276,9 @@ describe("an archive in volumes", () => {
     };
     container.objects.delete(key);
     await store(container, streamOf(bodyOf(200)), { trusted: 0 });
-    await assert.rejects(store({ ...container, delete: remove }, streamOf(bodyOf(90)), { trusted: 0 }), { code: "ALREADY_ARCHIVED" });
+    await assert.rejects(store({ ...container, delete: remove }, streamOf(bodyOf(90)), { trusted: 0 }), {
+      code: "ALREADY_ARCHIVED",
+    });
     assert.deepEqual(deleted, []);
     assert.deepEqual(await read(container), bodyOf(200));
   });
@@ -254,9 +307,17 @@ describe("an archive in volumes", () => {
     const container = memoryContainer();
     await store(container, streamOf(bodyOf(101)));
     for (const n of [1, 2, 3]) {
-      const [name, copied] = [formatVolumeKey(key, n), container.objects.get(formatVolumeKey(key, n))?.body ?? assert.fail()];
+      const [name, copied] = [
+        formatVolumeKey(key, n),
+        container.objects.get(formatVolumeKey(key, n))?.body ?? assert.fail(),
+      ];
       container.objects.delete(name);
-      await container.put(name, streamOf(copied), { partBytes: 16, concurrency: 1, partsInMemory: 2, metadata: {} }, signal);
+      await container.put(
+        name,
+        streamOf(copied),
+        { partBytes: 16, concurrency: 1, partsInMemory: 2, metadata: {} },
+        signal,
+      );
     }
     const archive = await readArchive(key, { container, identities: [] }, signal);
     if (archive === null) return assert.fail();
@@ -270,14 +331,27 @@ describe("an archive in volumes", () => {
 
   for (const [name, harm] of [
     ["a missing volume", (objects) => objects.delete(formatVolumeKey(key, 2))],
-    ["a changed volume", (objects) => { objects.get(formatVolumeKey(key, 2))?.body.fill(9, 3, 4); }],
-    ["swapped volumes", (objects) => {
-      const [first, second] = [1, 2].map((n) => objects.get(formatVolumeKey(key, n)) ?? assert.fail());
-      if (first === undefined || second === undefined) return;
-      objects.set(first.key, { ...second, key: first.key });
-      objects.set(second.key, { ...first, key: second.key });
-    }],
-    ["a changed manifest", (objects) => { objects.get(key)?.body.write("2", 20); }],
+    [
+      "a changed volume",
+      (objects) => {
+        objects.get(formatVolumeKey(key, 2))?.body.fill(9, 3, 4);
+      },
+    ],
+    [
+      "swapped volumes",
+      (objects) => {
+        const [first, second] = [1, 2].map((n) => objects.get(formatVolumeKey(key, n)) ?? assert.fail());
+        if (first === undefined || second === undefined) return;
+        objects.set(first.key, { ...second, key: first.key });
+        objects.set(second.key, { ...first, key: second.key });
+      },
+    ],
+    [
+      "a changed manifest",
+      (objects) => {
+        objects.get(key)?.body.write("2", 20);
+      },
+    ],
   ] as [string, (objects: MemoryContainer["objects"]) => unknown][]) {
     test(`with ${name} is damaged`, async () => {
       const container = memoryContainer();
@@ -290,15 +364,29 @@ describe("an archive in volumes", () => {
 
 describe("a manifest", () => {
   const volume = (n: number): Parameters<typeof formatManifest>[0][0] => ({
-    key: formatVolumeKey(key, n), bytes: 10 * n, etag: "e", sha256: "0".repeat(64), partBytes: 5,
+    key: formatVolumeKey(key, n),
+    bytes: 10 * n,
+    etag: "e",
+    sha256: "0".repeat(64),
+    partBytes: 5,
   });
   test("is read back as it was written", () => {
     assert.deepEqual(parseManifest(formatManifest([volume(1), volume(2)], key), key), [volume(1), volume(2)]);
   });
   test("that is anything else is damaged", () => {
     const good = formatManifest([volume(1), volume(2)], key);
-    const others = ["", "{}", "[]", "null", good.slice(0, -9), good.replace('"format": 1', '"format": 2'), good.replace('"bytes": 30', '"bytes": 31'),
-      good.replace(/000001"([^]*)000002"/, '000002"$1000001"'), good.replace("0000", "000g"), JSON.stringify({ format: 1, bytes: 0, volumes: [] })];
+    const others = [
+      "",
+      "{}",
+      "[]",
+      "null",
+      good.slice(0, -9),
+      good.replace('"format": 1', '"format": 2'),
+      good.replace('"bytes": 30', '"bytes": 31'),
+      good.replace(/000001"([^]*)000002"/, '000002"$1000001"'),
+      good.replace("0000", "000g"),
+      JSON.stringify({ format: 1, bytes: 0, volumes: [] }),
+    ];
     for (const other of others) assert.throws(() => parseManifest(other, key), damaged, other);
   });
   test("holds as many volumes as are planned, whatever they are called, and one that no reader takes is never written", () => {
@@ -307,12 +395,19 @@ describe("a manifest", () => {
       const archive = keyOf(name);
       const most = mostVolumes(archive);
       const volumes = Array.from({ length: Math.ceil(most * 1.2) }, (_, index) => ({
-        ...volume(1), key: formatVolumeKey(archive, index + 1), bytes: 5 * 2 ** 40, etag: `${"f".repeat(32)}-10000`, partBytes: 2 ** 30,
+        ...volume(1),
+        key: formatVolumeKey(archive, index + 1),
+        bytes: 5 * 2 ** 40,
+        etag: `${"f".repeat(32)}-10000`,
+        partBytes: 2 ** 30,
       }));
       const [first, ...rest] = volumes;
       if (first === undefined) return assert.fail();
       const text = formatManifest([first, ...rest.slice(0, most - 1)], archive);
-      assert.ok(Buffer.byteLength(text) > MAX_MANIFEST_BYTES * 0.9 && parseManifest(text, archive).length === most, name);
+      assert.ok(
+        Buffer.byteLength(text) > MAX_MANIFEST_BYTES * 0.9 && parseManifest(text, archive).length === most,
+        name,
+      );
       assert.throws(() => formatManifest([first, ...rest], archive), { code: "STREAM_TOO_LONG" });
     }
   });
@@ -331,11 +426,17 @@ test("what is left over is what no run will resume; what others have in the cont
   const uploads = [...keys, ...volumes, ...foreign].map((each) => ({ key: each }));
   const world = { ...inventory([sent], [[whole, archiveOf(whole, null)]]), volumes: [...volumes, ...foreign] };
   const remove = planSweep(world, uploads, new Set([keyOf(sent.path)]));
-  assert.deepEqual(remove.uploads.map((upload) => upload.key), [keys[1], keys[2], volumes[1], volumes[2]]);
+  assert.deepEqual(
+    remove.uploads.map((upload) => upload.key),
+    [keys[1], keys[2], volumes[1], volumes[2]],
+  );
   assert.deepEqual(remove.volumes, [volumes[2]]);
 
   const cleared = planClearance([keys[1] ?? "", ...volumes, ...foreign], uploads);
   assert.deepEqual(cleared.volumes, [volumes[0], volumes[2]]);
-  assert.deepEqual(cleared.uploads.map((upload) => upload.key), [...keys, ...volumes, foreign[1]]);
+  assert.deepEqual(
+    cleared.uploads.map((upload) => upload.key),
+    [...keys, ...volumes, foreign[1]],
+  );
   assert.deepEqual(sourcesOf(cleared), [source.uuid, uuid(5)]);
 });

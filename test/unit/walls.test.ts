@@ -27,7 +27,16 @@ const walls: Readonly<Record<string, Wall>> = {
     types: ["terminal/log"],
   },
   "btrfs/": {
-    may: ["btrfs/", "plan/model", "stream/process", "stream/output", "stream/pipeline", "stream/check", "errors", "node:"],
+    may: [
+      "btrfs/",
+      "plan/model",
+      "stream/process",
+      "stream/output",
+      "stream/pipeline",
+      "stream/check",
+      "errors",
+      "node:",
+    ],
     types: ["operations/edges"],
   },
   // Directories that this process holds open are reached by its number.
@@ -59,7 +68,23 @@ const walls: Readonly<Record<string, Wall>> = {
   "terminal/log": { may: ["pino"] },
   "state/": { may: ["state/", "plan/model", "errors", "own-directories", "node:"], types: ["operations/edges"] },
   "reports/": { may: ["reports/", "errors", "node:"] },
-  "commands/": { may: ["commands/", "operations/", "plan/", "reports/", "terminal/", "config", "words", "errors", "nearest", "own-directories", "settings", "clipanion", "node:"] },
+  "commands/": {
+    may: [
+      "commands/",
+      "operations/",
+      "plan/",
+      "reports/",
+      "terminal/",
+      "config",
+      "words",
+      "errors",
+      "nearest",
+      "own-directories",
+      "settings",
+      "clipanion",
+      "node:",
+    ],
+  },
   "commands/command": { may: ["stream/syslog"] },
   "commands/session": { may: ["btrfs/", "swift/", "lock", "environment"], types: ["state/"] },
   "commands/restore": { may: [], types: ["lock"] },
@@ -175,8 +200,14 @@ function sources(): readonly { readonly name: string; readonly text: string }[] 
 describe("walls", () => {
   test("no file reaches through one", () => {
     const files = sources();
-    assert.ok(files.some(({ name }) => name === "plan/model"), "the sources were not found");
-    assert.deepEqual(files.flatMap(({ name, text }) => breaches(name, text)), []);
+    assert.ok(
+      files.some(({ name }) => name === "plan/model"),
+      "the sources were not found",
+    );
+    assert.deepEqual(
+      files.flatMap(({ name, text }) => breaches(name, text)),
+      [],
+    );
   });
 
   const forbidden: readonly (readonly [name: string, text: string, breach: string])[] = [
@@ -194,7 +225,11 @@ describe("walls", () => {
     ["stream/age", `import { binding } from "../btrfs/binding.ts";`, "stream/age imports btrfs/binding"],
     ["swift/upload", `import { parseUuid } from "../plan/model.ts";`, "swift/upload imports plan/model"],
     ["swift/upload", `import { env } from "node:process";`, "swift/upload imports node:process"],
-    ["reports/metrics", `import { openContainer } from "../swift/container.ts";`, "reports/metrics imports swift/container"],
+    [
+      "reports/metrics",
+      `import { openContainer } from "../swift/container.ts";`,
+      "reports/metrics imports swift/container",
+    ],
     ["terminal/output", `import { pino } from "pino";`, "terminal/output imports pino"],
     ["terminal/output", `console.log("x");`, "terminal/output names console"],
     ["commands/sync", `import { open } from "../swift/container.ts";`, "commands/sync imports swift/container"],
