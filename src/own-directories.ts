@@ -1,10 +1,10 @@
 // Where this program keeps what is its own, when root runs it: `sudo -E` brings the environment of a user along, and what
 // root writes into a directory that somebody else can change, that one can turn into anything.
 
-import { lstatSync, readlinkSync, statSync } from "node:fs";
-import { mkdir, open, type FileHandle } from "node:fs/promises";
-import { constants } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { randomUUID } from "node:crypto";
+import { constants, lstatSync, readlinkSync, statSync } from "node:fs";
+import { mkdir, open, rename, rm, type FileHandle } from "node:fs/promises";
+import { basename, dirname, resolve } from "node:path";
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
@@ -45,28 +45,36 @@ export function isRootsAlone(path: string, links = MAX_LINKS): boolean {
 }
 
 /**
- * A directory to write into. Root follows the links of root only: another one's could lead anywhere, and be turned while
- * it is followed.
+ * A directory to write into. Root follows the links of root only, in directories that are root's: any other could lead
+ * anywhere, and be turned while it is followed.
+ * @param make - the mode of directories that are missing; null = there are none
  * @throws Error with errno's name as `code`; ELOOP for a link that is somebody else's
  */
-export async function openOwnDirectory(path: string, uid: number): Promise<FileHandle> {
-  const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
-  if (uid !== 0) return await open(path, O_RDONLY | O_DIRECTORY);
+export async function openOwnDirectory(path: string, uid: number, make: number | null = null): Promise<FileHandle> {
+  if (uid !== 0) {
+    if (make !== null) await ensureDirectory(path, make);
+    return await open(path, READ_DIRECTORY);
+  }
   let names = resolve(path).split("/");
-  let handle = await open("/", O_RDONLY | O_DIRECTORY);
+  let handle = await open("/", READ_DIRECTORY);
   for (let links = 0; names.length > 0;) {
     const [name = "", ...rest] = names;
     names = rest;
     if (name === "" || name === ".") continue;
-    const entry = `/proc/self/fd/${handle.fd}/${name}`;
-    const found = lstatSync(entry, { throwIfNoEntry: false });
-    const isRootsLink = found?.isSymbolicLink() === true && found.uid === 0 && links++ < MAX_LINKS;
-    const target = isRootsLink ? readlinkSync(entry) : null;
+    const entry = inside(handle, name);
     const before = handle;
     try {
-      if (target !== null) names = [...target.split("/"), ...rest];
-      if (target === null) handle = await open(entry, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-      else if (target.startsWith("/")) handle = await open("/", O_RDONLY | O_DIRECTORY);
+      const found = lstatSync(entry, { throwIfNoEntry: false });
+      if (found === undefined && make !== null) await mkdir(entry, make);
+      const target = found?.isSymbolicLink() === true ? readlinkSync(entry) : null;
+      if (target !== null) {
+        const isRoots = found?.uid === 0 && isKeptByRoot(await handle.stat());
+        if (!isRoots) throw linkError(path, `${name} is a link of another user, which root does not follow`);
+        if (++links > MAX_LINKS) throw linkError(path, "there are too many links");
+        names = [...target.split("/"), ...rest];
+      }
+      if (target === null) handle = await open(entry, READ_DIRECTORY | constants.O_NOFOLLOW);
+      else if (target.startsWith("/")) handle = await open("/", READ_DIRECTORY);
     } catch (error) {
       await before.close();
       throw error;
@@ -74,6 +82,77 @@ export async function openOwnDirectory(path: string, uid: number): Promise<FileH
     if (before !== handle) await before.close();
   }
   return handle;
+}
+
+const READ_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY;
+
+/** An entry of a directory that is held open, whatever the directory's path has come to mean. */
+function inside(directory: FileHandle, name: string): string {
+  return `/proc/self/fd/${directory.fd}/${name}`;
+}
+
+/** True when nobody else can put another link in the place of root's. */
+function isKeptByRoot({ uid, mode }: { readonly uid: number; readonly mode: number }): boolean {
+  return uid === 0 && ((mode & 0o022) === 0 || (mode & 0o1000) !== 0);
+}
+
+function linkError(path: string, reason: string): Error {
+  return Object.assign(new Error(`${path} is not opened: ${reason}`), { code: "ELOOP" });
+}
+
+export interface Replacing {
+  readonly uid: number;
+  /** True to make directories that are missing (0755). */
+  readonly makeDirectories?: boolean;
+}
+
+/**
+ * Replaces a file in one step by one that everybody may read, so that nobody sees a half. No link is followed in its
+ * place, and on the way to it only those that {@link openOwnDirectory} follows.
+ * @param edit - makes the new text of the old one, which is empty where there is no file
+ * @throws Error with errno's name as `code`
+ */
+export async function replaceFile(
+  path: string,
+  edit: (text: string) => string,
+  { uid, makeDirectories = false }: Replacing,
+): Promise<void> {
+  const directory = await openOwnDirectory(dirname(path), uid, makeDirectories ? 0o755 : null);
+  const temporary = inside(directory, `.${basename(path)}.${randomUUID()}.tmp`);
+  try {
+    const text = edit(await readRegular(inside(directory, basename(path))));
+    await writeNew(temporary, text);
+    await rename(temporary, inside(directory, basename(path)));
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  } finally {
+    await directory.close();
+  }
+}
+
+async function readRegular(path: string): Promise<string> {
+  // A pipe would wait for somebody who writes.
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
+  const handle = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch(() => null);
+  if (handle === null) return "";
+  try {
+    return (await handle.stat()).isFile() ? await handle.readFile("utf8") : "";
+  } finally {
+    await handle.close();
+  }
+}
+
+async function writeNew(path: string, text: string): Promise<void> {
+  const handle = await open(path, "wx", 0o644);
+  try {
+    // Whatever the umask: a collector of metrics, for one, is another user.
+    await handle.chmod(0o644);
+    await handle.writeFile(text);
+    await handle.datasync();
+  } finally {
+    await handle.close();
+  }
 }
 
 /**

@@ -2,9 +2,10 @@ import { existsSync } from "node:fs";
 import { userInfo } from "node:os";
 import { toBackupError } from "../errors.ts";
 import { nearest } from "../nearest.ts";
-import { printable, printableLines } from "../terminal/format.ts";
+import { printable } from "../terminal/format.ts";
 import { withOwnDirectories } from "../own-directories.ts";
 import { formatHelp, formatOverview, type HelpStyle } from "../terminal/help.ts";
+import { printLines, printOwnText } from "../terminal/print.ts";
 import type { Context } from "./session.ts";
 import { joinLegacyFlags } from "./legacy.ts";
 import { registry, type Registered } from "./registry.ts";
@@ -53,7 +54,7 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
   const binaryName = context.tool.split("/")[0] ?? "";
   if (wantsHelp(argv)) {
     const { describeCommand } = await import("./describe.ts");
-    context.stdout.write(formatHelp(describeCommand(type, binaryName), binaryName, styleOf(context)));
+    printOwnText(context.stdout, formatHelp(describeCommand(type, binaryName), binaryName, styleOf(context)));
     return 0;
   }
   const cli = Cli.from([type], { binaryName, enableColors: false });
@@ -73,7 +74,7 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
     return await cli.run(cli.process(configured, complete), complete);
   } catch (error) {
     const { message, hint, exitCode } = toBackupError(error);
-    context.stderr.write(`error: ${printableLines(`${message}${hint === null ? "" : `: ${hint}`}`)}\n`);
+    printLines(context.stderr, `error: ${message}${hint === null ? "" : `: ${hint}`}`);
     return exitCode;
   }
 }
@@ -94,7 +95,7 @@ function wantsHelp(argv: readonly string[]): boolean {
 
 function showOverview(code: number, context: Context): number {
   const [name = "", version = ""] = context.tool.split("/");
-  context.stdout.write(formatOverview({ name, version }, registry, styleOf(context)));
+  printOwnText(context.stdout, formatOverview({ name, version }, registry, styleOf(context)));
   return code;
 }
 
@@ -133,10 +134,11 @@ function holdsSecretKey(word: string): boolean {
 
 /** Before anything could write the word into a log, a lock or an error. */
 function refuseSecretKey({ stderr }: Context): number {
-  stderr.write(
-    "error: a secret key of age is given where a recipient or a file is meant: use what `age-keygen -y FILE` prints (age1…)\n",
+  printLines(
+    stderr,
+    "error: a secret key of age is given where a recipient or a file is meant: use what `age-keygen -y FILE` prints (age1…)",
   );
-  stderr.write("others may have seen the key on the command line: make a new one with age-keygen\n");
+  printLines(stderr, "others may have seen the key on the command line: make a new one with age-keygen");
   return 2;
 }
 
@@ -149,6 +151,6 @@ function explainWords(argv: readonly string[], known: readonly string[]): string
 }
 
 function refuse(reason: string, { stderr }: Context): number {
-  stderr.write(`error: ${printable(reason)}\n`);
+  printLines(stderr, `error: ${printable(reason)}`);
   return 2;
 }

@@ -1,6 +1,7 @@
 import { Command, Option } from "clipanion";
 import { formatCompletion, formatManual } from "../terminal/completion.ts";
 import type { CommandHelp } from "../terminal/help.ts";
+import { printLines, printOwnText } from "../terminal/print.ts";
 import type { Context } from "./session.ts";
 import { describeCommand } from "./describe.ts";
 import { registry, summaryOf } from "./registry.ts";
@@ -22,10 +23,11 @@ export class CompletionCommand extends Command<Context> {
     const commands: CommandHelp[] = [];
     for (const { load } of registry) commands.push(describeCommand(await load(), name));
     const { what } = this;
-    if (what === "man") stdout.write(formatManual({ name, version }, commands));
-    else if (what === "bash" || what === "zsh" || what === "fish") stdout.write(formatCompletion(what, name, commands));
+    if (what === "man") printOwnText(stdout, formatManual({ name, version }, commands));
+    else if (what === "bash" || what === "zsh" || what === "fish")
+      printOwnText(stdout, formatCompletion(what, name, commands));
     else {
-      stderr.write(`error: completion takes bash, zsh, fish or man, not "${what}"\n`);
+      printLines(stderr, `error: completion takes bash, zsh, fish or man, not "${what}"`);
       return 2;
     }
     return 0;

@@ -1,9 +1,11 @@
-import { writeFile } from "node:fs/promises";
+import { userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { Command, Option } from "clipanion";
 import { BackupError, describeWriteError } from "../errors.ts";
-import { ensureDirectory } from "../own-directories.ts";
+import { replaceFile } from "../own-directories.ts";
 import { readAllTargets, type Target } from "../settings.ts";
+import { printable } from "../terminal/format.ts";
+import { printLines } from "../terminal/print.ts";
 import { formatDropIn, formatUnits } from "../terminal/units.ts";
 import type { Context } from "./session.ts";
 import { summaryOf } from "./registry.ts";
@@ -33,20 +35,20 @@ export class InstallUnitsCommand extends Command<Context> {
       // The file of /etc, whoever types this: a service of the system has no home directory.
       const targets = readAllTargets(config ?? undefined, {}) ?? new Map<string, Target>();
       const command = [...program, "sync", ...(config === null ? [] : ["--config", config])];
+      const { uid } = userInfo();
       for (const [name, text] of [...Object.entries(formatUnits(command)), ...formatDropIns(targets)]) {
         const file = join(this.directory, name);
-        await ensureDirectory(dirname(file), 0o755);
-        await writeFile(file, text);
-        stdout.write(`${file}\n`);
+        await replaceFile(file, () => text, { uid, makeDirectories: true });
+        printLines(stdout, file);
       }
       const timers = (targets.size === 0 ? ["NAME"] : [...targets.keys()]).map(
         (name) => `btrfs-snapshots-to-swift@${name}.timer`,
       );
-      stderr.write(`next: systemctl daemon-reload && systemctl enable --now ${timers.join(" ")}\n`);
+      printLines(stderr, `next: systemctl daemon-reload && systemctl enable --now ${timers.join(" ")}`);
       return 0;
     } catch (error) {
       const reason = error instanceof BackupError ? error.message : describeWriteError(error);
-      stderr.write(`error: the units were not written to ${this.directory}: ${reason}\n`);
+      printLines(stderr, printable(`error: the units were not written to ${this.directory}: ${reason}`));
       return 2;
     }
   }

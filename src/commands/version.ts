@@ -1,6 +1,7 @@
 import { addonVersions } from "../btrfs/binding.ts";
 import { BackupError, toBackupError } from "../errors.ts";
 import { runToEnd } from "../stream/process.ts";
+import { printLines } from "../terminal/print.ts";
 import type { Context } from "./session.ts";
 
 /** Tells the versions of this program and of what it rests on; what is missing is said in its place. */
@@ -14,7 +15,7 @@ export async function printVersion({ stdout, tool, node, signal }: Context): Pro
     `Node ${node}`,
     `btrfs-progs ${await readProgs(signal)}`,
   ];
-  stdout.write(`${lines.join("\n")}\n`);
+  printLines(stdout, lines.join("\n"));
   return 0;
 }
 

@@ -1,8 +1,8 @@
 // What is told to programs that watch over runs: numbers for node_exporter's textfile collector, pings for healthcheck
 // services. A run never fails for want of them. Nothing about btrfs, stores or commands comes in here.
 
-import { open, readFile, rename, rm } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { userInfo } from "node:os";
+import { replaceFile } from "../own-directories.ts";
 
 /** How the run of one subvolume went. */
 export interface SourceReport {
@@ -48,23 +48,7 @@ type Samples = Map<string, number>;
  * other subvolumes stays, and so does what this run did not come to know, as when it last succeeded.
  */
 export async function writeMetrics(file: string, reports: readonly SourceReport[], nowMs = Date.now()): Promise<void> {
-  const previous = await readFile(file, "utf8").catch(() => "");
-  const temporary = join(dirname(file), `.${basename(file)}.${Math.trunc(nowMs)}.tmp`);
-  try {
-    const handle = await open(temporary, "wx", 0o644);
-    try {
-      // Whatever the umask: the collector is another user.
-      await handle.chmod(0o644);
-      await handle.writeFile(formatMetrics(previous, reports, nowMs));
-      await handle.datasync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, file);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
+  await replaceFile(file, (previous) => formatMetrics(previous, reports, nowMs), { uid: userInfo().uid });
 }
 
 /** The new text of the file that had `previous` in it. */

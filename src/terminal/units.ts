@@ -1,3 +1,5 @@
+import { BackupError } from "../errors.ts";
+
 const NAME = "btrfs-snapshots-to-swift";
 
 /** What a target of the configuration file needs of its service. */
@@ -8,7 +10,10 @@ export interface UnitNeeds {
   readonly writes: readonly string[];
 }
 
-/** What is special to one target's service, by the name of its file. Null for a name that would have to be escaped. */
+/**
+ * What is special to one target's service, by the name of its file. Null for a name that would have to be escaped.
+ * @throws CONFIG for a path that no unit can name
+ */
 export function formatDropIn(
   target: string,
   { paths, writes }: UnitNeeds,
@@ -28,6 +33,7 @@ export function formatDropIn(
 /**
  * Units of systemd by the names of their files: one service and one timer for every target of the configuration file.
  * @param words - the program and its command, with absolute paths
+ * @throws CONFIG for words that no unit can hold
  */
 export function formatUnits(words: readonly string[]): Readonly<Record<string, string>> {
   const command = words.map((word) => `"${escape(word).replaceAll("$", "$$$$")}"`).join(" ");
@@ -35,6 +41,10 @@ export function formatUnits(words: readonly string[]): Readonly<Record<string, s
 }
 
 function escape(word: string): string {
+  // The end of a line would begin a setting of its own.
+  if (/[\u0000-\u001f\u007f]/.test(word)) {
+    throw new BackupError("CONFIG", `a unit cannot name ${word}: it holds a control character`);
+  }
   return word.replace(/[\\"]/g, "\\$&").replaceAll("%", "%%");
 }
 

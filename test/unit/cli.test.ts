@@ -36,6 +36,33 @@ test("what nobody has foreseen ends it with 1", async () => {
   }
 });
 
+test("what is typed is shown without a character that a terminal obeys", async () => {
+  const evil = "a\u001b[2J\u009bb";
+  for (const words of [
+    ["completion", evil],
+    [evil],
+    ["sync", `--${evil}`],
+    ["list", "--container-name", "x", "--config", evil],
+  ]) {
+    const { code, stdout, stderr } = await cli(words);
+    assert.equal(code, 2, stderr);
+    assert.equal(stdout, "");
+    assert.match(stderr, /a\\x1b\[2J\\x9bb/);
+    assert.doesNotMatch(stderr, /[\u001b\u009b]/);
+  }
+});
+
+test("--version shows what a program says without a character that a terminal obeys", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "version-"));
+  try {
+    writeFileSync(join(directory, "btrfs"), "#!/bin/sh\nprintf 'btrfs-progs v6\\033[2J\\n'\n", { mode: 0o755 });
+    const { stdout } = await cli(["--version"], { env: { PATH: `${directory}:/usr/bin:/bin` } });
+    assert.match(stdout, /btrfs-progs 6\\x1b\[2J\n$/);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
 describe("help", () => {
   const golden = openGolden("help");
 

@@ -3,9 +3,11 @@ import { lchownSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { stateDirectory } from "../../src/config.ts";
 import { ensureDirectory, isRootsAlone, openOwnDirectory, withOwnDirectories } from "../../src/own-directories.ts";
+import { spool } from "../../src/stream/spool.ts";
 
 const NOBODY = 65534;
 
@@ -51,10 +53,16 @@ describe("what root keeps", { skip: userInfo().uid === 0 ? false : "needs root" 
       assert.deepEqual(await readdir(`/proc/self/fd/${held.fd}`), name === "users" ? ["inside"] : []);
       await held.close();
     }
-    for (const name of ["users-link", "users-link/x"]) {
-      await assert.rejects(openOwnDirectory(join(directory, name), 0), /ELOOP|ENOTDIR/);
+    // Its owner can put another one there at any time.
+    await symlink("../roots", join(directory, "users/roots-link"));
+    for (const name of ["users-link", "users-link/x", "users/roots-link"]) {
+      await assert.rejects(openOwnDirectory(join(directory, name), 0), /link is a link of another user/);
     }
     await assert.rejects(openOwnDirectory(join(directory, "none"), 0), /ENOENT/);
+    await assert.rejects(
+      spool(Readable.from([]), join(directory, "users-link")),
+      /work directory .*link of another user/,
+    );
   });
 });
 

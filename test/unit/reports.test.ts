@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { lchown, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { pino } from "pino";
@@ -14,6 +14,7 @@ import { lockOfFile, takeLocks, type Lock } from "../../src/lock.ts";
 import { formatMetrics, writeMetrics, type SourceReport } from "../../src/reports/metrics.ts";
 import { openPing } from "../../src/reports/ping.ts";
 import { parseExposition } from "../support/exposition.ts";
+import { run } from "../support/loopback.ts";
 
 const report: SourceReport = {
   container: "backup",
@@ -91,6 +92,33 @@ describe("the metrics file", () => {
       await rm(directory, { recursive: true });
     }
   });
+
+  test(
+    "is not written through a link of another user",
+    { skip: userInfo().uid === 0 ? false : "needs root" },
+    async () => {
+      const directory = await mkdtemp(join(tmpdir(), "metrics-"));
+      try {
+        await mkdir(join(directory, "roots"));
+        await symlink("roots", join(directory, "link"));
+        await lchown(join(directory, "link"), 65534, 65534);
+        await assert.rejects(writeMetrics(join(directory, "link/b.prom"), [report]), /link is a link of another user/);
+        assert.deepEqual(await readdir(join(directory, "roots")), []);
+        // A link in the place of the file is replaced; what it leads to is neither read nor written.
+        await writeFile(join(directory, "roots/other"), formatMetrics("", [{ ...report, path: "/other" }], 0));
+        await symlink("other", join(directory, "roots/b.prom"));
+        await writeMetrics(join(directory, "roots/b.prom"), [report]);
+        assert.equal(parseExposition(await readFile(join(directory, "roots/b.prom"), "utf8")).length, 10);
+        assert.match(await readFile(join(directory, "roots/other"), "utf8"), /path="\/other"\} 0\n/);
+        // Nor does a pipe hold the run.
+        await run("mkfifo", join(directory, "roots/pipe.prom"));
+        await writeMetrics(join(directory, "roots/pipe.prom"), [report]);
+        assert.equal((await stat(join(directory, "roots/pipe.prom"))).isFile(), true);
+      } finally {
+        await rm(directory, { recursive: true });
+      }
+    },
+  );
 });
 
 describe("pings", () => {

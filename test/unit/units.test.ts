@@ -1,7 +1,18 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import {
+  copyFileSync,
+  existsSync,
+  lchownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { cli } from "../support/cli.ts";
@@ -72,6 +83,49 @@ describe("install-units", () => {
     const { code, stderr } = await cli(["install-units", "--directory", "/dev/null/units"]);
     assert.equal(code, 2);
     assert.equal(stderr, "error: the units were not written to /dev/null/units: its directory does not exist\n");
+  });
+
+  test("writes through no link of another user", { skip: userInfo().uid === 0 ? false : "needs root" }, async () => {
+    const service = "btrfs-snapshots-to-swift@.service";
+    const roots = join(directory, "roots");
+    mkdirSync(roots);
+    symlinkSync("roots", join(directory, "link"));
+    lchownSync(join(directory, "link"), 65534, 65534);
+    for (const below of ["link", "link/new"]) {
+      const { code, stderr } = await cli(["install-units", "--directory", join(directory, below)]);
+      assert.equal(code, 2);
+      assert.match(stderr, /link is a link of another user, which root does not follow/);
+      assert.deepEqual(readdirSync(roots), []);
+    }
+    // In the place of a unit, it is replaced.
+    writeFileSync(join(directory, "victim"), "as it was");
+    symlinkSync("../victim", join(roots, service));
+    assert.equal((await cli(["install-units", "--directory", roots])).code, 0);
+    assert.equal(read("victim"), "as it was");
+    assert.match(read(join("roots", service)), /ExecStart=/);
+  });
+
+  test("a path that would write further lines into a unit is refused", async () => {
+    const config = join(directory, "evil.yaml");
+    writeFileSync(
+      config,
+      JSON.stringify({ targets: { evil: { paths: ["/home\n[Service]\nExecStartPre=/bin/true"] } } }),
+    );
+    const into = join(directory, "refused");
+    const { code, stdout, stderr } = await cli(["install-units", "--directory", into, "--config", config]);
+    assert.deepEqual([code, stdout], [2, ""]);
+    assert.match(stderr, /control character/);
+    assert.doesNotMatch(stderr, /^\[Service\]/m);
+    assert.equal(existsSync(into), false);
+  });
+
+  test("shows no control character of a name", async () => {
+    const name = "a\u001b[2J\u009bb";
+    const shown = await cli(["install-units", "--directory", join(directory, name)]);
+    const refused = await cli(["install-units", "--directory", `/dev/null/${name}`]);
+    for (const text of [shown.stdout, shown.stderr, refused.stderr]) assert.doesNotMatch(text, /[\u001b\u009b]/);
+    assert.match(shown.stdout, /a\\x1b\[2J\\x9bb/);
+    assert.match(refused.stderr, /a\\x1b\[2J\\x9bb/);
   });
 
   test("without a configuration file, the timer of any target is what to type next", async () => {
