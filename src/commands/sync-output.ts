@@ -1,5 +1,5 @@
 import type { BackupError } from "../errors.ts";
-import type { EstimatedStep, Receipt } from "../operations/step.ts";
+import { bytesSent, type EstimatedStep, type Receipt } from "../operations/step.ts";
 import type { Failure, SyncOutcome, SyncWatcher } from "../operations/sync.ts";
 import { formatTime } from "../plan/key.ts";
 import { listPaths } from "../plan/standing.ts";
@@ -74,11 +74,12 @@ export function watch({ log, output, progress }: House, form: Form, dryRun: bool
       kept = 0;
       progress.start(printable(step.snapshot.path), estimate?.bytes ?? null);
     },
-    onProgress: ({ read, stored, resumed }) => {
+    onProgress: (sent) => {
+      const { read, stored, resumed } = sent;
       kept = stored;
-      // What is compressed is no measure of what was estimated.
-      if (dryRun || form.zstdLevel !== null) progress.update(read);
-      else progress.update(stored, resumed);
+      if (dryRun) progress.update(read);
+      // What is there already is known in compressed bytes only.
+      else progress.update(bytesSent(sent), form.zstdLevel === null ? resumed : 0, read);
     },
     onReceipt: (receipt) => {
       progress.stop();

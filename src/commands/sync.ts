@@ -99,7 +99,9 @@ export class SyncCommand extends EncodingCommand {
   estimate = Option.Boolean("--estimate", true, { description: "Find out each stream's size first (default)." });
   yes = Option.Boolean("-y,--yes", false, { description: "Do not ask." });
   memory = Option.String("--memory", "512Mi", { description: "Memory that parts may take (default 512Mi)." });
-  concurrency = Option.String("--concurrency", "4", { description: "Parts in flight at the most (default 4)." });
+  concurrency = Option.String("--concurrency", "4", {
+    description: "Parts in flight at most (default 4); fewer on a slow line.",
+  });
   volumeSize = Option.String("--volume-size", {
     description: "Store longer streams in several objects of this size (default: only where one cannot hold them).",
   });

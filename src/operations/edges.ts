@@ -167,8 +167,17 @@ export interface PutOptions {
   readonly resume?: boolean;
   /** False: what is stored of a body that fails can never be resumed, so it need not stay. */
   readonly resumable?: boolean;
-  /** Called with the bytes the store has confirmed so far, and those of them that an earlier upload had sent. */
-  readonly onProgress?: ((bytes: number, resumedBytes: number) => void) | undefined;
+  readonly onProgress?: ((progress: UploadProgress) => void) | undefined;
+}
+
+/** How far an upload is, in bytes. */
+export interface UploadProgress {
+  /** What the store has confirmed. */
+  readonly stored: number;
+  /** Of that, what an earlier upload had sent. */
+  readonly resumed: number;
+  /** What the network has taken and the store has not confirmed yet. It shrinks when a part has to be sent again. */
+  readonly inFlight: number;
 }
 
 /**

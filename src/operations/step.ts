@@ -9,7 +9,7 @@ import type { Encoding, Estimate, UploadStep } from "../plan/model.ts";
 import { openCheckpoints } from "../stream/checkpoints.ts";
 import { observe } from "../stream/observe.ts";
 import type { Command } from "../stream/process.ts";
-import type { Container, SnapshotSource, Stored } from "./edges.ts";
+import type { Container, SnapshotSource, Stored, UploadProgress } from "./edges.ts";
 import { chooseEncoder, plannedEncoder, type Encoder, type EncodingOptions } from "./encode.ts";
 import { storeArchive } from "./store.ts";
 
@@ -43,12 +43,21 @@ export interface EstimatedStep {
   readonly estimate: Estimate | null;
 }
 
-/** Bytes of a stream that have been read, and those the store has confirmed. */
-export interface StepProgress {
+/** How far a step is, in bytes. */
+export interface StepProgress extends UploadProgress {
+  /** Of the stream, what has been read. */
   readonly read: number;
-  readonly stored: number;
-  /** Of those, the ones that were there before this run. */
-  readonly resumed: number;
+  /** What has been made of that; the same where nothing is encoded. */
+  readonly encoded: number;
+}
+
+/**
+ * How much of the stream has left. What is compressed is no measure of it: there it is as much of what was read as has left
+ * of what was made of that.
+ */
+export function bytesSent({ read, encoded, stored, inFlight }: StepProgress): number {
+  const sent = stored + inFlight;
+  return encoded === 0 ? Math.min(sent, read) : Math.min(read, Math.round((read * sent) / encoded));
 }
 
 export interface Receipt {
@@ -128,10 +137,10 @@ async function tryRound(
 ): Promise<Pick<Receipt, "bytes" | "stored">> {
   const { container, source } = edges;
   const direct = options.dryRun ? null : planDirect(step, estimate, { container, options });
-  const progress = { read: 0, stored: 0, resumed: 0 };
+  let progress: StepProgress = { read: 0, encoded: 0, stored: 0, resumed: 0, inFlight: 0 };
   const { stream, sentBytes } = send(direct === null ? null : options.encoding.encryptor);
   observe(stream, ({ length }) => {
-    progress.read += length;
+    progress = { ...progress, read: progress.read + length };
     onProgress(progress);
   });
   if (options.dryRun) {
@@ -147,9 +156,9 @@ async function tryRound(
     spoolDirectory: options.spoolDirectory,
     facts: { sendProto: source.sendProto, tool: options.tool },
     trusted,
-    onProgress: (bytes: number, resumed: number) => {
-      progress.stored = bytes;
-      progress.resumed = resumed;
+    onEncoded: (bytes: number) => void (progress = { ...progress, encoded: progress.encoded + bytes }),
+    onProgress: (upload: UploadProgress) => {
+      progress = { ...progress, ...upload };
       onProgress(progress);
     },
   };

@@ -20,12 +20,12 @@ import {
 } from "../plan/manifest.ts";
 import type { UploadStep } from "../plan/model.ts";
 import type { Checkpoint, Checkpoints } from "../stream/checkpoints.ts";
-import { digestOf } from "../stream/observe.ts";
+import { digestOf, observe } from "../stream/observe.ts";
 import { slices } from "../stream/slices.ts";
 import { spool } from "../stream/spool.ts";
 import { BackupError } from "../errors.ts";
 import { refuseMissing } from "./body.ts";
-import type { Container, ObjectDetails, PutOptions, Stored } from "./edges.ts";
+import type { Container, ObjectDetails, PutOptions, Stored, UploadProgress } from "./edges.ts";
 import { encoded, type Encoder } from "./encode.ts";
 import { storeProof } from "./proof.ts";
 
@@ -41,8 +41,10 @@ export interface Storing {
   readonly facts: Pick<UploadFacts, "sendProto" | "tool">;
   /** Volumes up to this number are resumed if an earlier run has left them; 0 = nothing is, not an open upload either. */
   readonly trusted: number;
-  /** Called with the bytes that are stored so far, those of earlier runs included. */
-  readonly onProgress: (bytes: number, resumedBytes: number) => void;
+  /** Called with how many bytes more were made of the stream. */
+  readonly onEncoded: (bytes: number) => void;
+  /** Called with what is stored so far, that of earlier runs included. */
+  readonly onProgress: (progress: UploadProgress) => void;
 }
 
 /**
@@ -92,15 +94,15 @@ async function storeVolumes(
   for await (const slice of slices(plain, layout.volumeBytes ?? Infinity)) {
     const number = volumes.length + 1;
     if (number > most) throw tooManyVolumes(step.key);
-    const onVolumeProgress = (bytes: number, resumed: number): void =>
-      onProgress(total.bytes + bytes, total.resumedBytes + resumed);
+    const onVolumeProgress = ({ stored, resumed, inFlight }: UploadProgress): void =>
+      onProgress({ stored: total.bytes + stored, resumed: total.resumedBytes + resumed, inFlight });
     const ofVolume = { ...storing, onProgress: onVolumeProgress };
     const { volume, stored } = await storeVolume(slice, number, { storing: ofVolume, container }, signal);
     volumes.push(volume);
     total.bytes += stored.bytes;
     total.parts += stored.parts;
     total.resumedBytes += stored.resumedBytes;
-    onProgress(total.bytes, total.resumedBytes);
+    onProgress({ stored: total.bytes, resumed: total.resumedBytes, inFlight: 0 });
   }
   const [first, ...rest] = volumes;
   if (first === undefined) throw new BackupError("INTERNAL", `there is nothing to store under '${step.key}'`);
@@ -234,8 +236,10 @@ function isEncryptedBy({ encoder }: Storing): boolean {
   return isEncrypted(encoder.cost.encoding);
 }
 
-async function bodyOf(plain: Readable, { encoder, spoolDirectory }: Storing, signal: AbortSignal): Promise<Readable> {
+async function bodyOf(plain: Readable, storing: Storing, signal: AbortSignal): Promise<Readable> {
+  const { encoder, spoolDirectory, onEncoded } = storing;
   const body = encoded(plain, encoder, signal);
+  if (encoder.programs.length > 0) observe(body, ({ length }) => onEncoded(length));
   return spoolDirectory === null ? body : await spool(body, spoolDirectory);
 }
 

@@ -41,6 +41,8 @@ export interface Attempt extends Put {
   uploadId: string | null;
   sentBytes: number;
   confirmedBytes: number;
+  /** How much of each part that is not confirmed yet the network has taken. */
+  readonly inFlight: Map<Uint8Array, number>;
   /** The request that makes the object appear has been sent: it may have worked even when it seems to have failed. */
   committing: boolean;
   /** The object's ETag in the store's answer to that request; null when there was none. */
@@ -70,6 +72,7 @@ export function newAttempt(store: Store, put: Put, signal: AbortSignal): Attempt
     uploadId: null,
     sentBytes: 0,
     confirmedBytes: 0,
+    inFlight: new Map(),
     committing: false,
     committedEtag: null,
     failure: null,
@@ -122,10 +125,25 @@ export function notePart(attempt: Attempt, { number, data }: Part): void {
   attempt.sentBytes += data.length;
 }
 
-/** Notes that the store has so many bytes more. */
-export function noteStored(attempt: Attempt, bytes: number): void {
-  attempt.confirmedBytes += bytes;
-  attempt.options.onProgress?.(attempt.confirmedBytes, attempt.resumedBytes);
+/** Notes how much of a part the network has taken. A request that begins again begins at 0. */
+export function noteSent(attempt: Attempt, part: Uint8Array, bytes: number): void {
+  const { inFlight, store } = attempt;
+  const more = bytes - (inFlight.get(part) ?? 0);
+  inFlight.set(part, bytes);
+  if (more > 0) store.parallelism.moved(more);
+  if (more !== 0) reportProgress(attempt);
+}
+
+/** Notes that the store has a part. */
+export function noteStored(attempt: Attempt, part: Uint8Array): void {
+  attempt.inFlight.delete(part);
+  attempt.confirmedBytes += part.length;
+  reportProgress(attempt);
+}
+
+function reportProgress({ inFlight, confirmedBytes, resumedBytes, options }: Attempt): void {
+  const inFlightBytes = [...inFlight.values()].reduce((sum, bytes) => sum + bytes, 0);
+  options.onProgress?.({ stored: confirmedBytes, resumed: resumedBytes, inFlight: inFlightBytes });
 }
 
 function tooLong(key: string, partBytes: number, parts: number): BackupError {

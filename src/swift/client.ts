@@ -7,7 +7,7 @@ import { S3Client, type S3ClientConfig } from "@aws-sdk/client-s3";
 import { HttpRequest } from "@smithy/core/protocols";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
 import { trusting, type Network } from "./http.ts";
-import { openPace, pacedBody, type Pace } from "./pace.ts";
+import { openPace, pacedBody, type OnSent, type Pace } from "./pace.ts";
 import { retryFor } from "./retry.ts";
 
 /** As much of a logger as is used here. */
@@ -57,12 +57,14 @@ export interface Clients {
    * signal, and waits between attempts. Creating and completing an upload end with `lateSignal`, as a lost answer to them
    * would leave us ignorant of what the store has done.
    */
-  bind(signal: AbortSignal, lateSignal: AbortSignal): S3Client;
+  bind(signal: AbortSignal, lateSignal: AbortSignal, onSent?: OnSent): S3Client;
   /** Ends connections and waits. */
   close(): void;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
+/** What is shorter is sent at once. */
+const LEAST_SLICED_BYTES = 64 * 1024;
 
 export function openClients(options: ClientOptions): Clients {
   silenceSdk();
@@ -78,11 +80,11 @@ export function openClients(options: ClientOptions): Clients {
 
   const pace = openPace(options.uploadBytesPerSecond);
 
-  function bind(signal: AbortSignal, lateSignal: AbortSignal): S3Client {
+  function bind(signal: AbortSignal, lateSignal: AbortSignal, onSent: OnSent = () => undefined): S3Client {
     const bound: Handler = {
       metadata: handler.metadata,
       handle: async (request, handlerOptions) =>
-        handler.handle(withPace(request, pace), {
+        handler.handle(inSlices(request, pace, onSent), {
           ...handlerOptions,
           abortSignal: request.method === "POST" ? lateSignal : signal,
         }),
@@ -128,12 +130,12 @@ function leavePayloadUnsigned({ middlewareStack }: S3Client): void {
 type HandledRequest = Parameters<NodeHttpHandler["handle"]>[0];
 
 /** The request with its body in slices. It is left as it is itself: it may have to be sent again. */
-function withPace(request: HandledRequest, pace: Pace): HandledRequest {
+function inSlices(request: HandledRequest, pace: Pace, onSent: OnSent): HandledRequest {
   const body: unknown = request.body;
-  if (!(body instanceof Uint8Array) || body.length <= pace.sliceBytes) return request;
-  const paced = HttpRequest.clone(request);
-  paced.body = pacedBody(body, pace);
-  return paced;
+  if (!(body instanceof Uint8Array) || body.length <= LEAST_SLICED_BYTES) return request;
+  const sliced = HttpRequest.clone(request);
+  sliced.body = pacedBody(body, pace, onSent);
+  return sliced;
 }
 
 /** Tells of each request what it was, how it was answered, and how long that took. */

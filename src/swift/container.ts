@@ -11,6 +11,7 @@ import type { Network } from "./http.ts";
 import { removeUpload } from "./leftovers.ts";
 import { readFeatures } from "./limits.ts";
 import { deleteObject, headObject, listObjects } from "./objects.ts";
+import { openParallelism } from "./parallelism.ts";
 import { openPartMemories } from "./parts.ts";
 import { listUploads } from "./resume.ts";
 import type { Store } from "./store.ts";
@@ -74,9 +75,10 @@ export async function openContainer(
   const translateHere: Store["translate"] = (error, requestSignal, key) =>
     translate(error, { endpoint, container, key, refusalHint, proxy, keysHaveWorked: true, signal: requestSignal });
   const memories = openPartMemories();
+  const parallelism = openParallelism(() => performance.now(), log);
   const now = (): number => Date.now() + client.config.systemClockOffset;
   const creation = { byPut: conditionalPut };
-  const of = { client, bind, container, limits, retryForMs, connections, memories, log };
+  const of = { client, bind, container, limits, retryForMs, connections, memories, parallelism, log };
   const segments = { areReadable: false };
   const store: Store = { ...of, creation, segments, now, translate: translateHere };
   return {

@@ -23,12 +23,11 @@ export async function sendParts(attempt: Attempt, parts: AsyncIterable<Part>, cl
   attempt.uploadId = attempt.resumable?.upload.uploadId ?? (await begin(attempt, client));
   const { concurrency, partsInMemory } = attempt.options;
   const hasher = openPartHasher(partsInMemory - concurrency);
-  const sending: Sending = { client, inTurn: openTurnstile(concurrency) };
   const inHand = new Set<Promise<void>>();
   try {
     for await (const part of parts) {
       notePart(attempt, part);
-      const sent = sendPart(attempt, part, hasher.md5(part.data), sending)
+      const sent = sendPart(attempt, part, hasher.md5(part.data), client)
         .catch((error: unknown) => fail(attempt, { error, ofBody: false }))
         .finally(() => {
           part.release();
@@ -47,32 +46,6 @@ export async function sendParts(attempt: Attempt, parts: AsyncIterable<Part>, cl
   await complete(attempt, client);
 }
 
-/** How parts are sent. */
-interface Sending {
-  readonly client: S3Client;
-  readonly inTurn: Turnstile;
-}
-
-/** Runs a task when its turn has come. */
-type Turnstile = <Result>(task: () => Promise<Result>) => Promise<Result>;
-
-/** Lets so many in at a time, in the order in which they come. */
-function openTurnstile(places: number): Turnstile {
-  const waiting: (() => void)[] = [];
-  let free = places;
-  return async (task) => {
-    if (free > 0) free -= 1;
-    else await new Promise<void>((resolve) => waiting.push(resolve));
-    try {
-      return await task();
-    } finally {
-      const next = waiting.shift();
-      if (next === undefined) free += 1;
-      else next();
-    }
-  };
-}
-
 async function begin({ store, key, options }: Attempt, client: S3Client): Promise<string> {
   const wanted = { Bucket: store.container, Key: key, ContentType: CONTENT_TYPE, Metadata: { ...options.metadata } };
   const { UploadId } = await client.send(new CreateMultipartUploadCommand(wanted));
@@ -80,22 +53,19 @@ async function begin({ store, key, options }: Attempt, client: S3Client): Promis
   return UploadId;
 }
 
-async function sendPart(
-  attempt: Attempt,
-  part: Part,
-  hashed: Promise<Buffer>,
-  { client, inTurn }: Sending,
-): Promise<void> {
+async function sendPart(attempt: Attempt, part: Part, hashed: Promise<Buffer>, client: S3Client): Promise<void> {
   const { number, data } = part;
+  const { partBytes, concurrency: most } = attempt.options;
   const md5 = await hashed;
   attempt.md5s.set(number, md5);
   if (isThere(attempt, number, { etag: md5.toString("hex"), bytes: data.length })) {
     attempt.resumedBytes += data.length;
   } else {
-    const etag = await inTurn(async () => uploadPart(attempt, part, md5, client));
+    const send = async (): Promise<string | undefined> => uploadPart(attempt, part, md5, client);
+    const etag = await attempt.store.parallelism.withPart({ partBytes, most }, send);
     checkPart(attempt, number, etag);
   }
-  noteStored(attempt, data.length);
+  noteStored(attempt, data);
 }
 
 /** The store's answer: the part's ETag. */

@@ -33,19 +33,42 @@ export function openPace(bytesPerSecond: number | null): Pace {
   };
 }
 
+/** The first slice of a body; the next ones grow as fast as they are taken. */
+const FIRST_SLICE_BYTES = 64 * 1024;
+const LEAST_SLICE_BYTES = 16 * 1024;
+/** What is taken faster than this could be larger; what takes longer says too seldom how far it is. */
+const FAST_MS = 50;
+const SLOW_MS = 500;
+
+/** The size of the next slice, after the time that one has taken. */
+export function nextSliceBytes(bytes: number, elapsedMs: number): number {
+  if (elapsedMs < FAST_MS) return Math.min(SLICE_BYTES, bytes * 2);
+  return elapsedMs > SLOW_MS ? Math.max(LEAST_SLICE_BYTES, Math.floor(bytes / 2)) : bytes;
+}
+
+/** Called with the bytes of a body that the socket has taken; with 0 when a request begins, or begins again. */
+export type OnSent = (body: Uint8Array, bytes: number) => void;
+
 /** A body as a stream of its slices, each let go when the pace allows. Nothing is copied. */
-export function pacedBody(body: Uint8Array, pace: Pace): Readable {
+export function pacedBody(body: Uint8Array, pace: Pace, onSent: OnSent): Readable {
   let at = 0;
+  let bytes = FIRST_SLICE_BYTES;
+  let since = performance.now();
   async function passSlice(stream: Readable): Promise<void> {
-    const slice = body.subarray(at, at + pace.sliceBytes);
+    // Asked again only when the socket has taken what it was given before.
+    onSent(body, at);
+    if (at > 0) bytes = nextSliceBytes(bytes, performance.now() - since);
     if (at > 0) await nextTurn();
+    const slice = body.subarray(at, at + Math.min(bytes, pace.sliceBytes));
     await pace.pass(slice.length);
+    since = performance.now();
     at += slice.length;
     stream.push(slice);
     if (at === body.length) stream.push(null);
   }
   return new Readable({
-    highWaterMark: pace.sliceBytes,
+    // Nothing is made ahead: what has been asked for has been taken.
+    highWaterMark: 0,
     read() {
       passSlice(this).catch((error: unknown) => this.destroy(toError(error)));
     },

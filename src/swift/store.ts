@@ -4,6 +4,7 @@ import type { S3Client } from "@aws-sdk/client-s3";
 import type { BackupError } from "../errors.ts";
 import type { Container } from "../operations/edges.ts";
 import type { Clients, Log } from "./client.ts";
+import type { Parallelism } from "./parallelism.ts";
 import type { PartMemories } from "./parts.ts";
 
 export interface Store extends Pick<Clients, "bind"> {
@@ -15,6 +16,7 @@ export interface Store extends Pick<Clients, "bind"> {
   readonly connections: number;
   /** Of its uploads. */
   readonly memories: PartMemories;
+  readonly parallelism: Parallelism;
   /** How an object of one part is created where there is none. */
   readonly creation: {
     /** By a PUT with `If-None-Match: *`; else by an upload of one part. Swift takes such a PUT from 2.36 on. */

@@ -14,6 +14,7 @@ import {
   expectedEtag,
   fail,
   newAttempt,
+  noteSent,
   noteStored,
   refuseEmpty,
   refuseExisting,
@@ -81,7 +82,7 @@ async function send(attempt: Attempt): Promise<void> {
   const late = new AbortController();
   let timer: NodeJS.Timeout | undefined;
   stop.signal.addEventListener("abort", () => (timer = setTimeout(() => late.abort(), LAST_ANSWER_MS)), { once: true });
-  const client = store.bind(stop.signal, late.signal);
+  const client = store.bind(stop.signal, late.signal, (part, bytes) => noteSent(attempt, part, bytes));
   const memory = store.memories.borrow(options.partBytes, options.partsInMemory);
   try {
     await sendBody(attempt, partsOf(body, memory), client);
@@ -140,7 +141,7 @@ async function sendWhole(attempt: Attempt, part: Part, client: S3Client): Promis
     attempt.sentBytes = 0;
     return false;
   }
-  noteStored(attempt, Body.length);
+  noteStored(attempt, Body);
   return true;
 }
 

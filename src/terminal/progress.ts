@@ -22,8 +22,11 @@ export interface Progress {
   expect(transfers: number, total: number | null): void;
   /** A new transfer, of which `total` bytes are expected; null when nobody knows. */
   start(label: string, total: number | null): void;
-  /** @param resumed - of the bytes, those that were there before */
-  update(bytes: number, resumed?: number): void;
+  /**
+   * @param resumed - of the bytes, those that were there before
+   * @param read - what was read to be transferred; absent: the same
+   */
+  update(bytes: number, resumed?: number, read?: number): void;
   /** The transfer is over. Safe to call twice. */
   stop(): void;
 }
@@ -43,6 +46,8 @@ export interface Transfer {
   readonly resumed?: number;
   /** Bytes per second; null while too little is known. */
   readonly rate: number | null;
+  /** True while something is read that is to be transferred. */
+  readonly isReading?: boolean;
 }
 
 /**
@@ -57,7 +62,7 @@ export function openProgress(screen: Screen, { now, report }: ProgressOptions): 
   let timer: NodeJS.Timeout | null = null;
   const meter = openMeter(now);
 
-  const describe = (): string => describeStatus(current, all, meter.rate());
+  const describe = (): string => describeStatus(current, all, { rate: meter.rate(), isReading: meter.isReading() });
   const tell = (): void => {
     told = now();
     if (screen.interactive) screen.status(describe());
@@ -78,8 +83,8 @@ export function openProgress(screen: Screen, { now, report }: ProgressOptions): 
       timer ??= setInterval(tellIfDue, IDLE_MS).unref();
       if (report !== null && screen.interactive) tell();
     },
-    update(bytes, resumed = 0) {
-      meter.move(bytes - resumed - (current.bytes - current.resumed));
+    update(bytes, resumed = 0, read = 0) {
+      meter.move(bytes - resumed - (current.bytes - current.resumed), read);
       current = { ...current, bytes, resumed };
       tellIfDue();
     },
@@ -94,10 +99,12 @@ export function openProgress(screen: Screen, { now, report }: ProgressOptions): 
   };
 }
 
-interface Current extends Omit<Transfer, "rate"> {
+interface Current extends Omit<Transfer, keyof Movement> {
   readonly label: string;
   readonly resumed: number;
 }
+
+type Movement = Required<Pick<Transfer, "rate" | "isReading">>;
 
 /** Several transfers, of which those before the current one are done. */
 interface Whole {
@@ -107,35 +114,48 @@ interface Whole {
   readonly done: number;
 }
 
-function describeStatus(current: Current, { transfers, position, total, done }: Whole, rate: number | null): string {
+function describeStatus(current: Current, { transfers, position, total, done }: Whole, movement: Movement): string {
   const { label, bytes } = current;
   // What has no size to tell of is no transfer.
   if (bytes === 0 && current.total === null) return label;
   // Names may be long, and what does not fit the terminal is cut off: they come after what is watched.
-  if (transfers < 2) return `${describeTransfer({ ...current, rate })}: ${label}`;
+  if (transfers < 2) return `${describeTransfer({ ...current, ...movement })}: ${label}`;
   const one = describeTransfer({ ...current, rate: null });
-  const whole = describeTransfer({ bytes: done + bytes, total, rate });
+  const whole = describeTransfer({ bytes: done + bytes, total, ...movement });
   return `${whole}; ${position} of ${transfers}: ${one}: ${label}`;
 }
 
+interface Meter {
+  start(): void;
+  /** @param read - so far, of what is transferred */
+  move(bytes: number, read: number): void;
+  rate(): number | null;
+  isReading(): boolean;
+}
+
 /** Measures what moves. It goes on over several transfers, whose pauses count. */
-function openMeter(now: () => number): { start(): void; move(bytes: number): void; rate(): number | null } {
+function openMeter(now: () => number): Meter {
   let moved = 0;
+  let lastRead = { bytes: 0, at: -Infinity };
   const samples: { readonly at: number; readonly moved: number }[] = [];
   return {
     start() {
+      lastRead = { bytes: 0, at: -Infinity };
       if (samples.length === 0) samples.push({ at: now(), moved });
     },
-    move(bytes) {
-      moved += bytes;
+    move(bytes, read) {
       const at = now();
+      if (read > lastRead.bytes) lastRead = { bytes: read, at };
+      // What has to be sent again goes back, and moves all the same.
+      moved += Math.max(0, bytes);
       if (at - (samples.at(-1)?.at ?? -Infinity) < REDRAW_MS) return;
       samples.push({ at, moved });
       // The newest of those that are too old stays: the window begins there.
       while (at - (samples[1]?.at ?? at) > RATE_WINDOW_MS) samples.shift();
     },
+    isReading: () => now() - lastRead.at < RATE_WINDOW_MS,
     rate() {
-      const first = samples[0];
+      const first = samples.findLast(({ at }) => now() - at >= RATE_WINDOW_MS) ?? samples[0];
       const elapsed = now() - (first?.at ?? 0);
       return first === undefined || elapsed < RATE_AFTER_MS ? null : ((moved - first.moved) / elapsed) * 1000;
     },
@@ -143,14 +163,14 @@ function openMeter(now: () => number): { start(): void; move(bytes: number): voi
 }
 
 /** `12.3 MiB of 1.2 GiB (1 %), 34.5 MiB/s, 35 s left`; what is not known is left out. */
-export function describeTransfer({ bytes, total, resumed = 0, rate }: Transfer): string {
+export function describeTransfer({ bytes, total, resumed = 0, rate, isReading = false }: Transfer): string {
   const parts = [
     total === null
       ? formatBytes(bytes)
       : `${formatBytes(bytes)} of ${formatBytes(total)} (${percentage(bytes, total)} %)`,
   ];
   if (resumed > 0) parts.push(`${formatBytes(resumed)} resumed`);
-  if (rate !== null) parts.push(rate > 0 ? `${formatBytes(rate)}/s` : "stalled");
+  if (rate !== null) parts.push(rate > 0 ? `${formatBytes(rate)}/s` : isReading ? "reading" : "stalled");
   const left = rate !== null && rate > 0 && total !== null && total > bytes ? ((total - bytes) / rate) * 1000 : null;
   if (left !== null && left <= TIME_LEFT_AT_MOST_MS) parts.push(`${describeTimeLeft(left)} left`);
   return parts.join(", ");

@@ -5,7 +5,7 @@ import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
-import type { Container, PutOptions, Stored } from "../../src/operations/edges.ts";
+import type { Container, PutOptions, Stored, UploadProgress } from "../../src/operations/edges.ts";
 import { readFrom } from "../../src/stream/output.ts";
 import { openContainer } from "../../src/swift/container.ts";
 import { noSwift } from "../support/requirements.ts";
@@ -37,7 +37,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     const whole = Math.ceil(bytes / partBytes - 1) * partBytes;
     let confirm = (): void => undefined;
     const confirmed = new Promise<void>((resolve) => (confirm = resolve));
-    const onProgress = (stored: number): void => {
+    const onProgress = ({ stored }: UploadProgress): void => {
       if (stored === whole) confirm();
     };
     async function* broken(): AsyncGenerator<Buffer> {

@@ -109,7 +109,7 @@ function contract(open: () => Inhabitant): void {
     const body = randomBytes(12 * MIB + 7);
     const progress: number[] = [];
     const metadata = { "btrfs-part-size": String(5 * MIB) };
-    const stored = await put("parts\\x2f3", body, { metadata, onProgress: (bytes) => progress.push(bytes) });
+    const stored = await put("parts\\x2f3", body, { metadata, onProgress: ({ stored }) => progress.push(stored) });
     const md5s = [0, 5, 10].map((at) => Buffer.from(md5(body.subarray(at * MIB, (at + 5) * MIB)), "hex"));
     const etag = `${md5(...md5s)}-3`;
     assert.deepEqual(stored, { bytes: body.length, etag, parts: 3, md5s, resumedBytes: 0 });

@@ -119,7 +119,7 @@ async function readBody(
     throw signal.aborted ? abortedError(signal) : error;
   }
   if (bytes === 0) throw new BackupError("INTERNAL", "there is nothing to store");
-  onProgress?.(bytes, 0);
+  onProgress?.({ stored: bytes, resumed: 0, inFlight: 0 });
   return Buffer.concat(chunks);
 }
 

@@ -7,6 +7,7 @@ import { BackupError } from "../../src/errors.ts";
 import { NOT_ENCODED } from "../../src/operations/encode.ts";
 import { takeInventory } from "../../src/operations/inventory.ts";
 import { listSource } from "../../src/operations/list.ts";
+import { bytesSent, type StepProgress } from "../../src/operations/step.ts";
 import { estimateSteps, prepareSync, runSync, type SyncOutcome, type SyncWatcher } from "../../src/operations/sync.ts";
 import { findChain, indexArchives } from "../../src/plan/chain.ts";
 import type { SyncRequest } from "../../src/plan/sync.ts";
@@ -115,6 +116,15 @@ describe("a run", () => {
     await sync(world([snapshot(1)]), { watcher });
     assert.deepEqual(seen, ["500/0", "1000/0", "1000/1000"]);
   });
+});
+
+test("of a compressed stream so much has left as of what was made of it", () => {
+  const sent = (facts: Partial<StepProgress>): number =>
+    bytesSent({ read: 0, encoded: 0, stored: 0, resumed: 0, inFlight: 0, ...facts });
+  assert.equal(sent({ read: 1000, stored: 300, inFlight: 200 }), 500);
+  assert.equal(sent({ read: 1000, encoded: 400, stored: 100, inFlight: 100 }), 500);
+  assert.equal(sent({ read: 1000, encoded: 400, stored: 400 }), 1000);
+  assert.equal(sent({ read: 1000, encoded: 100, stored: 200 }), 1000);
 });
 
 describe("a failure", () => {

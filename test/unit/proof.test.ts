@@ -53,6 +53,7 @@ async function store(
     checkpoints,
     spoolDirectory: null,
     trusted: 0,
+    onEncoded: () => undefined,
     onProgress: () => undefined,
   };
   await storeArchive(Readable.from([body], { objectMode: false }), { ...storing, ...changes }, container, signal);

@@ -258,6 +258,20 @@ describe("progress", () => {
     progress.start("b", 2000);
     assert.equal(last(), "1000 B of 2.9 KiB (33 %), 86 B/s, 25 s left; 2 of 2: 0 B of 2.0 KiB (0 %): b");
   });
+  test("is stalled only while nothing moves: neither what is read nor what is sent again", () => {
+    const { stream, text } = terminal(true);
+    Object.assign(stream, { columns: 200 });
+    let now = 0;
+    const progress = openProgress(openScreen(stream, {}), { now: () => now, report: () => undefined });
+    const last = (): string => text().split("\r\u001b[K").at(-1) ?? "";
+    progress.start("a", 1000);
+    for (now = 1000; now <= 20_000; now += 1000) progress.update(0, 0, now / 100);
+    assert.equal(last(), "0 B of 1000 B (0 %), reading: a");
+    for (; now <= 50_000; now += 1000) progress.update(now % 2000 === 0 ? 100 : 0, 0, 200);
+    assert.match(last(), /^\d+ B of 1000 B \(\d+ %\), \d+ B\/s, .* left: a$/);
+    for (; now <= 70_000; now += 1000) progress.update(100, 0, 200);
+    assert.equal(last(), "100 B of 1000 B (10 %), stalled: a");
+  });
   test("draws at most every 200 ms", () => {
     const { stream, text } = terminal(true);
     let now = 0;
@@ -282,10 +296,15 @@ describe("progress", () => {
         const progress = openProgress(openScreen(stream, {}), { now: () => now, report: (line) => lines.push(line) });
         progress.start("a", 1000);
         for (now = 1000; now <= 5000; now += 1000) progress.update(now / 10);
+        const told = (): string | undefined => (isTTY ? text().split("\r\u001b[K").at(-1) : lines.at(-1));
+        if (isTTY) {
+          now = 10_000;
+          mock.timers.tick(1000);
+          assert.equal(told(), "500 B of 1000 B (50 %), 50 B/s, 10 s left: a");
+        }
         now = 40_000;
         mock.timers.tick(1000);
-        const told = (): string | undefined => (isTTY ? text().split("\r\u001b[K").at(-1) : lines.at(-1));
-        assert.equal(told(), "500 B of 1000 B (50 %), 13 B/s, 40 s left: a");
+        assert.equal(told(), "500 B of 1000 B (50 %), stalled: a");
         progress.stop();
         const before = text() + lines.join();
         now = 80_000;

@@ -78,6 +78,7 @@ async function store(
     checkpoints,
     spoolDirectory: null,
     trusted: changes.trusted ?? Infinity,
+    onEncoded: () => undefined,
     onProgress: () => undefined,
   };
   return await storeArchive(body, storing, container, signal);
