@@ -47,6 +47,7 @@ const keys: Readonly<Record<string, Key>> = {
   identity: { flag: "--identity", takes: "list", isPath: true },
   compress: { flag: "--compress", takes: "text" },
   "work-dir": { flag: "--work-dir", takes: "text", isPath: true },
+  received: { flag: "--received", takes: "switch" },
   "send-proto": { flag: "--send-proto", takes: "text" },
   "wait-lock": { flag: "--wait-lock", takes: "text" },
   "metrics-file": { flag: "--metrics-file", takes: "text", isPath: true },

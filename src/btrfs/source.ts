@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import type { Passage, SnapshotSource } from "../operations/edges.ts";
+import type { Passage, ReceivedSource, Sender, SnapshotSource } from "../operations/edges.ts";
 import {
   streamIdentity,
   type Difference,
@@ -15,10 +15,10 @@ import { throughPrograms } from "../stream/pipeline.ts";
 import type { Command } from "../stream/process.ts";
 import { syncFilesystem, type StreamSummary } from "./binding.ts";
 import { refuseOtherStream, sentHead } from "./head.ts";
-import { openMounts, type Mounts, type Reach } from "./mounts.ts";
+import { locate, openMounts, type Mounts, type Reach } from "./mounts.ts";
 import { readSendOptions, sendCommand, type SendMode } from "./send-receive.ts";
 import { readSurroundings } from "./surroundings.ts";
-import { listSnapshots, readOrigin, readSubvolume, translated } from "./subvolumes.ts";
+import { listSnapshots, readChange, readOrigin, readSubvolume, translated } from "./subvolumes.ts";
 
 export interface SourceOptions {
   /** Null: the newest that the kernel and btrfs-progs both know. */
@@ -34,12 +34,8 @@ export interface SourceOptions {
 export async function openSource(path: string, options: SourceOptions, signal: AbortSignal): Promise<SnapshotSource> {
   // Before anything else, because it tells best what is wrong with the path.
   await readSubvolume(path);
-  const mode = await chooseMode(options, signal);
-  const mounts = openMounts(path);
-  const sender = (difference: Difference, stop: AbortSignal) => async (): Promise<Command> =>
-    sendCommand(await reachBoth(difference, mounts, stop), mode, false);
   return {
-    ...mode,
+    ...(await openSender(path, options, signal)),
     list: async () => {
       // A subvolume that was made read-only a moment ago shows its final ctransid only once it is written out.
       await translated(path, () => syncFilesystem(path));
@@ -50,6 +46,38 @@ export async function openSource(path: string, options: SourceOptions, signal: A
       return { source, snapshots, origin: null, doubts: [changedOrigin(origin.snapshot, origin.changed)] };
     },
     surroundings: () => translated(path, () => readSurroundings(path)),
+  };
+}
+
+/**
+ * The received snapshots in a directory, which may be the whole filesystem or one of them.
+ * @throws NOT_BTRFS, NO_PRIVILEGE, CONFIG when btrfs-progs are missing, USAGE when there is nothing
+ */
+export async function openReceived(path: string, options: SourceOptions, signal: AbortSignal): Promise<ReceivedSource> {
+  await translated(path, () => syncFilesystem(path));
+  return {
+    ...(await openSender(path, options, signal)),
+    list: async () => {
+      // What was received a moment ago shows its final ctransid only once it is written out.
+      await translated(path, () => syncFilesystem(path));
+      const directory = (await locate(path))?.path ?? "";
+      const inside = (await listSnapshots(path)).filter(
+        (each) => each.received !== null && `${each.path}/`.startsWith(directory === "" ? "" : `${directory}/`),
+      );
+      return await Promise.all(
+        inside.map(async (each) => ({ ...each, isCopy: (await readChange(path, each)) === null })),
+      );
+    },
+  };
+}
+
+async function openSender(path: string, options: SourceOptions, signal: AbortSignal): Promise<Sender> {
+  const mode = await chooseMode(options, signal);
+  const mounts = openMounts(path);
+  const sender = (difference: Difference, stop: AbortSignal) => async (): Promise<Command> =>
+    sendCommand(await reachBoth(difference, mounts, stop), mode, false);
+  return {
+    ...mode,
     estimate: (difference, stop) => estimate(difference, mounts, mode, stop),
     send: (difference, stop) => sentStream(sender(difference, stop), sentHead(lineageOf(difference)), stop),
     sendThrough: (difference, passage, stop) =>

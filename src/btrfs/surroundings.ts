@@ -20,6 +20,12 @@ export async function readSurroundings(path: string): Promise<Surroundings> {
   return { subvolumes, seenAt };
 }
 
-function toNeighbour({ uuid, parentUuid, readOnly }: RawInfo, path: string): Neighbour {
-  return { uuid: parseUuid(uuid ?? ""), parent: parseUuid(parentUuid ?? ""), path, readOnly };
+function toNeighbour({ uuid, parentUuid, receivedUuid, readOnly }: RawInfo, path: string): Neighbour {
+  return {
+    uuid: parseUuid(uuid ?? ""),
+    parent: parseUuid(parentUuid ?? ""),
+    received: parseUuid(receivedUuid ?? ""),
+    path,
+    readOnly,
+  };
 }

@@ -1,12 +1,15 @@
 import { existsSync } from "node:fs";
 import { Command, Option } from "clipanion";
-import { listContainer, listSource, type ListedSnapshot } from "../operations/list.ts";
+import { listContainer, listSource, type ListedSnapshot, type ListedSource } from "../operations/list.ts";
+import type { Reading } from "../operations/reading.ts";
 import { formatTime } from "../plan/key.ts";
 import { sameIdentity, type Archive, type Identity, type Uuid } from "../plan/model.ts";
 import { selectSource } from "../plan/select.ts";
 import { arrangeTree } from "../plan/tree.ts";
 import { count, describeEncoding, formatBytes, formatDate, formatMinute, printable } from "../terminal/format.ts";
 import { ReadCommand } from "./command.ts";
+import { receivedOption } from "./options.ts";
+import { openOrigins, type Origins } from "./origins.ts";
 import type { House } from "./session.ts";
 import { summaryOf } from "./registry.ts";
 
@@ -27,6 +30,7 @@ export class ListCommand extends ReadCommand {
   });
 
   flat = Option.Boolean("--flat", false, { description: "One after the other by age, instead of a tree." });
+  received = receivedOption();
   subvolume = Option.String({ name: "PATH", required: false });
 
   protected override async run(house: House): Promise<number> {
@@ -34,27 +38,24 @@ export class ListCommand extends ReadCommand {
     const { subvolume } = this;
     // A subvolume of another machine is known by the names of its snapshots.
     const elsewhere = subvolume !== undefined && !existsSync(subvolume) ? subvolume : null;
-    const source = subvolume === undefined || elsewhere !== null ? null : await house.openSource(subvolume, null);
+    const flags = { received: this.received, sendProto: null };
+    const origins = subvolume === undefined || elsewhere !== null ? null : await openOrigins(subvolume, flags, house);
     const reading = await this.openReading(house);
     const found =
-      source === null
+      origins === null
         ? { listed: await listContainer(reading, signal), findings: [] }
-        : await listSource(
-            await source.list(signal),
-            { ...reading, proofs: (await house.openProofs())?.all ?? [], relies: true },
-            signal,
-          );
+        : await this.listOrigins(origins, reading, house);
     const { findings } = found;
     const listed = elsewhere === null ? found.listed : narrow(found.listed, elsewhere);
     house.progress.stop();
     for (const { message } of findings) house.log.warn(message);
     output.record({
       container: reading.container.name,
-      archives: listed.map((each) => toRecord(each, source !== null)),
+      archives: listed.map((each) => toRecord(each, origins !== null)),
       findings,
     });
     if (listed.length === 0) output.line("there is nothing");
-    const view = { names: nameSnapshots(listed), withLocal: source !== null, verbose: this.verbose > 0 };
+    const view = { names: nameSnapshots(listed), withLocal: origins !== null, verbose: this.verbose > 0 };
     for (const uuid of new Set(listed.map((snapshot) => snapshot.source))) {
       const snapshots = listed.filter((snapshot) => snapshot.source === uuid);
       showSubvolume(uuid, snapshots, { ...view, flat: this.flat, isMixed: encodingsOf(snapshots).size > 1 }, house);
@@ -63,6 +64,18 @@ export class ListCommand extends ReadCommand {
       output.line(`Swift keeps what was stored in parts in ${reading.container.name}+segments: nearly all bytes`);
     }
     return 0;
+  }
+
+  private async listOrigins(
+    origins: Origins,
+    reading: Reading,
+    house: House,
+  ): Promise<Pick<ListedSource, "listed" | "findings">> {
+    const looking = { ...reading, proofs: (await house.openProofs())?.all ?? [], relies: true };
+    const all: ListedSource[] = [];
+    for (const { local } of await origins.list(() => Promise.resolve(looking)))
+      all.push(await listSource(local, looking, house.signal));
+    return { listed: all.flatMap(({ listed }) => listed), findings: all.flatMap(({ findings }) => findings) };
   }
 }
 

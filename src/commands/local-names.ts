@@ -8,11 +8,8 @@ export async function findLocal(text: string, house: House): Promise<LocalName |
   try {
     const source = await house.openSource(text, null);
     const [{ source: here }, { subvolumes }] = await Promise.all([source.list(house.signal), source.surroundings()]);
-    return {
-      uuid: here.uuid,
-      path: here.path,
-      parent: subvolumes.find(({ uuid }) => uuid === here.uuid)?.parent ?? null,
-    };
+    const { parent = null, received = null } = subvolumes.find(({ uuid }) => uuid === here.uuid) ?? {};
+    return { uuid: here.uuid, path: here.path, parent, received };
   } catch {
     house.signal.throwIfAborted();
     return null;

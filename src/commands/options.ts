@@ -9,6 +9,13 @@ export function waitLockOption(): string | undefined {
   });
 }
 
+/** The option of commands for which PATH may hold snapshots that were taken elsewhere. */
+export function receivedOption(): boolean {
+  return Option.Boolean("--received", false, {
+    description: "PATH is a directory, or a whole disk, with snapshots that were received there.",
+  });
+}
+
 /** The option of commands for which a subvolume without snapshots is a failure. */
 export function allowEmptyOption(): boolean {
   return Option.Boolean("--allow-empty", false, {

@@ -38,6 +38,21 @@ export const NOTHING_KNOWN: SourceState = {
   newestArchiveSeconds: null,
 };
 
+/** Of several origins as one; null when nothing is known of one of them. */
+export function joinStates(states: readonly (SourceState | null)[]): SourceState | null {
+  const known = states.flatMap((state) => state ?? []);
+  if (known.length === 0 || known.length < states.length) return null;
+  const values = (name: keyof SourceState): number[] => known.flatMap((state) => state[name] ?? []);
+  const sum = (numbers: readonly number[]): number => numbers.reduce((total, each) => total + each, 0);
+  const most = (numbers: readonly number[]): number | null => (numbers.length === 0 ? null : Math.max(...numbers));
+  return {
+    pendingSnapshots: sum(values("pendingSnapshots")),
+    chainLength: most(values("chainLength")),
+    brokenArchives: sum(values("brokenArchives")),
+    newestArchiveSeconds: most(values("newestArchiveSeconds")),
+  };
+}
+
 /** Tells other programs of a run. None of it can fail the run. */
 export interface Reporting {
   /** True when somebody wants to know more than the exit code. */

@@ -5,7 +5,15 @@ import type { BaseContext } from "clipanion";
 import { OPEN_PASSWORDS, readStoreConfig, sendsPasswordsOpenly, type StoreFlags } from "../config.ts";
 import { readEnvironment, warnOfReaders, type EnvironmentFlags } from "../environment.ts";
 import type { Lock } from "../lock.ts";
-import type { Catalogue, Container, DoctorEdges, RestoreTarget, Scratch, SnapshotSource } from "../operations/edges.ts";
+import type {
+  Catalogue,
+  Container,
+  DoctorEdges,
+  ReceivedSource,
+  RestoreTarget,
+  Scratch,
+  SnapshotSource,
+} from "../operations/edges.ts";
 import type { SendProto, Uuid } from "../plan/model.ts";
 import type { Quota } from "../plan/quota.ts";
 import type { Settings } from "../settings.ts";
@@ -53,6 +61,7 @@ export interface House {
   readonly progress: Progress;
   readonly signal: AbortSignal;
   openSource(path: string, sendProto: SendProto | null): Promise<SnapshotSource>;
+  openReceived(path: string, sendProto: SendProto | null): Promise<ReceivedSource>;
   openTarget(directory: string): Promise<RestoreTarget>;
   openScratch(options: {
     readonly directory: string | null;
@@ -111,7 +120,7 @@ interface Opening {
 type FindAccess = (retryForMs?: number) => Promise<Access>;
 
 type StoreEdges = Pick<House, "openContainer" | "openCatalogue" | "openProofs" | "quotas" | "openDoctor">;
-type LocalEdges = Pick<House, "openSource" | "openTarget" | "openScratch" | "lock" | "lockFile">;
+type LocalEdges = Pick<House, "openSource" | "openReceived" | "openTarget" | "openScratch" | "lock" | "lockFile">;
 
 /** The edges of a run. Each is opened when it is asked for, and closed by the closers. */
 export function openEdges(opening: Opening): StoreEdges & LocalEdges {
@@ -167,6 +176,10 @@ function localEdges({ context, log, closers }: Opening): LocalEdges {
     openSource: async (path, sendProto) => {
       const { openSource } = await import("../btrfs/source.ts");
       return keep(await openSource(path, { sendProto }, signal));
+    },
+    openReceived: async (path, sendProto) => {
+      const { openReceived } = await import("../btrfs/source.ts");
+      return keep(await openReceived(path, { sendProto }, signal));
     },
     openTarget: async (directory) => {
       const { openTarget } = await import("../btrfs/target.ts");

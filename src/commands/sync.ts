@@ -1,25 +1,26 @@
 import { Command, Option } from "clipanion";
 import { stateDirectory } from "../config.ts";
 import { BackupError, toBackupError } from "../errors.ts";
-import type { Container, LocalSnapshots, SnapshotSource } from "../operations/edges.ts";
+import type { Container, LocalSnapshots, Sender } from "../operations/edges.ts";
 import { assertEncryptionKept } from "../operations/encryption.ts";
 import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
-import type { EstimatedStep, Receipt } from "../operations/step.ts";
+import type { EstimatedStep } from "../operations/step.ts";
 import type { Looking } from "../operations/inventory.ts";
 import { estimateSteps, prepareSync, runSync } from "../operations/sync.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
 import type { SendProto, UploadStep } from "../plan/model.ts";
-import { explainNoSnapshots } from "../plan/surroundings.ts";
 import { count } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { parseChoice, parseCount, parseDuration, parseSize } from "../words.ts";
 import type { House, Tuning } from "./session.ts";
-import { allowEmptyOption, waitLockOption } from "./options.ts";
+import { allowEmptyOption, receivedOption, waitLockOption } from "./options.ts";
 import { EncodingCommand, UNENCRYPTED } from "./encoding.ts";
 import { LEFTOVER_AGE, tidy } from "./leftovers.ts";
 import { lookAtQuotas } from "./sync-quotas.ts";
-import { NOTHING_KNOWN, openReporting, readState, type Reporting, type SourceState } from "./reporting.ts";
+import { openOrigins, type Origin, type Origins } from "./origins.ts";
+import { NOTHING_KNOWN, openReporting, readState, type Reporting } from "./reporting.ts";
 import { summaryOf } from "./registry.ts";
+import { joinEnded, stopsAll, sumCodes, type Ended } from "./sync-ended.ts";
 import { showNothing, showPlan, showSummary, sumEstimates, tellFindings, watch } from "./sync-output.ts";
 
 /** What holds for every subvolume of a run. */
@@ -41,29 +42,7 @@ interface Store {
 
 interface LocalEdges extends Store {
   readonly local: LocalSnapshots;
-  readonly source: SnapshotSource;
-}
-
-/** How the run of one subvolume ended. */
-interface Ended {
-  readonly code: number;
-  /** What stopped it before its end. */
-  readonly stoppedBy: BackupError | null;
-  readonly receipts?: readonly Receipt[];
-  readonly state?: SourceState | null;
-}
-
-/**
- * The exit code of a run of several subvolumes: usage errors want somebody at the command line, whatever else failed.
- */
-function sumCodes(codes: readonly number[]): number {
-  if (codes.length === 1 || codes.includes(2)) return codes.includes(2) ? 2 : (codes[0] ?? 0);
-  return codes.some((code) => code !== 0) ? 3 : 0;
-}
-
-/** Failures after which no other subvolume can fare better. */
-function stopsAll({ code }: BackupError): boolean {
-  return ["ABORTED", "ACCESS_DENIED", "CONTAINER_MISSING", "STORE_UNAVAILABLE", "CONFIG"].includes(code);
+  readonly source: Sender;
 }
 
 export class SyncCommand extends EncodingCommand {
@@ -77,11 +56,15 @@ export class SyncCommand extends EncodingCommand {
       asked about once; elsewhere it is carried out. A PATH without read-only snapshots is a failure (exit code 2),
       unless --allow-empty is given.
 
+      With --received, PATH is a backup disk or a directory of it: each chain of snapshots that were received there is
+      archived on its own.
+
       Without a PATH, the paths of the configuration file's target are meant. Each of several subvolumes has its own plan, and one that fails does not keep the others from being archived.
     `,
     examples: [
       ["Archive what is new of /home", "$0 sync /home --container-name backup"],
       ["Several subvolumes, each on its own", "$0 sync /home /srv --container-name backup"],
+      ["The snapshots that were received on a backup disk", "$0 sync /mnt/disk --received --container-name backup"],
       ["See what would be sent, quickly", "$0 sync /home --container-name backup --plan"],
     ],
   });
@@ -120,6 +103,7 @@ export class SyncCommand extends EncodingCommand {
   sendProto = Option.String("--send-proto", {
     description: "Version of the btrfs send protocol, 1 or 2 (default: the newest that this machine has).",
   });
+  received = receivedOption();
   allowEmpty = allowEmptyOption();
   waitLock = waitLockOption();
   metricsFile = Option.String("--metrics-file", {
@@ -189,32 +173,45 @@ export class SyncCommand extends EncodingCommand {
     return { ...settings, encoding, open: () => (store ??= openOnce()) };
   }
 
-  /** One subvolume, with a plan and receipts of its own. */
+  /** One PATH; each origin of its snapshots has a plan and receipts of its own. */
   private async syncOne(path: string, settings: Settings, house: House): Promise<Ended> {
-    const source = await house.openSource(path, settings.sendProto);
-    let local = await source.list(house.signal);
-    if (local.snapshots.length === 0) return await this.endEmpty(path, { local, source }, house);
-    const { container, looking } = await settings.open();
-    if (this.dryRun || this.planOnly)
-      return await this.syncLocal(path, { local, source, container, looking }, settings, house);
-    const lock = await house.lock({ container: container.name, sources: [local.source.uuid], wait: this.waitLock });
+    const { received, waitLock: wait } = this;
+    const origins = await openOrigins(path, { received, sendProto: settings.sendProto }, house);
+    const list = (): Promise<readonly Origin[]> => origins.list(async () => (await settings.open()).looking);
+    const found = await list();
+    if (found.every(({ local }) => local.snapshots.length === 0)) return await this.endEmpty(origins, house);
+    const store = await settings.open();
+    const edges = { ...store, source: origins.sender };
+    if (this.dryRun || this.planOnly) return await this.syncEach(found, edges, settings, house);
+    const sources = found.map(({ local }) => local.source.uuid);
+    const lock = await house.lock({ container: store.container.name, sources, wait });
     try {
-      if (lock.waited) local = await source.list(house.signal);
-      const ended = await this.syncLocal(path, { local, source, container, looking }, settings, house);
-      if (!settings.reporting.wantsState) return ended;
-      return { ...ended, state: await readState(local, { ...looking, relies: true }, house.signal) };
+      return await this.syncEach(lock.waited ? await list() : found, edges, settings, house);
     } finally {
       lock.close();
     }
   }
 
-  /** Mostly a path that does not mean what it was typed for, which must not stay green for ever. */
-  private async endEmpty(
-    path: string,
-    { local, source }: Pick<LocalEdges, "local" | "source">,
+  private async syncEach(
+    origins: readonly Origin[],
+    edges: Omit<LocalEdges, "local">,
+    settings: Settings,
     house: House,
   ): Promise<Ended> {
-    const failure = explainNoSnapshots(path, local.source, await source.surroundings());
+    const wantsState = settings.reporting.wantsState && !this.dryRun && !this.planOnly;
+    const all: Ended[] = [];
+    for (const { name, local } of origins) {
+      const ended = await this.syncLocal(name, { ...edges, local }, settings, house);
+      const looking = { ...edges.looking, relies: true };
+      all.push(wantsState ? { ...ended, state: await readState(local, looking, house.signal) } : ended);
+      if (ended.stoppedBy !== null) break;
+    }
+    return joinEnded(all);
+  }
+
+  /** Mostly a path that does not mean what it was typed for, which must not stay green for ever. */
+  private async endEmpty(origins: Origins, house: House): Promise<Ended> {
+    const failure = await origins.explainNone();
     const state = { ...NOTHING_KNOWN, pendingSnapshots: 0 };
     if (!this.allowEmpty) return { code: this.report(failure, house), stoppedBy: null, state };
     house.log.info(`nothing to do: ${failure.message}`);
@@ -297,11 +294,7 @@ export class SyncCommand extends EncodingCommand {
     return parseChoice(this.sendProto, "--send-proto", ["1", "2"]) === "1" ? 1 : 2;
   }
 
-  private async planSteps(
-    steps: readonly UploadStep[],
-    source: SnapshotSource,
-    house: House,
-  ): Promise<EstimatedStep[]> {
+  private async planSteps(steps: readonly UploadStep[], source: Sender, house: House): Promise<EstimatedStep[]> {
     if (!this.estimate) return steps.map((step) => ({ step, estimate: null }));
     house.screen.status(`estimating ${count(steps.length, "stream")}…`);
     const estimated = await estimateSteps(steps, source, house.signal);

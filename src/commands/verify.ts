@@ -3,19 +3,21 @@ import { Command, Option } from "clipanion";
 import { BackupError, describeWriteError } from "../errors.ts";
 import type { Reading } from "../operations/reading.ts";
 import { compareWithLocal, drill, findDrill } from "../operations/compare.ts";
-import type { LocalSnapshots, SnapshotSource } from "../operations/edges.ts";
+import type { LocalSnapshots, Sender } from "../operations/edges.ts";
 import { findChanged, proveUnchanged } from "../operations/unchanged.ts";
 import { survey, type Survey } from "../operations/survey.ts";
 import { readArchivesThrough, type VerifyContext } from "../operations/verify.ts";
 import { indexArchives, withAncestors } from "../plan/chain.ts";
 import { formatKey, keyPrefix } from "../plan/key.ts";
-import type { Archive, Proof, Key, Uuid } from "../plan/model.ts";
+import type { Archive, Proof, Key, Snapshot, Uuid } from "../plan/model.ts";
 import { chooseSubset } from "../plan/subset.ts";
 import { judge, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
 import { parseDuration, parseSubset } from "../words.ts";
 import { DownloadCommand } from "./command.ts";
 import type { House } from "./session.ts";
+import { receivedOption } from "./options.ts";
+import { openOrigins, type Origins } from "./origins.ts";
 import { LEFTOVER_AGE, removeLeftovers } from "./leftovers.ts";
 import { summaryOf } from "./registry.ts";
 
@@ -63,16 +65,21 @@ export class VerifyCommand extends DownloadCommand {
   workDir = Option.String("--work-dir", {
     description: "Where the scratch filesystem's file is kept (else the temporary directory).",
   });
+  received = receivedOption();
   subvolume = Option.String({ name: "PATH", required: false });
 
   protected override async run(house: House): Promise<number> {
     const olderThanMs = parseDuration(this.leftoverAge, "--leftover-age");
     const subset = this.subset === undefined ? null : parseSubset(this.subset, "--read-data-subset");
-    const local = await this.openLocal(house);
+    const origins = await this.openOrigins(house);
     const reading = await this.openReading(house);
-    const prefix = local === null ? "" : keyPrefix(local.source.uuid);
-    if (this.removeLeftovers) await removeLeftovers({ prefix, olderThanMs }, reading.container, house);
-    const surveyed = narrow(await survey(reading, keysOf(local), house.signal), local?.source.uuid ?? null);
+    const local = origins === null ? null : await this.readLocal(origins, reading);
+    const sources = local === null ? null : new Set(local.origins.map(({ source }) => source.uuid));
+    if (this.removeLeftovers) {
+      for (const prefix of sources === null ? [""] : [...sources].map(keyPrefix))
+        await removeLeftovers({ prefix, olderThanMs }, reading.container, house);
+    }
+    const surveyed = narrow(await survey(reading, local?.origins.flatMap(keysOf) ?? [], house.signal), sources);
     house.progress.stop();
     tellAll(surveyed.findings, house);
     const { mine } = surveyed;
@@ -89,24 +96,32 @@ export class VerifyCommand extends DownloadCommand {
     return exits[judge(findings)];
   }
 
-  private async openLocal(house: House): Promise<LocalSnapshots | null> {
-    if (this.subvolume !== undefined) return await (await house.openSource(this.subvolume, null)).list(house.signal);
+  private async openOrigins(house: House): Promise<Origins | null> {
+    const flags = { received: this.received, sendProto: null };
+    if (this.subvolume !== undefined) return await openOrigins(this.subvolume, flags, house);
     if (!this.againstLocal && !this.drill) return null;
     throw new BackupError("USAGE", "nothing says which snapshots to compare with", {
       hint: "name the subvolume that they are of",
     });
   }
 
-  private async compare(local: LocalSnapshots, scene: Scene): Promise<readonly Damage[]> {
+  private async readLocal(origins: Origins, reading: Reading): Promise<Local> {
+    const all = (await origins.list(() => Promise.resolve(reading))).map(({ local }) => local);
+    return { origins: all, snapshots: all.flatMap(({ snapshots }) => snapshots) };
+  }
+
+  private async compare({ snapshots }: Local, scene: Scene): Promise<readonly Damage[]> {
     const { mine, house } = scene;
-    const sources = new Map<number, Promise<SnapshotSource>>();
-    const openSource = (proto: number): Promise<SnapshotSource> => {
-      const opened = sources.get(proto) ?? house.openSource(this.subvolume ?? "", proto === 1 ? 1 : 2);
-      sources.set(proto, opened);
+    const { received } = this;
+    const senders = new Map<number, Promise<Sender>>();
+    const openSource = (proto: number): Promise<Sender> => {
+      const flags = { received, sendProto: proto === 1 ? 1 : 2 } as const;
+      const opened = senders.get(proto) ?? openOrigins(this.subvolume ?? "", flags, house).then(({ sender }) => sender);
+      senders.set(proto, opened);
       return opened;
     };
     const context = openContext("compared with what is here", mine, scene);
-    const side = { snapshots: local.snapshots, openSource };
+    const side = { snapshots, openSource };
     const { compared, findings } = await compareWithLocal(mine, side, context, house.signal);
     house.progress.stop();
     tellAll(findings, house);
@@ -115,11 +130,11 @@ export class VerifyCommand extends DownloadCommand {
   }
 
   private async restoreForTest(
-    local: LocalSnapshots,
+    { origins, snapshots }: Local,
     { archives, mine, reading, house }: Scene,
   ): Promise<readonly Damage[]> {
-    const chosen = findDrill(mine, local.snapshots);
-    const changed = findChanged(local, mine);
+    const chosen = findDrill(mine, snapshots);
+    const changed = origins.flatMap((local) => findChanged(local, mine));
     const [first, ...rest] = [...(chosen === null ? [] : [chosen]), ...changed];
     if (first === undefined) throw new BackupError("ARCHIVE_MISSING", "no archive is of a snapshot that is still here");
     const chain = withAncestors(
@@ -164,17 +179,24 @@ async function keepProofs(proofs: readonly Proof[], { openProofs, output }: Hous
   output.line(`drill: ${count(proofs.length, "snapshot")} deduplicated since, equal to what is archived`);
 }
 
+/** What is on this machine of what PATH means. */
+interface Local {
+  readonly origins: readonly LocalSnapshots[];
+  /** Of all of them. */
+  readonly snapshots: readonly Snapshot[];
+}
+
 /** What was seen, and of it what was asked about. */
 interface Narrowed extends Survey {
   readonly mine: readonly Archive[];
 }
 
-/** The archives of a source and all that they build on: chains may cross from one source to another. */
-function narrow(surveyed: Survey, source: Uuid | null): Narrowed {
+/** The archives of sources and all that they build on: chains may cross from one source to another. */
+function narrow(surveyed: Survey, sources: ReadonlySet<Uuid> | null): Narrowed {
   const { archives, findings } = surveyed;
-  if (source === null) return { ...surveyed, mine: archives };
+  if (sources === null) return { ...surveyed, mine: archives };
   const own = withAncestors(
-    archives.filter((archive) => archive.source === source),
+    archives.filter((archive) => sources.has(archive.source)),
     indexArchives(archives),
   );
   const keys = new Set<string>([...own].map(({ key }) => key));
@@ -182,16 +204,18 @@ function narrow(surveyed: Survey, source: Uuid | null): Narrowed {
     ...surveyed,
     mine: archives.filter((archive) => own.has(archive)),
     findings: findings.filter(
-      ({ code, subject }) => subject.startsWith(keyPrefix(source)) || keys.has(subject) || code === "NOT_CHECKED",
+      ({ code, subject }) =>
+        [...sources].some((source) => subject.startsWith(keyPrefix(source))) ||
+        keys.has(subject) ||
+        code === "NOT_CHECKED",
     ),
   };
 }
 
 /** Keys that the snapshots on this machine have when they are archived. */
-function keysOf(local: LocalSnapshots | null): Key[] {
-  if (local === null) return [];
-  return local.snapshots.flatMap(({ path }) => {
-    const name = formatKey(local.source.uuid, path);
+function keysOf({ source, snapshots }: LocalSnapshots): Key[] {
+  return snapshots.flatMap(({ path }) => {
+    const name = formatKey(source.uuid, path);
     return "key" in name ? [name.key] : [];
   });
 }

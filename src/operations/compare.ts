@@ -14,7 +14,7 @@ import { planRestore } from "../plan/restore.ts";
 import { sortByAge } from "../plan/select.ts";
 import { damaged, warn, type Damage } from "../plan/verify.ts";
 import { checkedStream, peekProto } from "../stream/check.ts";
-import type { Scratch, SnapshotSource } from "./edges.ts";
+import type { Scratch, Sender } from "./edges.ts";
 import { openStream, subjectOf } from "./reading.ts";
 import { runRestore, type RestoreContext } from "./restore.ts";
 import { inOrder, toDamage, type VerifyContext } from "./verify.ts";
@@ -23,7 +23,7 @@ import { inOrder, toDamage, type VerifyContext } from "./verify.ts";
 export interface LocalSide {
   readonly snapshots: readonly Snapshot[];
   /** The source that sends by a version of the protocol. */
-  openSource(proto: number): Promise<SnapshotSource>;
+  openSource(proto: number): Promise<Sender>;
 }
 
 export interface Comparison {

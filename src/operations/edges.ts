@@ -34,18 +34,16 @@ export interface LocalSnapshots {
   readonly origin: Snapshot | null;
   /** What was found while they were looked at; absent when there was nothing. */
   readonly doubts?: readonly Finding[];
+  /** See {@link import("../plan/model.ts").Inventory.areCopies}. */
+  readonly areCopies?: boolean;
 }
 
-/** The filesystem that snapshots are read from. */
-export interface SnapshotSource {
+/** What makes send streams of snapshots. */
+export interface Sender {
   /** What `send` and `estimate` use. */
   readonly sendProto: SendProto;
   /** True when extents stored compressed travel compressed, so that estimates are upper bounds. */
   readonly compressedData: boolean;
-  /** The subvolume itself and its read-only snapshots, wherever they lie on its filesystem. */
-  list(signal: AbortSignal): Promise<LocalSnapshots>;
-  /** What else lies on its filesystem, for those who find nothing to archive. */
-  surroundings(): Promise<Surroundings>;
   /** Bytes of the stream that `send` would make. Reads metadata only. @throws SEND_FAILED, NO_PRIVILEGE */
   estimate(difference: Difference, signal: AbortSignal): Promise<Estimate>;
   /**
@@ -60,6 +58,20 @@ export interface SnapshotSource {
   sendThrough(difference: Difference, passage: Passage, signal: AbortSignal): Readable;
   /** Undoes private mounts. Safe to call twice. */
   close(): Promise<void>;
+}
+
+/** The filesystem that the snapshots of a subvolume are read from. */
+export interface SnapshotSource extends Sender {
+  /** The subvolume itself and its read-only snapshots, wherever they lie on its filesystem. */
+  list(signal: AbortSignal): Promise<LocalSnapshots>;
+  /** What else lies on its filesystem, for those who find nothing to archive. */
+  surroundings(): Promise<Surroundings>;
+}
+
+/** A directory with snapshots that were received, as on a backup disk. */
+export interface ReceivedSource extends Sender {
+  /** Those in the directory, wherever below it. */
+  list(signal: AbortSignal): Promise<readonly Snapshot[]>;
 }
 
 /** Where a send stream goes through. */

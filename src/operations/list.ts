@@ -54,7 +54,11 @@ export async function listSource(local: LocalSnapshots, looking: Looking, signal
     .filter((archive) => !claimed.has(archive))
     .map((archive) => toListed(archive, null, lengths));
   const listed = [...here, ...archiveOnly].sort((a, b) => ageOf(a) - ageOf(b) || compare(a.path, b.path));
-  return { listed, findings, pending: inventory.snapshots.length - kept.length };
+  return {
+    listed,
+    findings: [...(local.doubts ?? []), ...findings],
+    pending: inventory.snapshots.length - kept.length,
+  };
 }
 
 /** The archive of this very snapshot. */

@@ -9,13 +9,13 @@ import type { Encoding, Estimate, UploadStep } from "../plan/model.ts";
 import { openCheckpoints } from "../stream/checkpoints.ts";
 import { observe } from "../stream/observe.ts";
 import type { Command } from "../stream/process.ts";
-import type { Container, SnapshotSource, Stored, UploadProgress } from "./edges.ts";
+import type { Container, Sender, Stored, UploadProgress } from "./edges.ts";
 import { chooseEncoder, plannedEncoder, type Encoder, type EncodingOptions } from "./encode.ts";
 import { storeArchive } from "./store.ts";
 
 /** What steps are carried out between. */
 export interface SyncEdges {
-  readonly source: SnapshotSource;
+  readonly source: Sender;
   readonly container: Container;
 }
 

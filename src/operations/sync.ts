@@ -5,7 +5,7 @@ import { BackupError, toBackupError } from "../errors.ts";
 import type { Inventory, UploadStep } from "../plan/model.ts";
 import { planSync, type SyncPlan, type SyncRequest } from "../plan/sync.ts";
 import type { Command } from "../stream/process.ts";
-import type { LocalSnapshots, SnapshotSource } from "./edges.ts";
+import type { LocalSnapshots, Sender } from "./edges.ts";
 import { examine, takeInventory, type Looking } from "./inventory.ts";
 import {
   runStep,
@@ -61,7 +61,7 @@ export async function prepareSync(
  */
 export async function estimateSteps(
   steps: readonly UploadStep[],
-  source: SnapshotSource,
+  source: Sender,
   signal: AbortSignal,
 ): Promise<EstimatedStep[]> {
   const estimated: EstimatedStep[] = [];
@@ -130,7 +130,7 @@ export async function runSync(
 async function planAgain(
   { inventory, request, steps }: SyncRun,
   done: Pick<SyncOutcome, "receipts" | "failures">,
-  source: SnapshotSource,
+  source: Sender,
   signal: AbortSignal,
 ): Promise<EstimatedStep[]> {
   const sent = new Set(done.receipts.map(({ step }) => step.snapshot.uuid));
@@ -167,7 +167,7 @@ function endsTheRun(error: BackupError): boolean {
  * The streams of a run. While the last parts of one are under way to the store, the next one is begun: on a large tree
  * `btrfs send` looks for differences for a while before it says anything. It waits with what fits its pipe.
  */
-function sendAhead(source: SnapshotSource, signal: AbortSignal): Ahead {
+function sendAhead(source: Sender, signal: AbortSignal): Ahead {
   let ahead: { readonly step: UploadStep; readonly through: Command | null; readonly sending: Sending } | null = null;
   const drop = (): void => {
     ahead?.sending.stream.destroy();
@@ -203,7 +203,7 @@ interface Ahead {
 
 function send(
   step: UploadStep,
-  { source, through }: { readonly source: SnapshotSource; readonly through: Command | null },
+  { source, through }: { readonly source: Sender; readonly through: Command | null },
   signal: AbortSignal,
 ): Sending {
   if (through === null) return { stream: source.send(step, signal), sentBytes: () => null };

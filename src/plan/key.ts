@@ -2,6 +2,7 @@
 // cannot drift apart. The format is described in the README; readers accept everything ever written.
 
 import {
+  copiedBy,
   encodings,
   parseUuid,
   streamIdentity,
@@ -78,12 +79,14 @@ export interface UploadFacts {
 export function formatMetadata(difference: Difference, facts: UploadFacts): Record<string, string> {
   const { snapshot, sendParent } = difference;
   const identity = streamIdentity(snapshot);
+  const copied = copiedBy(snapshot);
   const parent = sendParent === null ? null : (difference.sendParentIdentity ?? streamIdentity(sendParent));
   const path = percentEncode(snapshot.path);
   return {
     "btrfs-format": "1",
     "btrfs-uuid": identity.uuid,
     "btrfs-ctransid": String(identity.ctransid),
+    ...(copied === null ? {} : { "btrfs-stransid": String(copied.ctransid) }),
     ...(parent === null
       ? {}
       : { "btrfs-send-parent-uuid": parent.uuid, "btrfs-send-parent-ctransid": String(parent.ctransid) }),
@@ -110,11 +113,14 @@ export function parseArchive(object: ObjectFacts): Archive | null {
   if (name === null) return null;
   const { metadata } = object;
   const encoding = encodings.find((known) => known === metadata["btrfs-encoding"]);
+  const lineage = parseLineage(metadata);
+  const stransid = parseCount(metadata["btrfs-stransid"]);
   return {
     ...name,
     bytes: object.bytes === 0 ? 0 : (parseCount(metadata["btrfs-bytes"]) ?? object.bytes),
     volumes: parseCount(metadata["btrfs-volumes"]),
-    lineage: parseLineage(metadata),
+    lineage,
+    ...(lineage === null || stransid === null ? {} : { copyOf: { uuid: lineage.snapshot.uuid, ctransid: stransid } }),
     otime: parseTime(metadata["btrfs-otime"]),
     otransid: parseCount(metadata["btrfs-otransid"]),
     stored: object.modified === undefined ? null : BigInt(object.modified.getTime()) * 1_000_000n,

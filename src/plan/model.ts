@@ -37,8 +37,11 @@ export interface Subvolume {
   readonly id: number;
   /** Relative to the top of its filesystem; empty for the top itself. */
   readonly path: string;
-  /** Transaction of its last change; taking a snapshot of it is one, so none of its snapshots is of a later one. */
-  readonly generation: number;
+  /**
+   * Transaction of its last change; taking a snapshot of it is one, so none of its snapshots is of a later one. Null where
+   * it is not on this machine: its snapshots were received.
+   */
+  readonly generation: number | null;
 }
 
 /** A read-only snapshot on this machine. */
@@ -49,6 +52,8 @@ export interface Snapshot {
   readonly source: Uuid | null;
   /** Whose copy this is, as the stream it was received from named it; null when it was taken here. */
   readonly received: Identity | null;
+  /** True when somebody has looked: it is still what it was received as, a copy of what `received` names. */
+  readonly isCopy?: boolean;
   /** Relative to the top of its filesystem. */
   readonly path: string;
   /** False when the path on disk is not UTF-8, so that `path` does not say it exactly. */
@@ -65,6 +70,8 @@ export interface Neighbour {
   readonly uuid: Uuid | null;
   /** UUID of the subvolume it is a snapshot of; null when it is no snapshot, or was received as a full stream. */
   readonly parent: Uuid | null;
+  /** UUID that it was received under; null or absent when it was made here. */
+  readonly received?: Uuid | null;
   /** Relative to the top of the filesystem; empty for the top itself. */
   readonly path: string;
   readonly readOnly: boolean;
@@ -94,6 +101,11 @@ export interface Present extends Snapshot {
 /** What a snapshot is a copy of: a received one goes by what its stream called it, any other by what it is. */
 export function originOf(snapshot: Snapshot): Identity {
   return snapshot.received ?? { uuid: snapshot.uuid, ctransid: snapshot.ctransid };
+}
+
+/** What its archive holds as well as its own: a copy of the same. Null when it is none, or nobody has looked. */
+export function copiedBy({ received, isCopy }: Snapshot): Identity | null {
+  return isCopy === true ? received : null;
 }
 
 /** How a send stream names this snapshot: a received one goes by the UUID it was received under. */
@@ -142,6 +154,8 @@ export interface Archive {
   readonly volumes: number | null;
   /** Null when it can be read neither from metadata nor from the stream: an encrypted archive of the Python tool. */
   readonly lineage: Lineage | null;
+  /** What its snapshot had been received as, where it was archived on a disk that had received it; else absent. */
+  readonly copyOf?: Identity;
   /** Nanoseconds since the epoch; null when no metadata tells. */
   readonly otime: bigint | null;
   readonly otransid: number | null;
@@ -175,6 +189,8 @@ export interface Inventory {
   readonly origin: Snapshot | null;
   /** See {@link Proof}. */
   readonly proofs: readonly Proof[];
+  /** True for snapshots that were received: what they are copies of may be archived under any source. */
+  readonly areCopies?: boolean;
 }
 
 /**
@@ -210,6 +226,11 @@ export interface ObjectFacts {
   readonly metadata: Readonly<Record<string, string>>;
   readonly modified?: Date;
   readonly etag?: string;
+}
+
+/** What a snapshot may have been received as that holds what an archive holds; none when nothing tells. */
+export function namesOf({ copyOf, lineage }: Archive): Identity[] {
+  return [...(lineage === null ? [] : [lineage.snapshot]), ...(copyOf === undefined ? [] : [copyOf])];
 }
 
 /** The archives that lead to a snapshot, the full one first, each one's send parent before it. */

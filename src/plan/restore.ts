@@ -3,6 +3,7 @@
 
 import { BackupError } from "../errors.ts";
 import {
+  namesOf,
   originOf,
   OWN_PREFIX,
   sameIdentity,
@@ -70,12 +71,16 @@ export function planRestore(chain: Chain, present: readonly Present[], wanted: W
  * the UUID of the parent, and looks at nothing else.
  * @throws RECEIVE_FAILED
  */
-export function refuseImpostor({ archive }: ReceiveStep, present: readonly Present[]): void {
+export function refuseImpostor(
+  { archive, parent }: Pick<ReceiveStep, "archive" | "parent">,
+  present: readonly Present[],
+): void {
   const { sendParent } = lineageOf(archive);
   if (sendParent === null) return;
+  const names = [sendParent, ...(parent === null ? [] : namesOf(parent))];
   for (const { received, whole, changed, path } of present) {
     if (received?.uuid !== sendParent.uuid) continue;
-    if (whole && changed === null && received.ctransid === sendParent.ctransid) continue;
+    if (whole && changed === null && names.some((name) => sameIdentity(name, received))) continue;
     const other = changed ?? `was received in another state (transaction ${received.ctransid})`;
     const reason = whole ? other : "is writable or unfinished";
     throw new BackupError(
@@ -112,8 +117,12 @@ export function uuidsOf(chain: readonly Archive[]): ReadonlySet<Uuid> {
 export function refuseOtherStream(archive: Archive, parent: Archive | null, found: Lineage | null): void {
   const expected = lineageOf(archive);
   // On top of a restored snapshot a stream calls that by the transaction of the restore: such a parent is of another source.
+  // Copies of one snapshot on two disks have a transaction each.
   const sameParent =
-    parent?.source === archive.source && expected.sendParent !== null && found?.sendParent
+    archive.copyOf === undefined &&
+    parent?.source === archive.source &&
+    expected.sendParent !== null &&
+    found?.sendParent
       ? sameIdentity(expected.sendParent, found.sendParent)
       : expected.sendParent?.uuid === found?.sendParent?.uuid;
   if (found !== null && sameIdentity(expected.snapshot, found.snapshot) && sameParent) return;
@@ -161,6 +170,7 @@ function lineageOf({ key, lineage }: Archive): Lineage {
   return lineage;
 }
 
+/** Where the archive is of a copy, what that is a copy of is the same. */
 function holds(snapshot: Snapshot, archive: Archive): boolean {
-  return sameIdentity(originOf(snapshot), lineageOf(archive).snapshot);
+  return namesOf(archive).some((name) => sameIdentity(originOf(snapshot), name));
 }

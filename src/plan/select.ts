@@ -16,6 +16,8 @@ export interface LocalName {
   readonly uuid: Uuid;
   /** UUID of the subvolume it is a snapshot of; null when it is none. */
   readonly parent: Uuid | null;
+  /** UUID that it was received under; null when it was made here. */
+  readonly received?: Uuid | null;
   /** Relative to the top of its filesystem. */
   readonly path: string;
 }
@@ -161,7 +163,7 @@ function selectByName(archives: readonly Archive[], name: string, local: LocalNa
     ({ key }) => key === name,
     // As a shell leaves a key that was not quoted.
     ({ key }) => key.replaceAll("\\", "") === name,
-    ({ lineage }) => local !== null && lineage?.snapshot.uuid === local.uuid,
+    ({ lineage }) => local !== null && lineage?.snapshot.uuid === (local.received ?? local.uuid),
     (archive) => local !== null && archive.source === local.parent && archive.path === local.path,
     (archive) => `${archive.source}/${archive.path}` === name,
     (archive) => archive.path === path,

@@ -2,9 +2,11 @@
 // the identity of what is stored. Everything that speaks of a snapshot as archived asks here.
 
 import { builtOn } from "./dependents.ts";
-import { identityText, indexArchives, isSilent } from "./chain.ts";
+import { identityText, indexArchives, isSilent, type ArchiveIndex } from "./chain.ts";
 import { formatKey } from "./key.ts";
 import {
+  copiedBy,
+  namesOf,
   sameIdentity,
   streamIdentity,
   type Archive,
@@ -46,6 +48,7 @@ export function compareSnapshots(inventory: Inventory): Standing[] {
   const { source, snapshots, archives, others } = inventory;
   const byKey = new Map<string, Archive>(archives.map((archive) => [archive.key, archive]));
   const index = indexArchives([...others, ...archives]);
+  const byContent = indexContents(index);
   const proven = new Set(inventory.proofs.map((proof) => `${proof.key}\n${proof.etag}\n${identityText(proof)}`));
   const taken = new Set<Key>();
   return snapshots.map((snapshot): Standing => {
@@ -61,12 +64,27 @@ export function compareSnapshots(inventory: Inventory): Standing[] {
     if (archive !== undefined && proven.has(`${key}\n${archive.etag ?? ""}\n${identityText(identity)}`)) {
       return { snapshot, is: "proven", key, archive };
     }
-    const elsewhere = index.get(identityText(identity));
+    const copied = copiedBy(snapshot);
+    const elsewhere =
+      index.get(identityText(identity)) ?? (copied === null ? undefined : byContent.get(identityText(copied)));
     if (elsewhere !== undefined && elsewhere.bytes > 0) return { snapshot, is: "elsewhere", key, archive: elsewhere };
     return archive === undefined || is === "missing"
       ? { snapshot, is: "missing", key }
       : { snapshot, is, key, archive };
   });
+}
+
+/** What holds a snapshot or a copy of it, by what it goes by where it was taken. */
+function indexContents(index: ArchiveIndex): ReadonlyMap<string, Archive> {
+  return new Map(
+    [...index.values()].flatMap((archive) => namesOf(archive).map((name) => [identityText(name), archive] as const)),
+  );
+}
+
+/** True when an archive holds a copy of what a snapshot is a copy of, although the two copies have names of their own. */
+export function holdsCopy(snapshot: Snapshot, archive: Archive): boolean {
+  const copied = copiedBy(snapshot);
+  return copied !== null && namesOf(archive).some((name) => sameIdentity(name, copied));
 }
 
 /** Keys under which the snapshots would be archived. */
@@ -89,7 +107,7 @@ function compare(snapshot: Snapshot, archive: Archive): "archived" | "trusted" |
   if (bytes === 0) return "damaged";
   if (lineage === null) return isSilent(archive) ? "trusted" : "damaged";
   const identity = streamIdentity(snapshot);
-  if (sameIdentity(lineage.snapshot, identity)) return "archived";
+  if (sameIdentity(lineage.snapshot, identity) || holdsCopy(snapshot, archive)) return "archived";
   return lineage.snapshot.uuid === identity.uuid ? "changed" : "another";
 }
 

@@ -32,13 +32,42 @@ export function explainNoSnapshots(path: string, source: Subvolume, around: Surr
 
 /** What to name in place of a directory that is no subvolume; null when no snapshots lie in it. */
 export function suggestForDirectory(directory: string, around: Surroundings): string | null {
-  const inside = groupBySource(around.subvolumes.filter(({ path, readOnly }) => readOnly && lies(path, directory)));
+  const [taken, received] = partitionReceived(
+    around.subvolumes.filter(({ path, readOnly }) => readOnly && lies(path, directory)),
+  );
+  const archiveThem = received.length === 0 ? null : `${describeReceived(received)}: use --received to archive them`;
+  const inside = groupBySource(taken);
   const [only, ...others] = inside;
-  if (only === undefined) return null;
+  if (only === undefined) return archiveThem;
   const number = inside.reduce((sum, { snapshots }) => sum + snapshots.length, 0);
   const which = number === 1 ? "the read-only snapshot in it is" : `the ${number} read-only snapshots in it are`;
   const owners = inside.map(({ parent }) => nameOf(parent, around)).join(", ");
-  return `${which} of ${owners}${others.length > 0 ? "" : suggestSource(only, around)}`;
+  const hint = `${which} of ${owners}${others.length > 0 ? "" : suggestSource(only, around)}`;
+  return archiveThem === null ? hint : `${hint}; ${archiveThem}`;
+}
+
+/** Those that were taken here, and those that were received from elsewhere. */
+function partitionReceived(snapshots: readonly Neighbour[]): readonly [Neighbour[], Neighbour[]] {
+  const isReceived = ({ received = null }: Neighbour): boolean => received !== null;
+  return [snapshots.filter((each) => !isReceived(each)), snapshots.filter(isReceived)];
+}
+
+function describeReceived(snapshots: readonly Neighbour[]): string {
+  const number = snapshots.length === 1 ? "1 snapshot was" : `${snapshots.length} snapshots were`;
+  return `${number} received here from another disk or machine (${listPaths(snapshots)})`;
+}
+
+/** Where received snapshots are, as what to type; without a path where no mount leads there. */
+function useReceived(snapshots: readonly Neighbour[], { seenAt }: Surroundings): string {
+  const folders = snapshots.map(({ path }) => path.split("/").slice(0, -1));
+  const common = folders.reduce((all, each) => {
+    const end = all.findIndex((name, at) => name !== each[at]);
+    return end === -1 ? all : all.slice(0, end);
+  });
+  const seen = seenAt(common.join("/"));
+  return seen === null
+    ? "use --received with the directory that they are in"
+    : `use ${seen} --received to archive them`;
 }
 
 interface Explanation {
@@ -46,7 +75,11 @@ interface Explanation {
   readonly hint: string;
 }
 
-function explainSnapshot(path: string, { parent }: Neighbour, around: Surroundings): Explanation {
+function explainSnapshot(path: string, { parent, received = null }: Neighbour, around: Surroundings): Explanation {
+  if (received !== null) {
+    const hint = "use --received with it, or with the directory that it is in";
+    return { message: `${path} is itself a read-only snapshot, received from another disk or machine`, hint };
+  }
   const of = parent === null ? "" : `, of ${nameOf(parent, around)}`;
   const seen = seenSource(parent, around);
   const hint =
@@ -66,14 +99,22 @@ function explainSource(
     const number = writable.length === 1 ? "1 snapshot of it is" : `${writable.length} snapshots of it are`;
     return { message: `${none}; ${number} writable and left out (${listPaths(writable)})`, hint: freeze(path, first) };
   }
-  const others = groupBySource(snapshotsOfOthers(source, around));
-  if (others.length === 0)
+  const [taken, received] = partitionReceived(snapshotsOfOthers(source, around));
+  const others = groupBySource(taken);
+  const isRolledBack = received.some(({ uuid }) => uuid !== null && uuid === self?.parent);
+  if (received.length > 0 && others.length === 0 && !isRolledBack)
+    return { message: `${none}; ${describeReceived(received)}`, hint: useReceived(received, around) };
+  if (others.length === 0 && received.length === 0)
     return { message: none, hint: `${takeOne(path)}; use --allow-empty where that is no failure` };
   const owners = others.map(
     (group) => `of ${nameOf(group.parent, around)}: ${group.snapshots.length} (${listPaths(group.snapshots)})`,
   );
-  const message = `${none}; those on its filesystem are ${owners.join(", ")}`;
-  return { message, hint: suggestInstead(path, { source, self }, others, around) };
+  const also = received.length === 0 ? [] : [describeReceived(received)];
+  const listed = owners.length === 0 ? [] : [`those on its filesystem are ${owners.join(", ")}`];
+  return {
+    message: [none, ...listed, ...also].join("; "),
+    hint: suggestInstead(path, { source, self }, [...others, ...groupBySource(received)], around),
+  };
 }
 
 function suggestInstead(

@@ -3,8 +3,17 @@
 
 import { groupBy, identityText, indexArchives, parentIn, type ArchiveIndex } from "./chain.ts";
 import { builtOn } from "./dependents.ts";
-import type { Archive, Finding, Identity, Inventory, Key, Snapshot } from "./model.ts";
-import { listPaths } from "./standing.ts";
+import {
+  sameIdentity,
+  streamIdentity,
+  type Archive,
+  type Finding,
+  type Identity,
+  type Inventory,
+  type Key,
+  type Snapshot,
+} from "./model.ts";
+import { holdsCopy, listPaths } from "./standing.ts";
 
 /** A snapshot with the archive that holds it. */
 export interface Found {
@@ -82,21 +91,28 @@ export function elsewhereFindings(kept: readonly Found[]): Finding[] {
   const [first] = moved;
   if (first === undefined) return [];
   const more = moved.length === 1 ? "" : ` and ${moved.length - 1} more`;
+  const how = isCopied(first)
+    ? "copies of the same: not sent again: use --rearchive to archive these too"
+    : "moved or renamed since; not sent again: use --rearchive to archive under the new name too";
   return [
     {
       code: "ARCHIVED_ELSEWHERE",
       severity: "warning",
       subject: first.snapshot.path,
-      message:
-        `${first.snapshot.path}${more} archived under another name (${first.archive.path}): moved or renamed since; not sent again: ` +
-        "use --rearchive to archive under the new name too",
+      message: `${first.snapshot.path}${more} archived under another name (${first.archive.path}): ${how}`,
     },
   ];
 }
 
+function isCopied({ snapshot, archive, identity }: Found): boolean {
+  return !sameIdentity(streamIdentity(snapshot), identity) && holdsCopy(snapshot, archive);
+}
+
 /** Archives that this subvolume cannot have made in the state in which it is. */
 export function foreignFindings({ source, archives }: Inventory): Finding[] {
-  const later = archives.filter(({ otransid }) => otransid !== null && otransid > source.generation);
+  const { generation } = source;
+  if (generation === null) return [];
+  const later = archives.filter(({ otransid }) => otransid !== null && otransid > generation);
   const [first] = later;
   if (first === undefined) return [];
   return [
@@ -106,7 +122,7 @@ export function foreignFindings({ source, archives }: Inventory): Finding[] {
       subject: source.uuid,
       message:
         `${listPaths(later.map(({ path }) => path))} archived from a later state than this subvolume has ever had (transaction ` +
-        `${first.otransid ?? 0}, here ${source.generation}): another machine uses the same source UUID, or the disk was set back`,
+        `${first.otransid ?? 0}, here ${generation}): another machine uses the same source UUID, or the disk was set back`,
     },
   ];
 }

@@ -16,7 +16,7 @@ import {
   type UploadStep,
   type Uuid,
 } from "./model.ts";
-import { compareSnapshots, describeStanding, type Standing } from "./standing.ts";
+import { compareSnapshots, describeStanding, holdsCopy, type Standing } from "./standing.ts";
 import {
   brokenFindings,
   elsewhereFindings,
@@ -127,7 +127,7 @@ function planOne(standing: Standing, planning: Planning): void {
       keep(standing, planning);
       break;
     case "elsewhere":
-      if (request.rearchive === true || chains.stateOf(streamIdentity(snapshot)) === "broken") send(standing, planning);
+      if (request.rearchive === true || chains.stateOf(heldBy(standing)) === "broken") send(standing, planning);
       else keep(standing, planning);
       break;
     case "missing":
@@ -139,15 +139,19 @@ function planOne(standing: Standing, planning: Planning): void {
   }
 }
 
+function heldBy({ snapshot, archive }: Pick<Found, "snapshot" | "archive">): Identity {
+  return archive.lineage?.snapshot ?? streamIdentity(snapshot);
+}
+
 function keep(
   { snapshot, key, archive }: Omit<Found, "identity">,
   { request, chains, shared, candidates, found }: Planning,
 ): void {
-  const identity = archive.lineage?.snapshot ?? streamIdentity(snapshot);
+  const identity = heldBy({ snapshot, archive });
   found.push({ snapshot, key, archive, identity });
   const state = chains.stateOf(identity);
   // A stream on top of one that was deduplicated names a transaction that no archive has, and a restore refuses that.
-  if (!sameIdentity(identity, streamIdentity(snapshot))) return;
+  if (!sameIdentity(identity, streamIdentity(snapshot)) && !holdsCopy(snapshot, archive)) return;
   if (request.full === true || state === "broken" || shared.has(streamIdentity(snapshot).uuid)) return;
   candidates.push({ snapshot, identity, warning: state === "unknown" ? trustedByName(snapshot, archive) : null });
 }
@@ -201,13 +205,14 @@ function lacksOrigin({ inventory, request, steps, shared }: Planning): boolean {
 }
 
 function whatToExamine(
-  { examined }: Inventory,
+  { examined, areCopies = false }: Inventory,
   lacks: "chain" | "origin" | "nothing",
   isComplete: boolean,
 ): SyncPlan["examine"] {
   // A snapshot that is not under its key may be under another one.
   if (examined === "snapshots") return isComplete && lacks === "nothing" ? null : "source";
-  return examined === "source" && lacks !== "nothing" ? "container" : null;
+  const isElsewhere = lacks !== "nothing" || (areCopies && !isComplete);
+  return examined === "source" && isElsewhere ? "container" : null;
 }
 
 /**

@@ -1,0 +1,77 @@
+// Whose snapshots a PATH means: those of the subvolume that it is, or with --received those that were received into the
+// directory that it is, each chain on its own.
+
+import { BackupError } from "../errors.ts";
+import type { LocalSnapshots, Sender } from "../operations/edges.ts";
+import { readArchives, type Looking } from "../operations/inventory.ts";
+import type { SendProto } from "../plan/model.ts";
+import { chainReceived } from "../plan/received.ts";
+import { explainNoSnapshots } from "../plan/surroundings.ts";
+import type { House } from "./session.ts";
+
+/** Snapshots of one origin. */
+export interface Origin {
+  /** For people. */
+  readonly name: string;
+  readonly local: LocalSnapshots;
+}
+
+export interface Origins {
+  readonly sender: Sender;
+  /**
+   * As they are now; without snapshots, or none, when there is nothing to archive.
+   * @param look - opens what is known of the container, which is not asked where there is nothing
+   */
+  list(look: () => Promise<Looking>): Promise<readonly Origin[]>;
+  /** Why there is nothing. */
+  explainNone(): Promise<BackupError>;
+}
+
+/** What a PATH was typed with. */
+export interface OriginFlags {
+  readonly received: boolean;
+  readonly sendProto: SendProto | null;
+}
+
+/** @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, CONFIG, USAGE */
+export async function openOrigins(path: string, { received, sendProto }: OriginFlags, house: House): Promise<Origins> {
+  return received ? await openReceived(path, sendProto, house) : await openSubvolume(path, sendProto, house);
+}
+
+async function openSubvolume(path: string, sendProto: SendProto | null, house: House): Promise<Origins> {
+  const source = await house.openSource(path, sendProto);
+  const list = (): Promise<LocalSnapshots> => source.list(house.signal);
+  return {
+    sender: source,
+    list: async () => [{ name: path, local: await list() }],
+    explainNone: async () => explainNoSnapshots(path, (await list()).source, await source.surroundings()),
+  };
+}
+
+async function openReceived(path: string, sendProto: SendProto | null, house: House): Promise<Origins> {
+  const source = await house.openReceived(path, sendProto);
+  return {
+    sender: source,
+    list: async (look) => {
+      const snapshots = await source.list(house.signal);
+      if (snapshots.length === 0) return [];
+      const archives = await readArchives("", await look(), house.signal);
+      return chainReceived(snapshots, archives).map(({ source: uuid, name, snapshots: members, findings }) => ({
+        name: `${path} (${name})`,
+        local: {
+          source: { uuid, id: 0, path: name, generation: null },
+          snapshots: members,
+          origin: null,
+          doubts: findings,
+          areCopies: true,
+        },
+      }));
+    },
+    explainNone: () =>
+      Promise.resolve(
+        new BackupError("NO_SNAPSHOTS", `no read-only snapshot in ${path} was received`, {
+          hint: "name the subvolume whose snapshots are meant, without --received; or use --allow-empty where that is no failure",
+        }),
+      ),
+  };
+}

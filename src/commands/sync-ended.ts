@@ -1,0 +1,36 @@
+import type { BackupError } from "../errors.ts";
+import type { Receipt } from "../operations/step.ts";
+import { joinStates, type SourceState } from "./reporting.ts";
+
+/** How the run of one PATH, or of one origin of its snapshots, ended. */
+export interface Ended {
+  readonly code: number;
+  /** What stopped it before its end. */
+  readonly stoppedBy: BackupError | null;
+  readonly receipts?: readonly Receipt[];
+  readonly state?: SourceState | null;
+}
+
+/**
+ * The exit code of a run of several subvolumes: usage errors want somebody at the command line, whatever else failed.
+ */
+export function sumCodes(codes: readonly number[]): number {
+  if (codes.length === 1 || codes.includes(2)) return codes.includes(2) ? 2 : (codes[0] ?? 0);
+  return codes.some((code) => code !== 0) ? 3 : 0;
+}
+
+/** Failures after which no other subvolume can fare better. */
+export function stopsAll({ code }: BackupError): boolean {
+  return ["ABORTED", "ACCESS_DENIED", "CONTAINER_MISSING", "STORE_UNAVAILABLE", "CONFIG"].includes(code);
+}
+
+/** As one, of several origins. */
+export function joinEnded(all: readonly Ended[]): Ended {
+  const stoppedBy = all.at(-1)?.stoppedBy ?? null;
+  return {
+    code: stoppedBy?.exitCode ?? sumCodes(all.map(({ code }) => code)),
+    stoppedBy,
+    receipts: all.flatMap(({ receipts = [] }) => receipts),
+    state: joinStates(all.map(({ state = null }) => state)),
+  };
+}
