@@ -4,7 +4,7 @@ import { env } from "node:process";
 import { loadSharedConfigFiles } from "@smithy/core/config";
 import type { AwsProfile, StoreConfig } from "../config.ts";
 import { BackupError } from "../errors.ts";
-import type { Credentials } from "./client.ts";
+import type { Credentials, Log } from "./client.ts";
 import { openNetwork, type Network } from "./http.ts";
 import { findAccount, findS3, logIn, subject, type Session } from "./keystone.ts";
 import { createKeys, findKeys } from "./s3-keys.ts";
@@ -33,7 +33,7 @@ export interface Access {
 }
 
 /** As much of a logger as is used here. */
-interface InfoLog {
+interface InfoLog extends Pick<Log, "warn"> {
   info(fields: object, message: string): void;
 }
 
@@ -43,7 +43,8 @@ export async function openAccess(
   log: InfoLog,
   signal: AbortSignal,
 ): Promise<Access> {
-  const network = { ...(await openNetwork(config.authorities, config.proxies)), retryForMs: config.retryForMs };
+  const { authorities, proxies, retryForMs } = config;
+  const network = { ...(await openNetwork(authorities, proxies)), retryForMs, log };
   const session = config.keystone === null ? null : await logIn(config.keystone, network, signal);
   const files = session === null ? await readAwsFiles(config.aws) : null;
   const catalog = session === null || config.endpoint !== null ? null : findS3(session);

@@ -9,6 +9,7 @@ import { text } from "node:stream/consumers";
 import { createSecureContext, rootCertificates, type SecureContext } from "node:tls";
 import { BackupError } from "../errors.ts";
 import { chooseProxy, describeProxy, type Proxies } from "../proxies.ts";
+import type { Log } from "./client.ts";
 import { withPatience } from "./patience.ts";
 
 export interface HttpOptions {
@@ -65,6 +66,8 @@ export interface Network {
   openProxyAgent(server: URL, keepAlive: boolean, signal: AbortSignal): Agent | null;
   /** How long Keystone is asked again when it does not answer; absent: seconds. */
   readonly retryForMs?: number | undefined;
+  /** Is told when Keystone is waited for. */
+  readonly log?: Pick<Log, "warn"> | undefined;
 }
 
 /** Where systems keep what their owner trusts; the first that there is. Node does not look there. */

@@ -8,7 +8,7 @@ import { networkVerdict } from "./errors.ts";
 import { askHttp, type Network, type HttpAnswer, type HttpOptions } from "./http.ts";
 import { field, list, parseJson, text } from "./json.ts";
 import { judgeProxy, judgeRedirect } from "./reach.ts";
-import { backoffMs } from "./retry.ts";
+import { backoffMs, describePatience, QUIET_MS } from "./retry.ts";
 
 /** A Keystone that was never reached may be a typing mistake: unless the caller says otherwise, no patience of many minutes. */
 const RETRY_FOR_MS = 3_000;
@@ -176,6 +176,7 @@ export async function ask(
   patienceMs = options.network?.retryForMs ?? RETRY_FOR_MS,
 ): Promise<HttpAnswer> {
   const started = performance.now();
+  let isQuiet = true;
   for (let failures = 1; ; failures += 1) {
     const outcome = await askHttp(new URL(url), options, signal).catch((error: unknown) =>
       explainNetwork(error, url, { ...options, signal }),
@@ -186,8 +187,14 @@ export async function ask(
       if (outcome instanceof BackupError) throw outcome;
       return outcome;
     }
-    if (performance.now() + delay > started + patienceMs) {
-      throw outcome instanceof BackupError ? outcome : unavailable(url, outcome.status);
+    const failure = outcome instanceof BackupError ? outcome : unavailable(url, outcome.status);
+    if (performance.now() + delay > started + patienceMs) throw failure;
+    if (isQuiet && performance.now() + delay > started + QUIET_MS) {
+      isQuiet = false;
+      options.network?.log?.warn(
+        { error: failure.message, patienceMs },
+        `waiting for Keystone, for up to ${describePatience(patienceMs)}`,
+      );
     }
     await sleep(delay, undefined, { signal }).catch(() => undefined);
     if (signal.aborted) throw abortedError(signal);

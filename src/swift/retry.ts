@@ -10,7 +10,7 @@ import { describeError, isDamagedAnswer, isNotImplemented, isRefusal, refusesKey
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
 /** How long trouble lasts before it is worth a warning. */
-const QUIET_MS = 3_000;
+export const QUIET_MS = 3_000;
 
 /** Codes of refusals that a second try may well get past, beside those the SDK knows: bytes changed or lost on the way. */
 const tryAgain: readonly string[] = ["BadDigest", "IncompleteBody", "RequestTimeout"];
@@ -19,6 +19,12 @@ const tryAgain: readonly string[] = ["BadDigest", "IncompleteBody", "RequestTime
 export function backoffMs(failures: number): number {
   const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** Math.min(failures - 1, 16));
   return longest * (0.5 + Math.random() / 2);
+}
+
+/** For people: `15 min`, `20 s`. */
+export function describePatience(milliseconds: number): string {
+  const seconds = Math.round(milliseconds / 1000);
+  return seconds < 120 ? `${String(seconds)} s` : `${String(Math.round(seconds / 60))} min`;
 }
 
 interface RetryOptions {
@@ -48,7 +54,7 @@ export function retryFor({ forMs, log, keysHaveWorked = false, signal }: RetryOp
     log?.debug({ error }, "request failed");
     if (warned || now - troubleSince < QUIET_MS) return;
     warned = true;
-    log?.warn({ error, patienceMs: forMs }, "the store does not answer well, trying on");
+    log?.warn({ error, patienceMs: forMs }, `waiting for the store, for up to ${describePatience(forMs)}`);
   }
 
   async function refresh(token: RetryToken, info: RetryErrorInfo): Promise<RetryToken> {

@@ -48,26 +48,40 @@ async function withLate(
 }
 
 describe("a network that comes up late", { concurrency: true }, () => {
-  test("is waited for by the first request to the store, as long as it was told to", async () => {
+  const lines: string[] = [];
+  const log = {
+    debug: () => undefined,
+    warn: (fields: object, message: string) => void lines.push(`${message} ${JSON.stringify(fields)}`),
+  };
+
+  test("is waited for by the first request to the store, as long as it was told to; the log says so once", async () => {
     const missing = "<?xml version='1.0'?><Error><Code>NoSuchBucket</Code></Error>";
     const options = {
       containerName: "backup", region: "us-east-1", credentials: { accessKeyId: "a", secretAccessKey: "b" },
-      retryForMs: 60_000, contactForMs: 60_000, stallMs: 10_000, userAgent: "test/1", log: undefined, uploadBytesPerSecond: null,
+      retryForMs: 60_000, contactForMs: 60_000, stallMs: 10_000, userAgent: "test/1", log, uploadBytesPerSecond: null,
     }; // prettier-ignore
     await withLate(
       (response) => response.writeHead(404, { "content-type": "application/xml" }).end(missing),
       (endpoint) => assert.rejects(makeContact({ ...options, endpoint }, signal), { code: "CONTAINER_MISSING" }),
     );
+    assert.match(
+      lines.filter((line) => line.includes("store")).join("\n"),
+      /^waiting for the store, for up to 60 s \{"error":".*ECONNREFUSED.*","patienceMs":60000\}$/,
+    );
   });
 
-  test("is waited for by a login at Keystone", async () => {
+  test("is waited for by a login at Keystone; the log says so once", async () => {
     const network = await openNetwork([], readProxies({}));
     await withLate(
       (response) => response.writeHead(401).end("{}"),
       (url) => {
         const login = readKeystoneLogin({ OS_AUTH_URL: `${url}/v3`, OS_USERNAME: "u", OS_PASSWORD: "p" });
-        return assert.rejects(logIn(login, { ...network, retryForMs: 60_000 }, signal), { code: "ACCESS_DENIED" });
+        return assert.rejects(logIn(login, { ...network, retryForMs: 60_000, log }, signal), { code: "ACCESS_DENIED" });
       },
+    );
+    assert.match(
+      lines.filter((line) => line.includes("Keystone")).join("\n"),
+      /^waiting for Keystone, for up to 60 s \{"error":"Keystone cannot be reached: nothing answers at 127\.0\.0\.1:\d+","patienceMs":60000\}$/,
     );
   });
 });
