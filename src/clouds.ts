@@ -3,7 +3,7 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { BackupError } from "./errors.ts";
+import { BackupError, describeReadError } from "./errors.ts";
 import { said, type Environment } from "./openstack.ts";
 
 type Mapping = Readonly<Record<string, unknown>>;
@@ -99,7 +99,7 @@ async function readFirst(
 function absent(file: string, cause: unknown): null {
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
   if (code === "ENOENT" || code === "ENOTDIR") return null;
-  throw new BackupError("CONFIG", `${file} cannot be read (${code})`, { cause });
+  throw new BackupError("CONFIG", `cannot read ${file}: ${describeReadError(cause)}`, { cause });
 }
 
 /**

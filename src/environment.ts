@@ -5,7 +5,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { readCloud } from "./clouds.ts";
 import { namesAws, parseEnvFile } from "./config.ts";
-import { BackupError } from "./errors.ts";
+import { BackupError, describeReadError } from "./errors.ts";
 import { said, type Environment } from "./openstack.ts";
 
 export interface EnvironmentFlags {
@@ -89,9 +89,9 @@ async function readSecrets(env: Environment): Promise<Environment> {
   for (const name of secrets) {
     const file = said(env, `${name}_FILE`);
     if (said(env, name) !== undefined) continue;
-    if (file !== undefined) read[name] = (await readText(file, `${name}_FILE`)).trimEnd();
+    if (file !== undefined) read[name] = (await readText(file, `the file of ${name}_FILE,`)).trimEnd();
     else if (files.includes(name))
-      read[name] = (await readText(join(directory, name), `the credential ${name}`)).trimEnd();
+      read[name] = (await readText(join(directory, name), `the credential ${name},`)).trimEnd();
   }
   return read;
 }
@@ -110,7 +110,6 @@ export async function readText(file: string, what: string): Promise<string> {
   try {
     return await readFile(file, "utf8");
   } catch (cause) {
-    const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
-    throw new BackupError("CONFIG", `${what} cannot be read: ${file} (${code})`, { cause });
+    throw new BackupError("CONFIG", `cannot read ${what} ${file}: ${describeReadError(cause)}`, { cause });
   }
 }

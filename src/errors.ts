@@ -103,10 +103,39 @@ export function toError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error));
 }
 
+/** The name of errno that an error of the system bears; null for any other. */
+function errnoOf(error: unknown): string | null {
+  return error instanceof Error && "code" in error ? String(error.code) : null;
+}
+
+/** What keeps a file from being read, for people: by its errno, else as the system says it. */
+export function describeReadError(error: unknown): string {
+  const reasons: Readonly<Record<string, string>> = {
+    ENOENT: "it does not exist",
+    ENOTDIR: "it does not exist",
+    EACCES: "there is no right to read it",
+    EPERM: "there is no right to read it",
+    EISDIR: "it is a directory",
+    ELOOP: "its links lead in a circle",
+  };
+  const code = errnoOf(error);
+  return reasons[code ?? ""] ?? code ?? toError(error).message;
+}
+
+/** What keeps files from being made in a directory, for people. */
+export function describeDirectoryError(error: unknown): string {
+  const reasons: Readonly<Record<string, string>> = {
+    ENOENT: "there is no such directory",
+    ENOTDIR: "it is no directory",
+    EROFS: "it is on a read-only filesystem, or the service may not write there (ReadWritePaths=)",
+  };
+  return reasons[errnoOf(error) ?? ""] ?? describeWriteError(error);
+}
+
 /** What keeps a file from being written, for people: by its errno, else as the system says it. */
 export function describeWriteError(error: unknown): string {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
   const reasons: Readonly<Record<string, string>> = {
+    EISDIR: "it is a directory",
     ENOENT: "its directory does not exist",
     ENOTDIR: "its directory does not exist",
     EACCES: "there is no right to write there; run it as root",
@@ -114,5 +143,5 @@ export function describeWriteError(error: unknown): string {
     EROFS: "it is on a read-only filesystem, or the service may not write there (ReadWritePaths=)",
     ENOSPC: "the disk is full",
   };
-  return reasons[code] ?? toError(error).message;
+  return reasons[errnoOf(error) ?? ""] ?? toError(error).message;
 }

@@ -9,7 +9,7 @@ import { homedir, userInfo } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { lockFile } from "./btrfs/binding.ts";
-import { abortedError, BackupError } from "./errors.ts";
+import { abortedError, BackupError, describeDirectoryError } from "./errors.ts";
 import { ensureDirectory } from "./own-directories.ts";
 
 /** What a run needs for itself alone. */
@@ -156,7 +156,7 @@ async function makeDirectory(directory: string): Promise<void> {
       hint: "it must be yours, with mode 0700",
     });
   await ensureDirectory(directory, 0o700).catch((error: unknown) => {
-    throw failure(`cannot be made (${error instanceof Error && "code" in error ? String(error.code) : String(error)})`);
+    throw failure(`cannot be made: ${describeDirectoryError(error)}`);
   });
   const found = await lstat(directory);
   if (!found.isDirectory()) throw failure("is not a directory");

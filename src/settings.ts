@@ -8,7 +8,7 @@ import { userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type * as Yaml from "yaml";
-import { BackupError, toBackupError } from "./errors.ts";
+import { BackupError, describeReadError, toBackupError } from "./errors.ts";
 import { nearest } from "./nearest.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -227,8 +227,8 @@ function readTargets(file: string, env: Environment): ReadonlyMap<string, Target
   try {
     text = readFileSync(file, "utf8");
   } catch (cause) {
-    const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
-    throw new BackupError("CONFIG", `the configuration file cannot be read: ${file} (${code})`, { cause });
+    const message = `cannot read the configuration file ${file}: ${describeReadError(cause)}`;
+    throw new BackupError("CONFIG", message, { cause });
   }
   return parseTargets(text, file, env["HOME"] ?? userInfo().homedir);
 }

@@ -2,10 +2,10 @@ import { lstat, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pid } from "node:process";
-import { BackupError } from "../errors.ts";
+import { BackupError, describeDirectoryError } from "../errors.ts";
 import type { Scratch } from "../operations/edges.ts";
 import type { Snapshot } from "../plan/model.ts";
-import { openNameless } from "../stream/nameless.ts";
+import { openWorkFile } from "../stream/nameless.ts";
 import { runToEnd, type Command, type Ending } from "../stream/process.ts";
 import { openMounts, type Mounts } from "./mounts.ts";
 import { openNamespace, type Namespace } from "./private-mount.ts";
@@ -60,7 +60,7 @@ interface Image {
 }
 
 async function mountImage({ mount }: Namespace, { parent, bytes }: Image, signal: AbortSignal): Promise<void> {
-  const file = await openNameless(parent);
+  const file = await openWorkFile(parent);
   try {
     await file.truncate(bytes);
     const image = `/proc/${pid}/fd/${file.fd}`;
@@ -109,7 +109,9 @@ async function isExpected(line: string, root: string): Promise<boolean> {
 
 async function refuseWithoutRoom(directory: string, bytes: number): Promise<void> {
   const free = await statfs(directory).catch((cause: unknown) => {
-    throw new BackupError("CONFIG", `there is no directory ${directory}`, { cause });
+    throw new BackupError("CONFIG", `cannot use the work directory ${directory}: ${describeDirectoryError(cause)}`, {
+      cause,
+    });
   });
   if (free.bavail * free.bsize >= bytes) return;
   throw new BackupError("CONFIG", `${directory} has no room for ${bytes} bytes`, {

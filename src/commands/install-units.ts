@@ -1,7 +1,7 @@
 import { userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { Command, Option } from "clipanion";
-import { BackupError, describeWriteError } from "../errors.ts";
+import { BackupError, describeDirectoryError } from "../errors.ts";
 import { replaceFile } from "../own-directories.ts";
 import { readAllTargets, type Target } from "../settings.ts";
 import { printable } from "../terminal/format.ts";
@@ -47,7 +47,7 @@ export class InstallUnitsCommand extends Command<Context> {
       printLines(stderr, `next: systemctl daemon-reload && systemctl enable --now ${timers.join(" ")}`);
       return 0;
     } catch (error) {
-      const reason = error instanceof BackupError ? error.message : describeWriteError(error);
+      const reason = error instanceof BackupError ? error.message : describeDirectoryError(error);
       printLines(stderr, printable(`error: the units were not written to ${this.directory}: ${reason}`));
       return 2;
     }

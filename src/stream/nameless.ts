@@ -3,6 +3,7 @@ import { constants } from "node:fs";
 import { open, unlink, type FileHandle } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { join } from "node:path";
+import { BackupError, describeDirectoryError } from "../errors.ts";
 import { openOwnDirectory } from "../own-directories.ts";
 
 /** Not among Node's constants; the kernel takes it together with O_DIRECTORY, whose value differs among machines. */
@@ -23,6 +24,14 @@ export async function openNameless(directory: string): Promise<FileHandle> {
   } finally {
     await held.close();
   }
+}
+
+/** The same in a directory that somebody has named to work in. @throws CONFIG when it cannot be written */
+export async function openWorkFile(directory: string): Promise<FileHandle> {
+  return await openNameless(directory).catch((cause: unknown) => {
+    const message = `cannot write to the work directory ${directory}: ${describeDirectoryError(cause)}`;
+    throw new BackupError("CONFIG", message, { cause, hint: "name an existing directory with --work-dir" });
+  });
 }
 
 async function openIn(directory: string): Promise<FileHandle> {

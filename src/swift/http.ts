@@ -7,7 +7,7 @@ import { request as httpRequest, type Agent, type IncomingHttpHeaders, type Inco
 import { request as httpsRequest } from "node:https";
 import { text } from "node:stream/consumers";
 import { createSecureContext, rootCertificates, type SecureContext } from "node:tls";
-import { BackupError } from "../errors.ts";
+import { BackupError, describeReadError } from "../errors.ts";
 import { chooseProxy, describeProxy, type Proxies } from "../proxies.ts";
 import type { Log } from "./client.ts";
 import { withPatience } from "./patience.ts";
@@ -126,8 +126,7 @@ const CERTIFICATE = "-----BEGIN CERTIFICATE-----";
 async function readPem(file: string): Promise<string> {
   const hint = "OS_CACERT, AWS_CA_BUNDLE, NODE_EXTRA_CA_CERTS and SSL_CERT_FILE name PEM files";
   const pem = await readFile(file, "utf8").catch((cause: unknown) => {
-    const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
-    throw new BackupError("CONFIG", `certificates to trust cannot be read: ${file} (${code})`, { hint });
+    throw new BackupError("CONFIG", `cannot read the certificates of ${file}: ${describeReadError(cause)}`, { hint });
   });
   if (pem.includes(CERTIFICATE)) return pem;
   throw new BackupError("CONFIG", `there is no certificate in ${file}`, { hint });

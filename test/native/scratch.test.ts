@@ -150,6 +150,9 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
       tooMuch,
       (error) => error instanceof BackupError && error.code === "CONFIG" && /no room/.test(error.message),
     );
-    await assert.rejects(openScratch({ directory: "/nowhere", bytes: 1, path: home }, signal), /no directory/);
+    await assert.rejects(
+      openScratch({ directory: "/nowhere", bytes: 1, path: home }, signal),
+      /cannot use the work directory \/nowhere: there is no such directory$/,
+    );
   });
 });
