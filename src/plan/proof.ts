@@ -22,7 +22,7 @@ export interface Proof extends PartDigests {
 /** Longer than one of 10 000 parts. */
 export const MAX_PROOF_BYTES = 1024 * 1024;
 
-export function formatProofKey(key: Key): string {
+export function formatProofKey(key: Key | string): string {
   return `${key}/proof`;
 }
 

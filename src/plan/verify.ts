@@ -15,6 +15,7 @@ import {
   type Lineage,
   type Uuid,
 } from "./model.ts";
+import { formatProofKey } from "./proof.ts";
 import { sortByAge } from "./select.ts";
 
 /** Damage or doubt of an archive, and what follows from it. */
@@ -121,10 +122,16 @@ export function checkOthers({ keys, uploads }: Others, archives: ReadonlySet<str
   const begun = [...lonely, ...uploads.filter(isOurs)].map(archiveOf);
   const leftovers = [...new Set(begun)].map((key) => {
     const ofWhole = archives.has(key);
-    const what = ofWhole
-      ? `beside the archive ${key} the store lists an open upload`
-      : `of the archive ${key}, which does not exist, lies what an interrupted upload has stored`;
-    return warn("LEFTOVER", key, what, { remedy: ofWhole ? BESIDE_AN_ARCHIVE : OF_NO_ARCHIVE });
+    if (ofWhole) {
+      const message = `the store lists an open upload beside the archive ${key}`;
+      return warn("LEFTOVER", key, message, { remedy: BESIDE_AN_ARCHIVE });
+    }
+    const onlyProof =
+      !uploads.includes(key) && lonely.every((other) => archiveOf(other) !== key || other === formatProofKey(key));
+    const message = onlyProof
+      ? `the archive ${key} is gone: only the proof of what it held is left`
+      : `the archive ${key} does not exist: parts of it are left of an interrupted upload`;
+    return warn("LEFTOVER", key, message, { remedy: OF_NO_ARCHIVE });
   });
   const [first] = foreign;
   if (first === undefined) return leftovers;

@@ -86,10 +86,10 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
   }
 
   /** A new snapshot, which `sync` has to send as the difference to the last one that the Python tool sent. */
-  async function continues(container: string, name: string): Promise<string> {
+  async function continues(container: string, name: string, ...args: string[]): Promise<string> {
     await changeTree(home, 100 + name.length);
     await btrfs("subvolume", "snapshot", "-r", home, join(top, "snapshots", name));
-    const { code, stdout, stderr } = await program("sync", home, "--container-name", container, "--json");
+    const { code, stdout, stderr } = await program("sync", home, "--container-name", container, "--json", ...args);
     assert.equal(code, 0, stderr);
     const steps = stdout
       .trim()
@@ -232,7 +232,7 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
       assert.match(without.stderr, /is encrypted: what it holds was not checked.*--identity/);
     });
     await t.test("are continued, and what was added is restored with them", async () => {
-      assert.match(await continues("secret", "secret"), /trusted by its name/);
+      assert.match(await continues("secret", "secret", "--age-recipient", recipient), /trusted by its name/);
       await restores("secret", ["1", "secret"], ...key);
       const without = await program("restore", "--container-name", "secret", "snapshots/secret", "--target", top);
       assert.equal(without.code, 12, without.stderr);
