@@ -9,7 +9,7 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 /** False also in a fresh checkout, where nothing is compiled yet. */
 async function loads() {
   try {
-    const { loadAddon } = await import("../dist/src/btrfs/addon.js");
+    const { loadAddon } = await import("../dist/src/addon/load.js");
     loadAddon(root);
     return true;
   } catch {

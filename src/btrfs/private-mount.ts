@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { BackupError } from "../errors.ts";
 import { runToEnd, startCompanion, type Command, type Ending } from "../stream/process.ts";
-import type { Mount, View } from "./mounts.ts";
+import type { Mount, View } from "./mount-table.ts";
 
 /** A mount in a namespace of its own. */
 export interface PrivateMount {

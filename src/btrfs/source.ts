@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import type { Passage, ReceivedSource, Sender, SnapshotSource } from "../operations/edges.ts";
+import type { Passage, ReceivedSource, Sender, SnapshotSource } from "../operations/ports.ts";
 import {
   streamIdentity,
   type Difference,
@@ -9,14 +9,16 @@ import {
   type SendProto,
   type Snapshot,
 } from "../plan/model.ts";
-import { checkedFeed, estimateFrom, sentStream } from "../stream/check.ts";
-import { readFrom } from "../stream/output.ts";
+import { checkedFeed, estimateFrom, sentStream } from "../stream/send-stream.ts";
+import { readFrom } from "../stream/child-output.ts";
 import { throughPrograms } from "../stream/pipeline.ts";
 import type { Command } from "../stream/process.ts";
-import { syncFilesystem, type StreamSummary } from "./binding.ts";
-import { refuseOtherStream, sentHead } from "./head.ts";
-import { locate, openMounts, type Mounts, type Reach } from "./mounts.ts";
-import { readSendOptions, sendCommand, type SendMode } from "./send-receive.ts";
+import { syncFilesystem } from "../addon/subvolumes.ts";
+import type { StreamSummary } from "../addon/send-stream.ts";
+import { refuseOtherStream, sentHead } from "./stream-header.ts";
+import { locate } from "./mount-table.ts";
+import { openMounts, type Mounts, type Reach } from "./mounts.ts";
+import { readSendOptions, sendCommand, type SendMode } from "./commands.ts";
 import { readSurroundings } from "./surroundings.ts";
 import { listSnapshots, readChange, readOrigin, readSubvolume, translated } from "./subvolumes.ts";
 

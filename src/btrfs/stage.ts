@@ -11,7 +11,14 @@ import { constants, open, readdir, rename, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { BackupError } from "../errors.ts";
 import { OWN_PREFIX, parseUuid, sameIdentity, type Identity, type Snapshot, type Uuid } from "../plan/model.ts";
-import { deleteSubvolume, findChange, setReadOnly, subvolumeInfo, syncFilesystem, type RawInfo } from "./binding.ts";
+import {
+  deleteSubvolume,
+  findChange,
+  setReadOnly,
+  subvolumeInfo,
+  syncFilesystem,
+  type RawInfo,
+} from "../addon/subvolumes.ts";
 import { enterDirectory, hasEntry, makeDirectory, type Directory } from "./directories.ts";
 import { readSnapshot, translated } from "./subvolumes.ts";
 

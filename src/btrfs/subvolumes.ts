@@ -13,8 +13,8 @@ import {
   type BtrfsError,
   type ListOptions,
   type RawSubvolume,
-} from "./binding.ts";
-import { locate } from "./mounts.ts";
+} from "../addon/subvolumes.ts";
+import { locate } from "./mount-table.ts";
 import { readSurroundings } from "./surroundings.ts";
 
 /** The subvolume whose root a path is. @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, USAGE when there is nothing */

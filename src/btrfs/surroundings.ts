@@ -1,6 +1,6 @@
 import { parseUuid, type Neighbour, type Surroundings } from "../plan/model.ts";
-import { listSubvolumes, subvolumeInfo, type RawInfo } from "./binding.ts";
-import { pathThrough, readMountsOf } from "./mounts.ts";
+import { listSubvolumes, subvolumeInfo, type RawInfo } from "../addon/subvolumes.ts";
+import { pathThrough, readMountsOf } from "./mount-table.ts";
 
 /** The id of every filesystem's top level. */
 const TOP_LEVEL = 5;

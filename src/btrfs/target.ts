@@ -2,15 +2,16 @@ import { lstat, statfs } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { pipeline, type Readable } from "node:stream";
 import { abortedError, BackupError } from "../errors.ts";
-import type { RestoreTarget } from "../operations/edges.ts";
+import type { RestoreTarget } from "../operations/ports.ts";
 import { OWN_PREFIX, type Identity, type Present, type Snapshot, type Uuid } from "../plan/model.ts";
 import { runToEnd, writeTo } from "../stream/process.ts";
-import { setReadOnly, setReceived, syncFilesystem } from "./binding.ts";
+import { setReadOnly, setReceived, syncFilesystem } from "../addon/subvolumes.ts";
 import { enterDirectories, enterDirectory, makeDirectories, openDirectory, type Directory } from "./directories.ts";
 import { readSurroundings } from "./surroundings.ts";
-import { renamedStage } from "./head.ts";
-import { locate, openMounts, type Mounts } from "./mounts.ts";
-import { receiveCommand, snapshotCommand } from "./send-receive.ts";
+import { renamedStage } from "./stream-header.ts";
+import { locate } from "./mount-table.ts";
+import { openMounts, type Mounts } from "./mounts.ts";
+import { receiveCommand, snapshotCommand } from "./commands.ts";
 import {
   clearStage,
   isStaged,

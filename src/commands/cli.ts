@@ -1,14 +1,15 @@
 import { existsSync } from "node:fs";
 import { userInfo } from "node:os";
 import { toBackupError } from "../errors.ts";
-import { nearest } from "../nearest.ts";
+import { nearest } from "../config/suggest.ts";
 import { printable } from "../terminal/format.ts";
-import { withOwnDirectories } from "../own-directories.ts";
+import { withOwnDirectories } from "../state/own-directories.ts";
 import { formatHelp, formatOverview, type HelpStyle } from "../terminal/help.ts";
 import { printLines, printOwnText } from "../terminal/print.ts";
 import type { Context } from "./session.ts";
-import { joinLegacyFlags } from "./legacy.ts";
+import { joinLegacyFlags } from "./python-flags.ts";
 import { registry, type Registered } from "./registry.ts";
+import { summaryOf } from "./summaries.ts";
 
 /** Runs what was typed; gives the exit code. Loads only what that needs. */
 export async function runCommandLine(argv: readonly string[], given: Context): Promise<number> {
@@ -53,7 +54,7 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
   const [type, { Cli }] = await Promise.all([load(), import("clipanion")]);
   const binaryName = context.tool.split("/")[0] ?? "";
   if (wantsHelp(argv)) {
-    const { describeCommand } = await import("./describe.ts");
+    const { describeCommand } = await import("./usage.ts");
     printOwnText(context.stdout, formatHelp(describeCommand(type, binaryName), binaryName, styleOf(context)));
     return 0;
   }
@@ -85,7 +86,7 @@ async function readFile(
   known: readonly string[],
   { env }: Context,
 ): Promise<Context["settings"]> {
-  return (await import("../settings.ts")).readSettings(argv, known, env);
+  return (await import("../config/file.ts")).readSettings(argv, known, env);
 }
 
 function wantsHelp(argv: readonly string[]): boolean {
@@ -94,8 +95,9 @@ function wantsHelp(argv: readonly string[]): boolean {
 }
 
 function showOverview(code: number, context: Context): number {
+  const summaries = registry.map(({ name }) => ({ name, summary: summaryOf(name) }));
   const [name = "", version = ""] = context.tool.split("/");
-  printOwnText(context.stdout, formatOverview({ name, version }, registry, styleOf(context)));
+  printOwnText(context.stdout, formatOverview({ name, version }, summaries, styleOf(context)));
   return code;
 }
 

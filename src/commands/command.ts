@@ -5,13 +5,13 @@ import { randomUUID } from "node:crypto";
 import { resolve } from "node:path";
 import { Command, Option } from "clipanion";
 import { toBackupError, type BackupError } from "../errors.ts";
-import type { Reading } from "../operations/reading.ts";
+import type { Reading } from "../operations/read-archive.ts";
 import { printable } from "../terminal/format.ts";
 import type { Logger, LogTarget } from "../terminal/log.ts";
 import { openOutput } from "../terminal/output.ts";
 import { openProgress } from "../terminal/progress.ts";
 import { openScreen, type Screen } from "../terminal/screen.ts";
-import { parseBoolean, parseChoice, parseCount } from "../words.ts";
+import { parseBoolean, parseChoice, parseCount } from "../config/parse.ts";
 import { openClosers, type Closers } from "./closers.ts";
 import { isJournal } from "./journal.ts";
 import { openEdges, type Context, type House, type Tuning, type TypedStoreFlags } from "./session.ts";
@@ -174,7 +174,7 @@ export abstract class ReadCommand extends StoreCommand {
   /** Where one is behind a passphrase, age asks for it, now. @throws CONFIG */
   protected async openIdentities({ signal }: House): Promise<readonly string[]> {
     if (this.identity.length === 0) return [];
-    const { unlockIdentities } = await import("../operations/reading.ts");
+    const { unlockIdentities } = await import("../operations/read-archive.ts");
     return await unlockIdentities(
       this.identity.map((file) => resolve(file)),
       signal,

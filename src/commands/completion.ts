@@ -3,8 +3,9 @@ import { formatCompletion, formatManual } from "../terminal/completion.ts";
 import type { CommandHelp } from "../terminal/help.ts";
 import { printLines, printOwnText } from "../terminal/print.ts";
 import type { Context } from "./session.ts";
-import { describeCommand } from "./describe.ts";
-import { registry, summaryOf } from "./registry.ts";
+import { describeCommand } from "./usage.ts";
+import { registry } from "./registry.ts";
+import { summaryOf } from "./summaries.ts";
 
 export class CompletionCommand extends Command<Context> {
   static override paths = [["completion"]];

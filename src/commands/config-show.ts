@@ -1,7 +1,7 @@
 import { Command } from "clipanion";
 import { printable } from "../terminal/format.ts";
 import type { House } from "./session.ts";
-import { summaryOf } from "./registry.ts";
+import { summaryOf } from "./summaries.ts";
 import { SyncCommand } from "./sync.ts";
 
 /** Takes what sync takes, and tells what it would do with it. */

@@ -4,7 +4,7 @@ import { printable } from "../terminal/format.ts";
 import type { House } from "./session.ts";
 import { allowEmptyOption } from "./options.ts";
 import { EncodingCommand } from "./encoding.ts";
-import { summaryOf } from "./registry.ts";
+import { summaryOf } from "./summaries.ts";
 
 export class DoctorCommand extends EncodingCommand {
   static override paths = [["doctor"]];

@@ -1,9 +1,9 @@
 import { resolve } from "node:path";
 import { Option } from "clipanion";
-import { readEncodingConfig, type EncodingConfig } from "../config.ts";
+import { readEncodingConfig, type EncodingConfig } from "../config/encoding.ts";
 import type { EncodingWishes } from "../operations/encode.ts";
 import { NAME_RECIPIENT, NOT_ENCRYPTED } from "../operations/encryption.ts";
-import type { StoredArchive } from "../operations/step.ts";
+import type { StoredArchive } from "../operations/sync-snapshot.ts";
 import { isCompressed } from "../plan/encoding.ts";
 import type { SendProto } from "../plan/model.ts";
 import { formatBytes } from "../terminal/format.ts";

@@ -2,13 +2,13 @@ import { userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { Command, Option } from "clipanion";
 import { BackupError, describeDirectoryError } from "../errors.ts";
-import { replaceFile } from "../own-directories.ts";
-import { readAllTargets, type Target } from "../settings.ts";
+import { replaceFile } from "../state/own-directories.ts";
+import { readAllTargets, type Target } from "../config/file.ts";
 import { printable } from "../terminal/format.ts";
 import { printLines } from "../terminal/print.ts";
-import { formatDropIn, formatUnits } from "../terminal/units.ts";
+import { formatDropIn, formatUnits } from "../integrations/systemd.ts";
 import type { Context } from "./session.ts";
-import { summaryOf } from "./registry.ts";
+import { summaryOf } from "./summaries.ts";
 
 export class InstallUnitsCommand extends Command<Context> {
   static override paths = [["install-units"]];

@@ -1,10 +1,10 @@
 // What interrupted runs have left in a container: removed where that harms nobody, and reported.
 
 import { BackupError } from "../errors.ts";
-import type { Container } from "../operations/edges.ts";
-import { findRemains, removeRemains, sweep, type Swept } from "../operations/sweep.ts";
+import type { Container } from "../operations/ports.ts";
+import { findRemains, removeRemains, sweep, type Swept } from "../operations/leftovers.ts";
 import type { Inventory } from "../plan/model.ts";
-import { sourcesOf } from "../plan/sweep.ts";
+import { sourcesOf } from "../plan/leftovers.ts";
 import { count, printable } from "../terminal/format.ts";
 import type { House } from "./session.ts";
 

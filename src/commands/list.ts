@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { Command, Option } from "clipanion";
 import { listContainer, listSource, type ListedSnapshot, type ListedSource } from "../operations/list.ts";
-import type { Reading } from "../operations/reading.ts";
+import type { Reading } from "../operations/read-archive.ts";
 import { formatTime } from "../plan/key.ts";
 import { sameIdentity, type Archive, type Identity, type Uuid } from "../plan/model.ts";
 import { selectSource } from "../plan/select.ts";
@@ -11,7 +11,7 @@ import { ReadCommand } from "./command.ts";
 import { receivedOption } from "./options.ts";
 import { openOrigins, type Origins } from "./origins.ts";
 import type { House } from "./session.ts";
-import { summaryOf } from "./registry.ts";
+import { summaryOf } from "./summaries.ts";
 
 export class ListCommand extends ReadCommand {
   static override paths = [["list"]];

@@ -2,7 +2,7 @@
 // directory that it is, each chain on its own.
 
 import { BackupError } from "../errors.ts";
-import type { LocalSnapshots, Sender } from "../operations/edges.ts";
+import type { LocalSnapshots, Sender } from "../operations/ports.ts";
 import { readArchives, type Looking } from "../operations/inventory.ts";
 import type { SendProto } from "../plan/model.ts";
 import { chainReceived } from "../plan/received.ts";

@@ -1,21 +1,21 @@
 import { join, resolve } from "node:path";
 import { Command, Option } from "clipanion";
 import { BackupError } from "../errors.ts";
-import type { RestoreTarget } from "../operations/edges.ts";
-import type { Reading } from "../operations/reading.ts";
+import type { RestoreTarget } from "../operations/ports.ts";
+import type { Reading } from "../operations/read-archive.ts";
 import { findSelected, prepareRestore, runRestore, writeStreams, type RestoreWatcher } from "../operations/restore.ts";
 import { formatTime } from "../plan/key.ts";
 import type { Archive, Chain, Snapshot } from "../plan/model.ts";
 import type { RestorePlan } from "../plan/restore.ts";
 import type { Selection } from "../plan/select.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
-import { parseDate } from "../words.ts";
+import { parseDate } from "../config/parse.ts";
 import { DownloadCommand } from "./command.ts";
-import type { Lock } from "../lock.ts";
+import type { Lock } from "../state/lock.ts";
 import type { House } from "./session.ts";
 import { findLocal, findSourceName } from "./local-names.ts";
 import { waitLockOption } from "./options.ts";
-import { summaryOf } from "./registry.ts";
+import { summaryOf } from "./summaries.ts";
 
 export class RestoreCommand extends DownloadCommand {
   static override paths = [["restore"]];

@@ -2,9 +2,9 @@
 
 import { resolve } from "node:path";
 import type { BaseContext } from "clipanion";
-import { OPEN_PASSWORDS, readStoreConfig, sendsPasswordsOpenly, type StoreFlags } from "../config.ts";
-import { readEnvironment, warnOfReaders, type EnvironmentFlags } from "../environment.ts";
-import type { Lock } from "../lock.ts";
+import { OPEN_PASSWORDS, readStoreConfig, sendsPasswordsOpenly, type StoreFlags } from "../config/store.ts";
+import { readEnvironment, warnOfReaders, type EnvironmentFlags } from "../config/environment.ts";
+import type { Lock } from "../state/lock.ts";
 import type {
   Catalogue,
   Container,
@@ -13,18 +13,18 @@ import type {
   RestoreTarget,
   Scratch,
   SnapshotSource,
-} from "../operations/edges.ts";
+} from "../operations/ports.ts";
 import type { SendProto, Uuid } from "../plan/model.ts";
 import type { Quota } from "../plan/quota.ts";
-import type { Settings } from "../settings.ts";
+import type { Settings } from "../config/file.ts";
 import type { Place } from "../state/catalogue.ts";
 import type { Proofs } from "../state/proofs.ts";
-import type { Access } from "../swift/credentials.ts";
+import type { Access } from "../swift/auth/credentials.ts";
 import type { Logger } from "../terminal/log.ts";
 import type { Output } from "../terminal/output.ts";
 import type { Progress } from "../terminal/progress.ts";
 import type { Screen, Terminal } from "../terminal/screen.ts";
-import { parseDuration } from "../words.ts";
+import { parseDuration } from "../config/parse.ts";
 import type { Closers } from "./closers.ts";
 import { openKeptCatalogue, openKeptProofs } from "./kept.ts";
 
@@ -159,7 +159,7 @@ function storeEdges({ context, flags, cache, log, closers }: Opening, findAccess
     openProofs: async () => openKeptProofs(env, await findPlace()),
     quotas: async () => (await quotas().catch(() => null)) ?? [],
     openDoctor: async () => {
-      const { machine } = await import("../btrfs/survey.ts");
+      const { machine } = await import("../btrfs/machine.ts");
       const { greetStore } = await import("../swift/probe.ts");
       const greet: DoctorEdges["greet"] = async () => greetStore(await findAccess(), signal);
       // Who asks whether it works waits for the answer: no patience of many minutes.
@@ -199,7 +199,7 @@ async function takeClaimedLocks(
   context: Context,
   log: Logger,
 ): Promise<Lock> {
-  const { lockDirectory, lockOfSource, lockOfTarget, takeLocks } = await import("../lock.ts");
+  const { lockDirectory, lockOfSource, lockOfTarget, takeLocks } = await import("../state/lock.ts");
   const subjects = [...new Set(sources)].map((source) => lockOfSource(container, source));
   if (target !== undefined) subjects.push(await lockOfTarget(resolve(target)));
   const options = {
@@ -212,7 +212,7 @@ async function takeClaimedLocks(
 
 /** Taken at the end of a run that was stopped, too. */
 async function takeFileLock(file: string, context: Context): Promise<Lock> {
-  const { lockDirectory, lockOfFile, takeLocks } = await import("../lock.ts");
+  const { lockDirectory, lockOfFile, takeLocks } = await import("../state/lock.ts");
   const options = { ...lockOptions(lockDirectory(context.env), context), waitMs: 30_000, onWait: () => undefined };
   return await takeLocks([lockOfFile(file)], options, new AbortController().signal);
 }
@@ -228,7 +228,7 @@ async function askForAccess({ context, flags, log }: Opening, retryForMs: number
   const config = readStoreConfig(flags, await readEnvironment(env, { ...flags, readByNode }));
   if (flags.envFile !== undefined) await warnOfReaders(flags.envFile, log.warn.bind(log));
   if (config.keystone !== null && sendsPasswordsOpenly(config.keystone)) log.warn(OPEN_PASSWORDS);
-  const { openAccess } = await import("../swift/credentials.ts");
+  const { openAccess } = await import("../swift/auth/credentials.ts");
   const access = await openAccess({ ...config, retryForMs }, log, signal);
   log.debug({ source: access.source, endpoint: access.endpoint }, "credentials");
   return access;

@@ -1,6 +1,6 @@
 import type { BackupError } from "../errors.ts";
-import type { Receipt } from "../operations/step.ts";
-import { joinStates, type SourceState } from "./reporting.ts";
+import type { Receipt } from "../operations/sync-snapshot.ts";
+import { joinStates, type SourceState } from "./monitoring.ts";
 
 /** How the run of one PATH, or of one origin of its snapshots, ended. */
 export interface Ended {

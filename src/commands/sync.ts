@@ -1,27 +1,27 @@
 import { Command, Option } from "clipanion";
-import { stateDirectory } from "../config.ts";
+import { stateDirectory } from "../state/paths.ts";
 import { BackupError, toBackupError } from "../errors.ts";
-import type { Container, LocalSnapshots, Sender } from "../operations/edges.ts";
+import type { Container, LocalSnapshots, Sender } from "../operations/ports.ts";
 import { assertEncryptionKept } from "../operations/encryption.ts";
 import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
-import type { EstimatedStep } from "../operations/step.ts";
+import type { EstimatedStep } from "../operations/sync-snapshot.ts";
 import type { Looking } from "../operations/inventory.ts";
 import { estimateSteps, prepareSync, runSync } from "../operations/sync.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
 import type { SendProto, UploadStep } from "../plan/model.ts";
 import { count } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
-import { parseChoice, parseCount, parseDuration, parseSize } from "../words.ts";
+import { parseChoice, parseCount, parseDuration, parseSize } from "../config/parse.ts";
 import type { House, Tuning } from "./session.ts";
 import { allowEmptyOption, receivedOption, waitLockOption } from "./options.ts";
 import { EncodingCommand, UNENCRYPTED } from "./encoding.ts";
 import { LEFTOVER_AGE, tidy } from "./leftovers.ts";
 import { lookAtQuotas } from "./sync-quotas.ts";
 import { openOrigins, type Origin, type Origins } from "./origins.ts";
-import { NOTHING_KNOWN, openReporting, readState, type Reporting } from "./reporting.ts";
-import { summaryOf } from "./registry.ts";
+import { NOTHING_KNOWN, openReporting, readState, type Reporting } from "./monitoring.ts";
 import { joinEnded, stopsAll, sumCodes, type Ended } from "./sync-ended.ts";
-import { showNothing, showPlan, showSummary, sumEstimates, tellFindings, watch } from "./sync-output.ts";
+import { showNothing, showPlan, showSummary, sumEstimates, tellFindings, watch } from "./sync-report.ts";
+import { summaryOf } from "./summaries.ts";
 
 /** What holds for every subvolume of a run. */
 interface Settings {

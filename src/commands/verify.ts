@@ -1,9 +1,9 @@
 import { randomInt } from "node:crypto";
 import { Command, Option } from "clipanion";
 import { BackupError, describeWriteError } from "../errors.ts";
-import type { Reading } from "../operations/reading.ts";
+import type { Reading } from "../operations/read-archive.ts";
 import { compareWithLocal, drill, findDrill } from "../operations/compare.ts";
-import type { LocalSnapshots, Sender } from "../operations/edges.ts";
+import type { LocalSnapshots, Sender } from "../operations/ports.ts";
 import { findChanged, proveUnchanged } from "../operations/unchanged.ts";
 import { survey, type Survey } from "../operations/survey.ts";
 import { readArchivesThrough, type VerifyContext } from "../operations/verify.ts";
@@ -13,13 +13,13 @@ import type { Archive, Proof, Key, Snapshot, Uuid } from "../plan/model.ts";
 import { chooseSubset } from "../plan/subset.ts";
 import { judge, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
-import { parseDuration, parseSubset } from "../words.ts";
+import { parseDuration, parseSubset } from "../config/parse.ts";
 import { DownloadCommand } from "./command.ts";
 import type { House } from "./session.ts";
 import { receivedOption } from "./options.ts";
 import { openOrigins, type Origins } from "./origins.ts";
 import { LEFTOVER_AGE, removeLeftovers } from "./leftovers.ts";
-import { summaryOf } from "./registry.ts";
+import { summaryOf } from "./summaries.ts";
 
 /** Of the snapshots that one finding breaks. */
 const NAMED_AT_MOST = 10;

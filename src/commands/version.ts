@@ -1,4 +1,4 @@
-import { addonVersions } from "../btrfs/binding.ts";
+import { addonVersions } from "../addon/load.ts";
 import { BackupError, toBackupError } from "../errors.ts";
 import { runToEnd } from "../stream/process.ts";
 import { printLines } from "../terminal/print.ts";

@@ -13,9 +13,9 @@ import {
 import { planRestore } from "../plan/restore.ts";
 import { sortByAge } from "../plan/select.ts";
 import { damaged, warn, type Damage } from "../plan/verify.ts";
-import { checkedStream, peekProto } from "../stream/check.ts";
-import type { Scratch, Sender } from "./edges.ts";
-import { openStream, subjectOf } from "./reading.ts";
+import { checkedStream, peekProto } from "../stream/send-stream.ts";
+import type { Scratch, Sender } from "./ports.ts";
+import { openStream, subjectOf } from "./read-archive.ts";
 import { runRestore, type RestoreContext } from "./restore.ts";
 import { inOrder, toDamage, type VerifyContext } from "./verify.ts";
 

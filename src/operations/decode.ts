@@ -4,7 +4,7 @@ import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
 import type { Encoding } from "../plan/model.ts";
 import { AGE_MAGIC, decryptCommand } from "../stream/age.ts";
-import { takeHead } from "../stream/head.ts";
+import { takeHead } from "../stream/peek.ts";
 import { fedBy, throughPrograms } from "../stream/pipeline.ts";
 import type { Command } from "../stream/process.ts";
 import { decompressCommand, ZSTD_MAGIC } from "../stream/zstd.ts";

@@ -3,7 +3,7 @@
 import { BackupError } from "../errors.ts";
 import type { Finding } from "../plan/model.ts";
 import type { SyncPlan } from "../plan/sync.ts";
-import type { Container, LocalSnapshots } from "./edges.ts";
+import type { Container, LocalSnapshots } from "./ports.ts";
 import { prepareSync } from "./sync.ts";
 
 export async function planFor(

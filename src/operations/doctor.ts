@@ -10,7 +10,7 @@ import { explainNoSnapshots, snapshotsOfOthers, writableSnapshotsOf } from "../p
 import { compareSnapshots, describeStanding, NOTHING_STORED } from "../plan/standing.ts";
 import { runToEnd, type Ending } from "../stream/process.ts";
 import { judgeArchives, planFor, toFailure } from "./doctor-archives.ts";
-import type { Container, DoctorEdges, Machine, OpenUpload, Reached, Survey } from "./edges.ts";
+import type { Container, DoctorEdges, Machine, OpenUpload, Reached, Survey } from "./ports.ts";
 import { judgeEncryption } from "./encryption.ts";
 import { tryEncoding, type EncodingWishes } from "./encode.ts";
 

@@ -4,7 +4,7 @@ import type { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
 import { isCompressed, isEncrypted, planEncoding, type EncodingCost } from "../plan/encoding.ts";
 import { encryptCommand, tryRecipients, type Recipients } from "../stream/age.ts";
-import { takeHead } from "../stream/head.ts";
+import { takeHead } from "../stream/peek.ts";
 import { fedBy, throughPrograms } from "../stream/pipeline.ts";
 import type { Command } from "../stream/process.ts";
 import { compressCommand, compressedBytes } from "../stream/zstd.ts";

@@ -5,7 +5,7 @@ import { BackupError } from "../errors.ts";
 import { encryptionChange, isEncrypted, type EncryptionIntent } from "../plan/encoding.ts";
 import { keyPrefix, parseKey } from "../plan/key.ts";
 import type { Archive, Uuid } from "../plan/model.ts";
-import type { Container } from "./edges.ts";
+import type { Container } from "./ports.ts";
 import { readArchive } from "./inventory.ts";
 
 export const NOT_ENCRYPTED = "archives are not encrypted, whoever can read the container can read them";

@@ -7,12 +7,12 @@ import { isEncrypted } from "../plan/encoding.ts";
 import { parseArchive, keyPrefix, parseKey } from "../plan/key.ts";
 import { archiveKeyOf, formatVolumeKey } from "../plan/manifest.ts";
 import { parseUuid, type Archive, type Identity, type Inventory, type Lineage, type Proof } from "../plan/model.ts";
-import { peekLineage, type StreamLineage } from "../stream/check.ts";
+import { peekLineage, type StreamLineage } from "../stream/send-stream.ts";
 import { keysOf } from "../plan/standing.ts";
-import type { Container, KnownObject, LocalSnapshots, ObjectDetails, StoredObject } from "./edges.ts";
-import { readManifest } from "./body.ts";
+import type { Container, KnownObject, LocalSnapshots, ObjectDetails, StoredObject } from "./ports.ts";
+import { readManifest } from "./archive-body.ts";
 import { readProof } from "./proof.ts";
-import { decodeHead, type DecodedHead, type Reading } from "./reading.ts";
+import { decodeHead, type DecodedHead, type Reading } from "./read-archive.ts";
 import { recogniseLayer } from "./decode.ts";
 
 /** A name of 255 bytes is the longest that stands before the identities in a send stream; they end within this. */

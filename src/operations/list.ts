@@ -5,9 +5,9 @@ import type { Archive, Finding, Inventory, Snapshot, Uuid } from "../plan/model.
 import { sortByAge } from "../plan/select.ts";
 import { compareSnapshots, type Standing } from "../plan/standing.ts";
 import { planSync } from "../plan/sync.ts";
-import type { LocalSnapshots } from "./edges.ts";
+import type { LocalSnapshots } from "./ports.ts";
 import { examine, readArchives, type Looking } from "./inventory.ts";
-import type { Reading } from "./reading.ts";
+import type { Reading } from "./read-archive.ts";
 import { prepareSync } from "./sync.ts";
 
 /** A snapshot that is archived, or here, or both. */

@@ -5,7 +5,7 @@ import { BackupError, toBackupError } from "../errors.ts";
 import type { Layout } from "../plan/layout.ts";
 import type { Key } from "../plan/model.ts";
 import { formatProof, formatProofKey, MAX_PROOF_BYTES, parseProof, type Proof } from "../plan/proof.ts";
-import type { Container, Stored } from "./edges.ts";
+import type { Container, Stored } from "./ports.ts";
 
 /** What was stored under a key. */
 export interface ProvenObject {

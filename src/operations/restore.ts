@@ -16,10 +16,10 @@ import {
   type Wanted,
 } from "../plan/restore.ts";
 import { selectArchive, type Selection } from "../plan/select.ts";
-import { checkedStream } from "../stream/check.ts";
-import type { RestoreTarget } from "./edges.ts";
+import { checkedStream } from "../stream/send-stream.ts";
+import type { RestoreTarget } from "./ports.ts";
 import { readArchive, readArchives, toLineage } from "./inventory.ts";
-import { identityMissing, openStream, refuseUndecodable, subjectOf, type Reading } from "./reading.ts";
+import { identityMissing, openStream, refuseUndecodable, subjectOf, type Reading } from "./read-archive.ts";
 
 export interface RestoreEdges extends Reading {
   readonly target: RestoreTarget;

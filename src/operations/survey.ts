@@ -20,11 +20,11 @@ import {
   type Examined,
   type MissingArchive,
 } from "../plan/verify.ts";
-import { refuseIncomplete } from "./body.ts";
-import type { Container, ObjectDetails, StoredObject } from "./edges.ts";
+import { refuseIncomplete } from "./archive-body.ts";
+import type { Container, ObjectDetails, StoredObject } from "./ports.ts";
 import { examineObject, forEachConcurrently, peekArchive } from "./inventory.ts";
 import { readProof } from "./proof.ts";
-import { isDecodable, subjectOf, type Reading } from "./reading.ts";
+import { isDecodable, subjectOf, type Reading } from "./read-archive.ts";
 import { inOrder, toDamage } from "./verify.ts";
 
 /** Requests in flight while archives are looked at. */

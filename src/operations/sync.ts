@@ -5,7 +5,7 @@ import { BackupError, toBackupError } from "../errors.ts";
 import type { Inventory, UploadStep } from "../plan/model.ts";
 import { planSync, type SyncPlan, type SyncRequest } from "../plan/sync.ts";
 import type { Command } from "../stream/process.ts";
-import type { LocalSnapshots, Sender } from "./edges.ts";
+import type { LocalSnapshots, Sender } from "./ports.ts";
 import { examine, takeInventory, type Looking } from "./inventory.ts";
 import {
   runStep,
@@ -15,7 +15,7 @@ import {
   type StepProgress,
   type SyncEdges,
   type SyncOptions,
-} from "./step.ts";
+} from "./sync-snapshot.ts";
 
 export interface Failure {
   readonly step: UploadStep;

@@ -6,7 +6,7 @@ import { streamIdentity, type Archive, type Proof, type Snapshot } from "../plan
 import { planRestore, uuidsOf } from "../plan/restore.ts";
 import { compareSnapshots, NOTHING_STORED } from "../plan/standing.ts";
 import { warn, type Damage } from "../plan/verify.ts";
-import type { LocalSnapshots, Scratch } from "./edges.ts";
+import type { LocalSnapshots, Scratch } from "./ports.ts";
 import { runRestore, type RestoreContext } from "./restore.ts";
 import { inOrder, toDamage, type VerifyContext } from "./verify.ts";
 

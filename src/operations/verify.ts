@@ -5,11 +5,11 @@ import { pipeline } from "node:stream/promises";
 import { BackupError, toBackupError } from "../errors.ts";
 import type { Archive } from "../plan/model.ts";
 import { checkIdentity, damaged, notOpened, notReadable, type Damage } from "../plan/verify.ts";
-import { checkedStream, lineageOf } from "../stream/check.ts";
-import { observe } from "../stream/observe.ts";
-import { openBody } from "./body.ts";
+import { checkedStream, lineageOf } from "../stream/send-stream.ts";
+import { observe } from "../stream/tap.ts";
+import { openBody } from "./archive-body.ts";
 import { forEachConcurrently, toLineage } from "./inventory.ts";
-import { isDecodable, openStream, subjectOf, type Reading } from "./reading.ts";
+import { isDecodable, openStream, subjectOf, type Reading } from "./read-archive.ts";
 
 /** Archives read at once: checksums take the processor, and one connection does not always fill the line. */
 const READERS = 2;

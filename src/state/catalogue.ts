@@ -4,7 +4,7 @@
 
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import type { Catalogue, KnownObject, StoredObject } from "../operations/edges.ts";
+import type { Catalogue, KnownObject, StoredObject } from "../operations/ports.ts";
 import { parseKnown } from "./known.ts";
 import { readLines, writeLines } from "./lines.ts";
 

@@ -1,6 +1,6 @@
 // The reader of the catalogue's lines: whatever does not look like what was written is nothing.
 
-import type { KnownObject, StoredObject } from "../operations/edges.ts";
+import type { KnownObject, StoredObject } from "../operations/ports.ts";
 import { encodings, parseUuid, type Identity, type Lineage } from "../plan/model.ts";
 
 /** One line of the catalogue; null for one of another container or another form. */

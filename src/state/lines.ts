@@ -6,7 +6,7 @@ import { constants } from "node:fs";
 import { chmod, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
-import { ensureDirectory } from "../own-directories.ts";
+import { ensureDirectory } from "./own-directories.ts";
 
 /** The values of the lines that are as they were written; none when there is no file, or nobody may read it. */
 export async function readLines(file: string): Promise<unknown[]> {

@@ -5,7 +5,7 @@ import { open, readFile, type FileHandle } from "node:fs/promises";
 import { pid } from "node:process";
 import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
-import { openNameless } from "./nameless.ts";
+import { openNameless } from "./unnamed-file.ts";
 import { fedBy, throughPrograms } from "./pipeline.ts";
 import { runInto, type Command, type Ending } from "./process.ts";
 

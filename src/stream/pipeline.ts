@@ -5,8 +5,8 @@ import { closeSync } from "node:fs";
 import { Socket } from "node:net";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { countUnread, openPipe, openPipeReader } from "../btrfs/binding.ts";
-import { drained, headOf, outputOf, PIPE_BYTES, type DirectReadable } from "./output.ts";
+import { countUnread, openPipe, openPipeReader } from "../addon/pipe.ts";
+import { drained, headOf, outputOf, PIPE_BYTES, type DirectReadable } from "./child-output.ts";
 import { settlesWithin, start, type Command, type Life } from "./process.ts";
 
 /** How often it is looked whether a program that has ended has left something unread, as long as more may come. */

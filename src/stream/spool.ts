@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
-import { openWorkFile } from "./nameless.ts";
+import { openWorkFile } from "./unnamed-file.ts";
 
 /**
  * Keeps a whole stream on disk, then gives it back. The file (0600) has no name from the moment it exists, so it is

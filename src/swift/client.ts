@@ -7,15 +7,8 @@ import { S3Client, type S3ClientConfig } from "@aws-sdk/client-s3";
 import { HttpRequest } from "@smithy/core/protocols";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
 import { trusting, type Network } from "./http.ts";
-import { openPace, pacedBody, type OnSent, type Pace } from "./pace.ts";
-import { retryFor } from "./retry.ts";
-
-/** As much of a logger as is used here. */
-export interface Log {
-  debug(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  trace?(fields: object, message: string): void;
-}
+import { openPace, pacedBody, type OnSent, type Pace } from "./rate-limit.ts";
+import { retryFor, type Log } from "./retry.ts";
 
 /** An S3 key pair. */
 export interface Credentials {

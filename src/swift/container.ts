@@ -1,21 +1,22 @@
 // The container, as operations need it: the real inhabitant of the port, put together from its requests.
 
 import { setMaxListeners } from "node:events";
-import type { Container } from "../operations/edges.ts";
-import { openClients, type Credentials, type Log } from "./client.ts";
-import { makeContact, type Contact } from "./contact.ts";
+import type { Container } from "../operations/ports.ts";
+import { openClients, type Credentials } from "./client.ts";
+import type { Log } from "./retry.ts";
+import { makeContact, type Contact } from "./connect.ts";
 import { peekObject, readObject } from "./download.ts";
 import { describeClockSkew, translate } from "./errors.ts";
 import { bodyMatches, digestsEtags } from "./etag.ts";
 import type { Network } from "./http.ts";
 import { removeUpload } from "./leftovers.ts";
-import { readFeatures } from "./limits.ts";
+import { readFeatures } from "./server-info.ts";
 import { deleteObject, headObject, listObjects } from "./objects.ts";
-import { openParallelism } from "./parallelism.ts";
-import { openPartMemories } from "./parts.ts";
-import { listUploads } from "./resume.ts";
-import type { Store } from "./store.ts";
-import { putObject } from "./upload.ts";
+import { openParallelism } from "./upload/parallelism.ts";
+import { openPartMemories } from "./upload/part-buffers.ts";
+import { listUploads } from "./upload/open-uploads.ts";
+import type { Store } from "./context.ts";
+import { putObject } from "./upload/upload.ts";
 
 export interface ContainerOptions {
   readonly containerName: string;

@@ -4,12 +4,12 @@ import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { GetObjectCommand } from "@aws-sdk/client-s3";
 import { abortedError, BackupError, toError } from "../errors.ts";
-import type { ObjectDetails, ObjectToRead } from "../operations/edges.ts";
+import type { ObjectDetails, ObjectToRead } from "../operations/ports.ts";
 import { describeError, isBroken } from "./errors.ts";
 import { contentCheck, unquoted } from "./etag.ts";
 import { backoffMs } from "./retry.ts";
 import { explainBroken } from "./segments.ts";
-import type { Store } from "./store.ts";
+import type { Store } from "./context.ts";
 
 /** `btrfs receive` seals a subvolume on the last command of the stream, which must not reach it before the check. */
 const WITHHELD_BYTES = 64 * 1024;
@@ -30,7 +30,7 @@ interface Stretch {
   readonly end: number;
 }
 
-/** See {@link import("../operations/edges.ts").Container.get}. */
+/** See {@link import("../operations/ports.ts").Container.get}. */
 export function readObject(
   store: Store,
   object: ObjectToRead,
@@ -40,7 +40,7 @@ export function readObject(
   return toReadable((stop) => verified(readPieces(store, object, stop), object, partBytes), signal);
 }
 
-/** See {@link import("../operations/edges.ts").Container.peek}. */
+/** See {@link import("../operations/ports.ts").Container.peek}. */
 export async function peekObject(
   store: Store,
   { key, start, length }: { readonly key: string; readonly start: number; readonly length: number },

@@ -2,7 +2,8 @@
 // Messages and contexts carry what the caller may read in a log; the SDK's errors, which hold whole responses, stay out.
 
 import { abortedError, BackupError } from "../errors.ts";
-import { judgeByNetwork, judgeProxy, judgeRedirect, type Verdict } from "./reach.ts";
+import { judgeByNetwork, judgeProxy, judgeRedirect } from "./reach.ts";
+import type { Verdict } from "./tls.ts";
 
 /** What was asked of whom. */
 export interface Request {

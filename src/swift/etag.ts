@@ -1,7 +1,7 @@
 // ETags as Swift's s3api makes them, to compare what was sent or read with what is stored.
 
 import { createHash } from "node:crypto";
-import type { ObjectToRead } from "../operations/edges.ts";
+import type { ObjectToRead } from "../operations/ports.ts";
 
 type Digests = Exclude<NonNullable<ObjectToRead["digests"]>, string>;
 

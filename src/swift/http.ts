@@ -8,9 +8,9 @@ import { request as httpsRequest } from "node:https";
 import { text } from "node:stream/consumers";
 import { createSecureContext, rootCertificates, type SecureContext } from "node:tls";
 import { BackupError, describeReadError } from "../errors.ts";
-import { chooseProxy, describeProxy, type Proxies } from "../proxies.ts";
-import type { Log } from "./client.ts";
-import { withPatience } from "./patience.ts";
+import { chooseProxy, describeProxy, type Proxies } from "../config/proxies.ts";
+import type { Log } from "./retry.ts";
+import { withPatience } from "./timeout.ts";
 
 export interface HttpOptions {
   readonly method?: string;

@@ -8,14 +8,14 @@
 
 import { AbortMultipartUploadCommand, CompleteMultipartUploadCommand } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
-import type { ObjectDetails, OpenUpload, UploadFate } from "../operations/edges.ts";
+import type { ObjectDetails, OpenUpload, UploadFate } from "../operations/ports.ts";
 import { peekObject } from "./download.ts";
 import { describeError } from "./errors.ts";
 import { multipartEtag } from "./etag.ts";
 import { headObject, isListed } from "./objects.ts";
-import { withPatience } from "./patience.ts";
-import { ask, listParts, orNull, type Resumable } from "./resume.ts";
-import type { Store } from "./store.ts";
+import { withPatience } from "./timeout.ts";
+import { ask, listParts, orNull, type Resumable } from "./upload/open-uploads.ts";
+import type { Store } from "./context.ts";
 
 /**
  * A listing of parts can lack some for as long as the store's container servers lag behind: an upload with fewer parts than
@@ -50,7 +50,7 @@ export function judgeUpload(suspect: Suspect, now: number, olderThanMs: number):
   return inOrder.length >= Number(partsOfObject) || ageMs >= LAG * olderThanMs ? "removed" : "doubtful";
 }
 
-/** See {@link import("../operations/edges.ts").Container.removeUpload}. */
+/** See {@link import("../operations/ports.ts").Container.removeUpload}. */
 export async function removeUpload(
   store: Store,
   upload: OpenUpload,

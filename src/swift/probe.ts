@@ -1,9 +1,9 @@
 // What a store tells of itself beside S3: that it is there, what time it has, and what the operator allows.
 
 import { abortedError, BackupError } from "../errors.ts";
-import type { Greeting } from "../operations/edges.ts";
+import type { Greeting } from "../operations/ports.ts";
 import type { Quota } from "../plan/quota.ts";
-import type { Access } from "./credentials.ts";
+import type { Access } from "./auth/credentials.ts";
 import { networkVerdict } from "./errors.ts";
 import { askHttp } from "./http.ts";
 import { judgeRedirect } from "./reach.ts";

@@ -1,14 +1,6 @@
 // What is wrong with the way to a server: its name, the connection, TLS, a proxy, a redirection.
 
-import type { FailureCode } from "../errors.ts";
-import { hostAndPort, judgeTls } from "./tls.ts";
-
-/** What a failure means. */
-export interface Verdict {
-  readonly code: FailureCode;
-  readonly message: string;
-  readonly hint?: string;
-}
+import { hostAndPort, judgeTls, type Verdict } from "./tls.ts";
 
 interface NetworkTrouble {
   readonly name: string;

@@ -4,8 +4,14 @@
 import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RetryErrorInfo, RetryStrategyV2, RetryToken } from "@smithy/types";
-import type { Log } from "./client.ts";
 import { describeError, isDamagedAnswer, isNotImplemented, isRefusal, refusesKeys } from "./errors.ts";
+
+/** As much of a logger as is used here. */
+export interface Log {
+  debug(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  trace?(fields: object, message: string): void;
+}
 
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;

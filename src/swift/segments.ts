@@ -4,7 +4,7 @@
 import { GetObjectCommand, ListBucketsCommand, ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
 import { isBroken, isRefusal } from "./errors.ts";
-import type { Store } from "./store.ts";
+import type { Store } from "./context.ts";
 
 /** Archives that are tried before it is believed that none can be read. */
 const TRIED = 4;

@@ -1,6 +1,13 @@
 // What is wrong with a TLS connection, by the codes of OpenSSL and Node: each cause has another remedy.
 
-import type { Verdict } from "./reach.ts";
+import type { FailureCode } from "../errors.ts";
+
+/** What a failure means. */
+export interface Verdict {
+  readonly code: FailureCode;
+  readonly message: string;
+  readonly hint?: string;
+}
 
 interface TlsTrouble {
   readonly code: string;

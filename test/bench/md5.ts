@@ -4,7 +4,7 @@
 //   node dist/test/bench/md5.js
 
 import { createHash } from "node:crypto";
-import { md5s } from "../../src/btrfs/binding.ts";
+import { md5s } from "../../src/addon/md5.ts";
 import { median } from "./table.ts";
 
 const MESSAGE_BYTES = 16 * 2 ** 20;

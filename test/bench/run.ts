@@ -12,7 +12,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openSource } from "../../src/btrfs/source.ts";
-import { sendCommand } from "../../src/btrfs/send-receive.ts";
+import { sendCommand } from "../../src/btrfs/commands.ts";
 import { btrfs, run, withLoopback, type Loopback } from "../support/loopback.ts";
 import { MAIN } from "../support/cli.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";

@@ -8,8 +8,8 @@ import { join } from "node:path";
 import { Readable, Writable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
-import { openSendStreamChecker } from "../../src/btrfs/binding.ts";
-import { checkedStream } from "../../src/stream/check.ts";
+import { openSendStreamChecker } from "../../src/addon/send-stream.ts";
+import { checkedStream } from "../../src/stream/send-stream.ts";
 import { btrfs, run, withLoopback } from "../support/loopback.ts";
 
 const MIN_MS = 1000;

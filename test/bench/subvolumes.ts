@@ -5,7 +5,7 @@
 
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { listSubvolumes, subvolumeInfo } from "../../src/btrfs/binding.ts";
+import { listSubvolumes, subvolumeInfo } from "../../src/addon/subvolumes.ts";
 import { run, withLoopback } from "../support/loopback.ts";
 
 const ROUNDS = 9;

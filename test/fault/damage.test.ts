@@ -10,7 +10,7 @@ import { after, before, describe, test } from "node:test";
 import { openSource } from "../../src/btrfs/source.ts";
 import { openTarget } from "../../src/btrfs/target.ts";
 import { BackupError } from "../../src/errors.ts";
-import type { RestoreTarget } from "../../src/operations/edges.ts";
+import type { RestoreTarget } from "../../src/operations/ports.ts";
 import { prepareRestore, runRestore } from "../../src/operations/restore.ts";
 import { survey } from "../../src/operations/survey.ts";
 import { readArchivesThrough } from "../../src/operations/verify.ts";

@@ -7,7 +7,7 @@ import { buffer } from "node:stream/consumers";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BackupError, type FailureCode } from "../../src/errors.ts";
-import type { Container, ObjectDetails } from "../../src/operations/edges.ts";
+import type { Container, ObjectDetails } from "../../src/operations/ports.ts";
 import { openContainer } from "../../src/swift/container.ts";
 import { PIECE_BYTES } from "../../src/swift/download.ts";
 import { openFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";

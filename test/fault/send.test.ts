@@ -7,9 +7,9 @@ import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openSource } from "../../src/btrfs/source.ts";
 import { BackupError } from "../../src/errors.ts";
-import type { DirectReadable, SnapshotSource } from "../../src/operations/edges.ts";
+import type { DirectReadable, SnapshotSource } from "../../src/operations/ports.ts";
 import type { Snapshot } from "../../src/plan/model.ts";
-import { observe } from "../../src/stream/observe.ts";
+import { observe } from "../../src/stream/tap.ts";
 import { btrfs, openLoopback, run, withLoopback, type Loopback } from "../support/loopback.ts";
 
 const never = new AbortController().signal;

@@ -7,7 +7,7 @@ import { buffer } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BackupError, type FailureCode } from "../../src/errors.ts";
-import type { Container, PutOptions } from "../../src/operations/edges.ts";
+import type { Container, PutOptions } from "../../src/operations/ports.ts";
 import { openContainer } from "../../src/swift/container.ts";
 import { memoryContainer } from "../support/memory-container.ts";
 import { noSwift } from "../support/requirements.ts";

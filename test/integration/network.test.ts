@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
-import { readProxies } from "../../src/proxies.ts";
+import { readProxies } from "../../src/config/proxies.ts";
 import { openContainer, type ContainerOptions } from "../../src/swift/container.ts";
 import { openNetwork } from "../../src/swift/http.ts";
 import { cli } from "../support/cli.ts";

@@ -94,7 +94,7 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     await swift.createContainer("restored");
     assert.equal((await program(["sync", small, "--container-name", "restored"])).code, 0);
     const restore = ["restore", "--container-name", "restored", "small-1", "--target", disk.mountPoint];
-    const { lockOfSource, lockDirectory, takeLocks } = await import("../../src/lock.ts");
+    const { lockOfSource, lockDirectory, takeLocks } = await import("../../src/state/lock.ts");
     const uuid = /UUID:\s+(\S{36})/.exec(await btrfs("subvolume", "show", small))?.[1] ?? "";
     const options = {
       directory: lockDirectory({}),

@@ -8,7 +8,7 @@ import { appendFile, mkdir, readdir, readFile, writeFile } from "node:fs/promise
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { setReadOnly } from "../../src/btrfs/binding.ts";
+import { setReadOnly } from "../../src/addon/subvolumes.ts";
 import { cli, MAIN, type Ran } from "../support/cli.ts";
 import { btrfs, openLoopback, run, withLoopback, type Loopback } from "../support/loopback.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";

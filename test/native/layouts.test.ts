@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { openSource } from "../../src/btrfs/source.ts";
 import { openTarget } from "../../src/btrfs/target.ts";
 import { BackupError } from "../../src/errors.ts";
-import type { SnapshotSource } from "../../src/operations/edges.ts";
+import type { SnapshotSource } from "../../src/operations/ports.ts";
 import type { Snapshot } from "../../src/plan/model.ts";
 import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
 

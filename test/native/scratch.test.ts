@@ -11,7 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { openScratch } from "../../src/btrfs/scratch.ts";
 import { openSource } from "../../src/btrfs/source.ts";
 import { BackupError } from "../../src/errors.ts";
-import type { Scratch, SnapshotSource } from "../../src/operations/edges.ts";
+import type { Scratch, SnapshotSource } from "../../src/operations/ports.ts";
 import { streamIdentity, type Snapshot } from "../../src/plan/model.ts";
 import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
 import { noBtrfs } from "../support/requirements.ts";

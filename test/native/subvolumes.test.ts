@@ -8,8 +8,8 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
+import { addonVersions } from "../../src/addon/load.ts";
 import {
-  addonVersions,
   deleteSubvolume,
   findChange,
   isBtrfsError,
@@ -19,15 +19,15 @@ import {
   subvolumeInfo,
   subvolumePath,
   syncFilesystem,
-} from "../../src/btrfs/binding.ts";
-import type { RawSubvolume } from "../../src/btrfs/binding.ts";
+} from "../../src/addon/subvolumes.ts";
+import type { RawSubvolume } from "../../src/addon/subvolumes.ts";
 import { btrfs, openLoopback, run, withLoopback } from "../support/loopback.ts";
 import type { Loopback } from "../support/loopback.ts";
 import { noBtrfs } from "../support/requirements.ts";
 
 const skip = noBtrfs();
 const SNAPSHOTS = 1000;
-const bindingUrl = new URL("../../src/btrfs/binding.js", import.meta.url).href;
+const bindingUrl = new URL("../../src/addon/subvolumes.js", import.meta.url).href;
 
 /** Snapshots of two subvolumes, writable ones, nested ones, received ones: `count` snapshots of `a` in all. */
 async function populate(top: string, count: number): Promise<void> {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { md5s } from "../../src/btrfs/binding.ts";
+import { md5s } from "../../src/addon/md5.ts";
 
 /** At any address: each a part of memory of its own. */
 const buffers = fc

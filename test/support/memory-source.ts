@@ -3,7 +3,7 @@
 
 import { Readable } from "node:stream";
 import { abortedError, type BackupError } from "../../src/errors.ts";
-import type { SnapshotSource } from "../../src/operations/edges.ts";
+import type { SnapshotSource } from "../../src/operations/ports.ts";
 import type { Difference, Snapshot } from "../../src/plan/model.ts";
 import { fedBy, throughPrograms } from "../../src/stream/pipeline.ts";
 import { source } from "./builders.ts";

@@ -1,7 +1,7 @@
 // A restore target in memory: the port's second inhabitant. It seals as `btrfs receive` does: on END, whatever comes after.
 
 import type { Readable } from "node:stream";
-import type { RestoreTarget } from "../../src/operations/edges.ts";
+import type { RestoreTarget } from "../../src/operations/ports.ts";
 import type { Identity, Present } from "../../src/plan/model.ts";
 import { snapshot } from "./builders.ts";
 

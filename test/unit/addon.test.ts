@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { arch, platform, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { howToBuild, loadAddon } from "../../src/btrfs/addon.ts";
+import { howToBuild, loadAddon } from "../../src/addon/load.ts";
 import { BackupError } from "../../src/errors.ts";
 
 const BUILT = resolve("build/Release/btrfs.node");

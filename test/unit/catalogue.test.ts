@@ -5,7 +5,7 @@ import { chmod, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { Container } from "../../src/operations/edges.ts";
+import type { Container } from "../../src/operations/ports.ts";
 import { readArchives } from "../../src/operations/inventory.ts";
 import { listContainer, listSource } from "../../src/operations/list.ts";
 import { prepareSync } from "../../src/operations/sync.ts";

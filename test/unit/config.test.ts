@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { readStoreConfig } from "../../src/config.ts";
-import { joinLegacyFlags } from "../../src/commands/legacy.ts";
+import { readStoreConfig } from "../../src/config/store.ts";
+import { joinLegacyFlags } from "../../src/commands/python-flags.ts";
 import { BackupError } from "../../src/errors.ts";
-import { parseBoolean, parseChoice, parseCount, parseDuration, parseSize } from "../../src/words.ts";
+import { parseBoolean, parseChoice, parseCount, parseDuration, parseSize } from "../../src/config/parse.ts";
 
 const none = { containerName: undefined, endpoint: undefined, region: undefined, createCredentials: true };
 const keys = { AWS_ACCESS_KEY_ID: "id", AWS_SECRET_ACCESS_KEY: "secret" };

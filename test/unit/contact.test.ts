@@ -6,11 +6,11 @@ import { createServer, type ServerResponse } from "node:http";
 import { createServer as createProbe, type AddressInfo } from "node:net";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { readKeystoneLogin } from "../../src/openstack.ts";
-import { readProxies } from "../../src/proxies.ts";
-import { makeContact } from "../../src/swift/contact.ts";
+import { readKeystoneLogin } from "../../src/config/openstack.ts";
+import { readProxies } from "../../src/config/proxies.ts";
+import { makeContact } from "../../src/swift/connect.ts";
 import { openNetwork } from "../../src/swift/http.ts";
-import { logIn } from "../../src/swift/keystone.ts";
+import { logIn } from "../../src/swift/auth/keystone.ts";
 
 const signal = new AbortController().signal;
 /** Longer than a first request is tried again where nobody asked for patience. */

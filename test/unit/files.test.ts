@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { BackupError, describeReadError, describeWriteError } from "../../src/errors.ts";
-import { replaceFile } from "../../src/own-directories.ts";
+import { replaceFile } from "../../src/state/own-directories.ts";
 import { spool } from "../../src/stream/spool.ts";
 import { cli } from "../support/cli.ts";
 

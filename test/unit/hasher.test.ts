@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { openPartHasher } from "../../src/swift/hasher.ts";
+import { openPartHasher } from "../../src/swift/upload/part-hasher.ts";
 
 const md5 = (bytes: Buffer): string => createHash("md5").update(bytes).digest("hex");
 

@@ -8,7 +8,7 @@ import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
-import { lockDirectory, lockOfSource, takeLocks, type Lock, type LockSubject } from "../../src/lock.ts";
+import { lockDirectory, lockOfSource, takeLocks, type Lock, type LockSubject } from "../../src/state/lock.ts";
 
 const subject = lockOfSource("backup", "11111111-2222-3333-4444-555555555555");
 const other = lockOfSource("elsewhere", "11111111-2222-3333-4444-555555555555");
@@ -84,7 +84,7 @@ describe("a lock", () => {
   test("is free when its holder is killed, though a program that it started lives on", async () => {
     const source = `
       import { spawn } from "node:child_process";
-      import { takeLocks } from ${JSON.stringify(new URL("../../src/lock.js", import.meta.url).href)};
+      import { takeLocks } from ${JSON.stringify(new URL("../../src/state/lock.js", import.meta.url).href)};
       const options = { directory: ${JSON.stringify(directory)}, holder: { pid: process.pid, command: "x" }, waitMs: 0, now: () => 0 };
       await takeLocks([${JSON.stringify(subject)}], options, new AbortController().signal);
       const { pid } = spawn("sleep", ["60"], { detached: true, stdio: "ignore" });

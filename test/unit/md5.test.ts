@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { describe, test } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { md5s } from "../../src/btrfs/binding.ts";
+import { md5s } from "../../src/addon/md5.ts";
 
 /** More than any group of lanes, and one more. */
 const MOST = 9;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseMountInfo, pathThrough, type Mount } from "../../src/btrfs/mounts.ts";
+import { parseMountInfo, pathThrough, type Mount } from "../../src/btrfs/mount-table.ts";
 
 /** As a Debian with `subvol=@`, a bind mount and odd names shows it. */
 const lines = [

@@ -5,10 +5,11 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { parseEnvFile, readStoreConfig } from "../../src/config.ts";
-import { readEnvironment } from "../../src/environment.ts";
+import { parseEnvFile } from "../../src/config/environment.ts";
+import { readStoreConfig } from "../../src/config/store.ts";
+import { readEnvironment } from "../../src/config/environment.ts";
 import { BackupError } from "../../src/errors.ts";
-import { readKeystoneLogin, type Environment } from "../../src/openstack.ts";
+import { readKeystoneLogin, type Environment } from "../../src/config/openstack.ts";
 
 /** What the Python tool's users have in their `.env`. */
 const dotEnv = {

@@ -7,7 +7,7 @@ import { BackupError } from "../../src/errors.ts";
 import { NOT_ENCODED } from "../../src/operations/encode.ts";
 import { takeInventory } from "../../src/operations/inventory.ts";
 import { listSource } from "../../src/operations/list.ts";
-import { bytesSent, type StepProgress } from "../../src/operations/step.ts";
+import { bytesSent, type StepProgress } from "../../src/operations/sync-snapshot.ts";
 import { estimateSteps, prepareSync, runSync, type SyncOutcome, type SyncWatcher } from "../../src/operations/sync.ts";
 import { findChain, indexArchives } from "../../src/plan/chain.ts";
 import type { SyncRequest } from "../../src/plan/sync.ts";

@@ -5,9 +5,9 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
-import { readFrom, type DirectReadable } from "../../src/stream/output.ts";
+import { readFrom, type DirectReadable } from "../../src/stream/child-output.ts";
 import type { Command } from "../../src/stream/process.ts";
-import { observe } from "../../src/stream/observe.ts";
+import { observe } from "../../src/stream/tap.ts";
 
 const never = new AbortController().signal;
 

@@ -5,8 +5,13 @@ import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
-import { stateDirectory } from "../../src/config.ts";
-import { ensureDirectory, isRootsAlone, openOwnDirectory, withOwnDirectories } from "../../src/own-directories.ts";
+import { stateDirectory } from "../../src/state/paths.ts";
+import {
+  ensureDirectory,
+  isRootsAlone,
+  openOwnDirectory,
+  withOwnDirectories,
+} from "../../src/state/own-directories.ts";
 import { spool } from "../../src/stream/spool.ts";
 
 const NOBODY = 65534;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { nextSliceBytes } from "../../src/swift/pace.ts";
-import { chooseParallelism, openParallelism, type Rates } from "../../src/swift/parallelism.ts";
+import { nextSliceBytes } from "../../src/swift/rate-limit.ts";
+import { chooseParallelism, openParallelism, type Rates } from "../../src/swift/upload/parallelism.ts";
 
 const MIB = 1024 ** 2;
 const limits = { partBytes: 16 * MIB, most: 4 };

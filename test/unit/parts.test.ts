@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { describe, test } from "node:test";
-import { openPartMemories, openPartMemory, partsOf, type Part } from "../../src/swift/parts.ts";
+import { openPartMemories, openPartMemory, partsOf, type Part } from "../../src/swift/upload/part-buffers.ts";
 
 function streamed(body: Buffer, pieceBytes: number): Readable {
   const count = Math.ceil(body.length / pieceBytes);

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { withPatience } from "../../src/swift/patience.ts";
+import { withPatience } from "../../src/swift/timeout.ts";
 
 const { signal } = new AbortController();
 

@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import type { House } from "../../src/commands/session.ts";
 import type { Form } from "../../src/commands/encoding.ts";
 import { showPlan as showRestorePlan } from "../../src/commands/restore.ts";
-import { showPlan } from "../../src/commands/sync-output.ts";
+import { showPlan } from "../../src/commands/sync-report.ts";
 import type { Present } from "../../src/plan/model.ts";
 import { planRestore } from "../../src/plan/restore.ts";
 import { planSync } from "../../src/plan/sync.ts";

@@ -6,7 +6,7 @@ import { Readable } from "node:stream";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BackupError } from "../../src/errors.ts";
-import { readFrom } from "../../src/stream/output.ts";
+import { readFrom } from "../../src/stream/child-output.ts";
 import { openSink, runToEnd, startCompanion, writeTo, type Command } from "../../src/stream/process.ts";
 
 const never = new AbortController().signal;

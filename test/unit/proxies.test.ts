@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { chooseProxy, describeProxy, readProxies } from "../../src/proxies.ts";
-import type { Environment } from "../../src/openstack.ts";
+import { chooseProxy, describeProxy, readProxies } from "../../src/config/proxies.ts";
+import type { Environment } from "../../src/config/openstack.ts";
 
 const chosen = (env: Environment, server: string): string | null => {
   const proxy = chooseProxy(readProxies(env), new URL(server));

@@ -9,10 +9,10 @@ import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { pino } from "pino";
-import { openReporting } from "../../src/commands/reporting.ts";
-import { lockOfFile, takeLocks, type Lock } from "../../src/lock.ts";
-import { formatMetrics, writeMetrics, type SourceReport } from "../../src/reports/metrics.ts";
-import { openPing } from "../../src/reports/ping.ts";
+import { openReporting } from "../../src/commands/monitoring.ts";
+import { lockOfFile, takeLocks, type Lock } from "../../src/state/lock.ts";
+import { formatMetrics, writeMetrics, type SourceReport } from "../../src/integrations/prometheus.ts";
+import { openPing } from "../../src/integrations/healthcheck.ts";
 import { parseExposition } from "../support/exposition.ts";
 import { run } from "../support/loopback.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { parseDate } from "../../src/words.ts";
+import { parseDate } from "../../src/config/parse.ts";
 import { BackupError } from "../../src/errors.ts";
 import type { Archive } from "../../src/plan/model.ts";
 import { selectArchive, selectSource, sortByAge, type LocalName, type Selection } from "../../src/plan/select.ts";

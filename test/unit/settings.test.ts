@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
-import { parseTargets, readSettings } from "../../src/settings.ts";
+import { parseTargets, readSettings } from "../../src/config/file.ts";
 import { cli } from "../support/cli.ts";
 
 const TEXT = `

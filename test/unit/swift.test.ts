@@ -7,7 +7,7 @@ import type { RetryErrorInfo, RetryStrategyV2 } from "@smithy/types";
 import { BackupError } from "../../src/errors.ts";
 import { translate } from "../../src/swift/errors.ts";
 import { hasherFor, hashParts, hashWhole, multipartEtag } from "../../src/swift/etag.ts";
-import { parseLimits, takesConditionalPut } from "../../src/swift/limits.ts";
+import { parseLimits, takesConditionalPut } from "../../src/swift/server-info.ts";
 import { judgeUpload } from "../../src/swift/leftovers.ts";
 import { checkContainerName } from "../../src/swift/names.ts";
 import { backoffMs, retryFor } from "../../src/swift/retry.ts";

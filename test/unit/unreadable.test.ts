@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { Readable } from "node:stream";
 import { describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
-import type { Container } from "../../src/operations/edges.ts";
+import type { Container } from "../../src/operations/ports.ts";
 import { listContainer } from "../../src/operations/list.ts";
 import { findSelected } from "../../src/operations/restore.ts";
 import { formatMetadata } from "../../src/plan/key.ts";

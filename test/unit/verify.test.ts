@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { parseSubset } from "../../src/words.ts";
+import { parseSubset } from "../../src/config/parse.ts";
 import { BackupError } from "../../src/errors.ts";
 import { indexArchives, measureChains } from "../../src/plan/chain.ts";
 import type { Archive } from "../../src/plan/model.ts";

@@ -6,10 +6,10 @@ import { Readable } from "node:stream";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { BackupError } from "../../src/errors.ts";
-import { openBody, refuseIncomplete } from "../../src/operations/body.ts";
+import { openBody, refuseIncomplete } from "../../src/operations/archive-body.ts";
 import { readArchive } from "../../src/operations/inventory.ts";
-import { storeArchive } from "../../src/operations/store.ts";
-import { findRemains, removeRemains } from "../../src/operations/sweep.ts";
+import { storeArchive } from "../../src/operations/write-archive.ts";
+import { findRemains, removeRemains } from "../../src/operations/leftovers.ts";
 import { PLAIN } from "../../src/plan/encoding.ts";
 import {
   archiveKeyOf,
@@ -21,9 +21,9 @@ import {
 } from "../../src/plan/manifest.ts";
 import type { UploadStep } from "../../src/plan/model.ts";
 import { formatProofKey } from "../../src/plan/proof.ts";
-import { planClearance, planSweep, sourcesOf } from "../../src/plan/sweep.ts";
-import { openCheckpoints } from "../../src/stream/checkpoints.ts";
-import { slices } from "../../src/stream/slices.ts";
+import { planClearance, planSweep, sourcesOf } from "../../src/plan/leftovers.ts";
+import { openCheckpoints } from "../../src/state/checkpoints.ts";
+import { slices } from "../../src/stream/split.ts";
 import { archiveOf, inventory, keyOf, snapshot, source, uuid } from "../support/builders.ts";
 import { memoryContainer, type MemoryContainer } from "../support/memory-container.ts";
 

@@ -21,89 +21,80 @@ interface Wall {
 
 /** Rooms, and files that have a door of their own: the longest name that fits a file counts, added to its room's. */
 const walls: Readonly<Record<string, Wall>> = {
+  errors: { may: [] },
+  "addon/": { may: ["addon/", "errors", "node:"] },
   "plan/": { may: ["plan/", "errors"] },
+  // Text into values; what lies in files is read by environment, file and clouds-yaml, and is words again.
+  "config/": { may: ["config/", "errors"], types: ["plan/"] },
+  "config/environment": { may: ["node:"] },
+  "config/file": { may: ["node:", "yaml"] },
+  "config/clouds-yaml": { may: ["node:", "yaml"] },
+  "config/proxies": { may: ["node:net"] },
+  "state/": { may: ["state/", "plan/model", "errors", "node:"], types: ["operations/ports"] },
+  "state/lock": { may: ["addon/lock"] },
+  "stream/": { may: ["stream/", "addon/", "errors", "node:"] },
+  "stream/unnamed-file": { may: ["state/own-directories"] },
+  // Files that only this process holds are reached by its number.
+  "stream/age": { may: ["node:process"] },
+  "stream/process": { may: ["node:child_process", "node:process"] },
   "operations/": {
     may: ["operations/", "plan/", "stream/", "errors", "node:crypto", "node:stream", "node:stream/promises"],
     types: ["terminal/log"],
   },
-  "btrfs/": {
-    may: [
-      "btrfs/",
-      "plan/model",
-      "stream/process",
-      "stream/output",
-      "stream/pipeline",
-      "stream/check",
-      "errors",
-      "node:",
-    ],
-    types: ["operations/edges"],
-  },
-  // Directories that this process holds open are reached by its number.
+  "operations/sync-snapshot": { may: ["state/checkpoints"] },
+  "operations/write-archive": { may: [], types: ["state/checkpoints"] },
+  "btrfs/": { may: ["btrfs/", "addon/", "plan/model", "stream/", "errors", "node:"], types: ["operations/ports"] },
+  // Directories and files without a name that this process holds open are reached by its number.
   "btrfs/directories": { may: ["node:process"] },
-  // A file without a name is reached by its number too.
-  "btrfs/scratch": { may: ["node:process", "stream/nameless"] },
+  "btrfs/scratch": { may: ["node:process"] },
   // What to name in place of a directory is decided by what lies around it.
   "btrfs/subvolumes": { may: ["plan/surroundings"] },
-  "stream/": { may: ["stream/", "errors", "node:"] },
-  "stream/nameless": { may: ["own-directories"] },
-  "stream/checkpoints": { may: ["own-directories"] },
-  "stream/check": { may: ["btrfs/binding"] },
-  "stream/output": { may: ["btrfs/binding"] },
-  "stream/pipeline": { may: ["btrfs/binding"] },
-  // Files that only this process holds are reached by its number.
-  "stream/age": { may: ["node:process"] },
-  "stream/process": { may: ["node:child_process", "node:process"] },
   "swift/": {
-    may: ["swift/", "errors", "proxies", "@aws-sdk/", "@smithy/", "node:"],
-    types: ["operations/edges", "plan/quota", "terminal/log", "config", "openstack"],
+    may: ["swift/", "errors", "@aws-sdk/", "@smithy/", "node:"],
+    types: ["operations/ports", "plan/quota", "terminal/log", "config/"],
   },
+  "swift/http": { may: ["config/proxies"] },
   "swift/proxy": { may: ["http-proxy-agent", "https-proxy-agent"] },
-  "swift/hasher": { may: ["btrfs/binding"] },
-  // The SDK looks for its files by the environment only.
-  "swift/credentials": { may: ["node:process"] },
-  // The SDK's warning about old Node versions is silenced by the environment only.
+  "swift/upload/part-hasher": { may: ["addon/md5"] },
+  // The SDK looks for its files, and for whether to warn about old Node versions, by the environment only.
+  "swift/auth/credentials": { may: ["node:process"] },
   "swift/client": { may: ["node:process"] },
   "terminal/": { may: ["terminal/", "plan/model", "errors", "node:"] },
   "terminal/log": { may: ["pino"] },
-  "state/": { may: ["state/", "plan/model", "errors", "own-directories", "node:"], types: ["operations/edges"] },
-  "reports/": { may: ["reports/", "errors", "own-directories", "node:"] },
+  "integrations/": { may: ["integrations/", "state/own-directories", "errors", "node:"] },
   "commands/": {
     may: [
       "commands/",
       "operations/",
       "plan/",
-      "reports/",
+      "integrations/",
       "terminal/",
-      "config",
-      "words",
+      "config/",
+      "state/",
       "errors",
-      "nearest",
-      "own-directories",
-      "settings",
       "clipanion",
       "node:",
     ],
   },
   "commands/command": { may: ["stream/syslog"] },
-  "commands/session": { may: ["btrfs/", "swift/", "lock", "environment"], types: ["state/"] },
-  "commands/restore": { may: [], types: ["lock"] },
-  "commands/kept": { may: ["state/"] },
-  "commands/version": { may: ["btrfs/binding", "stream/process"] },
-  // Words into values; what lies in files is read by environment and clouds, and is words again.
-  config: { may: ["errors", "openstack", "proxies", "words"] },
-  proxies: { may: ["errors", "openstack", "node:net"] },
-  words: { may: ["errors"], types: ["plan/"] },
-  openstack: { may: ["errors"] },
-  environment: { may: ["config", "openstack", "clouds", "errors", "node:"] },
-  clouds: { may: ["openstack", "errors", "node:", "yaml"] },
-  "own-directories": { may: ["node:"] },
-  errors: { may: [] },
-  nearest: { may: [] },
-  settings: { may: ["errors", "nearest", "node:", "yaml"] },
-  lock: { may: ["errors", "btrfs/binding", "own-directories", "node:"] },
+  "commands/session": { may: ["btrfs/", "swift/"] },
+  "commands/version": { may: ["addon/load", "stream/process"] },
   main: { may: ["commands/", "errors", "node:"] },
 };
+
+/** Rooms from the ground up: a file imports from its own room and from floors below it. */
+const floors = [
+  ["errors"],
+  ["addon", "plan"],
+  ["config", "state"],
+  ["stream"],
+  ["operations", "btrfs", "swift", "terminal", "integrations"],
+  ["commands"],
+  ["main"],
+];
+
+/** Shapes that edges take on. They are no room's own, and hold nothing but types. */
+const shapes = ["operations/ports", "terminal/log"];
 
 /** Not covered by a room's "node:": doors to the world that only the named files have. */
 const guarded = ["node:child_process", "node:process"];
@@ -112,7 +103,7 @@ const guarded = ["node:child_process", "node:process"];
 const reach: Readonly<Record<string, readonly string[]>> = {
   process: ["main"],
   console: [],
-  "the clock": ["main", "reports/", "swift/", "terminal/"],
+  "the clock": ["main", "integrations/", "swift/", "terminal/"],
   "Math.random": ["swift/"],
   // Beside these, nobody takes out what a terminal would obey.
   "a standard stream": ["main", "terminal/"],
@@ -121,6 +112,46 @@ const reach: Readonly<Record<string, readonly string[]>> = {
 interface Import {
   readonly target: string;
   readonly typeOnly: boolean;
+  /** True for `import()`. */
+  readonly isLazy: boolean;
+}
+
+/** What a file imports; types are imports too. */
+function importsOf(name: string, text: string): readonly Import[] {
+  const found: Import[] = [];
+  const visit = (node: ts.Node): void => {
+    const imported = importOf(name, node);
+    if (imported !== null) found.push(imported);
+    ts.forEachChild(node, visit);
+  };
+  visit(ts.createSourceFile(`${name}.ts`, text, ts.ScriptTarget.Latest, true));
+  return found;
+}
+
+function floorOf(name: string): number {
+  return floors.findIndex((rooms) => rooms.includes(name.split("/")[0] ?? ""));
+}
+
+/** Whether an import goes to another room that does not lie below. */
+function runsUpwards(name: string, { target, typeOnly }: Import): boolean {
+  if (floorOf(target) === -1 || target.split("/")[0] === name.split("/")[0]) return false;
+  return floorOf(target) >= floorOf(name) && !(typeOnly && shapes.includes(target));
+}
+
+/** Files that import each other, directly or through others; what is loaded only when it is needed does not count. */
+function findCircle(importing: ReadonlyMap<string, readonly string[]>): readonly string[] | null {
+  const done = new Set<string>();
+  const walk = (name: string, way: readonly string[]): readonly string[] | null => {
+    if (way.includes(name)) return [...way.slice(way.indexOf(name)), name];
+    if (done.has(name)) return null;
+    for (const next of importing.get(name) ?? []) {
+      const circle = walk(next, [...way, name]);
+      if (circle !== null) return circle;
+    }
+    done.add(name);
+    return null;
+  };
+  return [...importing.keys()].map((name) => walk(name, [])).find((circle) => circle !== null) ?? null;
 }
 
 /** Everything a file does that its walls forbid. `name` is its path below src/, without the ending. */
@@ -143,14 +174,14 @@ function breaches(name: string, text: string): readonly string[] {
 function importOf(from: string, node: ts.Node): Import | null {
   if (ts.isImportDeclaration(node)) {
     const typeOnly = node.importClause?.phaseModifier === ts.SyntaxKind.TypeKeyword;
-    return { target: target(from, node.moduleSpecifier), typeOnly };
+    return { target: target(from, node.moduleSpecifier), typeOnly, isLazy: false };
   }
   if (ts.isExportDeclaration(node) && node.moduleSpecifier !== undefined) {
-    return { target: target(from, node.moduleSpecifier), typeOnly: node.isTypeOnly };
+    return { target: target(from, node.moduleSpecifier), typeOnly: node.isTypeOnly, isLazy: false };
   }
   const isCall = ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword;
   const [argument] = isCall ? node.arguments : [];
-  return argument === undefined ? null : { target: target(from, argument), typeOnly: false };
+  return argument === undefined ? null : { target: target(from, argument), typeOnly: false, isLazy: true };
 }
 
 /** A file as seen from src/, without its ending; a package or node: module by its name. */
@@ -213,9 +244,32 @@ describe("walls", () => {
     );
   });
 
+  test("no import runs upwards, whatever its room's wall lets pass", () => {
+    const upwards = sources().flatMap(({ name, text }) =>
+      importsOf(name, text).flatMap((each) => (runsUpwards(name, each) ? [`${name} imports ${each.target}`] : [])),
+    );
+    assert.deepEqual(upwards, []);
+    assert.ok(runsUpwards("stream/age", { target: "btrfs/source", typeOnly: true, isLazy: false }));
+    assert.ok(runsUpwards("swift/client", { target: "operations/ports", typeOnly: false, isLazy: false }));
+    assert.ok(!runsUpwards("swift/client", { target: "operations/ports", typeOnly: true, isLazy: false }));
+  });
+
+  test("no files import each other in a circle", () => {
+    const importing = new Map<string, readonly string[]>();
+    for (const { name, text } of sources()) {
+      const eager = importsOf(name, text).filter(({ isLazy }) => !isLazy);
+      importing.set(
+        name,
+        eager.map(({ target }) => target),
+      );
+    }
+    assert.equal(findCircle(importing), null);
+    assert.ok(findCircle(importing.set("errors", ["commands/sync"]))?.includes("errors"));
+  });
+
   const forbidden: readonly (readonly [name: string, text: string, breach: string])[] = [
     ["plan/sync", `import { readFile } from "node:fs/promises";`, "plan/sync imports node:fs/promises"],
-    ["plan/sync", `import type { Edge } from "../operations/edges.ts";`, "plan/sync imports type operations/edges"],
+    ["plan/sync", `import type { Edge } from "../operations/ports.ts";`, "plan/sync imports type operations/ports"],
     ["plan/sync", `export const now = () => Date.now();`, "plan/sync names the clock"],
     ["operations/sync", `import { openSource } from "../btrfs/source.ts";`, "operations/sync imports btrfs/source"],
     ["operations/sync", `import { createLog } from "../terminal/log.ts";`, "operations/sync imports terminal/log"],
@@ -224,14 +278,18 @@ describe("walls", () => {
     ["btrfs/mounts", `import { openContainer } from "../swift/container.ts";`, "btrfs/mounts imports swift/container"],
     ["btrfs/mounts", `import { spawn } from "node:child_process";`, "btrfs/mounts imports node:child_process"],
     ["btrfs/mounts", `import load from "node-gyp-build";`, "btrfs/mounts imports node-gyp-build"],
-    ["btrfs/mounts", `import { list } from "../operations/edges.ts";`, "btrfs/mounts imports operations/edges"],
-    ["stream/age", `import { binding } from "../btrfs/binding.ts";`, "stream/age imports btrfs/binding"],
-    ["swift/upload", `import { parseUuid } from "../plan/model.ts";`, "swift/upload imports plan/model"],
-    ["swift/upload", `import { env } from "node:process";`, "swift/upload imports node:process"],
+    ["btrfs/mounts", `import { list } from "../operations/ports.ts";`, "btrfs/mounts imports operations/ports"],
+    ["stream/age", `import { openSource } from "../btrfs/source.ts";`, "stream/age imports btrfs/source"],
     [
-      "reports/metrics",
+      "swift/upload/upload",
+      `import { parseUuid } from "../../plan/model.ts";`,
+      "swift/upload/upload imports plan/model",
+    ],
+    ["swift/upload/upload", `import { env } from "node:process";`, "swift/upload/upload imports node:process"],
+    [
+      "integrations/prometheus",
       `import { openContainer } from "../swift/container.ts";`,
-      "reports/metrics imports swift/container",
+      "integrations/prometheus imports swift/container",
     ],
     ["terminal/output", `import { pino } from "pino";`, "terminal/output imports pino"],
     ["terminal/output", `console.log("x");`, "terminal/output names console"],
@@ -252,7 +310,7 @@ describe("walls", () => {
   const allowed: readonly (readonly [name: string, text: string])[] = [
     ["plan/sync", `import { BackupError } from "../errors.ts";\nconst day = new Date(0);`],
     ["operations/sync", `import type { Logger } from "../terminal/log.ts";`],
-    ["btrfs/source", `import type { SnapshotSource } from "../operations/edges.ts";`],
+    ["btrfs/source", `import type { SnapshotSource } from "../operations/ports.ts";`],
     ["stream/process", `import { spawn } from "node:child_process";`],
     ["commands/session", `const x = await import("../swift/container.ts");`],
     ["terminal/log", `export const log = (step: { process: string }) => step.process;`],

@@ -1,0 +1,85 @@
+// Finds the native addon: the one that was built here, else one of the prebuilt that came along. It is named nowhere
+// else. What does not load is passed over, so that a broken or foreign file never hides one that works.
+
+import { existsSync, readdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { arch, platform } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { BackupError } from "../errors.ts";
+
+/** What builds the addon, by what installs it; the first that is there is the one to name. */
+const packages: readonly (readonly [installer: string, words: string])[] = [
+  ["/usr/bin/apt-get", "apt-get install g++ make python3 libbtrfsutil-dev"],
+  ["/usr/bin/dnf", "dnf install gcc-c++ make python3 btrfs-progs-devel"],
+  ["/usr/bin/pacman", "pacman -S gcc make python btrfs-progs"],
+  ["/sbin/apk", "apk add g++ make python3 btrfs-progs-dev linux-headers"],
+  ["/usr/bin/zypper", "zypper install gcc-c++ make python3 libbtrfsutil-devel"],
+];
+
+let loaded: unknown = null;
+
+/**
+ * What the addon exports, loaded at the first use and not with a module: so a machine without it still prints its help,
+ * and its error. Each file of this room types the part it is about. @throws CONFIG
+ */
+export function loadOnce(): unknown {
+  return (loaded ??= loadAddon());
+}
+
+/** What the addon was compiled with. @throws CONFIG */
+export function addonVersions(): { readonly libbtrfsutil: string; readonly napi: number } {
+  return (loadOnce() as { versions: { libbtrfsutil: string; napi: number } }).versions;
+}
+
+/**
+ * What the addon exports.
+ * @param root the package's, or a bundle's, directory
+ * @throws CONFIG with the packages to install
+ */
+export function loadAddon(root = findRoot()): unknown {
+  const require = createRequire(import.meta.url);
+  let reason = "none was built, and none is prebuilt for this machine";
+  for (const file of candidates(root)) {
+    try {
+      return require(file) as unknown;
+    } catch (error) {
+      // Loaders tell the rest on further lines.
+      reason = (error instanceof Error ? error.message : String(error)).split("\n", 1)[0] ?? "";
+    }
+  }
+  throw new BackupError("CONFIG", `the native addon cannot be loaded: ${reason}`, {
+    hint: howToBuild(root, existsSync),
+  });
+}
+
+/** Built here first; of the prebuilt ones, in the layout of node-gyp-build, first those for this machine's libc. */
+function candidates(root: string): string[] {
+  const prebuilds = join(root, "prebuilds", `${platform()}-${arch()}`);
+  const own = existsSync("/etc/alpine-release") ? ".musl." : ".glibc.";
+  const names = existsSync(prebuilds) ? readdirSync(prebuilds).filter((name) => name.endsWith(".node")) : [];
+  const sorted = [...names.filter((name) => name.includes(own)), ...names.filter((name) => !name.includes(own))];
+  return [join(root, "build/Release/btrfs.node"), ...sorted.map((name) => join(prebuilds, name))].filter((file) =>
+    existsSync(file),
+  );
+}
+
+/** What to type to get an addon, for the distribution that `exists` tells by its installer. */
+export function howToBuild(root: string, exists: (path: string) => boolean): string {
+  const known = packages.find(([installer]) => exists(installer));
+  const install = known?.[1] ?? "install a C++ compiler, make, python3 and libbtrfsutil with its headers";
+  // A bundle has nothing to build from. `npm run` is not held back where install scripts are.
+  const build = existsSync(join(root, "binding.gyp"))
+    ? `npm run build:native --prefix ${root}`
+    : "install the npm package";
+  return `${install}; then: ${build}`;
+}
+
+/** The nearest directory above this file that an addon may lie in, wherever this was compiled or bundled to. */
+function findRoot(): string {
+  const start = dirname(fileURLToPath(import.meta.url));
+  for (let directory = start; directory !== dirname(directory); directory = dirname(directory)) {
+    if (["binding.gyp", "prebuilds"].some((name) => existsSync(join(directory, name)))) return directory;
+  }
+  return start;
+}

@@ -1,0 +1,96 @@
+// Pipes that are read natively, on a thread of their own.
+
+import { loadOnce } from "./load.ts";
+import type { StreamSummary } from "./send-stream.ts";
+
+/** File descriptors; both close on exec. */
+export interface Pipe {
+  readonly readEnd: number;
+  readonly writeEnd: number;
+}
+
+/** Reads a pipe on a thread of its own, into memory that it is given. */
+export interface PipeReader {
+  /**
+   * How much of the memory was filled: all of it, unless the pipe ends before or, where it need not be whole, nothing has
+   * come for a moment; 0 when it is over, well or not. Until then nobody may touch the memory. Who asks several times gets
+   * the answers in that order, and what comes in between is not held up.
+   */
+  fill(memory: Buffer, isWhole: boolean): Promise<number>;
+  /** Resolves at the pipe's end; rejects with what is damaged or went wrong. What the stream was, where it is checked. */
+  readonly done: Promise<StreamSummary>;
+  /** Bytes so far. */
+  received(): number;
+  /** True while somebody waits for {@link fill}. */
+  isAsked(): boolean;
+  /** Ends it early. */
+  cancel(): void;
+}
+
+interface NativeReader {
+  fill(memory: Buffer, isWhole: boolean): void;
+  cancel(): void;
+}
+
+/** Called with what was filled; the last time with how it ended. */
+type OnFilled = (
+  ...filled: readonly [bytes: number] | readonly [failure: Error | null, summary: StreamSummary]
+) => void;
+
+interface PipeAddon {
+  openPipe(size: number): Pipe;
+  countUnread(end: number): number;
+  readonly PipeReader: new (readEnd: number, checked: boolean, onFilled: OnFilled) => NativeReader;
+}
+
+const addon = (): PipeAddon => loadOnce() as PipeAddon;
+
+/** As large as `size`, or as the kernel allows. @throws CONFIG; Error when there are too many open files */
+export function openPipe(size: number): Pipe {
+  return addon().openPipe(size);
+}
+
+/** Bytes in a pipe that nobody has read. @throws Error for what is no pipe */
+export function countUnread(end: number): number {
+  return addon().countUnread(end);
+}
+
+/**
+ * Begins to read a pipe, whose end it takes over and closes.
+ * @param isChecked - whether it has to be a send stream; what is damaged, and what comes after it, is never passed on
+ * @throws CONFIG
+ */
+export function openPipeReader(readEnd: number, isChecked: boolean): PipeReader {
+  // Their memory is kept from being collected, too.
+  const asked: { readonly memory: Buffer; readonly answer: (bytes: number) => void }[] = [];
+  let received = 0;
+  let isOver = false;
+  let settle: (failure: Error | null, summary: StreamSummary) => void;
+  const done = new Promise<StreamSummary>((resolve, reject) => {
+    settle = (failure, summary) => (failure === null ? resolve(summary) : reject(failure));
+  });
+  done.catch(() => undefined);
+  const reader = new (addon().PipeReader)(readEnd, isChecked, (...filled) => {
+    if (filled.length === 1) {
+      const [bytes] = filled;
+      received += bytes;
+      asked.shift()?.answer(bytes);
+    } else {
+      isOver = true;
+      settle(...filled);
+      for (const { answer } of asked.splice(0)) answer(0);
+    }
+  });
+  return {
+    fill: (memory, isWhole) =>
+      new Promise((resolve) => {
+        if (isOver || memory.length === 0) return resolve(0);
+        asked.push({ memory, answer: resolve });
+        reader.fill(memory, isWhole);
+      }),
+    done,
+    received: () => received,
+    isAsked: () => asked.length > 0,
+    cancel: () => reader.cancel(),
+  };
+}

@@ -1,0 +1,73 @@
+// The parser of send streams: who sent what, and whether it arrived as it was sent.
+
+import { loadOnce } from "./load.ts";
+
+/** What the first command of a send stream says. */
+export interface RawIdentity {
+  /** Of the send protocol: 1 or 2. */
+  readonly version: number;
+  readonly kind: "full" | "incremental";
+  /** Name of the snapshot, without directories. */
+  readonly path: Buffer;
+  /** Lower-case; never all zeros. */
+  readonly uuid: string;
+  readonly ctransid: number;
+  /** Of the send parent; null when full. */
+  readonly cloneUuid: string | null;
+  readonly cloneCtransid: number | null;
+}
+
+export interface StreamSummary {
+  /** Null as long as the first command is not read. */
+  readonly identity: RawIdentity | null;
+  /** Read so far. */
+  readonly bytes: number;
+  /** Size of the stream with file data that a `--no-data` stream stands for; of any other, the same as `bytes`. */
+  readonly estimatedBytes: number;
+  /** By name, such as "WRITE"; `bytes` with headers. */
+  readonly commands: Readonly<Record<string, { readonly count: number; readonly bytes: number }>>;
+}
+
+/** Reads a send stream and checks all of it that can be checked. */
+export interface SendStreamChecker {
+  /** The next bytes, as many as there are. @throws Error with a sentence and the `offset`; from then on always */
+  push(bytes: Buffer): void;
+  /** @throws Error unless the last bytes were the END command */
+  finish(): void;
+  summary(): StreamSummary;
+}
+
+interface SendStreamAddon {
+  peekIdentity(bytes: Buffer): RawIdentity | null;
+  moveSendStream(from: number, to: number, onEnd: (failure: Error | null, summary: StreamSummary) => void): () => void;
+  readonly SendStreamChecker: new () => SendStreamChecker;
+}
+
+const addon = (): SendStreamAddon => loadOnce() as SendStreamAddon;
+
+/** @throws CONFIG */
+export function openSendStreamChecker(): SendStreamChecker {
+  return new (addon().SendStreamChecker)();
+}
+
+/**
+ * Whose stream begins like this; null when it is no send stream or too short. 350 bytes are always enough. Its first
+ * command is checked, the rest is not looked at. @throws CONFIG
+ */
+export function peekIdentity(bytes: Buffer): RawIdentity | null {
+  return addon().peekIdentity(bytes);
+}
+
+/**
+ * Moves a send stream from one pipe into another, on a thread of its own, checks it on the way, and closes both ends.
+ * What is damaged may come out before that is known: it counts only when it is over.
+ * @param onEnd - called once, when it is over: with a sentence about what is damaged or went wrong, or with null
+ * @returns what cancels it
+ */
+export function moveSendStream(
+  from: number,
+  to: number,
+  onEnd: (failure: Error | null, summary: StreamSummary) => void,
+): () => void {
+  return addon().moveSendStream(from, to, onEnd);
+}

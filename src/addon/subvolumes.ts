@@ -1,0 +1,156 @@
+// Subvolumes and their filesystem, by libbtrfsutil and ioctls. What the records mean is for btrfs/ to say.
+
+import { loadOnce } from "./load.ts";
+
+/** What btrfs knows of one subvolume. Transaction ids and subvolume ids are exact: both stay far below 2^53. */
+export interface RawInfo {
+  readonly id: number;
+  /** Id of the subvolume it lies in; 0 for the top level and for one that is being deleted. */
+  readonly parentId: number;
+  readonly readOnly: boolean;
+  /** Lower-case; null only for a top level made before btrfs-progs 4.16. */
+  readonly uuid: string | null;
+  /** Of the subvolume it is a snapshot of; null when it is no snapshot. */
+  readonly parentUuid: string | null;
+  /** By which it was received; null when it was made here. */
+  readonly receivedUuid: string | null;
+  readonly generation: number;
+  /** Of the last change inside it: for a snapshot, of its source before it was taken. */
+  readonly ctransid: number;
+  /** Of its creation. */
+  readonly otransid: number;
+  /** Of the sender, when received; else 0. */
+  readonly stransid: number;
+  /** Of the end of receiving, when received; else 0. */
+  readonly rtransid: number;
+  /** Nanoseconds since the epoch, as all times here. */
+  readonly ctimeNs: bigint;
+  readonly otimeNs: bigint;
+  readonly rtimeNs: bigint | null;
+}
+
+export interface RawSubvolume extends RawInfo {
+  /** Relative to the subvolume that was listed. */
+  readonly path: string;
+  /** False when the path's bytes are not UTF-8: then U+FFFD stands in `path` for what could not be read. */
+  readonly pathIsExact: boolean;
+}
+
+/** A file or directory that was changed where nothing should be. */
+export interface RawChange {
+  readonly inode: number;
+  /** Of the transaction that wrote it last. */
+  readonly transid: number;
+  /** When it was changed, in nanoseconds since the epoch. */
+  readonly timeNs: bigint;
+}
+
+export interface ListOptions {
+  /**
+   * Id of the subvolume to list below. 5, the default, is the top level: everything, wherever it is mounted; needs
+   * CAP_SYS_ADMIN. 0 is the subvolume that the path is the root of; root is not needed for what may be entered.
+   */
+  readonly top?: number;
+  /** Only snapshots of the subvolume with this UUID. */
+  readonly parentUuid?: string;
+  readonly readOnly?: boolean;
+}
+
+/** How the addon's calls on subvolumes fail; {@link isBtrfsError} recognizes it. The message is a sentence. */
+export interface BtrfsError extends Error {
+  /** Name of the errno, such as "ENOENT". */
+  readonly code: string;
+  /** Negative, as everywhere in Node. */
+  readonly errno: number;
+  /** libbtrfsutil's code without prefix, such as "NOT_BTRFS", "NOT_SUBVOLUME", "SUBVOLUME_NOT_FOUND". */
+  readonly btrfsCode: string;
+  readonly syscall: string;
+  readonly path: string;
+}
+
+interface SubvolumeAddon {
+  listSubvolumes(path: string, options?: ListOptions): Promise<RawSubvolume[]>;
+  subvolumeInfo(path: string, id?: number): Promise<RawInfo>;
+  subvolumePath(path: string, id?: number): Promise<string>;
+  isSubvolume(path: string): Promise<boolean>;
+  syncFilesystem(path: string): Promise<void>;
+  deleteSubvolume(directory: string, name: string, id: number): Promise<void>;
+  setReadOnly(path: string, isReadOnly: boolean): Promise<void>;
+  setReceived(path: string, uuid: string, transid: number): Promise<void>;
+  findChange(path: string, id: number): Promise<RawChange | null>;
+}
+
+const addon = (): SubvolumeAddon => loadOnce() as SubvolumeAddon;
+
+/**
+ * Every subvolume of the filesystem that the path lies on, the top level itself not among them; by default with paths
+ * relative to the top level, whatever is mounted. One call on the thread pool; nothing is opened by path.
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function listSubvolumes(path: string, options: ListOptions = {}): Promise<RawSubvolume[]> {
+  return addon().listSubvolumes(path, options);
+}
+
+/**
+ * Of the subvolume with this id (5: the top level), or without id of the one whose root the path is.
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function subvolumeInfo(path: string, id = 0): Promise<RawInfo> {
+  return addon().subvolumeInfo(path, id);
+}
+
+/**
+ * Relative to the top level (empty for it), of the subvolume with this id, or without id of the one whose root the path
+ * is.
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function subvolumePath(path: string, id = 0): Promise<string> {
+  return addon().subvolumePath(path, id);
+}
+
+/** False also where there is no btrfs. @throws {@link BtrfsError} when the path does not exist; CONFIG */
+export async function isSubvolume(path: string): Promise<boolean> {
+  return addon().isSubvolume(path);
+}
+
+/** Resolves when everything of the filesystem that the path lies on is on disk. @throws {@link BtrfsError}; CONFIG */
+export async function syncFilesystem(path: string): Promise<void> {
+  return addon().syncFilesystem(path);
+}
+
+/**
+ * Deletes a subvolume by its id, wherever it is by now; before Linux 5.7 by its name in a directory. Fails when other
+ * subvolumes lie in it. @throws {@link BtrfsError}; CONFIG
+ */
+export async function deleteSubvolume(directory: string, name: string, id: number): Promise<void> {
+  return addon().deleteSubvolume(directory, name, id);
+}
+
+/**
+ * Makes the subvolume whose root the path is read-only or writable. It goes on being what it was received as.
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function setReadOnly(path: string, isReadOnly: boolean): Promise<void> {
+  return addon().setReadOnly(path, isReadOnly);
+}
+
+/**
+ * Marks the writable subvolume whose root the path is as received: from one of this UUID, at that transaction.
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function setReceived(path: string, uuid: string, transid: number): Promise<void> {
+  return addon().setReceived(path, uuid, transid);
+}
+
+/**
+ * What was changed in a received subvolume after it was received; null when nothing was, or it was not received. Data
+ * that is written out late, deduplication and balance are no changes. Everything must be on disk.
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function findChange(path: string, id: number): Promise<RawChange | null> {
+  return addon().findChange(path, id);
+}
+
+export function isBtrfsError(error: unknown): error is BtrfsError {
+  return error instanceof Error && "btrfsCode" in error;
+}

@@ -1,0 +1,62 @@
+import { readFile } from "node:fs/promises";
+import { BackupError } from "../errors.ts";
+import type { Machine, Survey } from "../operations/ports.ts";
+import type { Snapshot } from "../plan/model.ts";
+import { runToEnd, type Ending } from "../stream/process.ts";
+import { addonVersions } from "../addon/load.ts";
+import { syncFilesystem } from "../addon/subvolumes.ts";
+import { openMounts } from "./mounts.ts";
+import { readSurroundings } from "./surroundings.ts";
+import { listSnapshots, readSubvolume, translated } from "./subvolumes.ts";
+
+/** Bit of CAP_SYS_ADMIN in a capability set; linux/capability.h. */
+const CAP_SYS_ADMIN = 21n;
+
+/** What this machine has and allows, and what it holds. Everything is only looked at. */
+export const machine: Machine = {
+  mayAdministrate,
+  versions: async (signal) => {
+    const failure = ({ how }: Ending): BackupError => new BackupError("CONFIG", `btrfs --version ${how}`);
+    const progs = await runToEnd({ program: "btrfs", args: ["--version"], failure }, signal);
+    return { progs: (progs.split("\n", 1)[0] ?? "").trim(), libbtrfsutil: addonVersions().libbtrfsutil };
+  },
+  survey,
+};
+
+async function mayAdministrate(): Promise<boolean> {
+  const status = await readFile("/proc/self/status", "utf8");
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0";
+  return ((BigInt(`0x${effective}`) >> CAP_SYS_ADMIN) & 1n) === 1n;
+}
+
+async function survey(path: string, signal: AbortSignal): Promise<Survey> {
+  const source = await readSubvolume(path);
+  await translated(path, () => syncFilesystem(path));
+  const snapshots = await listSnapshots(path, { parentUuid: source.uuid });
+  return {
+    source,
+    snapshots,
+    unreachable: await findUnreachable(path, snapshots, signal),
+    around: await translated(path, () => readSurroundings(path)),
+  };
+}
+
+async function findUnreachable(
+  path: string,
+  snapshots: readonly Snapshot[],
+  signal: AbortSignal,
+): Promise<Survey["unreachable"]> {
+  const unreachable: { path: string; error: BackupError }[] = [];
+  const mounts = openMounts(path);
+  try {
+    for (const snapshot of snapshots) {
+      await mounts.reach([snapshot], signal).catch((error: unknown) => {
+        if (!(error instanceof BackupError) || error.code === "ABORTED") throw error;
+        unreachable.push({ path: snapshot.path, error });
+      });
+    }
+    return unreachable;
+  } finally {
+    await mounts.close();
+  }
+}

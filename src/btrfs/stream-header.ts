@@ -1,0 +1,110 @@
+import { Transform } from "node:stream";
+import { BackupError, type FailureCode } from "../errors.ts";
+import type { Identity, Lineage } from "../plan/model.ts";
+import type { Head } from "../stream/child-output.ts";
+import { peekIdentity, type RawIdentity } from "../addon/send-stream.ts";
+
+/** How the send stream has to begin that is the one it should be. @throws SEND_FAILED */
+export function sentHead(expected: Lineage): Head {
+  return {
+    bytes: HEAD_BYTES,
+    check(head) {
+      const identity = peekIdentity(head);
+      if (identity === null) throw foreign("SEND_FAILED");
+      refuseOtherStream(expected, identity);
+    },
+  };
+}
+
+/** @throws SEND_FAILED for a send stream that is not the one it should be */
+export function refuseOtherStream(expected: Lineage, identity: RawIdentity): void {
+  refuseOther("SEND_FAILED", "of", expected.snapshot, identity.uuid, identity.ctransid);
+  refuseOther("SEND_FAILED", "on top of", expected.sendParent, identity.cloneUuid, identity.cloneCtransid);
+}
+
+/**
+ * A stage that passes a send stream on, if it is the one it should be, with another name in its first command: that is
+ * the name under which `btrfs receive` makes the subvolume. Nothing else in a stream depends on it.
+ * @throws (as the stage's error) RECEIVE_FAILED
+ */
+export function renamedStage(expected: Identity, name: string): Transform {
+  return headStage((head, identity) => {
+    refuseOther("RECEIVE_FAILED", "of", expected, identity.uuid, identity.ctransid);
+    return withName(head, identity.path.length, name);
+  });
+}
+
+/** The stream header (17 bytes) and the longest first command: a name of 255, two UUIDs, two transaction ids. */
+const HEAD_BYTES = 350;
+
+/** Gathers what it needs to know whose stream this is, has it edited, and passes on the rest as it comes. */
+function headStage(edit: (head: Buffer, identity: RawIdentity) => Buffer): Transform {
+  let head: Buffer | null = Buffer.alloc(0);
+  return new Transform({
+    transform: (chunk: Buffer, _encoding, done) => {
+      if (head === null) return done(null, chunk);
+      head = Buffer.concat([head, chunk]);
+      const identity = peekIdentity(head);
+      if (identity === null) return done(head.length < HEAD_BYTES ? null : foreign("RECEIVE_FAILED"));
+      try {
+        const edited = edit(head, identity);
+        head = null;
+        done(null, edited);
+      } catch (error) {
+        done(error instanceof Error ? error : foreign("RECEIVE_FAILED"));
+      }
+    },
+    flush: (done) => done(head === null ? null : foreign("RECEIVE_FAILED")),
+  });
+}
+
+function foreign(code: FailureCode): BackupError {
+  return new BackupError(code, "what should be a send stream does not begin like one");
+}
+
+function refuseOther(
+  code: FailureCode,
+  relation: "of" | "on top of",
+  expected: Identity | null,
+  ...[uuid, ctransid]: [string | null, number | null]
+): void {
+  if (uuid === (expected?.uuid ?? null) && (expected === null || ctransid === expected.ctransid)) return;
+  const found = uuid === null ? "nothing" : `${uuid} at transaction ${ctransid}`;
+  const wanted = expected === null ? "nothing" : `${expected.uuid} at transaction ${expected.ctransid}`;
+  throw new BackupError(code, `the send stream is ${relation} ${found}, expected was ${wanted}`);
+}
+
+const STREAM_HEADER_BYTES = 17;
+const COMMAND_HEADER_BYTES = 10;
+const ATTRIBUTE_HEADER_BYTES = 4;
+
+/**
+ * The same bytes with another PATH in the first command. The command: length of its payload (le32), kind (le16), CRC32C
+ * (le32), then the attributes, PATH first: type (le16), length (le16), value.
+ */
+function withName(head: Buffer, oldLength: number, name: string): Buffer {
+  const path = STREAM_HEADER_BYTES + COMMAND_HEADER_BYTES;
+  const oldEnd = path + ATTRIBUTE_HEADER_BYTES + oldLength;
+  const commandEnd = path + head.readUInt32LE(STREAM_HEADER_BYTES);
+  const value = Buffer.from(name);
+  const command = Buffer.concat([
+    head.subarray(STREAM_HEADER_BYTES, path + ATTRIBUTE_HEADER_BYTES),
+    value,
+    head.subarray(oldEnd, commandEnd),
+  ]);
+  command.writeUInt32LE(command.length - COMMAND_HEADER_BYTES, 0);
+  command.writeUInt16LE(value.length, COMMAND_HEADER_BYTES + 2);
+  command.writeUInt32LE(0, 6);
+  command.writeUInt32LE(crc32c(command), 6);
+  return Buffer.concat([head.subarray(0, STREAM_HEADER_BYTES), command, head.subarray(commandEnd)]);
+}
+
+/** As send streams have it: seed 0, no final inversion. Bit by bit, for a few hundred bytes. */
+function crc32c(bytes: Buffer): number {
+  let crc = 0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
+  }
+  return crc >>> 0;
+}

@@ -1,0 +1,133 @@
+import { resolve } from "node:path";
+import { describeWriteError } from "../errors.ts";
+import type { LocalSnapshots } from "../operations/ports.ts";
+import type { Looking } from "../operations/inventory.ts";
+import { listSource, type ListedSource } from "../operations/list.ts";
+import type { Receipt } from "../operations/sync-snapshot.ts";
+import { newestOf } from "../plan/select.ts";
+import type { SourceReport } from "../integrations/prometheus.ts";
+import type { House } from "./session.ts";
+
+/** Where a run is told of, as it was typed. */
+export interface ReportingFlags {
+  readonly metricsFile: string | undefined;
+  readonly pingUrl: string | undefined;
+}
+
+/** How the run of one subvolume went. */
+export interface Told {
+  readonly path: string;
+  readonly container: string;
+  readonly exitCode: number;
+  readonly durationMs: number;
+  readonly receipts: readonly Receipt[];
+  /** Null when it was not found out. */
+  readonly state: SourceState | null;
+}
+
+export type SourceState = Pick<
+  SourceReport,
+  "pendingSnapshots" | "chainLength" | "brokenArchives" | "newestArchiveSeconds"
+>;
+
+/** Of a run that did not come to know. */
+export const NOTHING_KNOWN: SourceState = {
+  pendingSnapshots: null,
+  chainLength: null,
+  brokenArchives: null,
+  newestArchiveSeconds: null,
+};
+
+/** Of several origins as one; null when nothing is known of one of them. */
+export function joinStates(states: readonly (SourceState | null)[]): SourceState | null {
+  const known = states.flatMap((state) => state ?? []);
+  if (known.length === 0 || known.length < states.length) return null;
+  const values = (name: keyof SourceState): number[] => known.flatMap((state) => state[name] ?? []);
+  const sum = (numbers: readonly number[]): number => numbers.reduce((total, each) => total + each, 0);
+  const most = (numbers: readonly number[]): number | null => (numbers.length === 0 ? null : Math.max(...numbers));
+  return {
+    pendingSnapshots: sum(values("pendingSnapshots")),
+    chainLength: most(values("chainLength")),
+    brokenArchives: sum(values("brokenArchives")),
+    newestArchiveSeconds: most(values("newestArchiveSeconds")),
+  };
+}
+
+/** Tells other programs of a run. None of it can fail the run. */
+export interface Reporting {
+  /** True when somebody wants to know more than the exit code. */
+  readonly wantsState: boolean;
+  start(): void;
+  note(told: Told): void;
+  end(exitCode: number): Promise<void>;
+}
+
+type ReportingEdges = Pick<House, "log" | "lockFile">;
+
+/** @throws USAGE for what is no URL */
+export async function openReporting(
+  { metricsFile, pingUrl }: ReportingFlags,
+  { log, lockFile }: ReportingEdges,
+): Promise<Reporting> {
+  const reports: SourceReport[] = [];
+  const warn = (sentence: string): void => log.warn(sentence);
+  const ping = pingUrl === undefined ? null : (await import("../integrations/healthcheck.ts")).openPing(pingUrl, warn);
+  const writeReports = async (): Promise<void> => {
+    if (metricsFile === undefined || reports.length === 0) return;
+    const { writeMetrics } = await import("../integrations/prometheus.ts");
+    try {
+      // What another run writes between our reading and our writing would be lost.
+      const lock = await lockFile(metricsFile);
+      await writeMetrics(metricsFile, reports).finally(() => lock.close());
+    } catch (error) {
+      warn(`${metricsFile} was not written: ${describeWriteError(error)}`);
+    }
+  };
+  return {
+    wantsState: metricsFile !== undefined,
+    start: () => ping?.start(),
+    note: ({ path, container, exitCode, durationMs, receipts, state }) => {
+      reports.push({
+        path: resolve(path),
+        container,
+        exitCode,
+        durationMs,
+        sentBytes: receipts.reduce((sum, { bytes }) => sum + bytes, 0),
+        sentSnapshots: receipts.length,
+        ...(state ?? NOTHING_KNOWN),
+      });
+    },
+    end: async (exitCode) => {
+      await Promise.all([writeReports(), ping?.end(exitCode)]);
+    },
+  };
+}
+
+/** How what is archived stands; null when the store does not tell. */
+export async function readState(
+  local: LocalSnapshots,
+  looking: Looking,
+  signal: AbortSignal,
+): Promise<SourceState | null> {
+  try {
+    return describeState(await listSource(local, looking, signal));
+  } catch {
+    return null;
+  }
+}
+
+/** Of what can be restored, the newest counts; a chain that is broken has no length. */
+export function describeState({ listed, pending }: ListedSource): SourceState {
+  const archived = listed.flatMap(({ archive, chainLength }) => (archive === null ? [] : [{ archive, chainLength }]));
+  const whole = archived.filter(({ archive, chainLength }) => chainLength !== null || archive.lineage === null);
+  const newest = newestOf(whole.map(({ archive }) => archive))?.archive;
+  const last = newestOf(archived.map(({ archive }) => archive))?.archive;
+  const time = newest?.otime ?? newest?.stored ?? null;
+  return {
+    pendingSnapshots: pending,
+    chainLength:
+      last === undefined ? null : (listed.find(({ archive }) => archive === last)?.chainLength ?? Number.NaN),
+    brokenArchives: archived.length - whole.length,
+    newestArchiveSeconds: time === null ? null : Number(time / 1_000_000_000n),
+  };
+}

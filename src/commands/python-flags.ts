@@ -1,0 +1,28 @@
+import { isBoolean } from "../config/parse.ts";
+
+/** The long options of the Python tool, which took any unambiguous beginning of them. */
+const legacyFlags = ["--container-name", "--work-dir", "--dry-run", "--age-recipient", "--syslog"] as const;
+
+/**
+ * Makes a command line that was written for the Python tool one of ours: `--syslog false` becomes `--syslog=false`,
+ * while in `--syslog PATH` the path stays one, and `--container` becomes `--container-name`. What follows `--` is left
+ * alone.
+ */
+export function joinLegacyFlags(argv: readonly string[]): string[] {
+  const end = argv.indexOf("--");
+  const options = end === -1 ? argv : argv.slice(0, end);
+  const joined: string[] = [];
+  for (const word of options.map(completeFlag)) {
+    if (joined.at(-1) === "--syslog" && isBoolean(word)) joined[joined.length - 1] = `--syslog=${word}`;
+    else joined.push(word);
+  }
+  return end === -1 ? joined : [...joined, ...argv.slice(end)];
+}
+
+/** A beginning of one legacy flag is that flag, as long as it is at least three letters long. */
+function completeFlag(word: string): string {
+  const [flag = "", ...value] = word.split("=");
+  if (!/^--[a-z-]{3,}$/.test(flag)) return word;
+  const matches = legacyFlags.filter((known) => known.startsWith(flag));
+  return matches.length === 1 ? [matches[0], ...value].join("=") : word;
+}

@@ -1,0 +1,170 @@
+import type { BackupError } from "../errors.ts";
+import { bytesSent, type EstimatedStep, type Receipt } from "../operations/sync-snapshot.ts";
+import type { Failure, SyncOutcome, SyncWatcher } from "../operations/sync.ts";
+import { formatTime } from "../plan/key.ts";
+import { listPaths } from "../plan/standing.ts";
+import type { Estimate, Finding, Inventory, UploadStep } from "../plan/model.ts";
+import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
+import type { House } from "./session.ts";
+import { describeEncodingOf, describeGain, describeProtocol, toFormRecord, type Form } from "./encoding.ts";
+
+export function showPlan(
+  path: string,
+  plan: {
+    readonly inventory: Inventory;
+    readonly steps: readonly EstimatedStep[];
+    readonly kept: number;
+    readonly form: Form;
+  },
+  { output }: House,
+): void {
+  const { inventory, steps, kept, form } = plan;
+  output.line(`${path}: ${count(inventory.snapshots.length, "snapshot")}, ${kept} archived`);
+  output.table(
+    steps.map((each, index) => toRow(each, steps[index - 1])),
+    { right: [3], flexible: [1, 2] },
+  );
+  const total = sumEstimates(steps);
+  const size = total === null ? "" : `, ${total.exact ? "" : "at most "}${formatBytes(total.bytes)}`;
+  output.line(`${steps.length} to send${size}, ${describeEncodingOf(form)}`);
+  output.line(describeProtocol(form));
+  for (const { step, estimate } of steps) output.record(toRecord("step", step, { estimate, ...toFormRecord(form) }));
+}
+
+function toRow({ step, estimate }: EstimatedStep, above: EstimatedStep | undefined): string[] {
+  const { snapshot, sendParent } = step;
+  const parent =
+    sendParent?.uuid === above?.step.snapshot.uuid ? "incremental" : `parent ${printable(sendParent?.path ?? "")}`;
+  return [
+    `  ${formatDate(snapshot.otime)}`,
+    printable(snapshot.path),
+    sendParent === null ? "full" : parent,
+    estimate === null ? "" : `${estimate.exact ? "" : "≤ "}${formatBytes(estimate.bytes)}`,
+  ];
+}
+
+export function sumEstimates(steps: readonly EstimatedStep[]): Estimate | null {
+  let bytes = 0;
+  let exact = true;
+  for (const { estimate } of steps) {
+    if (estimate === null) return null;
+    bytes += estimate.bytes;
+    exact &&= estimate.exact;
+  }
+  return { bytes, exact };
+}
+
+function toRecord(type: string, step: UploadStep, facts: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { key, snapshot, sendParent } = step;
+  return {
+    type,
+    key,
+    path: snapshot.path,
+    uuid: snapshot.uuid,
+    otime: formatTime(snapshot.otime),
+    sendParent: sendParent === null ? null : { path: sendParent.path, uuid: sendParent.uuid },
+    ...facts,
+  };
+}
+
+export function watch({ log, output, progress }: House, form: Form, dryRun: boolean): SyncWatcher {
+  let kept = 0;
+  return {
+    onStart: ({ step, estimate }) => {
+      kept = 0;
+      progress.start(printable(step.snapshot.path), estimate?.bytes ?? null);
+    },
+    onProgress: (sent) => {
+      const { read, stored, resumed } = sent;
+      kept = stored;
+      if (dryRun) progress.update(read);
+      // What is there already is known in compressed bytes only.
+      else progress.update(bytesSent(sent), form.zstdLevel === null ? resumed : 0, read);
+    },
+    onReceipt: (receipt) => {
+      progress.stop();
+      output.line(describeReceipt(receipt, form));
+      const { bytes, stored, elapsedMs } = receipt;
+      output.record(toRecord("receipt", receipt.step, { bytes, stored, elapsedMs: Math.round(elapsedMs) }));
+    },
+    onFailure: ({ step, error }: Failure) => {
+      progress.stop();
+      const hint = error.hint === null ? "" : `: ${error.hint}`;
+      if (error.code === "ABORTED") log.info(describeStop(step, error, form.recipients === null ? kept : 0));
+      else log.error({ code: error.code }, `${step.snapshot.path} is not archived: ${error.message}${hint}`);
+      if (canBeGoneOnWith(error) && kept > 0 && form.recipients === null) {
+        log.info(`the next run resumes ${printable(step.snapshot.path)}: ${formatBytes(kept)} of it are stored`);
+      }
+      output.record(toRecord("failure", step, { code: error.code, message: error.message }));
+    },
+  };
+}
+
+/** @param kept - stored bytes that the next run does not send again */
+function describeStop({ snapshot }: UploadStep, { message }: BackupError, kept: number): string {
+  const path = printable(snapshot.path);
+  if (kept === 0) return `${message}; the next run archives ${path}`;
+  return `${message}; the next run resumes ${path}: ${formatBytes(kept)} of it are stored`;
+}
+
+/** After others, what is stored of an archive is of no use; of a full quota, the failure says itself what stays. */
+function canBeGoneOnWith({ code }: BackupError): boolean {
+  return ["STORE_UNAVAILABLE", "ACCESS_DENIED", "SEND_FAILED"].includes(code);
+}
+
+function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt, form: Form): string {
+  const size = `${formatBytes(bytes)} in ${formatDuration(elapsedMs)}`;
+  const there =
+    stored === null || stored.resumedBytes === 0 ? "" : `, ${formatBytes(stored.resumedBytes)} were there already`;
+  const gained = stored === null ? "" : describeGain(bytes, stored, form);
+  return `${stored === null ? "checked, not stored:" : "archived"} ${printable(step.snapshot.path)}  ${size}${gained}${there}`;
+}
+
+export function showSummary(
+  path: string,
+  { outcome, dryRun }: { readonly outcome: SyncOutcome; readonly dryRun: boolean },
+  { output }: House,
+): void {
+  const { receipts, failures, untried } = outcome;
+  const bytes = receipts.reduce((sum, receipt) => sum + receipt.bytes, 0);
+  output.record({
+    type: "summary",
+    subvolume: path,
+    dryRun,
+    sent: dryRun ? 0 : receipts.length,
+    failed: failures.length,
+    untried: untried.length,
+    bytes,
+  });
+  if (receipts.length + failures.length + untried.length < 2) return;
+  const failed =
+    failures.length === 0
+      ? ""
+      : `, ${failures.length} failed: ${printable(listPaths(failures.map(({ step }) => step.snapshot.path)))}`;
+  const left = untried.length === 0 ? "" : `, ${untried.length} not tried`;
+  output.line(
+    `${count(receipts.length, "snapshot")} ${dryRun ? "checked" : "archived"}, ${formatBytes(bytes)}${failed}${left}`,
+  );
+}
+
+/** What there is to say where nothing is sent. */
+export function showNothing(
+  path: string,
+  { kept, of, complete }: { readonly kept: number; readonly of: number; readonly complete: boolean },
+  { output }: House,
+): void {
+  const text = complete
+    ? `up to date: ${count(kept, "snapshot")} of ${path} archived`
+    : `nothing can be sent: ${kept} of ${count(of, "snapshot")} of ${path} archived`;
+  output.line(text);
+  output.record({ type: "summary", subvolume: path, kept, sent: 0, failed: 0 });
+}
+
+/** Tells findings: in the log, or as part of a JSON result. True when one of them leaves something undone. */
+export function tellFindings(findings: readonly Finding[], { log, output }: House): boolean {
+  for (const finding of findings) {
+    output.record({ type: "finding", ...finding });
+    log[finding.severity === "error" ? "error" : "warn"](finding.message);
+  }
+  return findings.some((finding) => finding.severity === "error");
+}

@@ -1,0 +1,138 @@
+// What the environment says once everything it refers to has been read: an env file, secrets kept in files, a cloud of
+// clouds.yaml. What comes out is a plain environment again, which config.ts can read without touching the world.
+
+import { readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { readCloud } from "./clouds-yaml.ts";
+import { namesAws } from "./store.ts";
+import { BackupError, describeReadError } from "../errors.ts";
+import { said, type Environment } from "./openstack.ts";
+
+export interface EnvironmentFlags {
+  readonly envFile: string | undefined;
+  readonly osCloud: string | undefined;
+  /** True when Node has read the env file before this program, as an option of its own. */
+  readonly readByNode?: boolean;
+}
+
+/** What may be kept in a file: named by the variable with `_FILE`, or by its own name in $CREDENTIALS_DIRECTORY. */
+const secrets = [
+  "AWS_ACCESS_KEY_ID",
+  "AWS_SECRET_ACCESS_KEY",
+  "AWS_SESSION_TOKEN",
+  "OS_PASSWORD",
+  "OS_TOKEN",
+  "OS_APPLICATION_CREDENTIAL_ID",
+  "OS_APPLICATION_CREDENTIAL_SECRET",
+  "ST_KEY",
+];
+
+/** What goes with any cloud: choices and secrets, but nothing that would tell who or which project. */
+const besideCloud = [
+  "OS_REGION_NAME",
+  "OS_INTERFACE",
+  "OS_CACERT",
+  "OS_PASSWORD",
+  "OS_TOKEN",
+  "OS_APPLICATION_CREDENTIAL_SECRET",
+];
+
+/** What is chosen anew for a run, where a cloud may have said something else. */
+const overCloud = ["OS_REGION_NAME", "OS_INTERFACE", "OS_CACERT"];
+
+/**
+ * What a flag names stands alone: beside an env file or a cloud named by a flag, the credentials that happen to be in
+ * the environment are not looked at.
+ * @throws CONFIG for what cannot be read
+ */
+export async function readEnvironment(env: Environment, flags: EnvironmentFlags): Promise<Environment> {
+  const { envFile, osCloud, readByNode = false } = flags;
+  const chosen =
+    envFile === undefined ? env : { ...without(env, /^(AWS|OS|ST)_/), ...(await readEnvFile(envFile, readByNode)) };
+  const complete = { ...chosen, ...(await readSecrets(chosen)) };
+  if (osCloud !== undefined) return withCloud(without(complete, /^(AWS|ST)_/), osCloud);
+  const cloud = said(complete, "OS_CLOUD");
+  return cloud === undefined || namesAws(complete) ? complete : withCloud(complete, cloud);
+}
+
+/** @throws CONFIG where Node has emptied a pipe, or has taken options from the file */
+async function readEnvFile(file: string, readByNode: boolean): Promise<Environment> {
+  const isPipe =
+    readByNode &&
+    (await stat(file).then(
+      (found) => !found.isFile(),
+      () => false,
+    ));
+  const variables = isPipe ? {} : parseEnvFile(await readText(file, "the env file"), file);
+  if (!readByNode || (!isPipe && variables["NODE_OPTIONS"] === undefined)) return variables;
+  const what = isPipe
+    ? `Node has read ${file} before this program, and a pipe can be read once`
+    : `Node has taken NODE_OPTIONS from ${file}`;
+  throw new BackupError("CONFIG", what, { hint: "start the program by its name, or as `node -- main.js`" });
+}
+
+/** Tells of a file with secrets that others than its owner can read. */
+export async function warnOfReaders(file: string, warn: (sentence: string) => void): Promise<void> {
+  const found = await stat(file).catch(() => null);
+  if (found === null || !found.isFile() || (found.mode & 0o044) === 0) return;
+  warn(`${file} holds credentials and can be read by others than its owner: chmod 600 ${file}`);
+}
+
+function without(env: Environment, names: RegExp): Environment {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !names.test(name)));
+}
+
+async function readSecrets(env: Environment): Promise<Environment> {
+  const read: Record<string, string> = {};
+  const directory = said(env, "CREDENTIALS_DIRECTORY") ?? "";
+  const files = directory === "" ? [] : await readdir(directory).catch(() => []);
+  for (const name of secrets) {
+    const file = said(env, `${name}_FILE`);
+    if (said(env, name) !== undefined) continue;
+    if (file !== undefined) read[name] = (await readText(file, `the file of ${name}_FILE,`)).trimEnd();
+    else if (files.includes(name))
+      read[name] = (await readText(join(directory, name), `the credential ${name},`)).trimEnd();
+  }
+  return read;
+}
+
+async function withCloud(env: Environment, name: string): Promise<Environment> {
+  const cloud = await readCloud(name, env);
+  const pick = (names: readonly string[]): Environment =>
+    Object.fromEntries(
+      names.flatMap((variable) => (said(env, variable) === undefined ? [] : [[variable, env[variable]]])),
+    );
+  return { ...without(env, /^(OS|ST)_/), ...pick(besideCloud), ...cloud, ...pick(overCloud) };
+}
+
+/** @throws CONFIG */
+export async function readText(file: string, what: string): Promise<string> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (cause) {
+    throw new BackupError("CONFIG", `cannot read ${what} ${file}: ${describeReadError(cause)}`, { cause });
+  }
+}
+
+/** Its value may stand in quotes; elsewhere what follows ` #` is a comment. */
+const VALUE = /'(?<single>[^']*)'|"(?<double>(?:[^"\\]|\\.)*)"|(?<bare>[^'"\s]\S*(?:\s+[^#\s]\S*)*)/;
+const ASSIGNMENT = new RegExp(`^\\s*(?:export\\s+)?(?<name>[A-Za-z_]\\w*)\\s*=\\s*(?:${VALUE.source})?\\s*(?:#.*)?$`);
+
+/**
+ * The variables of an env file: `NAME=VALUE` lines, as shells, systemd and Docker have them, without what only a shell
+ * can do. @throws CONFIG with the number of the line, never with what stands there
+ */
+export function parseEnvFile(text: string, file: string): Environment {
+  const env: Record<string, string> = {};
+  for (const [index, line] of text.split(/\r?\n/).entries()) {
+    if (/^\s*(#|$)/.test(line)) continue;
+    const { name, single, double, bare } = ASSIGNMENT.exec(line)?.groups ?? {};
+    if (name === undefined) {
+      throw new BackupError("CONFIG", `line ${index + 1} of ${file} is not of the form NAME=VALUE`, {
+        hint: "a script for the shell is not read as one: source it instead",
+      });
+    }
+    env[name] = single ?? double?.replace(/\\(.)/g, "$1") ?? bare ?? "";
+  }
+  return env;
+}

@@ -1,0 +1,322 @@
+// The configuration file: named targets, each with what would otherwise stand on the command line. What it says becomes
+// words of the command line again, so that every value is parsed and checked in one place. Flags win over the
+// environment, the environment over the file.
+
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { userInfo } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import type * as Yaml from "yaml";
+import { BackupError, describeReadError, toBackupError } from "../errors.ts";
+import { nearest } from "./suggest.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** A key of a target and the flag that it stands for. */
+interface Key {
+  readonly flag: string;
+  /** `list`: text or several; `switch`: true or false. */
+  readonly takes: "text" | "list" | "switch";
+  /** What else on the command line says the same thing, or its contrary. */
+  readonly rivals?: readonly string[];
+  /** Variables that win over the file. */
+  readonly variables?: readonly string[];
+  readonly secret?: boolean;
+  /** True for the path of a file or directory. */
+  readonly isPath?: boolean;
+}
+
+const logins = ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "OS_AUTH_URL", "OS_CLOUD", "OS_TOKEN", "ST_AUTH"];
+const encryption = ["--age-recipient", "--age-recipients-file", "--no-encryption"];
+
+const keys: Readonly<Record<string, Key>> = {
+  container: { flag: "--container-name", takes: "text" },
+  endpoint: {
+    flag: "--endpoint",
+    takes: "text",
+    variables: ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "OS_STORAGE_URL"],
+  },
+  region: { flag: "--region", takes: "text", variables: ["AWS_REGION", "AWS_DEFAULT_REGION"] },
+  "env-file": { flag: "--env-file", takes: "text", isPath: true, rivals: ["--os-cloud"], variables: logins },
+  "os-cloud": { flag: "--os-cloud", takes: "text", rivals: ["--env-file"], variables: logins },
+  "create-credentials": { flag: "--create-credentials", takes: "switch" },
+  recipients: { flag: "--age-recipient", takes: "list", rivals: encryption },
+  "recipients-file": { flag: "--age-recipients-file", takes: "list", isPath: true, rivals: encryption },
+  "require-encryption": { flag: "--require-encryption", takes: "switch" },
+  identity: { flag: "--identity", takes: "list", isPath: true },
+  compress: { flag: "--compress", takes: "text" },
+  "work-dir": { flag: "--work-dir", takes: "text", isPath: true },
+  received: { flag: "--received", takes: "switch" },
+  "send-proto": { flag: "--send-proto", takes: "text" },
+  "wait-lock": { flag: "--wait-lock", takes: "text" },
+  "metrics-file": { flag: "--metrics-file", takes: "text", isPath: true },
+  "ping-url": { flag: "--ping-url", takes: "text", secret: true },
+};
+
+const limits: Readonly<Record<string, Key>> = {
+  memory: { flag: "--memory", takes: "text" },
+  concurrency: { flag: "--concurrency", takes: "text" },
+  upload: { flag: "--limit-upload", takes: "text" },
+  "volume-size": { flag: "--volume-size", takes: "text" },
+  "retry-for": { flag: "--retry-for", takes: "text" },
+  "leftover-age": { flag: "--leftover-age", takes: "text" },
+};
+
+/** One setting as it is in force, for people. */
+export interface InForce {
+  readonly key: string;
+  readonly value: string;
+  /** `flag`, a variable, or the file. */
+  readonly from: string;
+}
+
+export interface Settings {
+  /** To be put before what was typed. */
+  readonly words: readonly string[];
+  /** Subvolumes of the target. */
+  readonly paths: readonly string[];
+  readonly inForce: readonly InForce[];
+  /** Why the configuration file was not read, in one sentence; null when it was, or there is none. */
+  readonly skipped: string | null;
+}
+
+/** A target as it stands in the file: values by their key, and the paths. */
+export interface Target {
+  readonly values: ReadonlyMap<string, readonly string[]>;
+  readonly paths: readonly string[];
+}
+
+/**
+ * What the configuration file adds to what was typed.
+ * @param known - the flags of the command that was typed; what it does not have is left out
+ * @throws CONFIG, USAGE
+ */
+export function readSettings(argv: readonly string[], known: readonly string[], env: Environment): Settings {
+  const { file, target, skipped } = findTarget(argv, env);
+  const words: string[] = [];
+  const inForce: InForce[] = [];
+  for (const [key, definition] of [
+    ...Object.entries(keys),
+    ...Object.entries(limits).map(([key, each]) => [`limits.${key}`, each] as const),
+  ]) {
+    const { flag, takes, secret = false } = definition;
+    const found = find(definition, target.values.get(key) ?? [], { argv, env });
+    if (found === null) continue;
+    inForce.push({
+      key,
+      value: secret ? "[redacted]" : withoutPassword(found.values.join(", ")),
+      from: found.from ?? file ?? "",
+    });
+    if (found.from !== null || !known.includes(flag)) continue;
+    if (takes === "switch") words.push(found.values[0] === "true" ? flag : flag.replace("--", "--no-"));
+    else words.push(...found.values.map((value) => `${flag}=${value}`));
+  }
+  return { words, paths: target.paths, inForce: [...inForce, ...showLogin(env)], skipped };
+}
+
+interface FoundTarget {
+  readonly file: string | null;
+  readonly target: Target;
+  readonly skipped: string | null;
+}
+
+const NO_TARGET: FoundTarget = { file: null, target: { values: new Map(), paths: [] }, skipped: null };
+
+/** What a container that was typed takes from the file: where the store is and who asks, nothing else. */
+const loginKeys = ["endpoint", "region", "env-file", "os-cloud", "create-credentials"];
+
+function findTarget(argv: readonly string[], env: Environment): FoundTarget {
+  const name = typed(argv, "--use").at(-1);
+  const named = typed(argv, "--config").at(-1);
+  const file = named ?? defaultFile(env);
+  if (file === null && name !== undefined) {
+    throw new BackupError("CONFIG", "there is no configuration file", { hint: "name one with --config FILE" });
+  }
+  if (file === null) return NO_TARGET;
+  const isAsked = named !== undefined || name !== undefined || typed(argv, "--container-name").length === 0;
+  if (isAsked) return { file, target: chooseTarget(readTargets(file, env), name, file), skipped: null };
+  return namesLogin(argv, env) ? NO_TARGET : findLogin(file, env);
+}
+
+function namesLogin(argv: readonly string[], env: Environment): boolean {
+  return (
+    ["--endpoint", "--env-file", "--os-cloud"].some((flag) => typed(argv, flag).length > 0) ||
+    logins.some((name) => (env[name] ?? "") !== "")
+  );
+}
+
+/** The login of the file, beside a container that was typed. What is wrong with a file that nobody asked for stops nothing. */
+function findLogin(file: string, env: Environment): FoundTarget {
+  const skip = (reason: string): FoundTarget => ({
+    ...NO_TARGET,
+    skipped: `${file} is not read beside --container-name: ${reason}`,
+  });
+  try {
+    const all = [...readTargets(file, env).values()].map(({ values }) =>
+      [...values].filter(([key]) => loginKeys.includes(key)),
+    );
+    const [login = []] = all;
+    if (all.some((other) => !isDeepStrictEqual(other.toSorted(), login.toSorted()))) {
+      return skip("its targets log in differently; choose one with --use NAME");
+    }
+    return { file, target: { values: new Map(login), paths: [] }, skipped: null };
+  } catch (error) {
+    return skip(toBackupError(error).message);
+  }
+}
+
+/** The variables by which somebody logs in, what is secret in them left out. */
+function showLogin(env: Environment): InForce[] {
+  const isShown = /^(AWS_(ACCESS_KEY_ID|PROFILE)|OS_(AUTH_URL|CLOUD|USERNAME|PROJECT_NAME)|ST_(AUTH|USER))$/;
+  const said = Object.entries(env).filter(([name, value]) => /^(AWS|OS|ST)_/.test(name) && (value ?? "") !== "");
+  return said.map(([name, value = ""]) => ({
+    key: name,
+    value: isShown.test(name) ? withoutPassword(value) : "[redacted]",
+    from: "environment",
+  }));
+}
+
+function withoutPassword(value: string): string {
+  return value.replace(/(\/\/)[^/@]*@/, "$1[redacted]@");
+}
+
+/** The value that wins, and where it is from; null = the file. */
+function find(
+  { flag, takes, rivals = [], variables = [] }: Key,
+  ofFile: readonly string[],
+  { argv, env }: { readonly argv: readonly string[]; readonly env: Environment },
+): { readonly values: readonly string[]; readonly from: string | null } | null {
+  const switched = takes === "switch" ? [flag, flag.replace("--", "--no-")].filter((each) => argv.includes(each)) : [];
+  const said = takes === "switch" ? switched.map((each) => String(each === flag)) : typed(argv, flag);
+  if (said.length > 0) return { values: said, from: "flag" };
+  if (rivals.some((rival) => argv.some((word) => word === rival || word.startsWith(`${rival}=`)))) return null;
+  const variable = variables.find((each) => (env[each] ?? "") !== "");
+  // A login is not a value of this setting, but takes its place.
+  if (variable !== undefined) return variables === logins ? null : { values: [env[variable] ?? ""], from: variable };
+  return ofFile.length === 0 ? null : { values: ofFile, from: null };
+}
+
+/** Every value that was typed for a flag. */
+function typed(argv: readonly string[], flag: string): string[] {
+  const end = argv.indexOf("--");
+  const words = end === -1 ? argv : argv.slice(0, end);
+  return words.flatMap((word, index) => {
+    if (word.startsWith(`${flag}=`)) return word.slice(flag.length + 1);
+    return word === flag ? (words[index + 1] ?? []) : [];
+  });
+}
+
+function defaultFile(env: Environment): string | null {
+  const home = env["XDG_CONFIG_HOME"] ?? (env["HOME"] === undefined ? null : join(env["HOME"], ".config"));
+  const folders = [...(home === null || home === "" ? [] : [home]), "/etc"];
+  return (
+    folders.map((folder) => join(folder, "btrfs-snapshots-to-swift/config.yaml")).find((file) => existsSync(file)) ??
+    null
+  );
+}
+
+/** The targets of the file that is named, else of the one that is found; null when there is none. @throws CONFIG */
+export function readAllTargets(named: string | undefined, env: Environment): ReadonlyMap<string, Target> | null {
+  const file = named ?? defaultFile(env);
+  return file === null ? null : readTargets(file, env);
+}
+
+function readTargets(file: string, env: Environment): ReadonlyMap<string, Target> {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (cause) {
+    const message = `cannot read the configuration file ${file}: ${describeReadError(cause)}`;
+    throw new BackupError("CONFIG", message, { cause });
+  }
+  return parseTargets(text, file, env["HOME"] ?? userInfo().homedir);
+}
+
+/**
+ * Paths in the file are relative to the directory it lies in, and `~` is the home directory.
+ * @throws CONFIG, for unknown keys with the one that may have been meant
+ */
+export function parseTargets(text: string, file: string, home: string): ReadonlyMap<string, Target> {
+  let document: unknown;
+  // Loaded at the first use: most runs have no such file.
+  const { parse } = createRequire(import.meta.url)("yaml") as typeof Yaml;
+  try {
+    document = parse(text);
+  } catch (cause) {
+    const [line = ""] = (cause instanceof Error ? cause.message : String(cause)).split("\n");
+    throw new BackupError("CONFIG", `${file} is no YAML: ${line.replace(/:$/, "")}`, { cause });
+  }
+  const root = toMap(document, file);
+  refuseUnknown(root, ["targets"], file);
+  const targets = Object.entries(toMap(root["targets"], `targets of ${file}`));
+  const toPath = (path: string): string =>
+    resolve(
+      dirname(file),
+      path.replace(/^~(?=\/|$)/, () => home),
+    );
+  return new Map(
+    targets.map(([name, value]) => {
+      const where = `target ${name} of ${file}`;
+      return [name, withPaths(parseTarget(toMap(value, where), where), toPath)];
+    }),
+  );
+}
+
+function withPaths({ values, paths }: Target, toPath: (path: string) => string): Target {
+  const complete = [...values].map(
+    ([key, texts]) => [key, keys[key]?.isPath === true ? texts.map(toPath) : texts] as const,
+  );
+  return { values: new Map(complete), paths: paths.map(toPath) };
+}
+
+function parseTarget(raw: Readonly<Record<string, unknown>>, where: string): Target {
+  const { paths = [], limits: limited = {}, ...rest } = raw;
+  refuseUnknown(rest, [...Object.keys(keys), "paths", "limits"], where);
+  const ofLimits = toMap(limited, `limits of ${where}`);
+  refuseUnknown(ofLimits, Object.keys(limits), `limits of ${where}`);
+  const values = new Map<string, readonly string[]>();
+  for (const [key, value] of Object.entries(rest))
+    values.set(key, toValues(value, keys[key]?.takes ?? "text", `${key} of ${where}`));
+  for (const [key, value] of Object.entries(ofLimits))
+    values.set(`limits.${key}`, toValues(value, "text", `limits.${key} of ${where}`));
+  return { values, paths: toValues(paths, "list", `paths of ${where}`) };
+}
+
+function toValues(value: unknown, takes: Key["takes"], where: string): readonly string[] {
+  const isText = (each: unknown): each is string | number => typeof each === "string" || typeof each === "number";
+  if (takes === "switch" && typeof value === "boolean") return [String(value)];
+  if (takes !== "switch" && isText(value)) return [String(value)];
+  if (takes === "list" && Array.isArray(value) && value.every(isText)) return value.map(String);
+  const expected = { switch: "true or false", list: "a text or a list of them", text: "a text" }[takes];
+  throw new BackupError("CONFIG", `${where} must be ${expected}`);
+}
+
+function toMap(value: unknown, where: string): Readonly<Record<string, unknown>> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value))
+    return value as Readonly<Record<string, unknown>>;
+  throw new BackupError("CONFIG", `${where} must be keys with values`, {
+    hint: "the README shows a configuration file",
+  });
+}
+
+function refuseUnknown(map: Readonly<Record<string, unknown>>, known: readonly string[], where: string): void {
+  const unknown = Object.keys(map).find((key) => !known.includes(key));
+  if (unknown === undefined) return;
+  const meant = nearest(unknown, known);
+  const hint = meant === null ? `there are ${known.join(", ")}` : `did you mean ${meant}?`;
+  throw new BackupError("CONFIG", `there is no key ${unknown} in ${where}`, { hint });
+}
+
+function chooseTarget(targets: ReadonlyMap<string, Target>, name: string | undefined, file: string): Target {
+  const names = [...targets.keys()];
+  const only = names.length === 1 ? names[0] : undefined;
+  const target = targets.get(name ?? only ?? "");
+  if (target !== undefined) return target;
+  if (name === undefined)
+    throw new BackupError("USAGE", `${file} has several targets`, { hint: `say --use ${names.join(" or --use ")}` });
+  const meant = nearest(name, names);
+  throw new BackupError("USAGE", `there is no target ${name} in ${file}`, {
+    hint: meant === null ? `there are ${names.join(", ")}` : `did you mean ${meant}?`,
+  });
+}

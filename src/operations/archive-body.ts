@@ -1,0 +1,117 @@
+// The body of an archive: one object, or the volumes that its manifest lists. Everything that reads an archive reads it
+// through here, so that nothing is believed before it has been compared with what was stored.
+
+import { Readable } from "node:stream";
+import { BackupError } from "../errors.ts";
+import { MAX_MANIFEST_BYTES, parseManifest, type Manifest, type Volume } from "../plan/manifest.ts";
+import type { Archive } from "../plan/model.ts";
+import { withDigest } from "../stream/tap.ts";
+import type { Container, ObjectDetails } from "./ports.ts";
+import { readProof } from "./proof.ts";
+
+/**
+ * The bytes of an archive as they were sent. The last ones are withheld until sizes, ETags and, for volumes, SHA-256
+ * have been found right; otherwise the stream is destroyed with ARCHIVE_DAMAGED.
+ * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED, STORE_UNAVAILABLE
+ */
+export async function openBody(archive: Archive, container: Container, signal: AbortSignal): Promise<Readable> {
+  const objects = await openObjects(archive, container, signal);
+  return Readable.from(concatenated(objects), { objectMode: false });
+}
+
+/** The same, object by object: each must be read to its end before the next one is asked for. */
+export async function openObjects(
+  archive: Archive,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Iterable<Readable> | AsyncIterable<Readable>> {
+  const object = await container.head(archive.key, signal);
+  if (object === null) throw missing(archive);
+  if (archive.volumes === null) {
+    const digests = await readProof(archive.key, container, signal);
+    return [container.get({ ...object, digests }, archive.partBytes, signal)];
+  }
+  const manifest = await readManifest(archive, object, container, signal);
+  return readVolumes(archive, manifest, container, signal);
+}
+
+async function* concatenated(objects: Iterable<Readable> | AsyncIterable<Readable>): AsyncGenerator<Buffer> {
+  for await (const object of objects) yield* object as AsyncIterable<Buffer>;
+}
+
+/**
+ * Looks whether everything is there that an archive consists of, without reading it. True when volumes were copied: they
+ * have the right sizes, and their ETags are those of other uploads.
+ * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED
+ */
+export async function refuseIncomplete(archive: Archive, container: Container, signal: AbortSignal): Promise<boolean> {
+  if (archive.volumes === null) return false;
+  const object = await container.head(archive.key, signal);
+  if (object === null) throw missing(archive);
+  let copied = false;
+  for (const volume of await readManifest(archive, object, container, signal)) {
+    const stored = await container.head(volume.key, signal);
+    if (!hasSize(stored, volume)) throw damaged(`the volume ${volume.key}`, archive.key);
+    copied ||= stored.etag !== volume.etag;
+  }
+  return copied;
+}
+
+/** Looks whether volumes are the very objects that were stored a while ago. @throws ARCHIVE_DAMAGED */
+export async function refuseMissing(
+  volumes: readonly Volume[],
+  archiveKey: string,
+  container: Container,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const volume of volumes) {
+    const found = await container.head(volume.key, signal);
+    if (!hasSize(found, volume) || found.etag !== volume.etag) throw damaged(`the volume ${volume.key}`, archiveKey);
+  }
+}
+
+/** What volumes an archive has that needs several. @throws ARCHIVE_DAMAGED when it is no list of them */
+export async function readManifest(
+  { key, volumes }: Archive,
+  object: ObjectDetails,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Manifest> {
+  if (object.bytes > MAX_MANIFEST_BYTES) throw damaged(`the list of volumes of ${key}`, key);
+  const chunks: Buffer[] = [];
+  for await (const chunk of container.get(object, null, signal) as AsyncIterable<Buffer>) chunks.push(chunk);
+  const manifest = parseManifest(Buffer.concat(chunks).toString(), key);
+  // A copy may have lost the metadata that says how many there are.
+  if (volumes !== null && manifest.length !== volumes) throw damaged(`the list of volumes of ${key}`, key);
+  return manifest;
+}
+
+async function* readVolumes(
+  { key }: Archive,
+  manifest: Manifest,
+  container: Container,
+  signal: AbortSignal,
+): AsyncGenerator<Readable> {
+  for (const volume of manifest) {
+    const object = await container.head(volume.key, signal);
+    if (!hasSize(object, volume)) throw damaged(`the volume ${volume.key}`, key);
+    // The ETag of a copy may be another one; its SHA-256 is not.
+    const digests = object.etag === volume.etag ? null : "by the reader";
+    const stored = container.get({ ...object, digests }, volume.partBytes, signal) as AsyncIterable<Buffer>;
+    const checked = withDigest(stored, volume.sha256, () => damaged(`the volume ${volume.key}`, key));
+    yield Readable.from(checked, { objectMode: false });
+  }
+}
+
+/** Its content is compared when it is read. */
+function hasSize(object: ObjectDetails | null, { bytes }: Volume): object is ObjectDetails {
+  return object !== null && object.bytes === bytes;
+}
+
+function missing({ key }: Archive): BackupError {
+  return new BackupError("ARCHIVE_MISSING", `the archive ${key} is gone`, { context: { key } });
+}
+
+function damaged(what: string, key: string): BackupError {
+  return new BackupError("ARCHIVE_DAMAGED", `${what} is missing or not what was stored`, { context: { key } });
+}

@@ -1,0 +1,73 @@
+// Removes what interrupted runs have left in the container. It is housekeeping: it comes after the work, and when it fails
+// nothing is lost but room. What is young may belong to a run elsewhere that is still going on, and is left alone.
+
+import { keyPrefix } from "../plan/key.ts";
+import { archiveKeyOf } from "../plan/manifest.ts";
+import type { Inventory } from "../plan/model.ts";
+import { planClearance, planSweep, type Remains } from "../plan/leftovers.ts";
+import type { Container, OpenUpload } from "./ports.ts";
+
+/** What a sweep has done. */
+export interface Swept {
+  readonly removed: Remains<OpenUpload>;
+  /** Uploads that the store lists as open though their archives are whole. An abort would destroy those. */
+  readonly finished: readonly OpenUpload[];
+  /** Keys of archives that were completed, by somebody else, while their uploads were removed: they cannot be read. */
+  readonly broken: readonly string[];
+}
+
+/**
+ * Removes what earlier runs have left of a source that no run will resume.
+ * @param awaited - keys of archives that a later run will send
+ */
+export async function sweep(
+  inventory: Inventory,
+  { awaited, olderThanMs }: { readonly awaited: ReadonlySet<string>; readonly olderThanMs: number },
+  container: Container,
+  signal: AbortSignal,
+): Promise<Swept> {
+  const uploads = await container.openUploads(keyPrefix(inventory.source.uuid), signal);
+  return await removeRemains(planSweep(inventory, uploads, awaited), olderThanMs, container, signal);
+}
+
+/**
+ * Removes remains that are at least so old. Listings lag behind, and volumes of an archive that is not listed yet look just
+ * like those of one that never was: so each is asked for, its archive and itself, right before it is deleted.
+ */
+export async function removeRemains(
+  { uploads, volumes }: Remains<OpenUpload>,
+  olderThanMs: number,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Swept> {
+  const removed: { uploads: OpenUpload[]; volumes: string[] } = { uploads: [], volumes: [] };
+  const finished: OpenUpload[] = [];
+  const broken: string[] = [];
+  for (const upload of uploads) {
+    const fate = await container.removeUpload(upload, olderThanMs, signal);
+    if (fate === "removed" || fate === "broken") removed.uploads.push(upload);
+    if (fate === "finished") finished.push(upload);
+    if (fate === "broken") broken.push(upload.key);
+  }
+  for (const key of volumes) {
+    if ((await container.head(archiveKeyOf(key) ?? key, signal)) !== null) continue;
+    const volume = await container.head(key, signal);
+    if (volume === null || Math.max(0, container.now() - volume.modified.getTime()) < olderThanMs) continue;
+    await container.delete(key, signal);
+    removed.volumes.push(key);
+  }
+  return { removed, finished, broken };
+}
+
+/** What has been left under a prefix, whether a run would resume it or not. */
+export async function findRemains(
+  prefix: string,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Remains<OpenUpload>> {
+  const objects = await container.list(prefix, signal);
+  return planClearance(
+    objects.map(({ key }) => key),
+    await container.openUploads(prefix, signal),
+  );
+}

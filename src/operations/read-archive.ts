@@ -1,0 +1,124 @@
+// From the body of an archive to the send stream that it is.
+
+import { Readable } from "node:stream";
+import { finished } from "node:stream/promises";
+import { BackupError, toError } from "../errors.ts";
+import { isEncrypted } from "../plan/encoding.ts";
+import type { Archive, Encoding, Finding } from "../plan/model.ts";
+import { observe } from "../stream/tap.ts";
+import { openObjects } from "./archive-body.ts";
+import { decoded, encodingOf, type Layer } from "./decode.ts";
+import type { Catalogue, Container } from "./ports.ts";
+
+/** Where archives are read from, and what opens those that are encrypted. */
+export interface Reading {
+  readonly container: Container;
+  /** Files with age identities. */
+  readonly identities: readonly string[];
+  /** Absent: everything is asked. */
+  readonly catalogue?: Catalogue | null;
+  /** Called with what people should know. */
+  readonly onFinding?: (finding: Finding) => void;
+}
+
+/** The beginning of what is in an archive. */
+export interface DecodedHead {
+  readonly bytes: Buffer;
+  /** What stood around it, as far as it could be taken off. */
+  readonly encoding: Encoding;
+  /** True when it is encrypted, and none of the identities that were given opens it. */
+  readonly isRefused: boolean;
+}
+
+/** As much is kept of what a beginning becomes; a few bytes of zeros can be compressed to nearly nothing. */
+const KEPT_BYTES = 64 * 1024;
+
+/**
+ * The send stream that an archive holds, decoded but not checked.
+ * @param onBytes - called with the stored bytes read so far
+ * @throws as {@link openObjects}, and IDENTITY_REFUSED, CONFIG
+ */
+export async function openStream(
+  { container, identities }: Reading,
+  archive: Archive,
+  onBytes: (bytes: number) => void,
+  signal: AbortSignal,
+): Promise<Readable> {
+  refuseUndecodable(archive, identities);
+  const objects = await openObjects(archive, container, signal);
+  let read = 0;
+  const counted = async function* (): AsyncGenerator<Readable> {
+    for await (const object of objects) {
+      observe(object, (piece) => {
+        read += piece.length;
+        onBytes(read);
+      });
+      yield object;
+    }
+  };
+  return decoded(counted(), { identities, subject: subjectOf(archive) }, signal);
+}
+
+/** The first bytes of the send stream in an archive of which only the first bytes are at hand; empty when they say nothing. */
+export async function decodeHead(
+  head: Buffer,
+  archive: Archive,
+  identities: readonly string[],
+  signal: AbortSignal,
+): Promise<DecodedHead> {
+  const layers: Layer[] = [];
+  const decoding = { identities, subject: subjectOf(archive), onLayer: (layer: Layer) => layers.push(layer) };
+  const stream = decoded([Readable.from([head], { objectMode: false })], decoding, signal);
+  const { bytes, error } = await takeBeginning(stream);
+  // What is cut does not end well; and what no identity opens tells nothing here, which is said where it matters.
+  const code = error instanceof BackupError ? error.code : null;
+  if (error !== null && code !== "ARCHIVE_DAMAGED" && code !== "IDENTITY_REFUSED") throw error;
+  return { bytes, encoding: encodingOf(layers), isRefused: code === "IDENTITY_REFUSED" };
+}
+
+/** The first bytes of a stream, which is stopped then, and what it failed with before they were all there. */
+async function takeBeginning(stream: Readable): Promise<{ readonly bytes: Buffer; readonly error: Error | null }> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  // Taken as it comes: what a stream still holds when it fails is lost.
+  stream.on("data", (chunk: Buffer) => {
+    if (length >= KEPT_BYTES) return;
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length >= KEPT_BYTES) stream.destroy();
+  });
+  const error = await finished(stream).then(() => null, toError);
+  return { bytes: Buffer.concat(chunks).subarray(0, KEPT_BYTES), error: length < KEPT_BYTES ? error : null };
+}
+
+/** @throws IDENTITY_REFUSED when this command line cannot decode it */
+export function refuseUndecodable(archive: Archive, identities: readonly string[]): void {
+  if (isEncrypted(archive.encoding) && identities.length === 0) throw identityMissing(archive, identities);
+}
+
+/** What to say when none of the identities that were given opens an archive. */
+export function identityMissing({ key, path }: Archive, identities: readonly string[]): BackupError {
+  const reason = identities.length === 0 ? "is encrypted" : "is encrypted for somebody else: no identity opens it";
+  return new BackupError("IDENTITY_REFUSED", `the archive of ${path} ${reason}`, {
+    hint: "say --identity FILE with the key it was encrypted for",
+    context: { key },
+  });
+}
+
+/** How messages name an archive. */
+export function subjectOf({ path }: Archive): string {
+  return `the archive of ${path}`;
+}
+
+/** True when it can be decoded with what was given. */
+export function isDecodable(archive: Archive, identities: readonly string[]): boolean {
+  try {
+    refuseUndecodable(archive, identities);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** See {@link unlockIdentities}. */
+export { unlockIdentities } from "../stream/age.ts";

@@ -1,0 +1,207 @@
+// Sends one snapshot: makes its stream, and stores it in the way that turns out to be possible.
+
+import { Writable, type Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { BackupError } from "../errors.ts";
+import { planLayout, TOO_LONG_FOR_ONE, type Layout, type Load, type TransferPolicy } from "../plan/layout.ts";
+import { mostVolumes } from "../plan/manifest.ts";
+import type { Encoding, Estimate, UploadStep } from "../plan/model.ts";
+import { openCheckpoints } from "../state/checkpoints.ts";
+import { observe } from "../stream/tap.ts";
+import type { Command } from "../stream/process.ts";
+import type { Container, Sender, Stored, UploadProgress } from "./ports.ts";
+import { chooseEncoder, plannedEncoder, type Encoder, type EncodingOptions } from "./encode.ts";
+import { storeArchive } from "./write-archive.ts";
+
+/** What steps are carried out between. */
+export interface SyncEdges {
+  readonly source: Sender;
+  readonly container: Container;
+}
+
+export interface SyncOptions {
+  readonly policy: TransferPolicy;
+  /** Name and version of this program, for the archives' metadata. */
+  readonly tool: string;
+  /** Produce, check and count every stream, and store nothing. */
+  readonly dryRun: boolean;
+  readonly encoding: EncodingOptions;
+  /** Where to keep each object on disk before it is sent; null = nowhere. */
+  readonly spoolDirectory: string | null;
+  /** Where to note which encrypted volumes are stored; null = nowhere, and they are sent again. */
+  readonly checkpointDirectory: string | null;
+  /** Resume what earlier runs have left. */
+  readonly resume: boolean;
+  /** Milliseconds of a clock that never steps back. */
+  readonly now: () => number;
+}
+
+/** A step with what is known of its stream before it is made. */
+export interface EstimatedStep {
+  readonly step: UploadStep;
+  /** Null when it was not asked for, or could not be told. */
+  readonly estimate: Estimate | null;
+}
+
+/** How far a step is, in bytes. */
+export interface StepProgress extends UploadProgress {
+  /** Of the stream, what has been read. */
+  readonly read: number;
+  /** What has been made of that; the same where nothing is encoded. */
+  readonly encoded: number;
+}
+
+/**
+ * How much of the stream has left. What is compressed is no measure of it: there it is as much of what was read as has left
+ * of what was made of that.
+ */
+export function bytesSent({ read, encoded, stored, inFlight }: StepProgress): number {
+  const sent = stored + inFlight;
+  return encoded === 0 ? Math.min(sent, read) : Math.min(read, Math.round((read * sent) / encoded));
+}
+
+export interface Receipt {
+  readonly step: UploadStep;
+  /** Of the stream; in a dry run nothing of it was stored. */
+  readonly bytes: number;
+  /** Null in a dry run. */
+  readonly stored: StoredArchive | null;
+  readonly elapsedMs: number;
+}
+
+export interface StoredArchive extends Stored {
+  readonly encoding: Encoding;
+}
+
+/** A stream that is sent, or what a program makes of it. */
+export interface Sending {
+  readonly stream: Readable;
+  /** Of the send stream, when it has ended; null when it is the stream itself, which tells. */
+  readonly sentBytes: () => number | null;
+}
+
+/** How a step is gone about; a round that fails may tell how to go about the next. */
+interface Round {
+  readonly estimate: Estimate | null;
+  /** See {@link import("./write-archive.ts").Storing.trusted}. */
+  readonly trusted: number;
+}
+
+/** What a step is given. */
+export interface StepContext {
+  readonly edges: SyncEdges;
+  readonly options: SyncOptions;
+  /** Makes the stream of the step, or what a program makes of it; called once for every round. */
+  readonly send: (through: Command | null) => Sending;
+  readonly onProgress: (progress: StepProgress) => void;
+}
+
+/** Sends one snapshot. @throws whatever keeps it from being stored */
+export async function runStep(
+  { step, estimate }: EstimatedStep,
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<Receipt> {
+  const started = context.options.now();
+  let round: Round = { estimate, trusted: context.options.resume ? Infinity : 0 };
+  for (;;) {
+    try {
+      const sent = await tryRound(step, round, context, signal);
+      return { step, ...sent, elapsedMs: context.options.now() - started };
+    } catch (error) {
+      round = nextRound(round, error);
+    }
+  }
+}
+
+/** What an earlier run has left, and an estimate that was too small, are no reasons to fail. @throws any other */
+function nextRound(round: Round, error: unknown): Round {
+  const code = error instanceof BackupError ? error.code : null;
+  if (code === "RESUME_REFUSED" && round.trusted > 0) return { ...round, trusted: trustedAfter(round, error) };
+  if (code === "STREAM_TOO_LONG" && round.estimate !== TOO_LONG_FOR_ONE)
+    return { ...round, estimate: TOO_LONG_FOR_ONE };
+  throw error;
+}
+
+/** Volumes before the one that was refused are what they should be; fewer each time, so that this comes to an end. */
+function trustedAfter({ trusted }: Round, error: unknown): number {
+  const volume = error instanceof BackupError ? error.context["volume"] : undefined;
+  return typeof volume === "number" && volume <= trusted ? volume - 1 : 0;
+}
+
+async function tryRound(
+  step: UploadStep,
+  { estimate, trusted }: Round,
+  { edges, options, send, onProgress }: StepContext,
+  signal: AbortSignal,
+): Promise<Pick<Receipt, "bytes" | "stored">> {
+  const { container, source } = edges;
+  const direct = options.dryRun ? null : planDirect(step, estimate, { container, options });
+  let progress: StepProgress = { read: 0, encoded: 0, stored: 0, resumed: 0, inFlight: 0 };
+  const { stream, sentBytes } = send(direct === null ? null : options.encoding.encryptor);
+  observe(stream, ({ length }) => {
+    progress = { ...progress, read: progress.read + length };
+    onProgress(progress);
+  });
+  if (options.dryRun) {
+    await discard(stream, signal);
+    return { bytes: progress.read, stored: null };
+  }
+  const { encoder, plain } = direct ?? (await chooseEncoder(stream, options.encoding, signal));
+  const storing = {
+    step,
+    encoder,
+    layout: chooseLayout(step, { estimate, cost: encoder.cost }, container, options.policy),
+    checkpoints: await openCheckpoints(options.checkpointDirectory, `${container.name}\n${step.key}`),
+    spoolDirectory: options.spoolDirectory,
+    facts: { sendProto: source.sendProto, tool: options.tool },
+    trusted,
+    onEncoded: (bytes: number) => void (progress = { ...progress, encoded: progress.encoded + bytes }),
+    onProgress: (upload: UploadProgress) => {
+      progress = { ...progress, ...upload };
+      onProgress(progress);
+    },
+  };
+  const stored = await storeArchive(plain ?? stream, storing, container, signal);
+  return { bytes: sentBytes() ?? progress.read, stored: { ...stored, encoding: encoder.cost.encoding } };
+}
+
+/**
+ * Where a stream is only encrypted, and goes into one object, nobody here has to see it: `btrfs send` writes and age reads.
+ * Null where that is not so.
+ */
+function planDirect(
+  step: UploadStep,
+  estimate: Estimate | null,
+  { container, options }: { readonly container: Container; readonly options: SyncOptions },
+): { readonly encoder: Encoder; readonly plain: null } | null {
+  const encoder = plannedEncoder(options.encoding);
+  if (encoder === null || options.encoding.encryptor === null) return null;
+  const { volumeBytes } = chooseLayout(step, { estimate, cost: encoder.cost }, container, options.policy);
+  return volumeBytes === null ? { encoder: { ...encoder, programs: [] }, plain: null } : null;
+}
+
+function chooseLayout(
+  { snapshot, key }: UploadStep,
+  load: Load,
+  { limits }: Container,
+  policy: TransferPolicy,
+): Layout {
+  const layout = planLayout(load, limits, policy, mostVolumes(key));
+  if (layout !== null) return layout;
+  throw new BackupError(
+    "CONFIG",
+    `${snapshot.path} cannot be sent: parts of ${limits.minPartBytes} bytes, the smallest that the store takes, do not fit ` +
+      `${policy.memoryBytes} bytes of memory`,
+    { hint: "allow more with --memory", context: { key } },
+  );
+}
+
+async function discard(stream: Readable, signal: AbortSignal): Promise<void> {
+  const sink = new Writable({
+    write(_chunk, _encoding, done): void {
+      done();
+    },
+  });
+  await pipeline(stream, sink, { signal });
+}

@@ -1,0 +1,296 @@
+// One stream into the container, as one object or as volumes with the manifest last; resumed where an earlier run was
+// stopped, and begun anew where what it left is not the beginning of what is sent now. Encoded in between: each object for
+// itself, so that common tools read any of them, and that an encrypted volume that is stored whole is not sent again.
+//
+// Volumes have the same keys in every run, on every machine with this subvolume. So one is deleted only to be replaced, or
+// when none has its number any more; and only after a HEAD has told that no archive is under the key that could need it.
+
+import { Readable } from "node:stream";
+import { finished } from "node:stream/promises";
+import { isEncrypted } from "../plan/encoding.ts";
+import { formatMetadata, type UploadFacts } from "../plan/key.ts";
+import type { Layout } from "../plan/layout.ts";
+import {
+  archiveKeyOf,
+  formatManifest,
+  formatVolumeKey,
+  mostVolumes,
+  tooManyVolumes,
+  type Volume,
+} from "../plan/manifest.ts";
+import type { UploadStep } from "../plan/model.ts";
+import type { Checkpoint, Checkpoints } from "../state/checkpoints.ts";
+import { digestOf, observe } from "../stream/tap.ts";
+import { slices } from "../stream/split.ts";
+import { spool } from "../stream/spool.ts";
+import { BackupError } from "../errors.ts";
+import { refuseMissing } from "./archive-body.ts";
+import type { Container, ObjectDetails, PutOptions, Stored, UploadProgress } from "./ports.ts";
+import { encoded, type Encoder } from "./encode.ts";
+import { storeProof } from "./proof.ts";
+
+/** What is to be stored, and how. */
+export interface Storing {
+  readonly step: UploadStep;
+  readonly layout: Layout;
+  readonly encoder: Encoder;
+  /** Of this archive. */
+  readonly checkpoints: Checkpoints;
+  /** Where to keep each object on disk before it is sent; null = nowhere. */
+  readonly spoolDirectory: string | null;
+  readonly facts: Pick<UploadFacts, "sendProto" | "tool">;
+  /** Volumes up to this number are resumed if an earlier run has left them; 0 = nothing is, not an open upload either. */
+  readonly trusted: number;
+  /** Called with how many bytes more were made of the stream. */
+  readonly onEncoded: (bytes: number) => void;
+  /** Called with what is stored so far, that of earlier runs included. */
+  readonly onProgress: (progress: UploadProgress) => void;
+}
+
+/**
+ * Stores the whole stream, or nothing that looks like an archive.
+ * @throws RESUME_REFUSED, STREAM_TOO_LONG, what `Container.put` throws, and whatever the body is destroyed with
+ */
+export async function storeArchive(
+  plain: Readable,
+  storing: Storing,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Stored> {
+  const { step, layout, onProgress } = storing;
+  if (layout.volumeBytes !== null) return await storeVolumes(plain, storing, container, signal);
+  const metadata = metadataOf(storing, null);
+  const options = putOptions({ storing, metadata, onProgress });
+  const stored = await container.put(step.key, await bodyOf(plain, storing, signal), options, signal);
+  await forgetVolumes(stored, storing, container, signal);
+  await storeProof({ key: step.key, layout, metadata, stored }, container, signal);
+  return stored;
+}
+
+/** What a run has left that wanted several objects: nobody would see it beside a whole archive. Not worth a failure. */
+async function forgetVolumes(
+  { etag }: Stored,
+  { step, checkpoints }: Storing,
+  container: Container,
+  signal: AbortSignal,
+): Promise<void> {
+  // Nothing else can be committed under a key that is taken, so nobody will need them.
+  const isOurs = async (): Promise<boolean> => (await container.head(step.key, signal))?.etag === etag;
+  await removeVolumes(step, { but: [], when: isOurs }, container, signal).catch(() => undefined);
+  await checkpoints.forget();
+}
+
+async function storeVolumes(
+  plain: Readable,
+  storing: Storing,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Stored> {
+  const { step, layout, onProgress, checkpoints } = storing;
+  await refuseArchived(step, container, signal);
+  const most = mostVolumes(step.key);
+  const volumes: Volume[] = [];
+  const total = { bytes: 0, parts: 0, resumedBytes: 0 };
+  for await (const slice of slices(plain, layout.volumeBytes ?? Infinity)) {
+    const number = volumes.length + 1;
+    if (number > most) throw tooManyVolumes(step.key);
+    const onVolumeProgress = ({ stored, resumed, inFlight }: UploadProgress): void =>
+      onProgress({ stored: total.bytes + stored, resumed: total.resumedBytes + resumed, inFlight });
+    const ofVolume = { ...storing, onProgress: onVolumeProgress };
+    const { volume, stored } = await storeVolume(slice, number, { storing: ofVolume, container }, signal);
+    volumes.push(volume);
+    total.bytes += stored.bytes;
+    total.parts += stored.parts;
+    total.resumedBytes += stored.resumedBytes;
+    onProgress({ stored: total.bytes, resumed: total.resumedBytes, inFlight: 0 });
+  }
+  const [first, ...rest] = volumes;
+  if (first === undefined) throw new BackupError("INTERNAL", `there is nothing to store under '${step.key}'`);
+  const isFree = async (): Promise<true> => (await refuseArchived(step, container, signal), true);
+  await removeVolumes(step, { but: volumes, when: isFree }, container, signal);
+  // It may have taken days, and others may have cleared up meanwhile, on another machine too.
+  await refuseMissing(volumes, step.key, container, signal);
+  const manifest = Readable.from([Buffer.from(formatManifest([first, ...rest], step.key))], { objectMode: false });
+  const metadata = metadataOf(storing, { count: volumes.length, bytes: total.bytes });
+  const stored = await container.put(step.key, manifest, { ...layout, metadata, resumable: false }, signal);
+  // From now on nobody deletes them; whoever was about to has done so by now.
+  await refuseMissing(volumes, step.key, container, signal);
+  await checkpoints.forget();
+  await storeProof({ key: step.key, layout, metadata, stored }, container, signal);
+  return { ...stored, ...total };
+}
+
+interface StoredVolume {
+  readonly volume: Volume;
+  readonly stored: Omit<Stored, "md5s">;
+}
+
+interface VolumeContext {
+  readonly storing: Storing;
+  readonly container: Container;
+}
+
+async function storeVolume(
+  slice: Readable,
+  number: number,
+  context: VolumeContext,
+  signal: AbortSignal,
+): Promise<StoredVolume> {
+  const { storing, container } = context;
+  const key = formatVolumeKey(storing.step.key, number);
+  const existing = await container.head(key, signal);
+  if (existing === null) return await putVolume(slice, key, context, signal);
+  const noted = isEncryptedBy(storing) ? noteOf(existing, storing) : null;
+  if (number > storing.trusted || (noted === null && isEncryptedBy(storing))) {
+    await deleteVolume(existing, context, signal);
+    return await putVolume(slice, key, context, signal);
+  }
+  const found =
+    noted === null
+      ? await compareVolume(encoded(slice, storing.encoder, signal), existing, {
+          partBytes: storing.layout.partBytes,
+          container,
+        })
+      : await recallVolume(slice, noted);
+  if (found === null) throw volumeRefused(key, number);
+  const { bytes, etag } = existing;
+  const stored = { bytes, etag, parts: Math.ceil(bytes / found.partBytes), resumedBytes: bytes };
+  return { volume: { key, ...found, bytes, etag }, stored };
+}
+
+async function putVolume(
+  slice: Readable,
+  key: string,
+  { storing, container }: VolumeContext,
+  signal: AbortSignal,
+): Promise<StoredVolume> {
+  const { layout, onProgress, checkpoints } = storing;
+  const plainDigest = isEncryptedBy(storing) ? digestOf(slice) : null;
+  const options = putOptions({ storing, metadata: {}, onProgress });
+  const body = await bodyOf(slice, storing, signal);
+  const digest = digestOf(body);
+  const stored = await container.put(key, body, options, signal);
+  const volume = { key, partBytes: layout.partBytes, ...digest(), bytes: stored.bytes, etag: stored.etag };
+  if (plainDigest !== null) {
+    await checkpoints.note({ ...volume, plainSha256: plainDigest().sha256, encodedFor: encodedFor(storing) });
+  }
+  return { volume, stored };
+}
+
+/** What the manifest has to say of a stored volume beside what the store says. */
+type Kept = Pick<Volume, "sha256" | "partBytes">;
+
+/** Of a stored volume when it is what a body would make it now; else null. */
+async function compareVolume(
+  body: Readable,
+  existing: ObjectDetails,
+  { partBytes, container }: { readonly partBytes: number; readonly container: Container },
+): Promise<Kept | null> {
+  const digest = digestOf(body);
+  return (await container.matches(existing, partBytes, body)) ? { sha256: digest().sha256, partBytes } : null;
+}
+
+/** What is noted of a stored volume that was made for whom it would be made now; else null. */
+function noteOf({ key, etag, bytes }: ObjectDetails, storing: Storing): Checkpoint | null {
+  const noted = storing.checkpoints.find(key);
+  return noted?.etag === etag && noted.bytes === bytes && noted.encodedFor === encodedFor(storing) ? noted : null;
+}
+
+/** Of a stored volume when it was made of this slice; else null. */
+async function recallVolume(slice: Readable, { plainSha256, sha256, partBytes }: Checkpoint): Promise<Kept | null> {
+  const digest = digestOf(slice);
+  await finished(slice.resume());
+  return digest().sha256 === plainSha256 ? { sha256, partBytes } : null;
+}
+
+/** A slice cannot be read a second time: the next round knows better which volumes to trust. */
+function volumeRefused(key: string, volume: number): BackupError {
+  return new BackupError("RESUME_REFUSED", `the volume ${key} is not what it would be now`, {
+    context: { key, volume },
+  });
+}
+
+/** Makes room for another one. @throws ALREADY_ARCHIVED, STEP_FAILED when another run is storing the same archive */
+async function deleteVolume(
+  planned: ObjectDetails,
+  { storing, container }: VolumeContext,
+  signal: AbortSignal,
+): Promise<void> {
+  await refuseArchived(storing.step, container, signal);
+  const { key } = planned;
+  const found = await container.head(key, signal);
+  if (found !== null && found.etag !== planned.etag) {
+    throw new BackupError("STEP_FAILED", `another run is storing the volume ${key}`, {
+      hint: "let one machine archive a subvolume",
+      context: { key },
+    });
+  }
+  await container.delete(key, signal);
+}
+
+function encodedFor({ encoder }: Storing): string {
+  return `${encoder.cost.encoding} ${encoder.fingerprint ?? ""}`;
+}
+
+function isEncryptedBy({ encoder }: Storing): boolean {
+  return isEncrypted(encoder.cost.encoding);
+}
+
+async function bodyOf(plain: Readable, storing: Storing, signal: AbortSignal): Promise<Readable> {
+  const { encoder, spoolDirectory, onEncoded } = storing;
+  const body = encoded(plain, encoder, signal);
+  if (encoder.programs.length > 0) observe(body, ({ length }) => onEncoded(length));
+  return spoolDirectory === null ? body : await spool(body, spoolDirectory);
+}
+
+interface Removal {
+  readonly but: readonly Volume[];
+  /** Asked right before each of them is deleted. */
+  readonly when: () => Promise<boolean>;
+}
+
+/** Deletes what is stored of volumes, but those named. */
+async function removeVolumes(
+  { key }: UploadStep,
+  { but, when }: Removal,
+  container: Container,
+  signal: AbortSignal,
+): Promise<void> {
+  const kept = new Set(but.map((volume) => volume.key));
+  for (const object of await container.list(`${key}/`, signal)) {
+    if (archiveKeyOf(object.key) !== key || kept.has(object.key)) continue;
+    if (await when()) await container.delete(object.key, signal);
+  }
+}
+
+/** A listing may not show it yet, and its volumes are no leftovers. @throws ALREADY_ARCHIVED */
+async function refuseArchived({ key }: UploadStep, container: Container, signal: AbortSignal): Promise<void> {
+  if ((await container.head(key, signal)) === null) return;
+  throw new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`, { context: { key } });
+}
+
+function metadataOf(
+  { step, layout, facts, encoder }: Storing,
+  volumes: UploadFacts["volumes"],
+): Record<string, string> {
+  return formatMetadata(step, { ...facts, encoding: encoder.cost.encoding, partBytes: layout.partBytes, volumes });
+}
+
+/** Parts of what was encrypted before are no parts of what is encrypted now: an upload of it is never resumed. */
+function putOptions({
+  storing,
+  metadata,
+  onProgress,
+}: Pick<PutOptions, "metadata" | "onProgress"> & { readonly storing: Storing }): PutOptions {
+  const { partBytes, concurrency, partsInMemory } = storing.layout;
+  const resumable = !isEncryptedBy(storing);
+  return {
+    partBytes,
+    concurrency,
+    partsInMemory,
+    metadata,
+    onProgress,
+    resumable,
+    resume: resumable && storing.trusted > 0,
+  };
+}

@@ -1,0 +1,226 @@
+// What comes out of programs, through pipes of the kernel that a thread of the addon reads: as a stream, or straight into
+// memory of whoever reads it.
+
+import { closeSync } from "node:fs";
+import { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
+import { openPipe, openPipeReader, type PipeReader } from "../addon/pipe.ts";
+import type { StreamSummary } from "../addon/send-stream.ts";
+import { abortedError, toError } from "../errors.ts";
+import { LEFT_BEHIND, LINGER_MS, onAbort, settlesWithin, start, type Command, type Life } from "./process.ts";
+
+/** The largest pipe that the kernel gives to everybody. */
+export const PIPE_BYTES = 1024 * 1024;
+
+/** What a stream passes on at once. */
+const PIECE_BYTES = 256 * 1024;
+
+/** What may be read from a program before anybody asks for it; then the program has to wait. */
+const READ_AHEAD_BYTES = 1024 * 1024;
+
+/** How long a failure waits for pieces that have come before it to be taken, and how often it is looked. */
+const LAST_PIECES_MS = 100;
+const LOOK_MS = 5;
+
+/**
+ * A stream that can also be read into memory of the reader: nothing is allocated or copied then, which is most of what
+ * reading costs. To be read in one way or in the other; those who listen for "data" are shown all of it in both.
+ */
+export interface DirectReadable extends Readable {
+  /**
+   * How much of the memory was filled, once nobody writes into it any more: all of it, unless the stream has ended. Who
+   * asks for more before that is answered in turn, and what comes in between is not held up.
+   * @throws what the stream is destroyed with
+   */
+  readInto(memory: Buffer): Promise<number>;
+}
+
+/** What an output comes from, and what its end depends on. */
+export interface Origin {
+  readonly reader: PipeReader;
+  /** Resolves when all has ended well, and nothing more comes; rejects with what went wrong. */
+  readonly success: Promise<unknown>;
+  /** Ends whatever is at work. Resolves when it is gone. */
+  stop(): Promise<void>;
+  /** What the output has to begin with, before any of it is passed on. */
+  readonly head?: Head | undefined;
+  /** Whether the last piece is passed on only when all has ended well. */
+  readonly withholds?: boolean;
+}
+
+/** The first bytes of an output. */
+export interface Head {
+  /** How many are looked at, unless there are fewer. */
+  readonly bytes: number;
+  /** @throws what is wrong with them */
+  check(head: Buffer): void;
+}
+
+/**
+ * The standard output of a program. It ends only after exit status 0; otherwise it is destroyed with the command's
+ * failure. Destroying it ends the program, and it closes once that is gone.
+ * @throws (as the stream's error) what `command.failure` makes; CONFIG when the program is missing; ABORTED
+ */
+export function readFrom(command: Command, signal: AbortSignal): DirectReadable {
+  const pipe = openPipe(PIPE_BYTES);
+  const { life } = start(command, ["ignore", pipe.writeEnd, "pipe"]);
+  closeSync(pipe.writeEnd);
+  const reader = openPipeReader(pipe.readEnd, false);
+  const success = life.success.then(() => drained(reader, { command, life }));
+  return outputOf({ reader, success, stop: () => life.stop(), head: headOf(command) }, signal);
+}
+
+/** A stream that ends only when its origin has ended well; otherwise it is destroyed with why not. */
+export function outputOf(origin: Origin, signal: AbortSignal): DirectReadable {
+  const output = new Output(origin);
+  origin.success.catch((error: unknown) => output.fail(toError(error)));
+  onAbort(signal, origin.success, () => output.destroy(abortedError(signal)));
+  return output;
+}
+
+class Output extends Readable implements DirectReadable {
+  readonly #origin: Origin;
+  /** Not looked at yet. */
+  #head: Head | undefined;
+  #way: "directly" | "as a stream" | null = null;
+  #memory: Buffer | null = null;
+  #withheld: Buffer | null = null;
+  #isEnded = false;
+  /** The piece that is being read for the stream. */
+  #piece: Promise<void> = Promise.resolve();
+
+  constructor(origin: Origin) {
+    super({ highWaterMark: READ_AHEAD_BYTES });
+    this.#origin = origin;
+    this.#head = origin.head;
+    // It may fail before anybody reads it, and is told whoever does then; until that, it must not end this process.
+    this.on("error", () => undefined);
+  }
+
+  readonly readInto = async (memory: Buffer): Promise<number> => {
+    try {
+      this.#choose("directly");
+      const filled = await this.#take(memory, true);
+      if (filled > 0) this.emit("data", memory.subarray(0, filled));
+      if (filled < memory.length) this.#end();
+      return filled;
+    } catch (error) {
+      this.destroy(toError(error));
+      throw this.errored ?? error;
+    }
+  };
+
+  /** What has come before is passed on before that is told: the beginning of what is cut tells something, too. */
+  async fail(error: Error): Promise<void> {
+    await settlesWithin(this.#piece, LAST_PIECES_MS);
+    for (let waited = 0; this.readableLength > 0 && waited < LAST_PIECES_MS; waited += LOOK_MS) await sleep(LOOK_MS);
+    this.destroy(error);
+  }
+
+  override _read(): void {
+    this.#piece = this.#pushPiece();
+    this.#piece.catch((error: unknown) => this.fail(toError(error)));
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#origin.reader.cancel();
+    const gone = error === null && this.readableEnded ? Promise.resolve() : this.#origin.stop();
+    void gone.then(() => done(error));
+  }
+
+  /** Read in both ways, each would miss what the other one gets. */
+  #choose(way: "directly" | "as a stream"): void {
+    if (this.#way === way) return;
+    if (this.#way !== null) throw new TypeError(`an output was read ${this.#way} and then ${way}`);
+    this.#way = way;
+  }
+
+  /** What comes next; less than was wanted, or nothing, when all has ended well. */
+  async #take(memory: Buffer, isWhole: boolean): Promise<number> {
+    const { reader, success } = this.#origin;
+    const head = this.#head;
+    this.#head = undefined;
+    const headBytes = head?.bytes ?? 0;
+    // Both are asked for at once: another call may follow.
+    const begun = reader.fill(memory.subarray(0, headBytes), true);
+    const followed = reader.fill(memory.subarray(headBytes), isWhole);
+    if (head !== undefined) await this.#check(head, memory.subarray(0, await begun), followed);
+    const filled = (await begun) + (await followed);
+    if (filled === 0 || (isWhole && filled < memory.length)) await success;
+    if (this.destroyed && !this.#isEnded) throw this.errored ?? new Error("the stream was closed before its end");
+    return filled;
+  }
+
+  /** Nobody writes into the memory any more when it throws. */
+  async #check(head: Head, found: Buffer, followed: Promise<number>): Promise<void> {
+    // Whatever keeps it from being longer says more.
+    if (found.length < head.bytes) await this.#origin.success;
+    try {
+      head.check(found);
+    } catch (error) {
+      this.destroy(toError(error));
+      await followed;
+      throw error;
+    }
+  }
+
+  async #pushPiece(): Promise<void> {
+    this.#choose("as a stream");
+    const memory = (this.#memory ??= Buffer.allocUnsafeSlow(PIECE_BYTES));
+    // The head comes as a piece of its own.
+    const head = this.#head;
+    const filled = await (head === undefined
+      ? this.#take(memory, false)
+      : this.#take(memory.subarray(0, head.bytes), true));
+    const isLarge = filled > memory.length / 2;
+    // Of little, the memory is kept for the next piece.
+    const piece = isLarge ? memory.subarray(0, filled) : Buffer.from(memory.subarray(0, filled));
+    if (isLarge) this.#memory = null;
+    const ready = this.#origin.withholds === true ? this.#withheld : piece;
+    this.#withheld = piece;
+    if (ready !== null && ready.length > 0) this.push(ready);
+    if (filled === 0) this.push(null);
+    else if (ready === null) await this.#pushPiece();
+  }
+
+  /** Of a stream that was not read as one. */
+  #end(): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.push(null);
+    this.read();
+  }
+}
+
+/** What a command says of how its output begins. */
+export function headOf({ program, begins, failure }: Command): Head | undefined {
+  if (begins === undefined) return undefined;
+  const expected = Buffer.from(begins, "latin1");
+  return {
+    bytes: expected.length,
+    check(head) {
+      if (!head.equals(expected))
+        throw failure({ how: `wrote what does not begin like the output of ${program}`, stderr: "" });
+    },
+  };
+}
+
+/**
+ * Resolves at the end of what is read. What an exited program has left behind with its output in its hands would be
+ * waited for in vain.
+ * @throws what went wrong with reading; what `command.failure` makes
+ */
+export function drained(
+  reader: PipeReader,
+  { command, life }: { readonly command: Command; readonly life: Life },
+): Promise<StreamSummary> {
+  // What nobody asks for does not come, and says nothing.
+  const asked = (): number => (reader.isAsked() ? reader.received() : NaN);
+  async function watch(): Promise<StreamSummary> {
+    for (let before = asked(); !(await settlesWithin(reader.done, LINGER_MS)); before = asked()) {
+      if (reader.received() === before) throw command.failure({ how: LEFT_BEHIND, stderr: "" });
+    }
+    return reader.done;
+  }
+  return Promise.race([reader.done, life.success.then(watch, () => reader.done)]);
+}

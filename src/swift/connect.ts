@@ -1,0 +1,101 @@
+// The first words with a store: before anything is sent, everything is asked that can be wrong with the endpoint, the
+// container, the credentials, the region or the clock.
+
+import { ListObjectsV2Command } from "@aws-sdk/client-s3";
+import { BackupError } from "../errors.ts";
+import { openClients, type ClientOptions } from "./client.ts";
+import { damagedAnswer, expectedRegion, translate } from "./errors.ts";
+import { checkContainerName } from "./names.ts";
+import { withPatience } from "./timeout.ts";
+
+/** Where to begin when nobody said a region: the one that an s3api has unless it is configured otherwise. */
+const DEFAULT_REGION = "us-east-1";
+/** A store that was never reached may be a typing mistake: unless the caller says otherwise, no patience of many minutes. */
+const RETRY_FOR_MS = 3_000;
+const CONTACT_MS = 12_000;
+/** How often is asked while the store's answers are about another container. */
+const TRIES = 3;
+
+export interface ContactOptions extends Omit<ClientOptions, "region" | "endpoint"> {
+  readonly containerName: string;
+  readonly endpoint: string;
+  readonly region: string | null;
+  /** To begin with, when nobody said one. */
+  readonly likelyRegion?: string | null;
+  /** What to do when the store refuses the keys. */
+  readonly refusalHint?: string | undefined;
+  /** How long the first request is tried again: the network may be about to come up. */
+  readonly contactForMs?: number | undefined;
+}
+
+/** What was learnt. */
+export interface Contact {
+  readonly endpoint: URL;
+  readonly region: string;
+  /** What to add to this machine's clock to have the store's. */
+  readonly clockOffsetMs: number;
+}
+
+/**
+ * Makes one cheap signed request to see that the container can be used.
+ * @throws CONFIG, CONTAINER_MISSING, ACCESS_DENIED, STORE_UNAVAILABLE, ABORTED
+ */
+export async function makeContact(options: ContactOptions, signal: AbortSignal): Promise<Contact> {
+  checkContainerName(options.containerName);
+  const endpoint = parseEndpoint(options.endpoint);
+  const contact = { endpoint, region: options.region ?? options.likelyRegion ?? DEFAULT_REGION };
+  try {
+    return { ...contact, clockOffsetMs: await probe(options, contact, signal) };
+  } catch (error) {
+    const region = options.region === null ? expectedRegion(error) : null;
+    if (region === null) {
+      const { containerName: container, refusalHint, network } = options;
+      throw translate(error, {
+        endpoint,
+        container,
+        refusalHint,
+        proxy: network?.describeProxy(endpoint) ?? null,
+        signal,
+      });
+    }
+    return makeContact({ ...options, region }, signal);
+  }
+}
+
+/** Gives what to add to this machine's clock. */
+async function probe(
+  options: ContactOptions,
+  contact: Pick<Contact, "endpoint" | "region">,
+  signal: AbortSignal,
+): Promise<number> {
+  const retryForMs = options.contactForMs ?? Math.min(RETRY_FOR_MS, options.retryForMs);
+  const clients = openClients({ ...options, ...contact, retryForMs });
+  try {
+    // Not a HEAD: its answer has no body, so a missing container, a wrong region and wrong keys look alike.
+    const question = new ListObjectsV2Command({ Bucket: options.containerName, MaxKeys: 1, EncodingType: "url" });
+    for (let tries = 1; ; tries += 1) {
+      const page = await withPatience(retryForMs + CONTACT_MS, signal, (abortSignal) =>
+        clients.client.send(question, { abortSignal }),
+      );
+      if (page.Name === options.containerName) return clients.client.config.systemClockOffset;
+      if (page.$metadata.requestId === undefined) throw notS3(contact.endpoint);
+      if (tries === TRIES) throw damagedAnswer(contact.endpoint);
+    }
+  } finally {
+    clients.close();
+  }
+}
+
+function parseEndpoint(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url !== null && /^https?:$/.test(url.protocol) && url.username === "" && url.password === "") return url;
+  throw new BackupError("CONFIG", "the endpoint is not a URL of the form https://host[:port]", {
+    hint: "say --endpoint https://host",
+  });
+}
+
+function notS3(endpoint: URL): BackupError {
+  return new BackupError("CONFIG", `${endpoint.host} does not answer as an S3 API does`, {
+    hint: "check the endpoint; a Swift needs s3api in its proxy's pipeline",
+  });
+}

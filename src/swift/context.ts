@@ -1,0 +1,36 @@
+// What every request needs to know: whom to ask, for which container, with how much patience.
+
+import type { S3Client } from "@aws-sdk/client-s3";
+import type { BackupError } from "../errors.ts";
+import type { Container } from "../operations/ports.ts";
+import type { Clients } from "./client.ts";
+import type { Parallelism } from "./upload/parallelism.ts";
+import type { PartMemories } from "./upload/part-buffers.ts";
+import type { Log } from "./retry.ts";
+
+export interface Store extends Pick<Clients, "bind"> {
+  readonly client: S3Client;
+  readonly container: string;
+  readonly limits: Container["limits"];
+  readonly retryForMs: number;
+  /** On which one object is read at once, at the most. */
+  readonly connections: number;
+  /** Of its uploads. */
+  readonly memories: PartMemories;
+  readonly parallelism: Parallelism;
+  /** How an object of one part is created where there is none. */
+  readonly creation: {
+    /** By a PUT with `If-None-Match: *`; else by an upload of one part. Swift takes such a PUT from 2.36 on. */
+    byPut: boolean;
+  };
+  /** What was stored in parts lies in a container of its own, with rights of its own. */
+  readonly segments: {
+    /** True once these credentials were seen to read there. */
+    areReadable: boolean;
+  };
+  /** The store's time, in milliseconds since the epoch. */
+  now(): number;
+  readonly log: Log | undefined;
+  /** What a failed request means; `key` as far as it was about an object. */
+  translate(error: unknown, signal: AbortSignal, key?: string): BackupError;
+}

@@ -1,0 +1,69 @@
+// What the store can hold in one object, by what it says of itself.
+
+import type { Container } from "../operations/ports.ts";
+import { askHttp, type Network } from "./http.ts";
+import { field, parseJson } from "./json.ts";
+
+type StoreLimits = Container["limits"];
+
+const MIB = 1024 ** 2;
+const GIB = 1024 ** 3;
+
+/** S3's own limits, which hold where a store does not tell its own. */
+export const s3Limits: StoreLimits = { partsPerUpload: 10_000, minPartBytes: 5 * MIB, maxPartBytes: 5 * GIB };
+
+/** A Swift as it is installed: what to go by when the store could not be asked. */
+const stockSwiftLimits: StoreLimits = { ...s3Limits, partsPerUpload: 1000 };
+
+/**
+ * The limits in the answer to `GET /info`; S3's own where it does not say.
+ * @param text - the body; an operator may hide it (`expose_info = false`) or put another server in front
+ */
+export function parseLimits(text: string): StoreLimits {
+  const info = parseJson(text);
+  const parts = [readCount(info, "s3api", "max_upload_part_num"), readCount(info, "slo", "max_manifest_segments")];
+  const maxFile = readCount(info, "swift", "max_file_size") ?? s3Limits.maxPartBytes;
+  return {
+    partsPerUpload: Math.min(...parts.filter((count) => count !== null), s3Limits.partsPerUpload),
+    // s3api refuses parts under 5 MiB whatever the operator allows below it; lib-storage does too.
+    minPartBytes: Math.max(readCount(info, "s3api", "min_segment_size") ?? 0, s3Limits.minPartBytes),
+    maxPartBytes: Math.min(maxFile, s3Limits.maxPartBytes),
+  };
+}
+
+/** What a store can do. */
+export interface StoreFeatures {
+  readonly limits: StoreLimits;
+  /** It takes a PUT with `If-None-Match: *`. */
+  readonly conditionalPut: boolean;
+}
+
+/** Asks the store. Never fails: without an answer, what a Swift as it is installed can do. */
+export async function readFeatures(
+  endpoint: URL,
+  network: Network | undefined,
+  signal: AbortSignal,
+): Promise<StoreFeatures> {
+  const stock = { limits: stockSwiftLimits, conditionalPut: false };
+  try {
+    const { status, text } = await askHttp(new URL("/info", endpoint), { network }, signal);
+    return status >= 500 ? stock : { limits: parseLimits(text), conditionalPut: takesConditionalPut(text) };
+  } catch {
+    return stock;
+  }
+}
+
+/**
+ * Whether a store that says this of itself creates objects by PUT only where there are none: s3api from Swift 2.36 on.
+ * Those before answer 501; other stores may ignore the condition, which is worse.
+ */
+export function takesConditionalPut(text: string): boolean {
+  const version = field(field(parseJson(text), "swift"), "version");
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(typeof version === "string" ? version : "") ?? [];
+  return major !== undefined && (Number(major) > 2 || (Number(major) === 2 && Number(minor) >= 36));
+}
+
+function readCount(info: unknown, section: string, name: string): number | null {
+  const value = field(field(info, section), name);
+  return typeof value === "number" && Number.isSafeInteger(value) && value > 0 ? value : null;
+}

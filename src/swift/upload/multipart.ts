@@ -1,0 +1,132 @@
+// An object made of parts, one or more, some of which may be stored already.
+// Not by lib-storage, which joins each part out of pieces in memory of its own, hashes where everything else waits for it,
+// and knows of no upload but its own.
+
+import {
+  CompleteMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  UploadPartCommand,
+  type S3Client,
+} from "@aws-sdk/client-s3";
+import { BackupError } from "../../errors.ts";
+import { completionOf, fail, notePart, noteStored, type Attempt } from "./session.ts";
+import { unquoted } from "../etag.ts";
+import { openPartHasher } from "./part-hasher.ts";
+import type { Part } from "./part-buffers.ts";
+import type { StoredPart } from "./open-uploads.ts";
+
+/** What every object is. s3api would give one of several parts the type of the request that completes it. */
+export const CONTENT_TYPE = "application/octet-stream";
+
+/** Sends the parts, so many at a time, and makes the object of them. */
+export async function sendParts(attempt: Attempt, parts: AsyncIterable<Part>, client: S3Client): Promise<void> {
+  attempt.uploadId = attempt.resumable?.upload.uploadId ?? (await begin(attempt, client));
+  const { concurrency, partsInMemory } = attempt.options;
+  const hasher = openPartHasher(partsInMemory - concurrency);
+  const inHand = new Set<Promise<void>>();
+  try {
+    for await (const part of parts) {
+      notePart(attempt, part);
+      const sent = sendPart(attempt, part, hasher.md5(part.data), client)
+        .catch((error: unknown) => fail(attempt, { error, ofBody: false }))
+        .finally(() => {
+          part.release();
+          inHand.delete(sent);
+        });
+      inHand.add(sent);
+      if (part.isLast) hasher.flush();
+      while (inHand.size >= partsInMemory) await Promise.race(inHand);
+    }
+  } catch (error) {
+    fail(attempt, { error, ofBody: false });
+    hasher.flush();
+  }
+  await Promise.all(inHand);
+  if (attempt.failure !== null) throw attempt.failure.error;
+  await complete(attempt, client);
+}
+
+async function begin({ store, key, options }: Attempt, client: S3Client): Promise<string> {
+  const wanted = { Bucket: store.container, Key: key, ContentType: CONTENT_TYPE, Metadata: { ...options.metadata } };
+  const { UploadId } = await client.send(new CreateMultipartUploadCommand(wanted));
+  if (UploadId === undefined) throw new BackupError("INTERNAL", `the store gives no id for an upload of '${key}'`);
+  return UploadId;
+}
+
+async function sendPart(attempt: Attempt, part: Part, hashed: Promise<Buffer>, client: S3Client): Promise<void> {
+  const { number, data } = part;
+  const { partBytes, concurrency: most } = attempt.options;
+  const md5 = await hashed;
+  attempt.md5s.set(number, md5);
+  if (isThere(attempt, number, { etag: md5.toString("hex"), bytes: data.length })) {
+    attempt.resumedBytes += data.length;
+  } else {
+    const send = async (): Promise<string | undefined> => uploadPart(attempt, part, md5, client);
+    const etag = await attempt.store.parallelism.withPart({ partBytes, most }, send);
+    checkPart(attempt, number, etag);
+  }
+  noteStored(attempt, data);
+}
+
+/** The store's answer: the part's ETag. */
+async function uploadPart(attempt: Attempt, part: Part, md5: Buffer, client: S3Client): Promise<string | undefined> {
+  // Something else may have failed while this part waited.
+  attempt.stop.signal.throwIfAborted();
+  const { store, key, uploadId } = attempt;
+  const which = { Bucket: store.container, Key: key, UploadId: uploadId ?? "", PartNumber: part.number };
+  const { ETag } = await client.send(
+    new UploadPartCommand({ ...which, Body: part.data, ContentMD5: md5.toString("base64") }),
+  );
+  return ETag;
+}
+
+/**
+ * Whether a part need not be sent. @throws RESUME_REFUSED when another is stored: an upload that was not begun in this run
+ * may be completed at this moment, and a part that is replaced then leaves an object that cannot be read (Swift 2.30 to 2.38)
+ */
+function isThere({ resumable, key }: Attempt, number: number, part: StoredPart): boolean {
+  const stored = resumable?.parts.get(number);
+  if (stored === undefined) return false;
+  if (stored.etag === part.etag && stored.bytes === part.bytes) return true;
+  throw resumeRefused(key);
+}
+
+function checkPart({ md5s, key }: Attempt, part: number, etag: string | undefined): void {
+  const [expected, found] = [md5s.get(part)?.toString("hex"), unquoted(etag)];
+  if (found === expected) return;
+  throw new BackupError("ARCHIVE_DAMAGED", `the store has not kept part ${String(part)} of '${key}' as it was sent`, {
+    hint: "nothing was stored; if it happens again, distrust the store",
+    context: { key, part, expected, found },
+  });
+}
+
+async function complete(attempt: Attempt, client: S3Client): Promise<void> {
+  const { store, key } = attempt;
+  refuseLeftovers(attempt);
+  const { uploadId, parts } = completionOf(attempt);
+  attempt.committing = true;
+  const { ETag } = await client.send(
+    new CompleteMultipartUploadCommand({
+      Bucket: store.container,
+      Key: key,
+      UploadId: uploadId,
+      MultipartUpload: { Parts: [...parts] },
+      // The way to create an object only where there is none that every Swift has.
+      IfNoneMatch: "*",
+    }),
+  );
+  attempt.committedEtag = unquoted(ETag);
+}
+
+/** Parts behind the end of this body would stay in the store for ever, and nobody would see them. */
+function refuseLeftovers({ resumable, md5s, key }: Attempt): void {
+  if (resumable !== null && Math.max(...resumable.parts.keys()) > md5s.size) throw resumeRefused(key);
+}
+
+function resumeRefused(key: string): BackupError {
+  return new BackupError(
+    "RESUME_REFUSED",
+    `what was stored of '${key}' before is not the beginning of what it is now`,
+    { context: { key } },
+  );
+}

@@ -1,0 +1,155 @@
+// swift/: the network. It knows a container and its objects: names, bytes, ETags, metadata; how they travel, what is
+// tried again, what a store's refusal means. @aws-sdk is imported nowhere else.
+// What never comes in: snapshots, chains, plans, streams of btrfs. What an object holds is not known here.
+//
+// Here: what is known of an upload under way.
+
+import { setMaxListeners } from "node:events";
+import type { Readable } from "node:stream";
+import { BackupError } from "../../errors.ts";
+import type { PutOptions } from "../../operations/ports.ts";
+import { multipartEtag } from "../etag.ts";
+import type { Completed } from "../leftovers.ts";
+import { headObject } from "../objects.ts";
+import type { Part } from "./part-buffers.ts";
+import type { Resumable } from "./open-uploads.ts";
+import type { Store } from "../context.ts";
+
+/** What to store. */
+export interface Put {
+  readonly key: string;
+  readonly body: Readable;
+  readonly options: PutOptions;
+}
+
+/** What is known of an upload under way. */
+export interface Attempt extends Put {
+  readonly store: Store;
+  /** The caller's. */
+  readonly signal: AbortSignal;
+  /** Ends the requests of this upload. */
+  readonly stop: AbortController;
+  /** By part number, as far as they are known; the MD5 of an object in one piece is that of part 1. */
+  readonly md5s: Map<number, Buffer>;
+  /** Open uploads of this key that may be resumed. */
+  earlier: readonly Resumable[];
+  /** The upload that is resumed; null when a new one is begun. */
+  resumable: Resumable | null;
+  /** How much of what was to be sent was there already. */
+  resumedBytes: number;
+  /** Of the multipart upload; null when there is none, or not yet. */
+  uploadId: string | null;
+  sentBytes: number;
+  confirmedBytes: number;
+  /** How much of each part that is not confirmed yet the network has taken. */
+  readonly inFlight: Map<Uint8Array, number>;
+  /** The request that makes the object appear has been sent: it may have worked even when it seems to have failed. */
+  committing: boolean;
+  /** The object's ETag in the store's answer to that request; null when there was none. */
+  committedEtag: string | null;
+  failure: Failure | null;
+}
+
+export interface Failure {
+  readonly error: unknown;
+  /** True for what the body was destroyed with, which is passed on as it is. */
+  readonly ofBody: boolean;
+}
+
+export function newAttempt(store: Store, put: Put, signal: AbortSignal): Attempt {
+  const stop = new AbortController();
+  // Each part in flight listens to it; Node takes more than ten for a leak, and says so on stderr.
+  setMaxListeners(0, stop.signal);
+  return {
+    ...put,
+    store,
+    signal,
+    stop,
+    md5s: new Map(),
+    earlier: [],
+    resumable: null,
+    resumedBytes: 0,
+    uploadId: null,
+    sentBytes: 0,
+    confirmedBytes: 0,
+    inFlight: new Map(),
+    committing: false,
+    committedEtag: null,
+    failure: null,
+  };
+}
+
+/** Notes the first failure, the cause of all that follow, and stops everything; the body too, as it may be idle just now. */
+export function fail(attempt: Attempt, failure: Failure): void {
+  if (attempt.failure !== null) return;
+  const { error } = failure;
+  // Who reads the body may hear how it fails before those who listen to it.
+  const ofBody = failure.ofBody || (error instanceof Error && error === attempt.body.errored);
+  attempt.failure = { error, ofBody };
+  attempt.stop.abort();
+  attempt.body.destroy();
+}
+
+/** The ETag that the object has when the store holds what was sent. */
+export function expectedEtag({ md5s, uploadId }: Attempt): string {
+  const inOrder = [...md5s].toSorted(([a], [b]) => a - b).map(([, md5]) => md5);
+  return uploadId === null ? (inOrder[0]?.toString("hex") ?? "") : multipartEtag(inOrder);
+}
+
+/** The completion of the upload: its parts in order. */
+export function completionOf({ key, uploadId, md5s }: Attempt): Completed {
+  const numbers = [...md5s.keys()].toSorted((a, b) => a - b);
+  const parts = numbers.map((number) => ({ PartNumber: number, ETag: `"${md5s.get(number)?.toString("hex") ?? ""}"` }));
+  return { key, uploadId: uploadId ?? "", parts };
+}
+
+/** @throws ALREADY_ARCHIVED when there is an object under the key */
+export async function refuseExisting({ store, key, signal }: Attempt): Promise<void> {
+  if ((await headObject(store, key, signal)) !== null) throw alreadyArchived(key);
+}
+
+export function alreadyArchived(key: string): BackupError {
+  return new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`, { context: { key } });
+}
+
+/** An empty body is never an archive, but what is left of a process that died before it wrote anything. @throws INTERNAL */
+export function refuseEmpty({ key }: Attempt, { data }: Part): void {
+  if (data.length === 0)
+    throw new BackupError("INTERNAL", `there is nothing to store under '${key}'`, { context: { key } });
+}
+
+/** Takes a part for one that is to be sent. @throws STREAM_TOO_LONG */
+export function notePart(attempt: Attempt, { number, data }: Part): void {
+  const { store, key, options } = attempt;
+  if (number > store.limits.partsPerUpload) throw tooLong(key, options.partBytes, store.limits.partsPerUpload);
+  attempt.sentBytes += data.length;
+}
+
+/** Notes how much of a part the network has taken. A request that begins again begins at 0. */
+export function noteSent(attempt: Attempt, part: Uint8Array, bytes: number): void {
+  const { inFlight, store } = attempt;
+  const more = bytes - (inFlight.get(part) ?? 0);
+  inFlight.set(part, bytes);
+  if (more > 0) store.parallelism.moved(more);
+  if (more !== 0) reportProgress(attempt);
+}
+
+/** Notes that the store has a part. */
+export function noteStored(attempt: Attempt, part: Uint8Array): void {
+  attempt.inFlight.delete(part);
+  attempt.confirmedBytes += part.length;
+  reportProgress(attempt);
+}
+
+function reportProgress({ inFlight, confirmedBytes, resumedBytes, options }: Attempt): void {
+  const inFlightBytes = [...inFlight.values()].reduce((sum, bytes) => sum + bytes, 0);
+  options.onProgress?.({ stored: confirmedBytes, resumed: resumedBytes, inFlight: inFlightBytes });
+}
+
+function tooLong(key: string, partBytes: number, parts: number): BackupError {
+  return new BackupError(
+    "STREAM_TOO_LONG",
+    `'${key}' is longer than ${String(parts)} parts of ${String(partBytes)} bytes`,
+    { hint: "allow more memory, so that parts can be larger", context: { key, partBytes, parts } },
+  );
+}
