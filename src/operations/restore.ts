@@ -3,7 +3,7 @@
 
 import type { Readable, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { abortedError, BackupError, toBackupError } from "../errors.ts";
+import { abortedError, BackupError, describeWriteError, toBackupError } from "../errors.ts";
 import { findChain, indexArchives, isSilent, refuseUnreadable } from "../plan/chain.ts";
 import { keyPrefix, parseKey } from "../plan/key.ts";
 import type { Archive, Chain, ReceiveStep, Snapshot } from "../plan/model.ts";
@@ -167,7 +167,8 @@ export async function writeStreams(
     const stream = await openChecked({ archive, parent }, reading, watcher, signal);
     await pipeline(stream, sink, { signal, end: false }).catch((error: unknown) => {
       if (signal.aborted) throw abortedError(signal);
-      throw isBrokenPipe(error) ? readerGone(error) : toBackupError(error);
+      if (isBrokenPipe(error)) throw readerGone(error);
+      throw isWriteError(error) ? notWritten(error) : toBackupError(error);
     });
     watcher.onReceipt({ archive, snapshot: null, elapsedMs: now() - started });
   }
@@ -207,6 +208,15 @@ function isBrokenPipe(error: unknown): boolean {
   return (
     error instanceof Error && "code" in error && (error.code === "EPIPE" || error.code === "ERR_STREAM_PREMATURE_CLOSE")
   );
+}
+
+/** Of the sink: what connections to the store fail with is an error of ours by now. */
+function isWriteError(error: unknown): boolean {
+  return error instanceof Error && "syscall" in error && error.syscall === "write";
+}
+
+function notWritten(cause: unknown): BackupError {
+  return new BackupError("RECEIVE_FAILED", `the stream was not written: ${describeWriteError(cause)}`, { cause });
 }
 
 function readerGone(cause: unknown): BackupError {
