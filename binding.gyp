@@ -9,7 +9,11 @@
         "<!(node -p \"require('node-addon-api').include_dir\")",
         "<!(node -p \"require('node-api-headers').include_dir\")"
       ],
-      "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS"],
+      "defines": [
+        "NAPI_VERSION=8",
+        "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS",
+        "ADDON_SOURCES=<!(node native/fingerprint.mjs)"
+      ],
       "cflags": ["-fPIC", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra"],
       "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti"],
       "libraries": ["-lbtrfsutil", "-pthread"]

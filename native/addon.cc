@@ -598,6 +598,7 @@ Napi::Value Md5s(const Napi::CallbackInfo& call) {
 // ---- exports
 
 #define TEXT(token) #token
+#define EXPANDED_TEXT(token) TEXT(token)
 #define VERSION_TEXT(major, minor, patch) TEXT(major) "." TEXT(minor) "." TEXT(patch)
 
 Napi::Object ToVersions(Napi::Env env) {
@@ -605,6 +606,7 @@ Napi::Object ToVersions(Napi::Env env) {
   versions["libbtrfsutil"] = Napi::String::New(
       env, VERSION_TEXT(BTRFS_UTIL_VERSION_MAJOR, BTRFS_UTIL_VERSION_MINOR, BTRFS_UTIL_VERSION_PATCH));
   versions["napi"] = ToNumber(env, NAPI_VERSION);
+  versions["sources"] = Napi::String::New(env, EXPANDED_TEXT(ADDON_SOURCES));
   return versions;
 }
 

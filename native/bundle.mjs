@@ -68,7 +68,7 @@ await writeFile(
   join(out, "package.json"),
   `${JSON.stringify({ name, version, license, engines, type: "module", private: true }, null, 2)}\n`,
 );
-const beside = ["LICENSE", "README.md", "native/NOTICE", "native/LGPL-3.0", `dist/${name}.1`];
+const beside = ["LICENSE", "README.md", "native/NOTICE", "native/LGPL-3.0", "dist/addon-sources.txt", `dist/${name}.1`];
 for (const file of beside) await cp(join(root, file), join(out, basename(file)));
 await cp(join(root, "prebuilds"), join(out, "prebuilds"), { recursive: true });
 await chmod(join(out, "main.js"), 0o755);

@@ -1,7 +1,8 @@
 // Finds the native addon: the one that was built here, else one of the prebuilt that came along. It is named nowhere
-// else. What does not load is passed over, so that a broken or foreign file never hides one that works.
+// else. What does not load, or was built from other sources than this program's, is passed over, so that a broken, foreign
+// or old file never hides one that works.
 
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { arch, platform } from "node:os";
 import { dirname, join } from "node:path";
@@ -35,14 +36,17 @@ export function addonVersions(): { readonly libbtrfsutil: string; readonly napi:
 /**
  * What the addon exports.
  * @param root the package's, or a bundle's, directory
+ * @param sources fingerprint of the sources that it must have been built from; null = any
  * @throws CONFIG with the packages to install
  */
-export function loadAddon(root = findRoot()): unknown {
+export function loadAddon(root = findRoot(), sources = readSources()): unknown {
   const require = createRequire(import.meta.url);
   let reason = "none was built, and none is prebuilt for this machine";
   for (const file of candidates(root)) {
     try {
-      return require(file) as unknown;
+      const addon = require(file) as { readonly versions?: { readonly sources?: string } };
+      if (sources === null || addon.versions?.sources === sources) return addon;
+      reason = `${file} was built from other sources than this program`;
     } catch (error) {
       // Loaders tell the rest on further lines.
       reason = (error instanceof Error ? error.message : String(error)).split("\n", 1)[0] ?? "";
@@ -73,6 +77,12 @@ export function howToBuild(root: string, exists: (path: string) => boolean): str
     ? `npm run build:native --prefix ${root}`
     : "install the npm package";
   return `${install}; then: ${build}`;
+}
+
+/** What native/fingerprint.mjs said when this program was built; null in a directory that was compiled by tsc alone. */
+function readSources(): string | null {
+  const file = new URL("../../addon-sources.txt", import.meta.url);
+  return existsSync(file) ? readFileSync(file, "utf8").trim() : null;
 }
 
 /** The nearest directory above this file that an addon may lie in, wherever this was compiled or bundled to. */

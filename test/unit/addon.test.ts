@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { arch, platform, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -8,6 +8,7 @@ import { howToBuild, loadAddon } from "../../src/addon/load.ts";
 import { BackupError } from "../../src/errors.ts";
 
 const BUILT = resolve("build/Release/btrfs.node");
+const noAddon = existsSync(BUILT) ? false : "the addon is not built";
 
 describe("finding the addon", () => {
   let root: string;
@@ -29,12 +30,35 @@ describe("finding the addon", () => {
     );
   });
 
-  test("passes over what does not load", { skip: existsSync(BUILT) ? false : "the addon is not built" }, async () => {
+  test("passes over what does not load", { skip: noAddon }, async () => {
     await mkdir(join(root, "build/Release"), { recursive: true });
     await writeFile(join(root, "build/Release/btrfs.node"), "broken");
     await writeFile(join(prebuilds, "btrfs.glibc.node"), "broken too");
     assert.throws(() => loadAddon(root), /cannot be loaded/);
     await symlink(BUILT, join(prebuilds, "btrfs.musl.node"));
+    assert.ok("listSubvolumes" in (loadAddon(root) as object));
+  });
+
+  test("passes over an addon that was built from other sources", { skip: noAddon }, async () => {
+    const own = (await readFile(new URL("../../addon-sources.txt", import.meta.url), "utf8")).trim();
+    const stale = join(root, "build/Release/btrfs.node");
+    await rm(prebuilds, { recursive: true });
+    await mkdir(join(root, "build/Release"), { recursive: true });
+    await rm(stale, { force: true });
+    const bytes = await readFile(BUILT);
+    bytes.write("0".repeat(own.length), bytes.indexOf(own));
+    await writeFile(stale, bytes);
+    assert.throws(
+      () => loadAddon(root),
+      (error) =>
+        error instanceof BackupError &&
+        error.code === "CONFIG" &&
+        /^the native addon cannot be loaded: \S+btrfs\.node was built from other sources than this program$/.test(
+          error.message,
+        ),
+    );
+    await mkdir(prebuilds);
+    await symlink(BUILT, join(prebuilds, "btrfs.glibc.node"));
     assert.ok("listSubvolumes" in (loadAddon(root) as object));
   });
 
