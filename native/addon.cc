@@ -284,6 +284,37 @@ Napi::Value SetReceived(const Napi::CallbackInfo& call) {
       [](Napi::Env at, const bool&) { return at.Undefined(); });
 }
 
+Napi::Value OpenInode(const Napi::CallbackInfo& call) {
+  const Napi::Env env = call.Env();
+  const auto path = ReadPathArgument(call);
+  if (!path) return env.Undefined();
+  const auto id = ReadId(env, call[1], 0);
+  if (!id) return env.Undefined();
+  const auto inode = ReadId(env, call[2], 0);
+  if (!inode) return env.Undefined();
+  return Run<int>(
+      env, *path,
+      [path = *path, id = *id, inode = *inode](int& found) { return subvolume::OpenInode(path, id, inode, found); },
+      [](Napi::Env at, const int& found) { return Napi::Number::New(at, found); });
+}
+
+Napi::Value ReadAttribute(const Napi::CallbackInfo& call) {
+  const Napi::Env env = call.Env();
+  const auto path = ReadPathArgument(call);
+  if (!path) return env.Undefined();
+  if (!call[1].IsString()) return Refuse(env, "readAttribute takes the name of an attribute");
+  using Value = std::optional<std::vector<uint8_t>>;
+  return Run<Value>(
+      env, *path,
+      [path = *path, name = call[1].As<Napi::String>().Utf8Value()](Value& value) {
+        return subvolume::ReadAttribute(path, name, value);
+      },
+      [](Napi::Env at, const Value& value) -> Napi::Value {
+        if (!value) return at.Null();
+        return Napi::Buffer<uint8_t>::Copy(at, value->data(), value->size());
+      });
+}
+
 Napi::Value FindChange(const Napi::CallbackInfo& call) {
   const Napi::Env env = call.Env();
   const auto path = ReadPathArgument(call);
@@ -619,6 +650,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports["deleteSubvolume"] = Napi::Function::New(env, DeleteSubvolume, "deleteSubvolume");
   exports["setReadOnly"] = Napi::Function::New(env, SetReadOnly, "setReadOnly");
   exports["setReceived"] = Napi::Function::New(env, SetReceived, "setReceived");
+  exports["openInode"] = Napi::Function::New(env, OpenInode, "openInode");
+  exports["readAttribute"] = Napi::Function::New(env, ReadAttribute, "readAttribute");
   exports["findChange"] = Napi::Function::New(env, FindChange, "findChange");
   exports["SendStreamChecker"] = SendStreamChecker::Define(env);
   exports["peekIdentity"] = Napi::Function::New(env, PeekIdentity, "peekIdentity");

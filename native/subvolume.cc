@@ -6,6 +6,7 @@
 #include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -218,6 +219,36 @@ Outcome SetReceived(const std::string& path, const Uuid& uuid, uint64_t transid)
   return Failure{BTRFS_UTIL_ERROR_SUBVOL_SETFLAGS_FAILED, errno, "SET_RECEIVED_SUBVOL"};
 }
 
+// A handle as the kernel makes them for what has no parent (FILEID_BTRFS_WITHOUT_PARENT): inode, subvolume and
+// generation, of which 0 is any.
+Outcome OpenInode(const std::string& path, uint64_t id, uint64_t inode, int& descriptor) {
+  if (Outcome failure = CheckBtrfs(path)) return failure;
+  const Descriptor filesystem(path);
+  if (filesystem.number() < 0) return Failure{BTRFS_UTIL_ERROR_OPEN_FAILED, errno, "open"};
+  const uint64_t numbers[] = {inode, id};
+  constexpr unsigned int kBytes = sizeof numbers + sizeof(uint32_t);
+  alignas(struct file_handle) uint8_t memory[sizeof(struct file_handle) + kBytes] = {};
+  auto* handle = reinterpret_cast<struct file_handle*>(memory);
+  handle->handle_bytes = kBytes;
+  handle->handle_type = 0x4d;
+  std::memcpy(handle->f_handle, numbers, sizeof numbers);
+  descriptor = open_by_handle_at(filesystem.number(), handle, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  if (descriptor >= 0) return std::nullopt;
+  return Failure{BTRFS_UTIL_ERROR_OPEN_FAILED, errno, "open_by_handle_at"};
+}
+
+Outcome ReadAttribute(const std::string& path, const std::string& name, std::optional<std::vector<uint8_t>>& value) {
+  std::vector<uint8_t> memory(65536);  // XATTR_SIZE_MAX
+  const ssize_t size = getxattr(path.c_str(), name.c_str(), memory.data(), memory.size());
+  if (size < 0 && errno != ENODATA && errno != EOPNOTSUPP) {
+    return Failure{BTRFS_UTIL_ERROR_STAT_FAILED, errno, "getxattr"};
+  }
+  if (size < 0) return std::nullopt;
+  memory.resize(static_cast<size_t>(size));
+  value = std::move(memory);
+  return std::nullopt;
+}
+
 // Every write to an inode gives its subvolume a new ctransid, so one that is not above rtransid proves that nothing
 // changed. The reverse proves nothing: `btrfs receive` seals before the data is written out, and what is written out
 // later, or is deduplicated, counts as a write (seen on Linux 6.18: rtransid 7, ctransid 9, nothing changed). What
@@ -278,11 +309,12 @@ const char* ErrnoName(int number) {
 #define NAME(symbol) \
   case symbol:       \
     return #symbol;
-    NAME(EPERM)
-    NAME(ENOENT) NAME(EINTR) NAME(EIO) NAME(EBADF) NAME(EAGAIN) NAME(ENOMEM) NAME(EACCES) NAME(EBUSY) NAME(EEXIST)
-        NAME(EXDEV) NAME(ENODEV) NAME(ENOTDIR) NAME(EISDIR) NAME(EINVAL) NAME(ENFILE) NAME(EMFILE) NAME(ENOTTY)
-            NAME(ENOSPC) NAME(EROFS) NAME(ENAMETOOLONG) NAME(ENOSYS) NAME(ENOTEMPTY) NAME(ELOOP) NAME(EOVERFLOW)
-                NAME(EUCLEAN) NAME(EOPNOTSUPP) NAME(ESTALE) NAME(EDQUOT)
+    // clang-format off
+    NAME(EPERM) NAME(ENOENT) NAME(EINTR) NAME(EIO) NAME(EBADF) NAME(EAGAIN) NAME(ENOMEM) NAME(EACCES) NAME(EBUSY)
+    NAME(EEXIST) NAME(EXDEV) NAME(ENODEV) NAME(ENOTDIR) NAME(EISDIR) NAME(EINVAL) NAME(ENFILE) NAME(EMFILE)
+    NAME(ENOTTY) NAME(ENOSPC) NAME(EROFS) NAME(ENAMETOOLONG) NAME(ENOSYS) NAME(ENOTEMPTY) NAME(ELOOP)
+    NAME(EOVERFLOW) NAME(EUCLEAN) NAME(EOPNOTSUPP) NAME(ESTALE) NAME(EDQUOT)
+    // clang-format on
 #undef NAME
                     default : return "UNKNOWN";
   }

@@ -69,6 +69,15 @@ Outcome SetReadOnly(const std::string& path, bool read_only);
 /** Marks the subvolume whose root `path` is as received: from one of this UUID, at that transaction. */
 Outcome SetReceived(const std::string& path, const Uuid& uuid, uint64_t transid);
 
+/**
+ * A descriptor of an inode of the subvolume with this id, on the filesystem that `path` lies on, whether a mount leads
+ * to it or not. Needs CAP_DAC_READ_SEARCH.
+ */
+Outcome OpenInode(const std::string& path, uint64_t id, uint64_t inode, int& descriptor);
+
+/** An extended attribute; nothing where there is none, or the filesystem knows none of that name. */
+Outcome ReadAttribute(const std::string& path, const std::string& name, std::optional<std::vector<uint8_t>>& value);
+
 /** A file or directory of a received subvolume that was changed later. */
 struct Change {
   uint64_t inode;

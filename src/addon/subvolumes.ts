@@ -77,6 +77,8 @@ interface SubvolumeAddon {
   deleteSubvolume(directory: string, name: string, id: number): Promise<void>;
   setReadOnly(path: string, isReadOnly: boolean): Promise<void>;
   setReceived(path: string, uuid: string, transid: number): Promise<void>;
+  openInode(path: string, id: number, inode: number): Promise<number>;
+  readAttribute(path: string, name: string): Promise<Buffer | null>;
   findChange(path: string, id: number): Promise<RawChange | null>;
 }
 
@@ -140,6 +142,23 @@ export async function setReadOnly(path: string, isReadOnly: boolean): Promise<vo
  */
 export async function setReceived(path: string, uuid: string, transid: number): Promise<void> {
   return addon().setReceived(path, uuid, transid);
+}
+
+/** Of the root directory of every subvolume. */
+const ROOT_INODE = 256;
+
+/**
+ * A descriptor of an inode of the subvolume with this id, by default of its root directory, on the filesystem that the
+ * path lies on, whether a mount leads to it or not. Whoever asks closes it. Needs CAP_DAC_READ_SEARCH.
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function openInode(path: string, id: number, inode = ROOT_INODE): Promise<number> {
+  return addon().openInode(path, id, inode);
+}
+
+/** An extended attribute of what is at the path; null when it has none. @throws {@link BtrfsError}; CONFIG */
+export async function readAttribute(path: string, name: string): Promise<Buffer | null> {
+  return addon().readAttribute(path, name);
 }
 
 /**

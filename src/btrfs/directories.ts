@@ -1,6 +1,7 @@
 // Directories that are held open. What is done in one is done there, whatever its path has come to mean: a symbolic link
 // that somebody puts in the way meanwhile leads nowhere.
 
+import { closeSync } from "node:fs";
 import { constants, lstat, mkdir, open, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { pid } from "node:process";
@@ -18,6 +19,15 @@ export interface Directory {
 /** The directory that a path leads to now, through links too. @throws Error with errno's name as `code` */
 export async function openDirectory(path: string): Promise<Directory> {
   return hold(await open(path, constants.O_RDONLY | constants.O_DIRECTORY), path);
+}
+
+/** What `use` makes of the path of an open file, which is closed then; null where there is none. */
+export async function withDescriptor<T>(
+  descriptor: number | null,
+  use: (path: string) => Promise<T>,
+): Promise<T | null> {
+  if (descriptor === null) return null;
+  return await use(`/proc/${pid}/fd/${descriptor}`).finally(() => closeSync(descriptor));
 }
 
 /** One in another; null when there is nothing of that name. @throws RECEIVE_FAILED when it is something else */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { pid } from "node:process";
 import { BackupError, describeDirectoryError } from "../errors.ts";
 import type { Scratch } from "../operations/ports.ts";
-import type { Snapshot } from "../plan/model.ts";
+import type { Snapshot, TreeDifference } from "../plan/model.ts";
 import { openWorkFile } from "../stream/unnamed-file.ts";
 import { runToEnd, type Command, type Ending } from "../stream/process.ts";
 import { openMounts, type Mounts } from "./mounts.ts";
@@ -80,7 +80,10 @@ interface Trees {
 }
 
 /** rsync tells what it would have to do to make them equal: content, owners, modes, times, links, ACLs, attributes. */
-async function compareTrees({ local, restored, mounts, namespace }: Trees, signal: AbortSignal): Promise<string[]> {
+async function compareTrees(
+  { local, restored, mounts, namespace }: Trees,
+  signal: AbortSignal,
+): Promise<TreeDifference[]> {
   const { paths, root } = await mounts.reach([local], signal);
   // Also from within the namespace, where something else is mounted in the place of what is there outside.
   const here = `${root === "" ? `/proc/${pid}/root` : root}${paths[0] ?? ""}`;
@@ -88,23 +91,25 @@ async function compareTrees({ local, restored, mounts, namespace }: Trees, signa
   const options = ["-aHAXn8", "--numeric-ids", "--checksum", "--modify-window=-1", "--delete", "--out-format=%i %n"];
   const [program = "", ...args] = namespace.view.enter.concat("rsync", options, `${here}/`, `${there}/`);
   const lines = (await runToEnd(command(program, ...args), signal)).split("\n").filter((line) => line !== "");
-  const real = await Promise.all(lines.map(async (line) => ((await isExpected(line, here)) ? [] : [line])));
-  return real.flat();
+  const found = await Promise.all(lines.map((line) => readDifference(line, here, namespace.view.root + there)));
+  return found.flatMap((difference) => difference ?? []);
 }
 
 /**
- * What a send stream does not carry: the time of the uppermost directory, which receiving changes, and the empty
+ * Null for what a send stream does not carry: the time of the uppermost directory, which receiving changes, and the empty
  * directories where other subvolumes lay.
  */
-async function isExpected(line: string, root: string): Promise<boolean> {
-  const [what = "", ...rest] = line.split(" ");
+async function readDifference(line: string, here: string, there: string): Promise<TreeDifference | null> {
+  const [changes = "", ...rest] = line.split(" ");
   const name = rest
     .join(" ")
     .replace(/\\#([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
-  if (name === "./") return /^\.d\.\.t\.*$/.test(what);
-  if (!what.startsWith("cd+")) return false;
-  const found = await lstat(join(root, name), { bigint: true }).catch(() => null);
-  return found?.ino === NESTED_SUBVOLUME_INODE;
+  if (name === "./" && /^\.d\.\.t\.*$/.test(changes)) return null;
+  const local = await lstat(join(here, name), { bigint: true }).catch(() => null);
+  if (changes.startsWith("cd+") && local?.ino === NESTED_SUBVOLUME_INODE) return null;
+  const restored = await lstat(join(there, name), { bigint: true }).catch(() => null);
+  const modes = local === null || restored === null ? null : ([Number(local.mode), Number(restored.mode)] as const);
+  return { changes, name, modes };
 }
 
 async function refuseWithoutRoom(directory: string, bytes: number): Promise<void> {

@@ -15,6 +15,7 @@ import {
   deleteSubvolume,
   findChange,
   setReadOnly,
+  setReceived,
   subvolumeInfo,
   syncFilesystem,
   type RawInfo,
@@ -62,6 +63,13 @@ export async function clearStage(directory: Directory, uuid: Uuid): Promise<void
   await removeEmptied(directory, FOLDER_PREFIX + uuid);
 }
 
+/** What was received. */
+export interface Reception {
+  readonly expected: Identity;
+  /** Called while it is writable. True when it has changed something. */
+  readonly repair: (received: Directory) => Promise<boolean>;
+}
+
 /**
  * Moves what was received from its stage to its place, and puts it on disk.
  * @throws RECEIVE_FAILED when it is not the expected snapshot, or something is in its place
@@ -70,7 +78,7 @@ export async function putInPlace(
   stage: Directory,
   directory: Directory,
   name: string,
-  expected: Identity,
+  { expected, repair }: Reception,
 ): Promise<Snapshot> {
   const moving = OWN_PREFIX + expected.uuid;
   if ((await readdir(stage.at())).some((entry) => entry !== STAGED_NAME)) {
@@ -86,6 +94,7 @@ export async function putInPlace(
     }
     await translated(stage.path, () => syncFilesystem(stage.at()));
     await translated(subvolume.path, () => setReadOnly(subvolume.at(), false));
+    if (await repair(subvolume)) await sealAgain(subvolume, expected);
     await rename(stage.at(STAGED_NAME), directory.at(moving));
     await translated(subvolume.path, () => setReadOnly(subvolume.at(), true));
     await translated(stage.path, () => syncFilesystem(stage.at()));
@@ -137,6 +146,12 @@ export async function refuseExisting(directory: Directory, name: string): Promis
     `${join(directory.path, name)} exists already and is not the snapshot to restore`,
     { hint: "move it away, or restore under another directory" },
   );
+}
+
+/** What was repaired counts as received, not as changed afterwards. */
+async function sealAgain(subvolume: Directory, { uuid, ctransid }: Identity): Promise<void> {
+  await translated(subvolume.path, () => syncFilesystem(subvolume.at()));
+  await translated(subvolume.path, () => setReceived(subvolume.at(), uuid, ctransid));
 }
 
 async function readSealed(subvolume: Directory, expected: Identity): Promise<Snapshot | null> {

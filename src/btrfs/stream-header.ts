@@ -3,6 +3,7 @@ import { BackupError, type FailureCode } from "../errors.ts";
 import type { Identity, Lineage } from "../plan/model.ts";
 import type { Head } from "../stream/child-output.ts";
 import { peekIdentity, type RawIdentity } from "../addon/send-stream.ts";
+import { ATTRIBUTE_HEADER_BYTES, COMMAND_HEADER_BYTES, sealed, STREAM_HEADER_BYTES } from "./send-commands.ts";
 
 /** How the send stream has to begin that is the one it should be. @throws SEND_FAILED */
 export function sentHead(expected: Lineage): Head {
@@ -74,14 +75,7 @@ function refuseOther(
   throw new BackupError(code, `the send stream is ${relation} ${found}, expected was ${wanted}`);
 }
 
-const STREAM_HEADER_BYTES = 17;
-const COMMAND_HEADER_BYTES = 10;
-const ATTRIBUTE_HEADER_BYTES = 4;
-
-/**
- * The same bytes with another PATH in the first command. The command: length of its payload (le32), kind (le16), CRC32C
- * (le32), then the attributes, PATH first: type (le16), length (le16), value.
- */
+/** The same bytes with another PATH, the first attribute, in the first command. */
 function withName(head: Buffer, oldLength: number, name: string): Buffer {
   const path = STREAM_HEADER_BYTES + COMMAND_HEADER_BYTES;
   const oldEnd = path + ATTRIBUTE_HEADER_BYTES + oldLength;
@@ -92,19 +86,6 @@ function withName(head: Buffer, oldLength: number, name: string): Buffer {
     value,
     head.subarray(oldEnd, commandEnd),
   ]);
-  command.writeUInt32LE(command.length - COMMAND_HEADER_BYTES, 0);
   command.writeUInt16LE(value.length, COMMAND_HEADER_BYTES + 2);
-  command.writeUInt32LE(0, 6);
-  command.writeUInt32LE(crc32c(command), 6);
-  return Buffer.concat([head.subarray(0, STREAM_HEADER_BYTES), command, head.subarray(commandEnd)]);
-}
-
-/** As send streams have it: seed 0, no final inversion. Bit by bit, for a few hundred bytes. */
-function crc32c(bytes: Buffer): number {
-  let crc = 0;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
-  }
-  return crc >>> 0;
+  return Buffer.concat([head.subarray(0, STREAM_HEADER_BYTES), sealed(command), head.subarray(commandEnd)]);
 }

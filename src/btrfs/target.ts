@@ -1,12 +1,20 @@
-import { lstat, statfs } from "node:fs/promises";
+import { lstat, stat, statfs } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { pipeline, type Readable } from "node:stream";
 import { abortedError, BackupError } from "../errors.ts";
 import type { RestoreTarget } from "../operations/ports.ts";
 import { OWN_PREFIX, type Identity, type Present, type Snapshot, type Uuid } from "../plan/model.ts";
 import { runToEnd, writeTo } from "../stream/process.ts";
-import { setReadOnly, setReceived, syncFilesystem } from "../addon/subvolumes.ts";
-import { enterDirectories, enterDirectory, makeDirectories, openDirectory, type Directory } from "./directories.ts";
+import { openInode, setReadOnly, setReceived, syncFilesystem } from "../addon/subvolumes.ts";
+import {
+  enterDirectories,
+  enterDirectory,
+  makeDirectories,
+  openDirectory,
+  withDescriptor,
+  type Directory,
+} from "./directories.ts";
+import { openFidelity, type Parent } from "./fidelity.ts";
 import { readSurroundings } from "./surroundings.ts";
 import { renamedStage } from "./stream-header.ts";
 import { locate } from "./mount-table.ts";
@@ -145,17 +153,35 @@ async function receive(
 ): Promise<Snapshot> {
   await refuseExisting(parent, name);
   const stage = await openStage(parent, expected);
+  const fidelity = openFidelity((uuid) => openParent(parent, uuid));
   try {
-    const renamed = pipeline(stream, renamedStage(expected, STAGED_NAME), () => undefined);
+    const renamed = pipeline(stream, renamedStage(expected, STAGED_NAME), fidelity.stage, () => undefined);
     await writeTo(receiveCommand({ directory: stage.at(), name: join(parent.path, name), enter }), renamed, signal);
-    return await putInPlace(stage, parent, name, expected);
+    return await putInPlace(stage, parent, name, { expected, repair: fidelity.repair });
   } catch (error) {
     // The first failure is the one to tell; what cannot be removed now, the next attempt will remove.
     await clearStage(parent, expected.uuid).catch(() => undefined);
     throw error;
   } finally {
-    await stage.close();
+    await Promise.all([stage.close(), fidelity.close()]);
   }
+}
+
+/**
+ * What `btrfs receive` builds on for a stream that names this UUID: the first subvolume that was received under it, else
+ * the one that has it. Null when it cannot be opened.
+ */
+async function openParent(filesystem: Directory, uuid: string): Promise<Parent | null> {
+  const all = (await listPresent(filesystem.at())).map(({ snapshot }) => snapshot).sort((a, b) => a.id - b.id);
+  const found = all.find(({ received }) => received?.uuid === uuid) ?? all.find((snapshot) => snapshot.uuid === uuid);
+  if (found === undefined) return null;
+  const openOne = (inode?: number): Promise<number | null> =>
+    openInode(filesystem.at(), found.id, inode).catch(() => null);
+  const directory = await withDescriptor(await openOne(), (path) => openDirectory(path));
+  if (directory === null) return null;
+  const modeOf = async (inode: number): Promise<number> =>
+    (await withDescriptor(await openOne(inode), async (path) => (await stat(path)).mode)) ?? 0;
+  return { directory, modeOf };
 }
 
 /** @throws USAGE when the path could lead out of the target or would name nothing */

@@ -155,10 +155,9 @@ export class VerifyCommand extends DownloadCommand {
     const compared = await proveUnchanged(changed, scratch, drilling, house.signal);
     progress.stop();
     tellAll([...findings, ...compared.findings], house);
-    if (chosen !== null && findings.length === 0) {
-      output.line(
-        `drill: ${printable(chosen.archive.path)} restored (${count(chain.size, "archive")}), equal to what is here`,
-      );
+    if (chosen !== null && judge(findings) === "well") {
+      const restored = `drill: ${printable(chosen.archive.path)} restored (${count(chain.size, "archive")})`;
+      output.line(`${restored}, equal to what is here${findings.length === 0 ? "" : " in all that was sent"}`);
     }
     await keepProofs(compared.proofs, house);
     return [...findings, ...compared.findings];

@@ -12,6 +12,7 @@ import {
 } from "../plan/model.ts";
 import { planRestore } from "../plan/restore.ts";
 import { sortByAge } from "../plan/select.ts";
+import { compareTrees, summarize, type TreeComparison } from "../plan/tree-differences.ts";
 import { damaged, warn, type Damage } from "../plan/verify.ts";
 import { checkedStream, peekProto } from "../stream/send-stream.ts";
 import type { Scratch, Sender } from "./ports.ts";
@@ -76,14 +77,29 @@ export async function drill(
   try {
     const plan = planRestore(findChain(archive, indexArchives(archives)), [], "chain");
     const restored = await runRestore(plan, { ...reading, target: scratch.target }, run, signal);
-    const differences = await scratch.compare(snapshot, restored, signal);
-    if (differences.length === 0) return [];
-    const examples = differences.slice(0, 5).join(", ");
-    const message = `${archive.path} restores to something else than what is here: ${differences.length} differences (${examples})`;
-    return [damaged("ARCHIVE_DAMAGED", archive, message, archives)];
+    return describeTrees(archive, compareTrees(await scratch.compare(snapshot, restored, signal)), archives);
   } catch (error) {
     return [toDamage(error, archive, archives)];
   }
+}
+
+/** What follows from how the restored tree differs from the one that was archived. */
+export function describeTrees(
+  archive: Archive,
+  { differences, madeByReceive }: TreeComparison,
+  archives: readonly Archive[],
+): Damage[] {
+  const { key, path } = archive;
+  if (differences.length > 0) {
+    const message = `${path} restores to something else than what is here: ${summarize(differences)}`;
+    return [damaged("ARCHIVE_DAMAGED", archive, message, archives)];
+  }
+  if (madeByReceive.length === 0) return [];
+  const message =
+    `${path} restores with all its files, contents, owners and times, but btrfs receive gives some of them other ` +
+    `ACLs, attributes or setuid bits than here: ${summarize(madeByReceive)}`;
+  const remedy = "nothing about the archive, which is whole; after a restore, set these again by hand";
+  return [warn("RECEIVED_OTHERWISE", key, message, { remedy })];
 }
 
 function findDifference({ lineage }: Archive, snapshots: readonly Snapshot[]): Difference | null {

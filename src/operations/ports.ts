@@ -21,6 +21,7 @@ import type {
   StoreLimits,
   Subvolume,
   Surroundings,
+  TreeDifference,
   Uuid,
 } from "../plan/model.ts";
 
@@ -118,8 +119,8 @@ export interface RestoreTarget {
 /** An empty filesystem to restore to for a test, which is gone when it is closed. */
 export interface Scratch {
   readonly target: RestoreTarget;
-  /** Lines that tell what differs between a snapshot on this machine and one that was restored to the target. */
-  compare(local: Snapshot, restored: Snapshot, signal: AbortSignal): Promise<readonly string[]>;
+  /** What differs between a snapshot on this machine and one that was restored to the target. */
+  compare(local: Snapshot, restored: Snapshot, signal: AbortSignal): Promise<readonly TreeDifference[]>;
   close(): Promise<void>;
 }
 

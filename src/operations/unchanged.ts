@@ -2,9 +2,10 @@
 // are restored, and the trees are compared.
 
 import { findChain, indexArchives } from "../plan/chain.ts";
-import { streamIdentity, type Archive, type Proof, type Snapshot } from "../plan/model.ts";
+import { streamIdentity, type Archive, type Proof, type Snapshot, type TreeDifference } from "../plan/model.ts";
 import { planRestore, uuidsOf } from "../plan/restore.ts";
 import { compareSnapshots, NOTHING_STORED } from "../plan/standing.ts";
+import { summarize } from "../plan/tree-differences.ts";
 import { warn, type Damage } from "../plan/verify.ts";
 import type { LocalSnapshots, Scratch } from "./ports.ts";
 import { runRestore, type RestoreContext } from "./restore.ts";
@@ -50,8 +51,8 @@ export async function proveUnchanged(
   return { proofs, findings: inOrder(findings) };
 }
 
-function toFinding({ key, path }: Archive, differences: readonly string[]): Damage {
-  const message = `${path} was changed since it was archived: ${differences.length} differences (${differences.slice(0, 5).join(", ")})`;
+function toFinding({ key, path }: Archive, differences: readonly TreeDifference[]): Damage {
+  const message = `${path} was changed since it was archived: ${summarize(differences)}`;
   return warn("SNAPSHOT_CHANGED", key, message, {
     remedy: "rename the snapshot: `sync` archives it under its new name",
   });

@@ -202,6 +202,15 @@ export interface Proof extends Identity {
   readonly etag: string;
 }
 
+/** What rsync would do to make the second of two files equal to the first. */
+export interface TreeDifference {
+  /** As rsync itemizes it: what would be done, the file type, then a letter for each thing that differs. */
+  readonly changes: string;
+  readonly name: string;
+  /** Of both files; null where one of them is missing. */
+  readonly modes: readonly [number, number] | null;
+}
+
 /** Sends one snapshot under one key. */
 export interface UploadStep extends Difference {
   readonly do: "upload";
@@ -271,6 +280,7 @@ export type FindingCode =
   | "NOT_CHECKED"
   | "NOT_COMPARABLE"
   | "LEFTOVER"
+  | "RECEIVED_OTHERWISE"
   | "SNAPSHOT_CHANGED";
 
 /** Damage or doubt, as a value. */

@@ -1,9 +1,10 @@
 // Damage in a real Swift, found and told by the program as users start it.
 
 import assert from "node:assert/strict";
-import { mkdir, rename } from "node:fs/promises";
+import { chmod, chown, mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { ACL, COMPRESSION, DEFAULT_ACL, setAttribute, ZSTD } from "../support/attributes.ts";
 import { cli, type Ran } from "../support/cli.ts";
 import { btrfs, openLoopback, type Loopback } from "../support/loopback.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";
@@ -88,6 +89,26 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     assert.equal(local.code, 0, local.stderr);
     assert.match(local.stdout, /3 of 3 archives compared with what is here/);
     assert.match(local.stdout, /drill: s\/3 restored \(3 archives\), equal to what is here/);
+  });
+
+  test("a drill finds nothing where btrfs receive alone would build another tree", async () => {
+    const shared = join(disk.mountPoint, "shared");
+    const take = (name: string): Promise<string> =>
+      btrfs("subvolume", "snapshot", "-r", shared, join(disk.mountPoint, "s", name));
+    await btrfs("subvolume", "create", shared);
+    await writeFile(join(shared, "tool"), "older than what the root is given", { mode: 0o4755 });
+    await setAttribute(shared, DEFAULT_ACL, ACL);
+    await setAttribute(shared, COMPRESSION, ZSTD);
+    await take("shared-1");
+    await chown(join(shared, "tool"), 1000, 1000);
+    await chmod(join(shared, "tool"), 0o4755);
+    await take("shared-2");
+    const name = "verify-shared";
+    await swift.createContainer(name);
+    assert.equal((await program("sync", shared, "--container-name", name, "--no-estimate")).code, 0);
+    const drilled = await program("verify", "--container-name", name, shared, "--drill", "--work-dir", disk.directory);
+    assert.deepEqual([drilled.code, drilled.stderr], [0, ""]);
+    assert.match(drilled.stdout, /drill: s\/shared-2 restored \(2 archives\), equal to what is here$/m);
   });
 
   test("a stream that btrfs send would make otherwise now is a doubt, and the drill settles it", async () => {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { appendFile, chmod, mkdir, readdir, readFile, stat, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
@@ -13,6 +14,7 @@ import { openSource } from "../../src/btrfs/source.ts";
 import { BackupError } from "../../src/errors.ts";
 import type { Scratch, SnapshotSource } from "../../src/operations/ports.ts";
 import { streamIdentity, type Snapshot } from "../../src/plan/model.ts";
+import { compareTrees } from "../../src/plan/tree-differences.ts";
 import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
 import { noBtrfs } from "../support/requirements.ts";
 
@@ -79,13 +81,27 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
       await utimes(file, 1_577_836_800, 1_577_836_800);
       const restored = await restore(await take(`before-${index}`));
       await change(file);
-      const differences = await scratch.compare(await take(`after-${index}`), restored, signal);
+      const found = await scratch.compare(await take(`after-${index}`), restored, signal);
+      const { differences, madeByReceive } = compareTrees(found);
+      assert.deepEqual(madeByReceive, []);
       assert.ok(
-        differences.some((line) => told.test(line)),
-        differences.join("\n"),
+        differences.some(({ changes, name }) => told.test(`${changes} ${name}`)),
+        JSON.stringify(differences),
       );
     });
   }
+
+  test("tells a setuid bit apart, which is no damage", async () => {
+    const file = join(home, "folder/file");
+    await chmod(file, 0o755);
+    const restored = await restore(await take("before-bit"));
+    await chmod(file, 0o4755);
+    const { differences, madeByReceive } = compareTrees(
+      await scratch.compare(await take("after-bit"), restored, signal),
+    );
+    assert.deepEqual(differences, []);
+    assert.deepEqual(madeByReceive, [{ changes: ".f...p.....", name: "folder/file", modes: [0o104755, 0o100755] }]);
+  });
 
   async function keepTime(file: string, change: () => Promise<void>): Promise<void> {
     const { atime, mtime } = await stat(file);
@@ -94,15 +110,21 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
   }
 
   test("nobody sees anything of it, and nothing of it stays", async () => {
-    const mounted = await readFile("/proc/self/mountinfo", "utf8");
+    const before = await mounted();
     const other = await openScratch({ directory: work, bytes: 1000, path: home }, signal);
     assert.deepEqual(await readdir(work), []);
-    assert.equal(await readFile("/proc/self/mountinfo", "utf8"), mounted);
+    assert.deepEqual(await mounted(), before);
     assert.equal((await devicesOn(work)).length, 2, "this one and the one that all tests share");
     await other.close();
     assert.equal((await devicesOn(work)).length, 1);
     assert.deepEqual(await readdir(work), []);
   });
+
+  /** What is mounted, but for what other tests mount meanwhile. */
+  async function mounted(): Promise<string[]> {
+    const all = (await readFile("/proc/self/mountinfo", "utf8")).split("\n");
+    return all.filter((line) => line.includes(disk.directory) || !line.includes(` ${tmpdir()}/`));
+  }
 
   test("killed at any moment, it leaves no mount, no loop device and no file", async () => {
     const module = new URL("../../src/btrfs/scratch.js", import.meta.url).href;

@@ -1,0 +1,127 @@
+// Send streams command by command, for those who change some on the way: length of the payload (le32), kind (le16), CRC32C
+// (le32), then attributes: type (le16), length (le16), value. Only streams come in here that were checked.
+
+import { Transform } from "node:stream";
+import { toError } from "../errors.ts";
+
+export const STREAM_HEADER_BYTES = 17;
+export const COMMAND_HEADER_BYTES = 10;
+export const ATTRIBUTE_HEADER_BYTES = 4;
+
+/** Of the commands, those that somebody here wants to see. */
+export const kinds = {
+  subvol: 1,
+  snapshot: 2,
+  rename: 9,
+  setXattr: 13,
+  removeXattr: 14,
+  chmod: 18,
+  chown: 19,
+  end: 21,
+} as const;
+
+const attributes = { uid: 6, gid: 7, xattrName: 13, xattrData: 14, path: 15, pathTo: 16, cloneUuid: 20 } as const;
+
+/** What a command says; null for an attribute that it has not. */
+export interface SendCommand {
+  readonly kind: number;
+  /** All of it. */
+  readonly bytes: Buffer;
+  get(name: keyof typeof attributes): Buffer | null;
+}
+
+/** What takes the place of a command; itself, where nothing is to be changed. */
+export type Edit = (command: SendCommand) => Promise<readonly Buffer[]> | readonly Buffer[];
+
+/**
+ * A stage that passes a send stream on, and shows those of its commands that are `wanted`, each when all before it was
+ * passed on.
+ */
+export function editedStage(wanted: (kind: number) => boolean, edit: Edit): Transform {
+  // Less than a command that is wanted.
+  let begun: Buffer = Buffer.alloc(0);
+  let passing = STREAM_HEADER_BYTES;
+  const editAll = async (chunk: Buffer): Promise<Buffer[]> => {
+    const bytes = begun.length === 0 ? chunk : Buffer.concat([begun, chunk]);
+    const edited: Buffer[] = [];
+    let passed = 0;
+    let at = Math.min(passing, bytes.length);
+    passing -= at;
+    while (bytes.length - at >= COMMAND_HEADER_BYTES) {
+      const end = at + COMMAND_HEADER_BYTES + bytes.readUInt32LE(at);
+      const kind = bytes.readUInt16LE(at + 4);
+      if (!wanted(kind)) {
+        at = Math.min(end, bytes.length);
+        passing = end - at;
+        continue;
+      }
+      if (end > bytes.length) break;
+      edited.push(bytes.subarray(passed, at), ...(await edit(parseCommand(kind, bytes.subarray(at, end)))));
+      passed = at = end;
+    }
+    begun = bytes.subarray(at);
+    edited.push(bytes.subarray(passed, at));
+    return edited.filter(({ length }) => length > 0);
+  };
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      editAll(chunk).then(
+        (edited) => {
+          for (const bytes of edited) this.push(bytes);
+          done();
+        },
+        (error: unknown) => done(toError(error)),
+      );
+    },
+    flush: (done) => (begun.length === 0 ? done() : done(null, begun)),
+  });
+}
+
+function parseCommand(kind: number, bytes: Buffer): SendCommand {
+  const get: SendCommand["get"] = (name) => {
+    for (let at = COMMAND_HEADER_BYTES; at < bytes.length;) {
+      const value = at + ATTRIBUTE_HEADER_BYTES;
+      const end = value + bytes.readUInt16LE(at + 2);
+      if (bytes.readUInt16LE(at) === attributes[name]) return bytes.subarray(value, end);
+      at = end;
+    }
+    return null;
+  };
+  return { kind, bytes, get };
+}
+
+/** The command that gives an extended attribute to what is at a path of the snapshot; the empty one is its root. */
+export function setAttributeCommand(path: string, name: string, value: Buffer): Buffer {
+  const parts = [
+    [attributes.path, Buffer.from(path)],
+    [attributes.xattrName, Buffer.from(name)],
+    [attributes.xattrData, value],
+  ] as const;
+  const payload = parts.flatMap(([type, bytes]) => {
+    const head = Buffer.alloc(ATTRIBUTE_HEADER_BYTES);
+    head.writeUInt16LE(type, 0);
+    head.writeUInt16LE(bytes.length, 2);
+    return [head, bytes];
+  });
+  const command = Buffer.concat([Buffer.alloc(COMMAND_HEADER_BYTES), ...payload]);
+  command.writeUInt16LE(kinds.setXattr, 4);
+  return sealed(command);
+}
+
+/** The same command, changed in place, with the length and the checksum that it should have. */
+export function sealed(command: Buffer): Buffer {
+  command.writeUInt32LE(command.length - COMMAND_HEADER_BYTES, 0);
+  command.writeUInt32LE(0, 6);
+  command.writeUInt32LE(crc32c(command), 6);
+  return command;
+}
+
+/** As send streams have it: seed 0, no final inversion. Bit by bit, for a few hundred bytes. */
+function crc32c(bytes: Buffer): number {
+  let crc = 0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
+  }
+  return crc >>> 0;
+}
