@@ -48,6 +48,8 @@ export class ListCommand extends ReadCommand {
     const { findings } = found;
     const listed = elsewhere === null ? found.listed : narrow(found.listed, elsewhere);
     house.progress.stop();
+    // Mostly a snapshot in place of its source.
+    if (origins !== null && listed.length === 0) throw await origins.explainNone("other");
     for (const { message } of findings) house.log.warn(message);
     output.record({
       container: reading.container.name,

@@ -23,8 +23,8 @@ export interface Origins {
    * @param look - opens what is known of the container, which is not asked where there is nothing
    */
   list(look: () => Promise<Looking>): Promise<readonly Origin[]>;
-  /** Why there is nothing. */
-  explainNone(): Promise<BackupError>;
+  /** Why there is nothing. @param command - "sync" for those that take --allow-empty */
+  explainNone(command: "sync" | "other"): Promise<BackupError>;
 }
 
 /** What a PATH was typed with. */
@@ -44,7 +44,8 @@ async function openSubvolume(path: string, sendProto: SendProto | null, house: H
   return {
     sender: source,
     list: async () => [{ name: path, local: await list() }],
-    explainNone: async () => explainNoSnapshots(path, (await list()).source, await source.surroundings()),
+    explainNone: async (command) =>
+      explainNoSnapshots(path, (await list()).source, await source.surroundings(), command),
   };
 }
 
@@ -67,11 +68,12 @@ async function openReceived(path: string, sendProto: SendProto | null, house: Ho
         },
       }));
     },
-    explainNone: () =>
-      Promise.resolve(
-        new BackupError("NO_SNAPSHOTS", `no read-only snapshot in ${path} was received`, {
-          hint: "name the subvolume whose snapshots are meant, without --received; or use --allow-empty where that is no failure",
-        }),
-      ),
+    explainNone: (command) => {
+      const orNone = command === "sync" ? "; or use --allow-empty where that is no failure" : "";
+      const hint = `name the subvolume whose snapshots are meant, without --received${orNone}`;
+      return Promise.resolve(
+        new BackupError("NO_SNAPSHOTS", `no read-only snapshot in ${path} was received`, { hint }),
+      );
+    },
   };
 }

@@ -211,7 +211,7 @@ export class SyncCommand extends EncodingCommand {
 
   /** Mostly a path that does not mean what it was typed for, which must not stay green for ever. */
   private async endEmpty(origins: Origins, house: House): Promise<Ended> {
-    const failure = await origins.explainNone();
+    const failure = await origins.explainNone("sync");
     const state = { ...NOTHING_KNOWN, pendingSnapshots: 0 };
     if (!this.allowEmpty) return { code: this.report(failure, house), stoppedBy: null, state };
     house.log.info(`nothing to do: ${failure.message}`);

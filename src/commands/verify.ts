@@ -1,15 +1,18 @@
 import { randomInt } from "node:crypto";
+import { existsSync } from "node:fs";
 import { Command, Option } from "clipanion";
 import { BackupError, describeWriteError } from "../errors.ts";
 import type { Reading } from "../operations/read-archive.ts";
 import { compareWithLocal, drill, findDrill } from "../operations/compare.ts";
 import type { LocalSnapshots, Sender } from "../operations/ports.ts";
 import { findChanged, proveUnchanged } from "../operations/unchanged.ts";
+import { readArchives } from "../operations/inventory.ts";
 import { survey, type Survey } from "../operations/survey.ts";
 import { readArchivesThrough, type VerifyContext } from "../operations/verify.ts";
 import { indexArchives, withAncestors } from "../plan/chain.ts";
 import { formatKey, keyPrefix } from "../plan/key.ts";
 import type { Archive, Proof, Key, Snapshot, Uuid } from "../plan/model.ts";
+import { selectSource } from "../plan/select.ts";
 import { chooseSubset } from "../plan/subset.ts";
 import { judge, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
@@ -34,8 +37,8 @@ export class VerifyCommand extends DownloadCommand {
     details: `
       Without options it is cheap: each archive's chain, sizes, metadata and first bytes, and what else lies in the
       container. --read-data reads archives to their end and checks the store's checksum, the decryption, every command
-      of the stream and its end. PATH, a subvolume on this machine, narrows it down to the archives of that one and all
-      that they build on.
+      of the stream and its end. PATH narrows it down to the archives of one subvolume and all that they build on: its
+      path here, or a name that its snapshots bear (@home), on any machine.
     `,
     examples: [
       ["Look at everything, read nothing", "$0 verify --container-name backup"],
@@ -74,13 +77,19 @@ export class VerifyCommand extends DownloadCommand {
     const origins = await this.openOrigins(house);
     const reading = await this.openReading(house);
     const local = origins === null ? null : await this.readLocal(origins, reading);
-    const sources = local === null ? null : new Set(local.origins.map(({ source }) => source.uuid));
+    const sources =
+      local === null
+        ? await this.findElsewhere(reading, house)
+        : new Set(local.origins.map(({ source }) => source.uuid));
     if (this.removeLeftovers) {
       for (const prefix of sources === null ? [""] : [...sources].map(keyPrefix))
         await removeLeftovers({ prefix, olderThanMs }, reading.container, house);
     }
     const surveyed = narrow(await survey(reading, local?.origins.flatMap(keysOf) ?? [], house.signal), sources);
     house.progress.stop();
+    // Nothing wrong with nothing would stay green for ever.
+    if (origins !== null && local !== null && surveyed.mine.length + surveyed.findings.length === 0)
+      throw local.snapshots.length === 0 ? await origins.explainNone("other") : noArchiveOf(this.subvolume, surveyed);
     tellAll(surveyed.findings, house);
     const { mine } = surveyed;
     const chosen = subset === null ? (this.readData ? mine : []) : chooseSubset(mine, subset, randomInt(2 ** 32));
@@ -96,8 +105,22 @@ export class VerifyCommand extends DownloadCommand {
     return exits[judge(findings)];
   }
 
+  /** True for a PATH that is no path here: a subvolume of another machine is known by the names of its snapshots. */
+  private isElsewhere(path: string): boolean {
+    return !this.againstLocal && !this.drill && !this.received && !existsSync(path);
+  }
+
+  /** Null where all subvolumes are meant. @throws USAGE, ARCHIVE_MISSING */
+  private async findElsewhere(reading: Reading, { signal }: House): Promise<ReadonlySet<Uuid> | null> {
+    const { subvolume: text } = this;
+    return text === undefined
+      ? null
+      : new Set([selectSource(await readArchives("", reading, signal), { text, local: null })]);
+  }
+
   private async openOrigins(house: House): Promise<Origins | null> {
     const flags = { received: this.received, sendProto: null };
+    if (this.subvolume !== undefined && this.isElsewhere(this.subvolume)) return null;
     if (this.subvolume !== undefined) return await openOrigins(this.subvolume, flags, house);
     if (!this.againstLocal && !this.drill) return null;
     throw new BackupError("USAGE", "nothing says which snapshots to compare with", {
@@ -209,6 +232,11 @@ function narrow(surveyed: Survey, sources: ReadonlySet<Uuid> | null): Narrowed {
         code === "NOT_CHECKED",
     ),
   };
+}
+
+function noArchiveOf(path: string | undefined, { archives }: Survey): BackupError {
+  const hint = archives.length === 0 ? "the container has no archives" : "`list` shows the archives there are";
+  return new BackupError("USAGE", `no archive is of ${path ?? ""}`, { hint });
 }
 
 /** Keys that the snapshots on this machine have when they are archived. */

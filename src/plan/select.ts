@@ -36,7 +36,7 @@ const UUID_BEGINNING = /^[0-9a-f]{4}[0-9a-f-]*$/;
 
 /**
  * @param onDoubt - called when it is not sure that the archive is what was meant
- * @throws USAGE when no archive is called so, or several are; ARCHIVE_MISSING when there is none at all, or none that old
+ * @throws USAGE when no archive is called so, or is that old, or several are called so; ARCHIVE_MISSING when there is none at all
  */
 export function selectArchive(
   archives: readonly Archive[],
@@ -51,7 +51,7 @@ export function selectArchive(
   const newest = newestOf(old);
   if (newest?.passedOver != null) onDoubt(setBack(newest.archive, newest.passedOver));
   if (newest !== null) return newest.archive;
-  throw new BackupError("ARCHIVE_MISSING", "no archive is that old", { hint: describeOldest(candidates) });
+  throw new BackupError("USAGE", "no archive is that old", { hint: describeOldest(candidates) });
 }
 
 /** Creation order. What has no metadata has a send stream at least, in which only its last change is told. */

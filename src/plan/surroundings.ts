@@ -22,11 +22,20 @@ export function snapshotsOfOthers({ uuid }: Subvolume, { subvolumes }: Surroundi
   return subvolumes.filter(({ parent, readOnly }) => readOnly && parent !== uuid);
 }
 
-/** Why a subvolume without read-only snapshots may not be the one that was meant, and what to name instead. */
-export function explainNoSnapshots(path: string, source: Subvolume, around: Surroundings): BackupError {
+/**
+ * Why a subvolume without read-only snapshots may not be the one that was meant, and what to name instead.
+ * @param command - "sync" for those that take --allow-empty
+ */
+export function explainNoSnapshots(
+  path: string,
+  source: Subvolume,
+  around: Surroundings,
+  command: "sync" | "other" = "sync",
+): BackupError {
   const self = around.subvolumes.find(({ uuid }) => uuid === source.uuid);
+  const meant = { source, self, mayBeEmpty: command === "sync" };
   const { message, hint } =
-    self?.readOnly === true ? explainSnapshot(path, self, around) : explainSource(path, { source, self }, around);
+    self?.readOnly === true ? explainSnapshot(path, self, around) : explainSource(path, meant, around);
   return new BackupError("NO_SNAPSHOTS", message, { hint });
 }
 
@@ -87,11 +96,16 @@ function explainSnapshot(path: string, { parent, received = null }: Neighbour, a
   return { message: `${path} is itself a read-only snapshot${of}`, hint };
 }
 
-function explainSource(
-  path: string,
-  { source, self }: { readonly source: Subvolume; readonly self: Neighbour | undefined },
-  around: Surroundings,
-): Explanation {
+/** What was named. */
+interface Meant {
+  readonly source: Subvolume;
+  readonly self: Neighbour | undefined;
+  /** True where --allow-empty can be given. */
+  readonly mayBeEmpty: boolean;
+}
+
+function explainSource(path: string, meant: Meant, around: Surroundings): Explanation {
+  const { source, self, mayBeEmpty } = meant;
   const none = `${path} has no read-only snapshots`;
   const writable = writableSnapshotsOf(source, around);
   const [first] = writable;
@@ -105,7 +119,7 @@ function explainSource(
   if (received.length > 0 && others.length === 0 && !isRolledBack)
     return { message: `${none}; ${describeReceived(received)}`, hint: useReceived(received, around) };
   if (others.length === 0 && received.length === 0)
-    return { message: none, hint: `${takeOne(path)}; use --allow-empty where that is no failure` };
+    return { message: none, hint: takeOne(path) + (mayBeEmpty ? "; use --allow-empty where that is no failure" : "") };
   const owners = others.map(
     (group) => `of ${nameOf(group.parent, around)}: ${group.snapshots.length} (${listPaths(group.snapshots)})`,
   );
@@ -113,13 +127,13 @@ function explainSource(
   const listed = owners.length === 0 ? [] : [`those on its filesystem are ${owners.join(", ")}`];
   return {
     message: [none, ...listed, ...also].join("; "),
-    hint: suggestInstead(path, { source, self }, [...others, ...groupBySource(received)], around),
+    hint: suggestInstead(path, meant, [...others, ...groupBySource(received)], around),
   };
 }
 
 function suggestInstead(
   path: string,
-  { source, self }: { readonly source: Subvolume; readonly self: Neighbour | undefined },
+  { source, self, mayBeEmpty }: Meant,
   others: readonly Group[],
   around: Surroundings,
 ): string {
@@ -130,7 +144,8 @@ function suggestInstead(
     if (seen !== null) return `use ${seen}`;
   }
   const origin = others.flatMap(({ snapshots }) => snapshots).find(({ uuid }) => uuid === (self?.parent ?? undefined));
-  if (origin === undefined) return `name the subvolume that is meant, use --allow-empty, or take one: ${takeOne(path)}`;
+  const orNone = mayBeEmpty ? " use --allow-empty," : "";
+  if (origin === undefined) return `name the subvolume that is meant,${orNone} or take one: ${takeOne(path)}`;
   return `it was made from ${origin.path}, as in a rollback, and needs snapshots of its own: ${takeOne(path)}`;
 }
 

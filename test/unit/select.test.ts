@@ -100,7 +100,7 @@ describe("the newest archive", () => {
     assert.equal(newest(source.uuid, 2_999_999_999n), "snapshots/2");
     assert.equal(newest(source.uuid, 2_000_000_000n), "snapshots/2");
     fails(
-      "ARCHIVE_MISSING",
+      "USAGE",
       () => newest(source.uuid, 999_999_999n),
       /that old: the oldest is snapshots\/1, of 1970-01-01T00:00:01/,
     );
