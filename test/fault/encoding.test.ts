@@ -1,7 +1,7 @@
 // The programs of the row between btrfs and the store come to harm, one after the other, at moments left to chance: what
 // is committed is always the whole stream, and what was to be encrypted never lies there in any other form.
 //
-//   KILLS=100 node dist/test/support/run-tests.js fault/encoding      as often as that
+//   KILLS=100 node dist/test/run.js fault/encoding      as often as that
 
 import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";

@@ -69,7 +69,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
         .map((line) => JSON.parse(line) as Record<string, unknown>);
       assert.deepEqual([code, lines.map(({ type }) => type)], [0, ["step", "receipt", "summary"]]);
       assert.equal((lines[0]?.["sendParent"] as { path: string }).path, "snapshots/3");
-      // Where compressed extents may travel compressed it is an upper bound, else exact: that is tested in test/native.
+      // Where compressed extents may travel compressed it is an upper bound, else exact: that is tested in test/btrfs.
       assert.ok((lines[0]?.["estimate"] as { bytes: number }).bytes >= Number(lines[1]?.["bytes"]));
     });
     await t.test("list tells the chain", async () => {

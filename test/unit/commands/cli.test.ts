@@ -1,0 +1,306 @@
+// The program before it has anything to do: help, versions, what is not understood, and what starting costs.
+
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { describeCommand } from "../../../src/commands/usage.ts";
+import { nearest } from "../../../src/config/suggest.ts";
+import { registry } from "../../../src/commands/registry.ts";
+import { summaryOf } from "../../../src/commands/summaries.ts";
+import { sendsPasswordsOpenly } from "../../../src/config/store.ts";
+import { exitMeanings } from "../../../src/errors.ts";
+import { readKeystoneLogin } from "../../../src/config/openstack.ts";
+import { cli, MAIN } from "../../support/cli.ts";
+import { openGolden } from "../../support/golden.ts";
+
+const README = readFileSync(new URL("../../../../README.md", import.meta.url), "utf8");
+
+test("what nobody has foreseen ends it with 1", async () => {
+  const teapot = createServer((_, response) =>
+    response.writeHead(418).end("<Error><Code>ShortAndStout</Code></Error>"),
+  );
+  await once(teapot.listen(0, "127.0.0.1"), "listening");
+  try {
+    const endpoint = `http://127.0.0.1:${(teapot.address() as AddressInfo).port}`;
+    const env = { AWS_ACCESS_KEY_ID: "a", AWS_SECRET_ACCESS_KEY: "b" };
+    const { code, stderr } = await cli(["list", "--container-name", "backup", "--endpoint", endpoint], { env });
+    assert.equal(code, 1, stderr);
+    assert.match(stderr, /ShortAndStout/);
+  } finally {
+    teapot.close();
+  }
+});
+
+test("what is typed is shown without a character that a terminal obeys", async () => {
+  const evil = "a\u001b[2J\u009bb";
+  for (const words of [
+    ["completion", evil],
+    [evil],
+    ["sync", `--${evil}`],
+    ["list", "--container-name", "x", "--config", evil],
+  ]) {
+    const { code, stdout, stderr } = await cli(words);
+    assert.equal(code, 2, stderr);
+    assert.equal(stdout, "");
+    assert.match(stderr, /a\\x1b\[2J\\x9bb/);
+    assert.doesNotMatch(stderr, /[\u001b\u009b]/);
+  }
+});
+
+test("--version shows what a program says without a character that a terminal obeys", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "version-"));
+  try {
+    writeFileSync(join(directory, "btrfs"), "#!/bin/sh\nprintf 'btrfs-progs v6\\033[2J\\n'\n", { mode: 0o755 });
+    const { stdout } = await cli(["--version"], { env: { PATH: `${directory}:/usr/bin:/bin` } });
+    assert.match(stdout, /btrfs-progs 6\\x1b\[2J\n$/);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+describe("help", () => {
+  const golden = openGolden("help");
+
+  test("the overview and each command's help are as they were", async () => {
+    const overview = await cli(["--help"]);
+    assert.deepEqual([overview.code, overview.stderr], [0, ""]);
+    golden.check("overview.txt", overview.stdout.replace(/^(\S+) \S+/, "$1 VERSION"));
+    for (const { name } of registry) {
+      const { code, stdout } = await cli([...name.split(" "), "--help"]);
+      assert.equal(code, 0);
+      golden.check(`${name.replace(" ", "-")}.txt`, stdout);
+    }
+    golden.assertNoneStale();
+  });
+
+  for (const registered of registry) {
+    test(`${registered.name}: an example first, the exit codes last, and every value has a name`, async () => {
+      const help = describeCommand(await registered.load(), "program");
+      const { stdout } = await cli([...registered.name.split(" "), "--help"]);
+      assert.match(stdout, /^Example\n/);
+      const last = help.exits.at(-1);
+      assert.ok(stdout.endsWith(`${last?.code ?? ""}  ${last?.meaning ?? ""}\n`), stdout);
+      assert.deepEqual(
+        help.options.filter(({ value }) => value === "VALUE"),
+        [],
+        "name the value in commands/usage.ts",
+      );
+      assert.ok(
+        stdout.split("\n").every((line) => line.length <= 80 || line.startsWith("    ")),
+        stdout,
+      );
+      assert.equal(help.summary, summaryOf(registered.name));
+    });
+  }
+
+  test("-h after a path is the help of sync", async () => {
+    assert.equal((await cli(["/home", "-h"])).stdout, (await cli(["sync", "--help"])).stdout);
+  });
+
+  test("help and a command is the help of that command; help alone is the overview", async () => {
+    assert.equal((await cli(["help", "restore"])).stdout, (await cli(["restore", "--help"])).stdout);
+    assert.equal((await cli(["help"])).stdout, (await cli(["--help"])).stdout);
+  });
+
+  test("nothing typed is a failure that shows what there is", async () => {
+    const { code, stdout } = await cli([]);
+    assert.equal(code, 2);
+    assert.match(stdout, /Commands/);
+  });
+
+  test("the README tells the same exit codes", () => {
+    for (const [code, meaning] of Object.entries(exitMeanings).filter(([code]) => code !== "130")) {
+      assert.ok(README.includes(`| ${code} | ${meaning} |`), `${code}: ${meaning}`);
+    }
+  });
+});
+
+describe("what is not understood", () => {
+  for (const [line, sentence] of [
+    ["sync /home --continer-name x", /no option --continer-name; did you mean --container-name: .* sync --help/],
+    ["/home --no-estimat", /did you mean --no-estimate/],
+    ["sync /home --frobnicate", /no option --frobnicate: /],
+    ["verfy --container-name x", /verfy is no command and no path: did you mean verify\?/],
+    ["list a b c", /too many words: list a b c: .* list --help/],
+    ["sync /home --compress", /--compress needs a value/],
+    ["check", /check is no command and no path: `verify` checks archives/],
+    ["ls --container-name x", /no path: `list` shows archives/],
+    ["prune", /never deleted by this program/],
+    ["backup", /`sync` archives snapshots/],
+    ["nonsense-word", /no command and no path: the commands are sync, list, /],
+  ] as const) {
+    test(line, async () => {
+      const { code, stdout, stderr } = await cli(line.split(" "));
+      assert.deepEqual([code, stdout, stderr.split("\n").length], [2, "", 2], stderr);
+      assert.match(stderr, sentence);
+    });
+  }
+
+  test("only what is like enough is suggested", () => {
+    const known = ["--memory", "--json", "--yes"];
+    const words = ["--memroy", "--jso", "--jason", "--frobnicate", "--x", "--memoryy"];
+    assert.deepEqual(
+      words.map((word) => nearest(word, known)),
+      ["--memory", "--json", "--json", null, null, "--memory"],
+    );
+  });
+});
+
+describe("completion", () => {
+  test("in bash completes commands, options and nothing else", async () => {
+    const { code, stdout } = await cli(["completion", "bash"]);
+    assert.equal(code, 0);
+    const complete = (...words: string[]): string => {
+      const script = `${stdout}\nCOMP_WORDS=(x "$@"); COMP_CWORD=$#; _btrfs_snapshots_to_swift 2>/dev/null; echo "\${COMPREPLY[@]}"`;
+      return execFileSync("bash", ["-c", script, "bash", ...words], {
+        encoding: "utf8",
+        stdio: ["ignore", "pipe", "ignore"],
+      }).trim();
+    };
+    assert.equal(complete("res"), "restore");
+    assert.equal(complete("sync", "--mem"), "--memory");
+    assert.equal(complete("sync", "--no-est"), "--no-estimate");
+    assert.equal(complete("sync", "--memory", "-"), "");
+  });
+  test("the package has the completions as files, and zsh's answers the first time already", () => {
+    const list = JSON.parse(
+      execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], { encoding: "utf8" }),
+    ) as [{ files: { path: string }[] }];
+    const files = list[0].files.map(({ path }) => path).filter((path) => path.startsWith("dist/completions/"));
+    const name = "btrfs-snapshots-to-swift";
+    assert.deepEqual(files.sort(), [`_${name}`, name, `${name}.fish`].map((file) => `dist/completions/${file}`).sort());
+    assert.match(
+      readFileSync(new URL(`../../../completions/_${name}`, import.meta.url), "utf8"),
+      /_bash_complete -F _btrfs_snapshots_to_swift\n$/,
+    );
+  });
+  test("the manual tells every command and option", async () => {
+    const { stdout } = await cli(["completion", "man"]);
+    for (const word of [".SH RESTORE", "\\-\\-wait\\-lock DURATION", ".B 75"]) assert.ok(stdout.includes(word), word);
+  });
+});
+
+describe("starting", () => {
+  test("--version names what the program rests on", async () => {
+    const { code, stdout } = await cli(["--version"]);
+    assert.equal(code, 0);
+    assert.match(
+      stdout,
+      /^btrfs-snapshots-to-swift \d+\.\d+\.\d+\S*\naddon for Node-API \d+\nlibbtrfsutil \d[\d.]+\nNode \d[\d.]+\nbtrfs-progs \d[\d.]+\n$/,
+    );
+  });
+
+  test("--version takes less than three times the CPU that Node itself takes to start", () => {
+    const spent = Array.from({ length: 5 }, () => ({ node: cpuMs("-e", "0"), version: cpuMs(MAIN, "--version") }));
+    const least = (of: "node" | "version"): number => Math.min(...spent.map((each) => each[of]));
+    assert.ok(least("version") < 3 * least("node"), JSON.stringify(spent));
+  });
+
+  test("nothing is loaded that is not needed", () => {
+    const heavy =
+      /clipanion|pino|aws-sdk|smithy|\/yaml\/|operations\/|swift\/|commands\/(sync|list|restore|verify|doctor)\./;
+    for (const args of [["--help"], ["--version"]])
+      assert.deepEqual(
+        loadedBy(args).filter((url) => heavy.test(url)),
+        [],
+      );
+    const forSync = loadedBy(["sync", "/", "--memory", "nonsense"]);
+    assert.ok(forSync.some((url) => url.includes("commands/sync")));
+    assert.deepEqual(
+      forSync.filter((url) => /aws-sdk|smithy|\/yaml\/|btrfs\/|commands\/(list|restore|verify|doctor)\./.test(url)),
+      [],
+    );
+  });
+});
+
+/** User and system time, of Node and what it starts. */
+function cpuMs(...args: string[]): number {
+  const script = '"$@" >/dev/null; times';
+  const text = execFileSync("sh", ["-c", script, "sh", process.execPath, ...args], { encoding: "utf8" });
+  const children = text.trim().split("\n").at(-1) ?? "";
+  return [...children.matchAll(/(\d+)m([\d.]+)s/g)].reduce(
+    (sum, [, m, s]) => sum + Number(m) * 60_000 + Number(s) * 1000,
+    0,
+  );
+}
+
+/** URLs of the modules that a command line loads. */
+function loadedBy(args: readonly string[]): readonly string[] {
+  const directory = mkdtempSync(join(tmpdir(), "loaded-"));
+  const list = join(directory, "list");
+  const hooks = `import { appendFileSync } from "node:fs";
+    export async function load(url, context, next) { appendFileSync(${JSON.stringify(list)}, url + "\\n"); return next(url, context); }`;
+  const inline = (source: string): string => `data:text/javascript,${encodeURIComponent(source)}`;
+  const register = `import { register } from "node:module"; register(${JSON.stringify(inline(hooks))});`;
+  try {
+    execFileSync(process.execPath, ["--import", inline(register), MAIN, ...args], { stdio: "ignore" });
+  } catch {
+    // Command lines that fail load modules as well.
+  }
+  try {
+    return readFileSync(list, "utf8").trim().split("\n");
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+test("a secret key of age that is given as a recipient is refused, and printed nowhere", async () => {
+  const key = `AGE-SECRET-KEY-1${"Q".repeat(58)}`;
+  const directory = mkdtempSync(join(tmpdir(), "secret-"));
+  try {
+    const config = join(directory, "config.yaml");
+    writeFileSync(config, `targets: {a: {container: c, recipients: [${key}]}}`);
+    const lines = [
+      ["sync", "/", "--container-name", "c", "--json", "-vv", "--age-recipient", key],
+      ["config", "show", `--age-recipient=${key}`],
+      ["config", "show", "--config", config],
+      ["doctor", "/", "--config", config, "--json"],
+      ["list", key],
+    ];
+    for (const line of lines) {
+      const { code, stdout, stderr } = await cli(line);
+      assert.equal(code, 2, line.join(" "));
+      assert.match(stderr, /a secret key of age is given where a recipient or a file is meant/);
+      assert.equal((stdout + stderr).includes("QQQQ"), false, stdout + stderr);
+    }
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+test("an env file that others can read, and a password that crosses the network openly, are warned of", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "open-"));
+  try {
+    const file = join(directory, "env");
+    writeFileSync(file, "OS_AUTH_URL=http://keystone.invalid/v3\nOS_USERNAME=u\nOS_PASSWORD=p\nOS_PROJECT_NAME=p\n", {
+      mode: 0o644,
+    });
+    const { stderr } = await cli(["list", "--container-name", "c", "--env-file", file]);
+    assert.match(stderr, /can be read by others than its owner: chmod 600/);
+    assert.match(stderr, /OS_AUTH_URL begins with http:\/\//);
+    assert.equal(sendsPasswordsOpenly(loginAt("https://keystone.example.org")), false);
+    assert.equal(sendsPasswordsOpenly(loginAt("http://127.0.0.1:5000")), false);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+function loginAt(authUrl: string) {
+  return readKeystoneLogin({ OS_AUTH_URL: authUrl, OS_USERNAME: "u", OS_PASSWORD: "p" });
+}
+
+test("a result that cannot be written is told by the exit code, without a stack", () => {
+  const { status, stderr } = spawnSync(
+    "sh",
+    ["-c", 'exec "$@" > /dev/full', "sh", process.execPath, MAIN, "--version"],
+    { encoding: "utf8" },
+  );
+  assert.equal(stderr, "error: the result was not written to stdout: the disk is full\n");
+  assert.equal(status, 3);
+});

@@ -1,0 +1,23 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { openClosers } from "../../../src/commands/closers.ts";
+import { BackupError } from "../../../src/errors.ts";
+
+test("a closer that fails is told of, and keeps no other from closing", async () => {
+  const closers = openClosers();
+  const seen: string[] = [];
+  closers.add(() => seen.push("first"));
+  closers.add(() => Promise.reject(new BackupError("RECEIVE_FAILED", "umount failed", { hint: "it is busy" })));
+  closers.add(() => {
+    throw new Error("at once");
+  });
+  closers.add(() => seen.push("last"));
+  const told: string[] = [];
+  await closers.closeAll((sentence) => told.push(sentence));
+  assert.deepEqual(seen, ["last", "first"]);
+  assert.equal(told.length, 2);
+  assert.match(told[0] ?? "", /^not everything could be cleaned up: .*at once/);
+  assert.match(told[1] ?? "", /umount failed: it is busy$/);
+  await closers.closeAll((sentence) => told.push(sentence));
+  assert.deepEqual([seen.length, told.length], [2, 2], "once");
+});

@@ -1,0 +1,89 @@
+// What people are shown before anything is done, from fixed data: the plans of sync and of restore.
+
+import assert from "node:assert/strict";
+import { PassThrough } from "node:stream";
+import { after, before, describe, test } from "node:test";
+import type { House } from "../../../src/commands/session.ts";
+import type { Form } from "../../../src/commands/encoding.ts";
+import { showPlan as showRestorePlan } from "../../../src/commands/restore.ts";
+import { showPlan } from "../../../src/commands/sync-report.ts";
+import type { Present } from "../../../src/plan/model.ts";
+import { planRestore } from "../../../src/plan/restore.ts";
+import { planSync } from "../../../src/plan/sync.ts";
+import { openOutput } from "../../../src/terminal/output.ts";
+import { openScreen } from "../../../src/terminal/screen.ts";
+import { archiveOf, inventory, snapshot } from "../../support/builders.ts";
+import { openGolden } from "../../support/golden.ts";
+
+const MiB = 2 ** 20;
+const plain: Form = { sendProto: 2, compressedData: true, chosen: true, recipients: null, zstdLevel: null };
+
+function shown(show: (house: House) => void): string {
+  const stream = new PassThrough();
+  show({ output: openOutput(stream, openScreen(stream, {}), { json: false }) } as House);
+  return String(stream.read());
+}
+
+describe("plans", () => {
+  const golden = openGolden("plans");
+  const zone = process.env["TZ"];
+  const [first, second, third] = [snapshot(1), snapshot(2), snapshot(3, { path: "snapshots/a\nb" })];
+
+  before(() => {
+    process.env["TZ"] = "UTC";
+  });
+  after(() => {
+    if (zone === undefined) delete process.env["TZ"];
+    else process.env["TZ"] = zone;
+    golden.assertNoneStale();
+  });
+
+  test("of sync: the first snapshot whole, the others as differences", () => {
+    const world = inventory([first, second, third], []);
+    const steps = planSync(world).steps.map((step, index) => ({
+      step,
+      estimate: { bytes: (300 - 100 * index) * MiB, exact: index === 2 },
+    }));
+    assert.equal(steps.length, 3);
+    golden.check(
+      "sync-full.txt",
+      shown((house) => showPlan("/home", { inventory: world, steps, kept: 0, form: plain }, house)),
+    );
+  });
+
+  test("of sync: what is new since the last archive, encrypted and compressed", () => {
+    const world = inventory(
+      [first, second, third],
+      [
+        [first, archiveOf(first, null)],
+        [second, archiveOf(second, first)],
+      ],
+    );
+    const { steps, kept } = planSync(world);
+    const form = {
+      ...plain,
+      sendProto: 1 as const,
+      compressedData: false,
+      chosen: false,
+      recipients: { names: ["age1x"], files: [] },
+      zstdLevel: 3,
+    };
+    const estimated = steps.map((step) => ({ step, estimate: null }));
+    golden.check(
+      "sync-incremental.txt",
+      shown((house) => showPlan("/home", { inventory: world, steps: estimated, kept: kept.length, form }, house)),
+    );
+  });
+
+  test("of restore --dry-run: what is to be received, and what is there already", () => {
+    const chain = [
+      archiveOf(first, null, 300 * MiB),
+      archiveOf(second, first, 5 * MiB),
+      archiveOf(third, second),
+    ] as const;
+    const show = (held: readonly Present[]): string =>
+      shown((house) => showRestorePlan(planRestore(chain, held, "chain"), true, house));
+    golden.check("restore-whole.txt", show([]));
+    golden.check("restore-onto-another.txt", show([{ ...first, whole: true, changed: null, within: true }]));
+  });
+});

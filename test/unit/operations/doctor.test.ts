@@ -1,0 +1,292 @@
+// What the doctor makes of what it finds, on a machine and in a store of its own.
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { BackupError } from "../../../src/errors.ts";
+import { diagnose, type Check } from "../../../src/operations/doctor.ts";
+import type { DoctorEdges, Machine, Survey } from "../../../src/operations/ports.ts";
+import type { OpenUpload } from "../../../src/operations/ports.ts";
+import type { EncryptionIntent } from "../../../src/plan/encoding.ts";
+import { formatMetadata } from "../../../src/plan/key.ts";
+import type { Neighbour, Snapshot } from "../../../src/plan/model.ts";
+import { keyOf, snapshot, source, uuid } from "../../support/builders.ts";
+import { memoryContainer, type MemoryContainer } from "../../support/memory-container.ts";
+
+const { signal } = new AbortController();
+const MINUTE = 60_000;
+const GiB = 2 ** 30;
+
+/** A filesystem with snapshots that are not archived with those of {@link source}. */
+function around({ writable = 0, ofOthers = 0 } = {}): Survey["around"] {
+  const neighbours = (number: number, parent: number, readOnly: boolean): Neighbour[] =>
+    Array.from({ length: number }, (_, index) => ({
+      uuid: uuid(100 + index),
+      parent: uuid(parent),
+      path: `n${index}`,
+      readOnly,
+    }));
+  const subvolumes = [...neighbours(writable, 0xabc, false), ...neighbours(ofOthers, 0xdef, true)];
+  return { subvolumes, seenAt: () => null };
+}
+
+const survey: Survey = { source, snapshots: [snapshot(1), snapshot(2)], unreachable: [], around: around() };
+
+interface Circumstances {
+  readonly machine?: Partial<Machine>;
+  readonly survey?: Partial<Survey>;
+  readonly edges?: Partial<DoctorEdges>;
+  readonly allowsEmpty?: boolean;
+  readonly intent?: EncryptionIntent;
+}
+
+async function findings({
+  machine,
+  survey: found,
+  edges,
+  allowsEmpty = false,
+  intent = "declined",
+}: Circumstances): Promise<readonly Check[]> {
+  const container = memoryContainer({ name: "backup" });
+  const all: DoctorEdges = {
+    machine: {
+      mayAdministrate: async () => true,
+      versions: async () => ({ progs: "btrfs-progs v6.2", libbtrfsutil: "1.2.0" }),
+      survey: async () => ({ ...survey, ...found }),
+      ...machine,
+    },
+    findAccess: async () => ({
+      source: "AWS_ACCESS_KEY_ID",
+      endpoint: "https://store",
+      proxy: null,
+      ignoresProxy: false,
+    }),
+    greet: async () => ({ aheadMs: 400 }),
+    openContainer: async () => container,
+    quotas: async () => null,
+    ...edges,
+  };
+  const checks: Check[] = [];
+  for await (const check of diagnose(
+    { path: "/home", allowsEmpty, intent, recipients: null, zstdLevel: null },
+    all,
+    signal,
+  ))
+    checks.push(check);
+  assert.deepEqual([...container.objects.keys()], [], "something was left in the container");
+  return checks;
+}
+
+const opened = (date: string): OpenUpload => ({ key: "k", uploadId: date, initiated: new Date(date) });
+
+const refusal = (code: ConstructorParameters<typeof BackupError>[0], message: string) => async (): Promise<never> => {
+  throw new BackupError(code, message, { hint: "do something" });
+};
+
+/** A container with one full archive. */
+function holding(of: Snapshot): MemoryContainer {
+  const container = memoryContainer();
+  const metadata = formatMetadata(
+    { snapshot: of, sendParent: null },
+    { encoding: "identity", sendProto: 2, partBytes: 1, volumes: null, tool: "t/1" },
+  );
+  const key = keyOf(of.path);
+  container.objects.set(key, { key, body: Buffer.from("x"), bytes: 1, etag: "e", modified: new Date(0), metadata });
+  return container;
+}
+
+describe("doctor", () => {
+  test("finds nothing wrong where nothing is", async () => {
+    const checks = await findings({});
+    assert.deepEqual(
+      checks.filter(({ status }) => status !== "ok"),
+      [],
+    );
+    assert.equal(checks.find(({ name }) => name === "rights")?.message, "list, write, read, delete");
+  });
+
+  const cases: readonly (readonly [
+    what: string,
+    circumstances: Circumstances,
+    check: string,
+    status: string,
+    message: RegExp,
+  ])[] = [
+    [
+      "no privilege",
+      { machine: { mayAdministrate: async () => false } },
+      "privileges",
+      "NO_PRIVILEGE",
+      /CAP_SYS_ADMIN is missing/,
+    ],
+    ["no btrfs-progs", { machine: { versions: refusal("CONFIG", "no btrfs") } }, "btrfs", "CONFIG", /no btrfs/],
+    ["no subvolume", { machine: { survey: refusal("NOT_SUBVOLUME", "no root") } }, "path", "NOT_SUBVOLUME", /no root/],
+    ["no snapshot", { survey: { snapshots: [] } }, "snapshots", "NO_SNAPSHOTS", /home has no read-only snapshots/],
+    [
+      "no snapshot, as is allowed",
+      { survey: { snapshots: [] }, allowsEmpty: true },
+      "snapshots",
+      "warning",
+      /home has no read-only snapshots/,
+    ],
+    [
+      "writable ones only",
+      { survey: { snapshots: [], around: around({ writable: 1 }) } },
+      "snapshots",
+      "NO_SNAPSHOTS",
+      /1 snapshot of it is writable and left out \(n0\)/,
+    ],
+    [
+      "others'",
+      { survey: { around: around({ ofOthers: 3 }) } },
+      "snapshots",
+      "ok",
+      /2 read-only; not counted: 3 of other subvolumes/,
+    ],
+    [
+      "an unreachable one",
+      { survey: { unreachable: [{ path: "far", error: new BackupError("SEND_FAILED", "no mount") }] } },
+      "snapshots", "STEP_FAILED", /1 cannot be reached, far for one: no mount/,
+    ], // prettier-ignore
+    [
+      "an unusable name",
+      { survey: { snapshots: [snapshot(1, { path: "a\\x2fb" })] } },
+      "snapshots",
+      "STEP_FAILED",
+      /a\\x2fb cannot be archived: its path contains the characters/,
+    ],
+    [
+      "a re-created name",
+      { edges: { openContainer: async () => holding(snapshot(9, { path: "snapshots/1" })) } },
+      "archives",
+      "STEP_FAILED",
+      /snapshots\/1 is not the snapshot that is archived under its name/,
+    ],
+    [
+      "what is archived",
+      { edges: { openContainer: async () => holding(snapshot(1)) } },
+      "archives",
+      "ok",
+      /1 snapshots archived, 1 to send/,
+    ],
+    [
+      "no login",
+      { edges: { findAccess: refusal("ACCESS_DENIED", "wrong password") } },
+      "credentials",
+      "ACCESS_DENIED",
+      /wrong/,
+    ],
+    [
+      "nobody there",
+      { edges: { greet: refusal("STORE_UNAVAILABLE", "nothing answers") } },
+      "endpoint",
+      "STORE_UNAVAILABLE",
+      /nothing/,
+    ],
+    [
+      "no container",
+      { edges: { openContainer: refusal("CONTAINER_MISSING", "no container") } },
+      "container",
+      "CONTAINER_MISSING",
+      /no/,
+    ],
+    ["a slow clock", { edges: { greet: async () => ({ aheadMs: -7 * MINUTE }) } }, "clock", "warning", /420 s behind/],
+    [
+      "a wrong clock",
+      { edges: { greet: async () => ({ aheadMs: 16 * MINUTE }) } },
+      "clock",
+      "warning",
+      /960 s ahead of/,
+    ],
+    [
+      "a store without a clock",
+      { edges: { greet: async () => ({ aheadMs: null }) } },
+      "clock",
+      "warning",
+      /does not tell/,
+    ],
+    [
+      "room",
+      {
+        edges: {
+          quotas: async () => [
+            { of: "account", name: null, usedBytes: GiB, quotaBytes: 2 * GiB, usedObjects: 3, quotaObjects: 5 },
+          ],
+        },
+      },
+      "quota",
+      "ok",
+      /1 GiB used, quota 2 GiB, 3 of 5 objects/,
+    ],
+    [
+      "no room",
+      {
+        edges: {
+          quotas: async () => [
+            { of: "container", name: "backup", usedBytes: 1, quotaBytes: 1, usedObjects: 0, quotaObjects: null },
+          ],
+        },
+      },
+      "quota",
+      "QUOTA_EXCEEDED",
+      /container/,
+    ],
+    [
+      "open uploads",
+      { edges: { openContainer: async () => ({ ...memoryContainer(), openUploads: async () => [opened("2026-02-03"), opened("2026-01-02")] }) } },
+      "uploads", "ok", /2 begun and not ended, the oldest on 2026-01-02/,
+    ], // prettier-ignore
+    [
+      "uploads that cannot be listed",
+      { edges: { openContainer: async () => ({ ...memoryContainer(), openUploads: refusal("STORE_UNAVAILABLE", "too many") }) } },
+      "uploads", "warning", /cannot be listed: too many; a sync works/,
+    ], // prettier-ignore
+    ["no recipient", { intent: "undecided" }, "encryption", "warning", /archives are not encrypted/],
+    ["a recipient", { intent: "encrypt" }, "encryption", "ok", /new archives are encrypted; there are none yet/],
+    [
+      "no right to write",
+      { edges: { openContainer: async () => ({ ...memoryContainer(), put: refusal("ACCESS_DENIED", "no") }) } },
+      "rights",
+      "ACCESS_DENIED",
+      /write failed: no/,
+    ],
+  ];
+  for (const [what, circumstances, name, status, message] of cases) {
+    test(`tells of ${what}`, async () => {
+      const checks = await findings(circumstances);
+      const check = checks.find((one) => one.name === name);
+      assert.equal(check?.error?.code ?? check?.status, status);
+      assert.match(check?.message ?? "", message);
+      if (check?.status !== "ok" && what !== "an unreachable one" && what !== "a store without a clock")
+        assert.ok(check?.fix);
+      assert.ok(checks.filter((one) => one.status === "failed").length <= 1, "one cause, one failure");
+    });
+  }
+
+  test("takes its object back when that cannot be read", async () => {
+    const container = memoryContainer();
+    const unreadable = { ...container, peek: refusal("ACCESS_DENIED", "no") };
+    const checks = await findings({ edges: { openContainer: async () => unreadable } });
+    assert.match(checks.find(({ name }) => name === "rights")?.message ?? "", /read failed: no/);
+    assert.equal(container.objects.size, 0);
+  });
+
+  test("what builds on a failure is skipped, all else is looked at", async () => {
+    const checks = await findings({
+      machine: { survey: refusal("NOT_BTRFS", "no btrfs") },
+      edges: { greet: refusal("STORE_UNAVAILABLE", "no") },
+    });
+    const of = (status: string): string[] => checks.filter((check) => check.status === status).map(({ name }) => name);
+    assert.deepEqual(of("failed"), ["path", "endpoint"]);
+    assert.deepEqual(of("skipped"), [
+      "snapshots",
+      "clock",
+      "container",
+      "rights",
+      "limits",
+      "quota",
+      "archives",
+      "encryption",
+      "uploads",
+    ]);
+  });
+});

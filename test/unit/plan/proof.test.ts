@@ -1,0 +1,267 @@
+// Archives whose objects were copied: the ETag is that of another upload, and the metadata may be gone.
+
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { Readable } from "node:stream";
+import { buffer } from "node:stream/consumers";
+import { describe, test } from "node:test";
+import { BackupError } from "../../../src/errors.ts";
+import { openBody, refuseIncomplete } from "../../../src/operations/archive-body.ts";
+import type { ObjectToRead } from "../../../src/operations/ports.ts";
+import { readArchive } from "../../../src/operations/inventory.ts";
+import { storeArchive, type Storing } from "../../../src/operations/write-archive.ts";
+import { survey } from "../../../src/operations/survey.ts";
+import { readArchivesThrough } from "../../../src/operations/verify.ts";
+import { PLAIN } from "../../../src/plan/encoding.ts";
+import { formatVolumeKey } from "../../../src/plan/manifest.ts";
+import type { UploadStep } from "../../../src/plan/model.ts";
+import { formatProof, formatProofKey, parseProof } from "../../../src/plan/proof.ts";
+import { planClearance } from "../../../src/plan/leftovers.ts";
+import { openCheckpoints } from "../../../src/state/checkpoints.ts";
+import { contentCheck, hashParts } from "../../../src/swift/etag.ts";
+import { keyOf, snapshot } from "../../support/builders.ts";
+import { memoryContainer, type MemoryContainer } from "../../support/memory-container.ts";
+
+const { signal } = new AbortController();
+const key = keyOf("snapshots/1");
+const step: UploadStep = { do: "upload", key, snapshot: snapshot(1), sendParent: null };
+const PART_BYTES = 20;
+const body = Buffer.from(Array.from({ length: 95 }, (_, at) => at % 251));
+
+const md5 = (bytes: Buffer): string => createHash("md5").update(bytes).digest("hex");
+
+/** The ETag that a body has when it goes up in parts of another size. */
+function etagIn(partBytes: number, bytes: Buffer): string {
+  const hasher = hashParts(partBytes);
+  hasher.update(bytes);
+  return hasher.etag();
+}
+
+async function store(
+  container: MemoryContainer,
+  changes: Partial<Storing> & { volumeBytes?: number } = {},
+): Promise<void> {
+  const layout = { partBytes: PART_BYTES, concurrency: 2, partsInMemory: 3, volumeBytes: changes.volumeBytes ?? null };
+  const encoder = { cost: PLAIN, fingerprint: null, programs: [] };
+  const checkpoints = await openCheckpoints(null, "");
+  const facts = { sendProto: 2, tool: "t/1" } as const;
+  const storing = {
+    step,
+    layout,
+    facts,
+    encoder,
+    checkpoints,
+    spoolDirectory: null,
+    trusted: 0,
+    onEncoded: () => undefined,
+    onProgress: () => undefined,
+  };
+  await storeArchive(Readable.from([body], { objectMode: false }), { ...storing, ...changes }, container, signal);
+}
+
+/** Makes of an object what a copy makes of it. */
+function copied(
+  container: MemoryContainer,
+  at: string,
+  partBytes: number,
+  changes: { body?: Buffer; keepsMetadata?: boolean } = {},
+): void {
+  const object = container.objects.get(at) ?? assert.fail(at);
+  const bytes = changes.body ?? object.body;
+  const metadata = changes.keepsMetadata === false ? {} : object.metadata;
+  container.objects.set(at, { ...object, metadata, body: bytes, bytes: bytes.length, etag: etagIn(partBytes, bytes) });
+}
+
+async function read(container: MemoryContainer): Promise<Buffer> {
+  const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail("no archive");
+  return await buffer(await openBody(archive, container, signal));
+}
+
+const isDamage = (error: unknown): boolean => error instanceof BackupError && error.code === "ARCHIVE_DAMAGED";
+
+describe("a proof", () => {
+  const proof = {
+    bytes: 25,
+    partBytes: 10,
+    md5s: ["a", "b", "c"].map((letter) => letter.repeat(32)),
+    metadata: { "btrfs-format": "1" },
+  };
+  test("is read as it was written, and anything else is none", () => {
+    assert.deepEqual(parseProof(formatProof(proof)), proof);
+    for (const other of [
+      "",
+      "{",
+      "null",
+      "[]",
+      "{}",
+      formatProof({ ...proof, bytes: 31 }),
+      formatProof({ ...proof, md5s: ["x"] }),
+    ]) {
+      assert.equal(parseProof(other), null, other);
+    }
+  });
+  test("is stored with every archive, and says what is stored", async () => {
+    for (const volumeBytes of [undefined, 40]) {
+      const container = memoryContainer();
+      await store(container, volumeBytes === undefined ? {} : { volumeBytes });
+      const stored = container.objects.get(key) ?? assert.fail();
+      const found =
+        parseProof(container.objects.get(formatProofKey(key))?.body.toString() ?? "") ?? assert.fail("no proof");
+      assert.deepEqual([found.bytes, found.metadata], [stored.bytes, stored.metadata]);
+      assert.equal(found.md5s[0], md5(stored.body.subarray(0, PART_BYTES)));
+    }
+  });
+  test("replaces that of an archive that was under the key before", async () => {
+    const container = memoryContainer();
+    await container.put(
+      formatProofKey(key),
+      Readable.from([Buffer.from("old")]),
+      { partBytes: 10, concurrency: 1, partsInMemory: 2, metadata: {} },
+      signal,
+    );
+    await store(container);
+    assert.notEqual(parseProof(container.objects.get(formatProofKey(key))?.body.toString() ?? ""), null);
+  });
+  test("that cannot be stored is no reason to fail", async () => {
+    const container = memoryContainer();
+    const { put } = container;
+    const failing: MemoryContainer = {
+      ...container,
+      put: (at, ...rest) =>
+        at === formatProofKey(key) ? Promise.reject(new BackupError("STORE_UNAVAILABLE", "away")) : put(at, ...rest),
+    };
+    await store(failing);
+    assert.deepEqual([...container.objects.keys()], [key]);
+    assert.ok((await read(container)).equals(body));
+  });
+  test("without its archive is left over", () => {
+    assert.deepEqual(planClearance([formatProofKey(key)], []).volumes, [formatProofKey(key)]);
+    assert.deepEqual(planClearance([key, formatProofKey(key)], []).volumes, []);
+  });
+});
+
+describe("what tells whether bytes are those that were stored", () => {
+  const digests = {
+    bytes: body.length,
+    partBytes: PART_BYTES,
+    md5s: Array.from({ length: 5 }, (_, at) => md5(body.subarray(20 * at, 20 * at + 20))),
+  };
+  const stale = { ...digests, md5s: digests.md5s.toReversed() };
+  const found = (
+    object: Partial<ObjectToRead>,
+    bytes = body,
+    partBytes: number | null = PART_BYTES,
+  ): string | null | undefined => {
+    const check = contentCheck(
+      { key, bytes: body.length, modified: new Date(0), metadata: {}, etag: "", ...object },
+      partBytes,
+    );
+    check?.update(bytes);
+    return check?.mismatch();
+  };
+  const other = Buffer.from(body).fill(7, 50, 52);
+
+  test("is the ETag, or the MD5s of the parts as they were sent", () => {
+    const own = etagIn(PART_BYTES, body);
+    const [copy, sameCount] = [etagIn(30, body), `${"f".repeat(32)}-5`];
+    assert.equal(found({ etag: own }), null);
+    assert.equal(found({ etag: own, digests }), null);
+    assert.equal(found({ etag: own, digests }, body, null), null, "borders are in the proof too");
+    assert.equal(found({ etag: own, digests: stale }), null, "a proof of something else says nothing");
+    for (const etag of [copy, sameCount, "e".repeat(32)]) {
+      assert.equal(found({ etag, digests }), null, etag);
+      assert.notEqual(found({ etag, digests }, other), null, etag);
+      assert.notEqual(found({ etag, digests: stale }), null, etag);
+    }
+    assert.equal(found({ etag: copy }), undefined, "nothing can tell");
+    assert.notEqual(found({ etag: own }, other), null);
+    assert.notEqual(found({ etag: own, digests }, other), null);
+    assert.equal(found({ etag: "e".repeat(32), digests: "by the reader" }), undefined);
+  });
+});
+
+describe("an archive that was copied with other parts", () => {
+  // Five parts of 20 bytes become four of 30, or five of 22.
+  for (const [name, partBytes] of [
+    ["fewer", 30],
+    ["as many", 22],
+  ] as const) {
+    test(`${name}: is read, and is not damaged; what differs in it is`, async () => {
+      const container = memoryContainer();
+      await store(container);
+      copied(container, key, partBytes);
+      assert.ok((await read(container)).equals(body));
+      copied(container, key, partBytes, { body: Buffer.from(body).fill(7, 50, 52) });
+      await assert.rejects(read(container), isDamage);
+    });
+  }
+  test("is no finding at first sight; cut short, it is damage", async () => {
+    const container = memoryContainer();
+    await store(container);
+    copied(container, key, 30);
+    const reading = { container, identities: [] };
+    const seen = await survey(reading, [], signal);
+    assert.deepEqual([...seen.copied], [key]);
+    // What is stored is no send stream; of its parts and size nothing is wrong.
+    assert.ok(
+      seen.findings.every(({ message }) => !/parts|bytes/.test(message)),
+      JSON.stringify(seen.findings),
+    );
+    copied(container, key, 30, { body: body.subarray(0, 60) });
+    const { findings } = await survey(reading, [], signal);
+    assert.match(findings.map(({ message }) => message).join(), /60 bytes.*95/);
+  });
+  test("without its proof is read all the same", async () => {
+    const container = memoryContainer();
+    await store(container);
+    container.objects.delete(formatProofKey(key));
+    copied(container, key, 30);
+    assert.ok((await read(container)).equals(body));
+  });
+  test("in volumes: SHA-256 decides", async () => {
+    const container = memoryContainer();
+    await store(container, { volumeBytes: 40 });
+    const volume = formatVolumeKey(key, 2);
+    copied(container, volume, 15);
+    assert.ok((await read(container)).equals(body));
+    const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
+    assert.equal(await refuseIncomplete(archive, container, signal), true);
+    copied(container, volume, 15, { body: Buffer.alloc(40, 3) });
+    await assert.rejects(read(container), isDamage);
+    copied(container, volume, 15, { body: Buffer.alloc(39, 3) });
+    await assert.rejects(refuseIncomplete(archive, container, signal), isDamage);
+  });
+  test("in volumes, without metadata: the list of volumes is known by its content", async () => {
+    const container = memoryContainer();
+    await store(container, { volumeBytes: 40 });
+    const before = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
+    copied(container, key, 1000, { keepsMetadata: false });
+    const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
+    assert.deepEqual({ ...archive, stored: null, etag: null }, { ...before, stored: null, etag: null });
+    container.objects.delete(formatProofKey(key));
+    const bare = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
+    assert.deepEqual([bare.volumes, bare.bytes], [3, body.length]);
+    assert.ok((await buffer(await openBody(bare, container, signal))).equals(body));
+  });
+  test("encrypted, without metadata: the proof tells whose stream it holds", async () => {
+    const container = memoryContainer();
+    await store(container, { encoder: { cost: { encoding: "age", headerBytes: 0 }, fingerprint: null, programs: [] } });
+    const before = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
+    copied(container, key, 30, {
+      keepsMetadata: false,
+      body: Buffer.concat([Buffer.from("age-encryption.org/v1\n"), body]).subarray(0, 95),
+    });
+    const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
+    assert.deepEqual([archive.lineage, archive.encoding, archive.otime], [before.lineage, "age", before.otime]);
+  });
+  test("is read through by verify, by its proof", async () => {
+    const container = memoryContainer();
+    await store(container);
+    copied(container, key, 30);
+    const reading = { container, identities: [] };
+    const { archives, withoutChecksum } = await survey(reading, [], signal);
+    assert.equal(withoutChecksum.size, 0);
+    const findings = await readArchivesThrough(archives, { archives, reading, onBytes: () => undefined }, signal);
+    assert.doesNotMatch(JSON.stringify(findings), /in the store/);
+  });
+});
