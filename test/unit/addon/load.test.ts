@@ -40,7 +40,7 @@ describe("finding the addon", () => {
   });
 
   test("passes over an addon that was built from other sources", { skip: noAddon }, async () => {
-    const own = (await readFile(new URL("../../addon-sources.txt", import.meta.url), "utf8")).trim();
+    const own = (await readFile(new URL("../../../addon-sources.txt", import.meta.url), "utf8")).trim();
     const stale = join(root, "build/Release/btrfs.node");
     await rm(prebuilds, { recursive: true });
     await mkdir(join(root, "build/Release"), { recursive: true });
