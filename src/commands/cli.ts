@@ -9,6 +9,7 @@ import { printLines, printOwnText } from "../terminal/print.ts";
 import type { Context } from "./session.ts";
 import { joinLegacyFlags } from "./python-flags.ts";
 import { registry, type Registered } from "./registry.ts";
+import { spellings } from "./spellings.ts";
 import { summaryOf } from "./summaries.ts";
 
 /** Runs what was typed; gives the exit code. Loads only what that needs. */
@@ -37,6 +38,7 @@ const otherWords: Readonly<Record<string, string>> = {
   prune: "archives are never deleted by this program",
   forget: "archives are never deleted by this program",
   delete: "archives are never deleted by this program",
+  version: "`--version` shows the versions",
 };
 
 /** What begins with no command is a sync, as long as its first word can be a path; else the reason to refuse it. */
@@ -58,14 +60,19 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
     printOwnText(context.stdout, formatHelp(describeCommand(type, binaryName), binaryName, styleOf(context)));
     return 0;
   }
+  const path = name.split(" ");
+  if (argv[0] === path[0] && path.some((word, at) => argv[at] !== word))
+    return refuse(`${argv.slice(0, path.length).join(" ")} is no command: did you mean ${name}?`, context);
   const cli = Cli.from([type], { binaryName, enableColors: false });
-  const known = cli.definitions().flatMap(({ options }) => options.flatMap(({ definition }) => spellings(definition)));
+  const definitions = cli.definitions().flatMap(({ options }) => options.map(({ definition }) => definition));
+  const known = definitions.flatMap(spellings);
   try {
     cli.process(argv, context);
   } catch (error) {
-    return refuse(`${explainUsage(error, argv, known)}: ${binaryName} ${name} --help shows what there is`, context);
+    const { explainUsage } = await import("./explain-usage.ts");
+    const problem = explainUsage(error, argv.slice(path.length), { path, options: definitions });
+    return refuse(`${problem}: ${binaryName} ${name} --help shows what there is`, context);
   }
-  const path = name.split(" ");
   const begins = path.every((word, index) => argv[index] === word) ? path.length : 0;
   try {
     const settings = known.includes("--use") ? await readFile(argv, known, context) : context.settings;
@@ -105,30 +112,6 @@ function styleOf({ stdout, colorDepth }: Context): HelpStyle {
   return { coloured: colorDepth > 1, columns: Math.max(60, Math.min(stdout.columns ?? 80, 100)) };
 }
 
-/** Every way to write an option: `-v,--verbose` is two, and `--no-verbose` a third. */
-function spellings(definition: string): string[] {
-  const names = (definition.split(" ")[0] ?? "").split(",");
-  return [...names, ...names.filter((name) => name.startsWith("--")).map((name) => name.replace("--", "--no-"))];
-}
-
-/**
- * An option that there is not, else the first line of what the parser has to say; the rest is usage, which `--help` tells
- * better. Of commands that take any number of words, the parser does not name the option.
- */
-function explainUsage(error: unknown, argv: readonly string[], known: readonly string[]): string {
-  const end = argv.indexOf("--");
-  const flags = (end === -1 ? argv : argv.slice(0, end)).map((word) => word.split("=")[0] ?? "");
-  const unknown = flags.find((flag) => /^--[a-z]/.test(flag) && !known.includes(flag));
-  if (unknown !== undefined) {
-    const meant = nearest(unknown, known);
-    return `there is no option ${unknown}${meant === null ? "" : `; did you mean ${meant}`}`;
-  }
-  const [line = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
-  if (line.startsWith("Command not found") || line.startsWith("Extraneous positional"))
-    return explainWords(argv, known);
-  return line.replace(/\.$/, "");
-}
-
 /** What age takes as an identity, where a recipient or a file is named. */
 function holdsSecretKey(word: string): boolean {
   return /AGE-(SECRET-KEY|PLUGIN-[A-Z0-9-]+)-1/i.test(word);
@@ -142,14 +125,6 @@ function refuseSecretKey({ stderr }: Context): number {
   );
   printLines(stderr, "others may have seen the key on the command line: make a new one with age-keygen");
   return 2;
-}
-
-/** Too many words, or an option without its value, which the parser does not tell apart. */
-function explainWords(argv: readonly string[], known: readonly string[]): string {
-  const last = argv.at(-1) ?? "";
-  if (last.startsWith("--") && known.includes(last)) return `${last} needs a value`;
-  const words = argv.filter((word) => !word.startsWith("-"));
-  return `there are too many words: ${words.join(" ")}`;
 }
 
 function refuse(reason: string, { stderr }: Context): number {

@@ -5,7 +5,7 @@ import { BackupError, describeDirectoryError } from "../errors.ts";
 import { replaceFile } from "../state/own-directories.ts";
 import { readAllTargets, type Target } from "../config/file.ts";
 import { printable } from "../terminal/format.ts";
-import { printLines } from "../terminal/print.ts";
+import { printLines, printOwnText } from "../terminal/print.ts";
 import { formatDropIn, formatUnits } from "../integrations/systemd.ts";
 import type { Context } from "./session.ts";
 import { summaryOf } from "./summaries.ts";
@@ -28,6 +28,8 @@ export class InstallUnitsCommand extends Command<Context> {
   });
   configFile = Option.String("--config", { description: "The configuration file (else the one of /etc)." });
 
+  dryRun = Option.Boolean("-n,--dry-run", false, { description: "Print the files, and write nothing." });
+
   override async execute(): Promise<number> {
     const { stdout, stderr, program } = this.context;
     try {
@@ -38,9 +40,13 @@ export class InstallUnitsCommand extends Command<Context> {
       const { uid } = userInfo();
       for (const [name, text] of [...Object.entries(formatUnits(command)), ...formatDropIns(targets)]) {
         const file = join(this.directory, name);
-        await replaceFile(file, () => text, { uid, makeDirectories: true });
-        printLines(stdout, file);
+        if (this.dryRun) printOwnText(stdout, `# ${printable(file)}\n${text}\n`);
+        else {
+          await replaceFile(file, () => text, { uid, makeDirectories: true });
+          printLines(stdout, file);
+        }
       }
+      if (this.dryRun) return 0;
       const timers = (targets.size === 0 ? ["NAME"] : [...targets.keys()]).map(
         (name) => `btrfs-snapshots-to-swift@${name}.timer`,
       );

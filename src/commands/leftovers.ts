@@ -2,7 +2,7 @@
 
 import { BackupError } from "../errors.ts";
 import type { Container } from "../operations/ports.ts";
-import { findRemains, removeRemains, sweep, type Swept } from "../operations/leftovers.ts";
+import { findRemains, findRemovable, removeRemains, sweep, type Swept } from "../operations/leftovers.ts";
 import type { Inventory } from "../plan/model.ts";
 import { sourcesOf } from "../plan/leftovers.ts";
 import { count, printable } from "../terminal/format.ts";
@@ -24,6 +24,21 @@ export async function removeLeftovers(
   } finally {
     lock.close();
   }
+}
+
+/** Shows what {@link removeLeftovers} would remove. */
+export async function showLeftovers(
+  { prefix, olderThanMs }: { readonly prefix: string; readonly olderThanMs: number },
+  container: Container,
+  { output, signal }: House,
+): Promise<void> {
+  const found = await findRemains(prefix, container, signal);
+  const { uploads, volumes } = await findRemovable(found, olderThanMs, container, signal);
+  for (const { key } of uploads) output.line(`would be removed: the unfinished upload of ${printable(key)}`);
+  for (const key of volumes) output.line(`would be removed: ${printable(key)}`);
+  const kept = found.uploads.length + found.volumes.length - uploads.length - volumes.length;
+  if (kept > 0) output.line(`${kept} more ${kept === 1 ? "is" : "are"} too young, or may belong to an archive`);
+  if (uploads.length + volumes.length + kept === 0) output.line("nothing is left over");
 }
 
 /** Removes what is left over of one source, after its snapshots were sent. A failure is not worth more than a warning. */

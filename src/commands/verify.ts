@@ -21,7 +21,8 @@ import { DownloadCommand } from "./command.ts";
 import type { House } from "./session.ts";
 import { receivedOption } from "./options.ts";
 import { openOrigins, type Origins } from "./origins.ts";
-import { LEFTOVER_AGE, removeLeftovers } from "./leftovers.ts";
+import { LEFTOVER_AGE, removeLeftovers, showLeftovers } from "./leftovers.ts";
+import { showSummary, sumBytes, type Narrowed } from "./verify-summary.ts";
 import { summaryOf } from "./summaries.ts";
 
 /** Of the snapshots that one finding breaks. */
@@ -68,6 +69,9 @@ export class VerifyCommand extends DownloadCommand {
   workDir = Option.String("--work-dir", {
     description: "Where the scratch filesystem's file is kept (else the temporary directory).",
   });
+  dryRun = Option.Boolean("-n,--dry-run", false, {
+    description: "Show what would be read and removed; the cheap look is all that is done.",
+  });
   received = receivedOption();
   subvolume = Option.String({ name: "PATH", required: false });
 
@@ -82,8 +86,9 @@ export class VerifyCommand extends DownloadCommand {
         ? await this.findElsewhere(reading, house)
         : new Set(local.origins.map(({ source }) => source.uuid));
     if (this.removeLeftovers) {
+      const clear = this.dryRun ? showLeftovers : removeLeftovers;
       for (const prefix of sources === null ? [""] : [...sources].map(keyPrefix))
-        await removeLeftovers({ prefix, olderThanMs }, reading.container, house);
+        await clear({ prefix, olderThanMs }, reading.container, house);
     }
     const surveyed = narrow(await survey(reading, local?.origins.flatMap(keysOf) ?? [], house.signal), sources);
     house.progress.stop();
@@ -94,6 +99,7 @@ export class VerifyCommand extends DownloadCommand {
     const { mine } = surveyed;
     const chosen = subset === null ? (this.readData ? mine : []) : chooseSubset(mine, subset, randomInt(2 ** 32));
     const scene = { ...surveyed, reading, house };
+    if (this.dryRun) return this.showIntent(local, chosen, scene);
     const findings = [
       ...surveyed.findings,
       ...(await readChosen(chosen, scene)),
@@ -116,6 +122,19 @@ export class VerifyCommand extends DownloadCommand {
     return text === undefined
       ? null
       : new Set([selectSource(await readArchives("", reading, signal), { text, local: null })]);
+  }
+
+  /** What would be done after the cheap look. */
+  private showIntent(local: Local | null, chosen: readonly Archive[], { mine, findings, house }: Scene): number {
+    const { output } = house;
+    const amount = (archives: readonly Archive[]): string =>
+      `${count(archives.length, "archive")}, ${formatBytes(sumBytes(archives))}`;
+    if (chosen.length > 0) output.line(`${amount(chosen)}, would be read to the end`);
+    if (this.againstLocal) output.line(`${amount(mine)}, would be compared with what is here`);
+    const tested = this.drill && local !== null ? findDrill(mine, local.snapshots) : null;
+    if (tested !== null) output.line(`${printable(tested.archive.path)} would be restored for a test`);
+    output.record({ archives: mine.length, bytes: sumBytes(mine), wouldRead: chosen.map(({ key }) => key), findings });
+    return exits[judge(findings)];
   }
 
   private async openOrigins(house: House): Promise<Origins | null> {
@@ -208,11 +227,6 @@ interface Local {
   readonly snapshots: readonly Snapshot[];
 }
 
-/** What was seen, and of it what was asked about. */
-interface Narrowed extends Survey {
-  readonly mine: readonly Archive[];
-}
-
 /** The archives of sources and all that they build on: chains may cross from one source to another. */
 function narrow(surveyed: Survey, sources: ReadonlySet<Uuid> | null): Narrowed {
   const { archives, findings } = surveyed;
@@ -287,52 +301,4 @@ function tellAll(findings: readonly Damage[], { log }: House): void {
 function enumerate(paths: readonly string[]): string {
   const more = paths.length - NAMED_AT_MOST;
   return `${paths.slice(0, NAMED_AT_MOST).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
-}
-
-interface Result {
-  readonly surveyed: Narrowed;
-  readonly chosen: readonly Archive[];
-  readonly findings: readonly Damage[];
-  /** False when nothing was read but the beginnings. */
-  readonly thorough: boolean;
-}
-
-function showSummary({ surveyed, chosen, findings, thorough }: Result, { output }: House): void {
-  const { mine, withoutChecksum, copied } = surveyed;
-  const unchecked = chosen.filter(({ key }) => withoutChecksum.has(key)).length;
-  output.line(`${count(mine.length, "archive")}, ${formatBytes(sumBytes(mine))}, looked at`);
-  if (chosen.length > 0)
-    output.line(`${count(chosen.length, "archive")}, ${formatBytes(sumBytes(chosen))}, read to the end`);
-  if (unchecked > 0)
-    output.line(`of ${unchecked} of them the store's checksum cannot be recomputed: their streams alone were checked`);
-  const copies = (chosen.length > 0 ? chosen : mine).filter(({ key }) => copied.has(key)).length;
-  if (copies > 0) {
-    const how = chosen.length > 0 ? "checked by their contents" : "--read-data checks them by their contents";
-    output.line(`${count(copies, "archive")} ${copies === 1 ? "was" : "were"} copied: ${how}`);
-  }
-  output.line(describeOutcome(findings, thorough));
-  output.record({
-    archives: mine.length,
-    bytes: sumBytes(mine),
-    read: chosen.map(({ key }) => key),
-    withoutChecksum: mine.map(({ key }) => key).filter((key) => withoutChecksum.has(key)),
-    copied: mine.map(({ key }) => key).filter((key) => copied.has(key)),
-    findings,
-  });
-}
-
-function describeOutcome(findings: readonly Damage[], thorough: boolean): string {
-  const verdict = judge(findings);
-  const errors = new Set(findings.flatMap(({ severity, subject }) => (severity === "error" ? subject : []))).size;
-  if (verdict === "damaged") return `${count(errors, "archive")} damaged, incomplete or missing`;
-  if (verdict === "not opened")
-    return `${count(errors, "archive")} could not be checked: no identity opens what has to be read`;
-  const unread = new Set(findings.flatMap(({ code, subject }) => (code === "NOT_READABLE" ? subject : []))).size;
-  const beyond = unread === 0 ? "" : `, but ${count(unread, "archive")} could not be looked into without --identity`;
-  if (thorough) return `nothing is wrong${beyond}`;
-  return `nothing is wrong at first sight${beyond}; --read-data looks at every byte`;
-}
-
-function sumBytes(archives: readonly Archive[]): number {
-  return archives.reduce((sum, { bytes }) => sum + bytes, 0);
 }

@@ -59,6 +59,28 @@ export async function removeRemains(
   return { removed, finished, broken };
 }
 
+/**
+ * Those of remains that {@link removeRemains} would remove by what is seen from outside. An upload under whose key there is
+ * an object is not among them: only its parts tell whether it is that object's.
+ */
+export async function findRemovable(
+  { uploads, volumes }: Remains<OpenUpload>,
+  olderThanMs: number,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Remains<OpenUpload>> {
+  const isOld = (time: Date): boolean => Math.max(0, container.now() - time.getTime()) >= olderThanMs;
+  const old: { uploads: OpenUpload[]; volumes: string[] } = { uploads: [], volumes: [] };
+  for (const upload of uploads)
+    if (isOld(upload.initiated) && (await container.head(upload.key, signal)) === null) old.uploads.push(upload);
+  for (const key of volumes) {
+    const volume = await container.head(key, signal);
+    if (volume === null || !isOld(volume.modified)) continue;
+    if ((await container.head(archiveKeyOf(key) ?? key, signal)) === null) old.volumes.push(key);
+  }
+  return old;
+}
+
 /** What has been left under a prefix, whether a run would resume it or not. */
 export async function findRemains(
   prefix: string,

@@ -159,7 +159,12 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
   });
 
   test("what is left over is removed where that is asked for, and nothing else", async () => {
-    const after = await report(0, "--remove-leftovers", "--leftover-age", "0");
+    const removing = ["--remove-leftovers", "--leftover-age", "0"];
+    const before = await report(0);
+    const { stdout } = await program("verify", "--container-name", container, ...removing, "-n");
+    assert.match(stdout, /^would be removed: the unfinished upload of .*begun$/m);
+    assert.deepEqual(await report(0), before);
+    const after = await report(0, ...removing);
     assert.deepEqual(
       after.findings.map(({ code }) => code),
       ["NOT_AN_ARCHIVE"],

@@ -65,6 +65,14 @@ describe("install-units", () => {
     assert.doesNotMatch(verified.stderr, /btrfs-snapshots-to-swift/);
   });
 
+  test("with -n prints the files, and writes none", async () => {
+    const none = join(directory, "none");
+    const { code, stdout, stderr } = await cli(["install-units", "-n", "--directory", none]);
+    assert.deepEqual([code, stderr, existsSync(none)], [0, "", false]);
+    assert.match(stdout, /^# \S+\/none\/btrfs-snapshots-to-swift@\.service\n\[Unit\]$/m);
+    assert.match(stdout, /^OnCalendar=daily$/m);
+  });
+
   // Each was seen to fail under a booted systemd 252 without it.
   for (const line of [
     /^SystemCallFilter=.*@pkey/m,

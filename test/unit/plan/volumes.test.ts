@@ -9,7 +9,7 @@ import { BackupError } from "../../../src/errors.ts";
 import { openBody, refuseIncomplete } from "../../../src/operations/archive-body.ts";
 import { readArchive } from "../../../src/operations/inventory.ts";
 import { storeArchive } from "../../../src/operations/write-archive.ts";
-import { findRemains, removeRemains } from "../../../src/operations/leftovers.ts";
+import { findRemains, findRemovable, removeRemains } from "../../../src/operations/leftovers.ts";
 import { PLAIN } from "../../../src/plan/encoding.ts";
 import {
   archiveKeyOf,
@@ -217,6 +217,7 @@ describe("an archive in volumes", () => {
     await assert.rejects(store(lagging, streamOf(bodyOf(101)), { trusted: 0 }), { code: "ALREADY_ARCHIVED" });
     const remains = await findRemains("", lagging, signal);
     assert.equal(remains.volumes.length, 3 + 1, "with the proof");
+    assert.deepEqual((await findRemovable(remains, 0, lagging, signal)).volumes, []);
     assert.deepEqual((await removeRemains(remains, 0, lagging, signal)).removed.volumes, []);
     assert.deepEqual(await read(container), bodyOf(101));
     container.objects.delete(key);
@@ -289,8 +290,11 @@ describe("an archive in volumes", () => {
     await assert.rejects(store(container, broken()));
     const remains = await findRemains("", container, signal);
     assert.equal(remains.volumes.length, 2);
+    assert.deepEqual((await findRemovable(remains, 3_600_000, container, signal)).volumes, []);
     assert.deepEqual((await removeRemains(remains, 3_600_000, container, signal)).removed.volumes, []);
     const later = { ...container, now: () => Date.now() + 3_700_000 };
+    assert.equal((await findRemovable(remains, 3_600_000, later, signal)).volumes.length, 2);
+    assert.equal(container.objects.size, 2, "looking removes nothing");
     assert.equal((await removeRemains(remains, 3_600_000, later, signal)).removed.volumes.length, 2);
   });
 

@@ -1,0 +1,60 @@
+// What verify prints at its end.
+
+import type { Survey } from "../operations/survey.ts";
+import type { Archive } from "../plan/model.ts";
+import { judge, type Damage } from "../plan/verify.ts";
+import { count, formatBytes } from "../terminal/format.ts";
+import type { House } from "./session.ts";
+
+/** What was seen, and of it what was asked about. */
+export interface Narrowed extends Survey {
+  readonly mine: readonly Archive[];
+}
+
+export interface Result {
+  readonly surveyed: Narrowed;
+  readonly chosen: readonly Archive[];
+  readonly findings: readonly Damage[];
+  /** False when nothing was read but the beginnings. */
+  readonly thorough: boolean;
+}
+
+export function showSummary({ surveyed, chosen, findings, thorough }: Result, { output }: House): void {
+  const { mine, withoutChecksum, copied } = surveyed;
+  const unchecked = chosen.filter(({ key }) => withoutChecksum.has(key)).length;
+  output.line(`${count(mine.length, "archive")}, ${formatBytes(sumBytes(mine))}, looked at`);
+  if (chosen.length > 0)
+    output.line(`${count(chosen.length, "archive")}, ${formatBytes(sumBytes(chosen))}, read to the end`);
+  if (unchecked > 0)
+    output.line(`of ${unchecked} of them the store's checksum cannot be recomputed: their streams alone were checked`);
+  const copies = (chosen.length > 0 ? chosen : mine).filter(({ key }) => copied.has(key)).length;
+  if (copies > 0) {
+    const how = chosen.length > 0 ? "checked by their contents" : "--read-data checks them by their contents";
+    output.line(`${count(copies, "archive")} ${copies === 1 ? "was" : "were"} copied: ${how}`);
+  }
+  output.line(describeOutcome(findings, thorough));
+  output.record({
+    archives: mine.length,
+    bytes: sumBytes(mine),
+    read: chosen.map(({ key }) => key),
+    withoutChecksum: mine.map(({ key }) => key).filter((key) => withoutChecksum.has(key)),
+    copied: mine.map(({ key }) => key).filter((key) => copied.has(key)),
+    findings,
+  });
+}
+
+function describeOutcome(findings: readonly Damage[], thorough: boolean): string {
+  const verdict = judge(findings);
+  const errors = new Set(findings.flatMap(({ severity, subject }) => (severity === "error" ? subject : []))).size;
+  if (verdict === "damaged") return `${count(errors, "archive")} damaged, incomplete or missing`;
+  if (verdict === "not opened")
+    return `${count(errors, "archive")} could not be checked: no identity opens what has to be read`;
+  const unread = new Set(findings.flatMap(({ code, subject }) => (code === "NOT_READABLE" ? subject : []))).size;
+  const beyond = unread === 0 ? "" : `, but ${count(unread, "archive")} could not be looked into without --identity`;
+  if (thorough) return `nothing is wrong${beyond}`;
+  return `nothing is wrong at first sight${beyond}; --read-data looks at every byte`;
+}
+
+export function sumBytes(archives: readonly Archive[]): number {
+  return archives.reduce((sum, { bytes }) => sum + bytes, 0);
+}
