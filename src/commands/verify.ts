@@ -3,18 +3,18 @@ import { existsSync } from "node:fs";
 import { Command, Option } from "clipanion";
 import { BackupError, describeWriteError } from "../errors.ts";
 import type { Reading } from "../operations/read-archive.ts";
-import { compareWithLocal, drill, findDrill } from "../operations/compare.ts";
+import { compareWithLocal, drill, findDrill, findIncomparable } from "../operations/compare.ts";
 import type { LocalSnapshots, Sender } from "../operations/ports.ts";
-import { findChanged, proveUnchanged } from "../operations/unchanged.ts";
+import { describeUnproven, findChanged, proveUnchanged } from "../operations/unchanged.ts";
 import { readArchives } from "../operations/inventory.ts";
 import { survey, type Survey } from "../operations/survey.ts";
 import { readArchivesThrough, type VerifyContext } from "../operations/verify.ts";
 import { indexArchives, withAncestors } from "../plan/chain.ts";
 import { formatKey, keyPrefix } from "../plan/key.ts";
-import type { Archive, Proof, Key, Snapshot, Uuid } from "../plan/model.ts";
+import type { Archive, Finding, Key, Proof, Snapshot, Uuid } from "../plan/model.ts";
 import { selectSource } from "../plan/select.ts";
 import { chooseSubset } from "../plan/subset.ts";
-import { judge, type Damage } from "../plan/verify.ts";
+import { doubtNewest, judge, notCompared, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
 import { parseDuration, parseSubset } from "../config/parse.ts";
 import { DownloadCommand } from "./command.ts";
@@ -28,7 +28,7 @@ import { summaryOf } from "./summaries.ts";
 /** Of the snapshots that one finding breaks. */
 const NAMED_AT_MOST = 10;
 
-const exits = { well: 0, "not opened": 12, damaged: 14 } as const;
+const exits = { well: 0, "not compared": 3, "not opened": 12, damaged: 14 } as const;
 
 export class VerifyCommand extends DownloadCommand {
   static override paths = [["verify"]];
@@ -54,7 +54,8 @@ export class VerifyCommand extends DownloadCommand {
       "Read some of them: 10% of all bytes by chance, 3/7 the third of seven groups, or latest with its chain.",
   });
   againstLocal = Option.Boolean("--against-local", false, {
-    description: "Compare archives with what btrfs send makes now of the snapshots of PATH.",
+    description:
+      "Compare archives with what btrfs send makes now of the snapshots of PATH, deduplicated ones by a restore.",
   });
   drill = Option.Boolean("--drill", false, {
     description: "Restore the newest archive whose snapshot is here into a scratch filesystem, and compare the trees.",
@@ -97,14 +98,19 @@ export class VerifyCommand extends DownloadCommand {
       throw local.snapshots.length === 0 ? await origins.explainNone("other") : noArchiveOf(this.subvolume, surveyed);
     tellAll(surveyed.findings, house);
     const { mine } = surveyed;
-    const chosen = subset === null ? (this.readData ? mine : []) : chooseSubset(mine, subset, randomInt(2 ** 32));
+    const doubts: Damage[] = [];
+    const onDoubt = (finding: Finding): void => void doubts.push(doubtNewest(finding));
+    const chosen =
+      subset === null ? (this.readData ? mine : []) : chooseSubset(mine, subset, randomInt(2 ** 32), onDoubt);
+    tellAll(doubts, house);
     const scene = { ...surveyed, reading, house };
     if (this.dryRun) return this.showIntent(local, chosen, scene);
     const findings = [
       ...surveyed.findings,
+      ...doubts,
       ...(await readChosen(chosen, scene)),
       ...(local !== null && this.againstLocal ? await this.compare(local, scene) : []),
-      ...(local !== null && this.drill ? await this.restoreForTest(local, scene) : []),
+      ...(local !== null && (this.againstLocal || this.drill) ? await this.restoreForTest(local, scene) : []),
     ];
     const thorough = chosen.length > 0 || this.againstLocal || this.drill;
     showSummary({ surveyed, chosen, findings, thorough }, house);
@@ -152,7 +158,7 @@ export class VerifyCommand extends DownloadCommand {
     return { origins: all, snapshots: all.flatMap(({ snapshots }) => snapshots) };
   }
 
-  private async compare({ snapshots }: Local, scene: Scene): Promise<readonly Damage[]> {
+  private async compare({ origins, snapshots }: Local, scene: Scene): Promise<readonly Damage[]> {
     const { mine, house } = scene;
     const { received } = this;
     const senders = new Map<number, Promise<Sender>>();
@@ -166,25 +172,40 @@ export class VerifyCommand extends DownloadCommand {
     const side = { snapshots, openSource };
     const { compared, findings } = await compareWithLocal(mine, side, context, house.signal);
     house.progress.stop();
-    tellAll(findings, house);
-    house.output.line(`${compared} of ${count(mine.length, "archive")} compared with what is here`);
-    return findings;
+    const all = [...findings, ...origins.flatMap((local) => findIncomparable(local, mine))];
+    const changed = origins.flatMap((local) => findChanged(local, mine));
+    if (compared + all.length + changed.length === 0) all.push(nothingCompared(this.subvolume ?? ""));
+    tellAll(all, house);
+    const left = mine.length - compared;
+    const rest = left === 0 ? "" : `; ${left} not: their snapshots, or those that they build on, are not here`;
+    house.output.line(`${compared} of ${count(mine.length, "archive")} compared with what is here${rest}`);
+    return all;
   }
 
   private async restoreForTest(
     { origins, snapshots }: Local,
     { archives, mine, reading, house }: Scene,
   ): Promise<readonly Damage[]> {
-    const chosen = findDrill(mine, snapshots);
+    const chosen = this.drill ? findDrill(mine, snapshots) : null;
     const changed = origins.flatMap((local) => findChanged(local, mine));
+    const doubts = chosen?.doubt == null ? [] : [doubtNewest(chosen.doubt)];
     const [first, ...rest] = [...(chosen === null ? [] : [chosen]), ...changed];
+    if (first === undefined && !this.drill) return [];
     if (first === undefined) throw new BackupError("ARCHIVE_MISSING", "no archive is of a snapshot that is still here");
     const chain = withAncestors(
       [first, ...rest].map(({ archive }) => archive),
       indexArchives(archives),
     );
     const options = { directory: this.workDir ?? null, bytes: sumBytes([...chain]), path: this.subvolume ?? "" };
-    const scratch = await house.openScratch(options);
+    const scratch = await house.openScratch(options).catch((error: unknown) => {
+      if (this.drill || !(error instanceof BackupError && error.code === "CONFIG")) throw error;
+      return error;
+    });
+    if (scratch instanceof BackupError) {
+      const unproven = describeUnproven(changed, scratch.message);
+      tellAll(unproven, house);
+      return unproven;
+    }
     const { progress, output } = house;
     const watcher = {
       onStart: ({ path, bytes: size }: Archive) => progress.start(`drill: ${printable(path)}`, size),
@@ -193,17 +214,25 @@ export class VerifyCommand extends DownloadCommand {
     };
     const context = { archives, reading, onBytes: () => undefined };
     const drilling = { context, run: { watcher, now: this.context.now } };
-    const findings = chosen === null ? [] : await drill(chosen, scratch, drilling, house.signal);
+    const drilled = chosen === null ? [] : await drill(chosen, scratch, drilling, house.signal);
     const compared = await proveUnchanged(changed, scratch, drilling, house.signal);
     progress.stop();
-    tellAll([...findings, ...compared.findings], house);
-    if (chosen !== null && judge(findings) === "well") {
+    const findings = [...doubts, ...drilled, ...compared.findings];
+    tellAll(findings, house);
+    if (chosen !== null && judge(drilled) === "well") {
       const restored = `drill: ${printable(chosen.archive.path)} restored (${count(chain.size, "archive")})`;
-      output.line(`${restored}, equal to what is here${findings.length === 0 ? "" : " in all that was sent"}`);
+      output.line(`${restored}, equal to what is here${drilled.length === 0 ? "" : " in all that was sent"}`);
     }
     await keepProofs(compared.proofs, house);
-    return [...findings, ...compared.findings];
+    return findings;
   }
+}
+
+/** Exit code 0 would say that everything was proven. */
+function nothingCompared(path: string): Damage {
+  return notCompared(path, `nothing was compared: no archive is of a snapshot of ${path} that is still here`, {
+    remedy: "compare while the snapshots that were archived are still here",
+  });
 }
 
 /** What btrfs calls changed, and holds the same: `sync` takes it for archived from now on. */
@@ -217,7 +246,7 @@ async function keepProofs(proofs: readonly Proof[], { openProofs, output }: Hous
   await kept.add(proofs).catch((error: unknown) => {
     throw new BackupError("CONFIG", `what was compared cannot be kept: ${describeWriteError(error)}`, { cause: error });
   });
-  output.line(`drill: ${count(proofs.length, "snapshot")} deduplicated since, equal to what is archived`);
+  output.line(`${count(proofs.length, "snapshot")} deduplicated since, equal to what is archived`);
 }
 
 /** What is on this machine of what PATH means. */

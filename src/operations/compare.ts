@@ -7,15 +7,17 @@ import {
   streamIdentity,
   type Archive,
   type Difference,
+  type Finding,
   type Identity,
   type Snapshot,
 } from "../plan/model.ts";
 import { planRestore } from "../plan/restore.ts";
-import { sortByAge } from "../plan/select.ts";
+import { describeSetBack, newestOf } from "../plan/select.ts";
+import { compareSnapshots, NOTHING_STORED } from "../plan/standing.ts";
 import { compareTrees, summarize, type TreeComparison } from "../plan/tree-differences.ts";
-import { damaged, warn, type Damage } from "../plan/verify.ts";
+import { damaged, notCompared, warn, type Damage } from "../plan/verify.ts";
 import { checkedStream, peekProto } from "../stream/send-stream.ts";
-import type { Scratch, Sender } from "./ports.ts";
+import type { LocalSnapshots, Scratch, Sender } from "./ports.ts";
 import { openStream, subjectOf } from "./read-archive.ts";
 import { runRestore, type RestoreContext } from "./restore.ts";
 import { inOrder, toDamage, type VerifyContext } from "./verify.ts";
@@ -54,21 +56,43 @@ export async function compareWithLocal(
   return { compared, findings: inOrder(findings) };
 }
 
+/** Snapshots whose names another snapshot's archives have: as on a machine whose disk is the clone of another's. */
+export function findIncomparable({ source, snapshots }: LocalSnapshots, archives: readonly Archive[]): Damage[] {
+  return compareSnapshots({ ...NOTHING_STORED, source, snapshots, archives }).flatMap((standing) => {
+    if (standing.is !== "another") return [];
+    const message =
+      `${standing.snapshot.path} was not compared: the archive of that name holds another snapshot (it was deleted and ` +
+      "made anew or renamed, or another machine uses the same source UUID)";
+    const remedy =
+      "compare on the machine that has the snapshot; give each machine a container of its own, or rename the snapshot: `sync` archives it then";
+    return [notCompared(standing.key, message, { remedy })];
+  });
+}
+
+/** The archive that a drill restores. */
+export interface Drill {
+  readonly archive: Archive;
+  readonly snapshot: Snapshot;
+  /** What is to be said of the choice; null when nothing is. */
+  readonly doubt: Finding | null;
+}
+
 /** The newest archive whose snapshot is here; null when there is none. */
-export function findDrill(
-  archives: readonly Archive[],
-  snapshots: readonly Snapshot[],
-): { archive: Archive; snapshot: Snapshot } | null {
-  for (const archive of sortByAge(archives).toReversed()) {
+export function findDrill(archives: readonly Archive[], snapshots: readonly Snapshot[]): Drill | null {
+  const here = new Map<Archive, Snapshot>();
+  for (const archive of archives) {
     const snapshot = archive.lineage === null ? null : findSnapshot(archive.lineage.snapshot, snapshots);
-    if (snapshot !== null) return { archive, snapshot };
+    if (snapshot !== null) here.set(archive, snapshot);
   }
-  return null;
+  const newest = newestOf([...here.keys()]);
+  const snapshot = newest === null ? undefined : here.get(newest.archive);
+  if (newest === null || snapshot === undefined) return null;
+  return { archive: newest.archive, snapshot, doubt: describeSetBack(newest) };
 }
 
 /** Restores an archive with its chain, and compares the tree with that of the snapshot it was made of. */
 export async function drill(
-  { archive, snapshot }: { readonly archive: Archive; readonly snapshot: Snapshot },
+  { archive, snapshot }: Pick<Drill, "archive" | "snapshot">,
   scratch: Scratch,
   { context, run }: { readonly context: VerifyContext; readonly run: RestoreContext },
   signal: AbortSignal,

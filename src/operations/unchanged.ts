@@ -6,7 +6,7 @@ import { streamIdentity, type Archive, type Proof, type Snapshot, type TreeDiffe
 import { planRestore, uuidsOf } from "../plan/restore.ts";
 import { compareSnapshots, NOTHING_STORED } from "../plan/standing.ts";
 import { summarize } from "../plan/tree-differences.ts";
-import { warn, type Damage } from "../plan/verify.ts";
+import { notCompared, warn, type Damage } from "../plan/verify.ts";
 import type { LocalSnapshots, Scratch } from "./ports.ts";
 import { runRestore, type RestoreContext } from "./restore.ts";
 import { inOrder, toDamage, type VerifyContext } from "./verify.ts";
@@ -49,6 +49,15 @@ export async function proveUnchanged(
     }
   }
   return { proofs, findings: inOrder(findings) };
+}
+
+/** For those that nobody could restore. */
+export function describeUnproven(changed: readonly Changed[], reason: string): Damage[] {
+  return changed.map(({ archive: { key, path } }) =>
+    notCompared(key, `${path} was changed since it was archived (or deduplicated), and was not compared: ${reason}`, {
+      remedy: "use --work-dir DIR with enough room, or rename the snapshot: `sync` archives it under its new name",
+    }),
+  );
 }
 
 function toFinding({ key, path }: Archive, differences: readonly TreeDifference[]): Damage {

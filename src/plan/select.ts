@@ -49,7 +49,8 @@ export function selectArchive(
   const candidates = archives.filter((archive) => archive.source === chosen);
   const old = notAfter === null ? candidates : candidates.filter((archive) => takenBy(archive, notAfter));
   const newest = newestOf(old);
-  if (newest?.passedOver != null) onDoubt(setBack(newest.archive, newest.passedOver));
+  const doubt = newest === null ? null : describeSetBack(newest);
+  if (doubt !== null) onDoubt({ ...doubt, message: `${doubt.message}; a path or a key names another` });
   if (newest !== null) return newest.archive;
   throw new BackupError("USAGE", "no archive is that old", { hint: describeOldest(candidates) });
 }
@@ -83,11 +84,14 @@ function isAfter(time: bigint | null, other: bigint | null): boolean {
   return time !== null && other !== null && time > other;
 }
 
-function setBack({ key, path, otransid, otime }: Archive, last: Archive): Finding {
+/** What is to be said where the newest is not the last by its transaction; null where it is. */
+export function describeSetBack({ archive, passedOver: last }: Newest): Finding | null {
+  if (last === null) return null;
+  const { key, path, otransid, otime } = archive;
   const when = otime === null ? "" : `, of ${formatTime(otime)}`;
   const message =
     `${last.path} is newer than ${path} by its transaction (${last.otransid ?? 0}, the other ${otransid ?? 0}), but it was taken and stored ` +
-    `before: the disk was set back, or two machines use one source UUID; taken for the newest: ${path}${when}; a path or a key names another`;
+    `before: the disk was set back, or two machines use one source UUID; taken for the newest: ${path}${when}`;
   return { code: "SOURCE_SHARED", severity: "warning", subject: key, message };
 }
 

@@ -1,8 +1,8 @@
 // Which archives are read when not all are.
 
-import { indexArchives, withAncestors } from "./chain.ts";
-import type { Archive, Key } from "./model.ts";
-import { sortByAge } from "./select.ts";
+import { groupBy, indexArchives, withAncestors } from "./chain.ts";
+import type { Archive, Finding, Key } from "./model.ts";
+import { describeSetBack, newestOf } from "./select.ts";
 
 /** Part of all archives, so that in the course of time all of them are read. */
 export type Subset =
@@ -13,13 +13,21 @@ export type Subset =
   /** The newest archive of each source, with its chain. */
   | { readonly of: "latest" };
 
-/** @param seed - chance, from outside */
-export function chooseSubset(archives: readonly Archive[], subset: Subset, seed: number): Archive[] {
+/**
+ * @param seed - chance, from outside
+ * @param onDoubt - called where it is not sure which archive is the latest
+ */
+export function chooseSubset(
+  archives: readonly Archive[],
+  subset: Subset,
+  seed: number,
+  onDoubt: (finding: Finding) => void = () => undefined,
+): Archive[] {
   switch (subset.of) {
     case "group":
       return archives.filter(({ key }) => hash(key, 0) % subset.groups === subset.group - 1);
     case "latest":
-      return chooseLatest(archives);
+      return chooseLatest(archives, onDoubt);
     case "share": {
       const total = archives.reduce((sum, { bytes }) => sum + bytes, 0);
       let read = 0;
@@ -34,9 +42,13 @@ export function chooseSubset(archives: readonly Archive[], subset: Subset, seed:
   }
 }
 
-function chooseLatest(archives: readonly Archive[]): Archive[] {
-  const newest = new Map(sortByAge(archives).map((archive) => [archive.source, archive]));
-  const chosen = withAncestors([...newest.values()], indexArchives(archives));
+function chooseLatest(archives: readonly Archive[], onDoubt: (finding: Finding) => void): Archive[] {
+  const latest = [...groupBy(archives, ({ source }) => source).values()].flatMap((group) => newestOf(group) ?? []);
+  for (const doubt of latest.flatMap((newest) => describeSetBack(newest) ?? [])) onDoubt(doubt);
+  const chosen = withAncestors(
+    latest.map(({ archive }) => archive),
+    indexArchives(archives),
+  );
   return archives.filter((archive) => chosen.has(archive));
 }
 

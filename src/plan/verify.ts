@@ -46,7 +46,7 @@ export interface MissingArchive {
 }
 
 /** What a run of verify comes to. */
-export type Verdict = "well" | "not opened" | "damaged";
+export type Verdict = "well" | "not compared" | "not opened" | "damaged";
 
 const OPEN_IT = "use --identity FILE with the key it was encrypted for";
 
@@ -60,7 +60,9 @@ const unopened: ReadonlySet<FindingCode> = new Set(["NOT_OPENED", "CHAIN_UNKNOWN
 export function judge(findings: readonly Finding[]): Verdict {
   const errors = findings.filter(({ severity }) => severity === "error");
   if (errors.length === 0) return "well";
-  return errors.every(({ code }) => unopened.has(code)) ? "not opened" : "damaged";
+  const others = errors.filter(({ code }) => code !== "NOT_COMPARABLE");
+  if (others.length === 0) return "not compared";
+  return others.every(({ code }) => unopened.has(code)) ? "not opened" : "damaged";
 }
 
 /** Everything that can be told from names, sizes and metadata. */
@@ -154,6 +156,17 @@ export function warn(
   { remedy }: { readonly remedy: string },
 ): Damage {
   return { code, severity: "warning", subject, message, breaks: [], remedy };
+}
+
+/** What was to be compared and could not be: nothing is known against it, nor proven. */
+export function notCompared(subject: string, message: string, { remedy }: { readonly remedy: string }): Damage {
+  return { code: "NOT_COMPARABLE", severity: "error", subject, message, breaks: [], remedy };
+}
+
+/** That another archive may be the newest than the one that was taken for it. */
+export function doubtNewest({ code, subject, message }: Finding): Damage {
+  const remedy = "nothing, if you set the disk back; otherwise give each machine a container of its own";
+  return warn(code, subject, message, { remedy });
 }
 
 /**

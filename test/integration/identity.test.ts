@@ -108,14 +108,18 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.match(listed.stderr, /changed-snapshots\/2 was changed since/);
   });
 
-  test("also when it was deduplicated since, once a drill has proven that it holds the same", async () => {
-    const { name, subvolume, directory, take, sync } = await world("deduplicated", 0);
+  for (const option of ["--drill", "--against-local"])
+    test(`also when it was deduplicated since, once ${option} has proven that it holds the same`, () =>
+      deduplicated(option));
+
+  async function deduplicated(option: string): Promise<void> {
+    const { name, subvolume, directory, take, sync } = await world(`deduplicated${option}`, 0);
     for (const file of ["a", "b"]) await writeFile(join(subvolume, file), Buffer.alloc(256 * 1024, "same"));
     await take("1");
     assert.equal((await sync()).code, 0);
     await run("python3", "-c", DEDUPLICATE, join(directory, "1", "a"), join(directory, "1", "b"));
     assert.equal((await sync()).code, 3, "btrfs calls it changed");
-    const drilled = await program("verify", "--container-name", name, subvolume, "--drill");
+    const drilled = await program("verify", "--container-name", name, subvolume, option);
     assert.equal(drilled.code, 0, drilled.stderr);
     assert.match(drilled.stdout, /1 snapshot deduplicated since, equal to what is archived/);
     await take("2");
@@ -123,7 +127,7 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual([next.code, steps(next)], [0, ["2<undefined"]], "it counts, but nothing builds on it");
     const restored = await program("restore", "--container-name", name, "--stdout", `${name}-snapshots/2`);
     assert.equal(restored.code, 0, restored.stderr);
-  });
+  }
 
   test("not when a base was lost: a new chain begins, and what to do is said", async () => {
     const { directory, keyOf, take, sync, request } = await world("broken", 3);

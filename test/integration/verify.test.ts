@@ -127,6 +127,29 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     }
   });
 
+  test("a comparison that compared nothing does not exit as if all were equal", async () => {
+    const renewed = join(disk.mountPoint, "renewed");
+    const place = join(disk.mountPoint, "s/renewed");
+    const take = (): Promise<string> => btrfs("subvolume", "snapshot", "-r", renewed, place);
+    await btrfs("subvolume", "create", renewed);
+    await take();
+    const name = "verify-renewed";
+    await swift.createContainer(name);
+    assert.equal((await program("sync", renewed, "--container-name", name, "--no-estimate")).code, 0);
+    const compare = (): Promise<Ran> => program("verify", "--container-name", name, renewed, "--against-local");
+    await btrfs("subvolume", "delete", place);
+    const gone = await compare();
+    assert.equal(gone.code, 3, gone.stderr);
+    assert.match(gone.stderr, /nothing was compared: no archive is of a snapshot of .*renewed that is still here/);
+    assert.match(gone.stdout, /^0 of 1 archive compared with what is here; 1 not: their snapshots/m);
+    // As on a second machine whose disk is the clone of the first.
+    await take();
+    const other = await compare();
+    assert.equal(other.code, 3, other.stderr);
+    assert.match(other.stderr, /s\/renewed was not compared: the archive of that name holds another snapshot/);
+    assert.doesNotMatch(other.stdout, /nothing is wrong/);
+  });
+
   test("what it is asked to compare with must be named", async () => {
     const { code, stderr } = await verify("--drill");
     assert.deepEqual([code, /which snapshots to compare with/.test(stderr)], [2, true], stderr);

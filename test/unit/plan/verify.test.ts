@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import { parseSubset } from "../../../src/config/parse.ts";
 import { BackupError } from "../../../src/errors.ts";
 import { indexArchives, measureChains } from "../../../src/plan/chain.ts";
-import type { Archive } from "../../../src/plan/model.ts";
+import type { Archive, Finding } from "../../../src/plan/model.ts";
 import { dependentsOf } from "../../../src/plan/dependents.ts";
 import { chooseSubset } from "../../../src/plan/subset.ts";
 import { arrangeTree } from "../../../src/plan/tree.ts";
@@ -16,7 +16,8 @@ import {
   judge,
   type Damage,
 } from "../../../src/plan/verify.ts";
-import { archiveOf, keyOf, snapshot, uuid } from "../../support/builders.ts";
+import { findDrill, findIncomparable } from "../../../src/operations/compare.ts";
+import { archiveOf, keyOf, snapshot, source, uuid } from "../../support/builders.ts";
 
 /** 1 ← 2 ← 3 ← 5, and 4 on 2 as well. */
 const [one, two, three, four, five] = [
@@ -157,6 +158,24 @@ describe("archives at first sight", () => {
   });
 });
 
+test("what could not be compared is an error of its own: nothing is known against it, nor proven", () => {
+  const other = snapshot(1, { uuid: uuid(77) });
+  const findings = findIncomparable({ source, snapshots: [other, snapshot(2)], origin: null }, all);
+  assert.deepEqual(
+    findings.map(({ code, severity, subject }) => [code, severity, subject]),
+    [["NOT_COMPARABLE", "error", one.key]],
+  );
+  assert.match(
+    findings[0]?.message ?? "",
+    /snapshots\/1 was not compared: .*another machine uses the same source UUID/,
+  );
+  assert.equal(judge(findings), "not compared");
+  assert.equal(
+    judge([...findings, ...checkArchives([{ archive: { ...one, bytes: 0 }, etag: "", listedBytes: 0 }])]),
+    "damaged",
+  );
+});
+
 describe("a part of the archives", () => {
   const many = Array.from({ length: 300 }, (_, number) => archiveOf(snapshot(number + 1), null, 100));
   test("groups share all of them out, each to one, and about evenly", () => {
@@ -174,6 +193,25 @@ describe("a part of the archives", () => {
   });
   test("the latest comes with its chain", () => {
     assert.equal(named(chooseSubset(all, { of: "latest" }, 0)), "1 2 3 5");
+  });
+  describe("after a disk was set back", () => {
+    // 2 is of transaction 900; then the disk was set back, and counts on from 100.
+    const [before, after] = [
+      { ...archiveOf(snapshot(2), null), otransid: 900, otime: 20n, stored: 21n },
+      { ...archiveOf(snapshot(3), null), otransid: 110, otime: 30n, stored: 31n },
+    ];
+    test("the latest is what was taken and stored later, and that is said", () => {
+      const told: Finding[] = [];
+      const chosen = chooseSubset([before, after], { of: "latest" }, 0, (finding) => told.push(finding));
+      assert.deepEqual([named(chosen), told.map(({ code }) => code)], ["3", ["SOURCE_SHARED"]]);
+    });
+    test("a drill restores that one, too", () => {
+      const drill = findDrill([after, before], [snapshot(2), snapshot(3)]);
+      assert.deepEqual([drill?.archive, drill?.snapshot, drill?.doubt?.code], [after, snapshot(3), "SOURCE_SHARED"]);
+      const only = findDrill([after, before], [snapshot(2)]);
+      assert.deepEqual([only?.archive, only?.doubt], [before, null], "of those whose snapshots are here");
+      assert.equal(findDrill([after, before], []), null);
+    });
   });
   test("is said in three ways", () => {
     assert.deepEqual(parseSubset("10%", "--x"), { of: "share", share: 0.1 });
