@@ -1,17 +1,20 @@
 // What a sync does about quotas before it sends anything.
 
 import { BackupError } from "../errors.ts";
-import type { Estimate } from "../plan/model.ts";
-import { isFull, scarceBytes } from "../plan/quota.ts";
-import { formatBytes } from "../terminal/format.ts";
+import type { SyncOutcome } from "../operations/sync.ts";
+import type { EstimatedStep } from "../operations/sync-snapshot.ts";
+import { describeSubject, findScarceBytes, findScarceObjects, isFull, MAKE_ROOM, type Quota } from "../plan/quota.ts";
+import { count, formatBytes } from "../terminal/format.ts";
 import type { House } from "./session.ts";
+import type { Ended } from "./sync-ended.ts";
+import { showSummary, sumEstimates, type Summary } from "./sync-report.ts";
 
-/** As far as quotas can be seen. @throws QUOTA_EXCEEDED when nothing more can be stored */
+/** As far as quotas can be seen. Null, or that nothing more can be stored. */
 export async function lookAtQuotas(
-  toSend: Estimate | null,
+  { steps, container }: { readonly steps: readonly EstimatedStep[]; readonly container: string },
   makeRoom: () => Promise<void>,
   house: House,
-): Promise<void> {
+): Promise<BackupError | null> {
   let quotas = await house.quotas();
   if (quotas.some(isFull)) {
     await makeRoom();
@@ -19,14 +22,39 @@ export async function lookAtQuotas(
   }
   const full = quotas.find(isFull);
   if (full !== undefined) {
-    throw new BackupError("QUOTA_EXCEEDED", `the quota of the ${full.of} is used up: nothing was sent`, {
-      hint: "have the quota raised, or delete archives that nobody needs",
-      context: { ...full },
-    });
+    const message = `the quota of ${describeSubject(full)} is used up: nothing was sent`;
+    return new BackupError("QUOTA_EXCEEDED", message, { hint: MAKE_ROOM, context: { ...full } });
   }
-  const left = scarceBytes(quotas, toSend);
-  if (left === null || toSend === null) return;
-  house.log.warn(
-    `the quota of the account leaves ${formatBytes(left)}, and up to ${formatBytes(toSend.bytes)} are to be sent`,
-  );
+  for (const warning of describeScarcity(quotas, steps, container)) house.log.warn(warning);
+  return null;
+}
+
+/** Ends a run that has nothing to do where there is no room. */
+export function endFull(
+  path: string,
+  full: BackupError,
+  { untried, ...summary }: Omit<Summary, "outcome"> & Pick<SyncOutcome, "untried">,
+  house: House,
+): Ended {
+  house.log.error({ code: full.code }, `${path}: ${full.message}: ${full.hint ?? ""}`);
+  showSummary(path, { ...summary, outcome: { receipts: [], failures: [], untried, stoppedBy: full } }, house);
+  return { code: full.exitCode, stoppedBy: full };
+}
+
+function* describeScarcity(
+  quotas: readonly Quota[],
+  steps: readonly EstimatedStep[],
+  container: string,
+): Generator<string> {
+  const toSend = sumEstimates(steps);
+  const bytes = findScarceBytes(quotas, toSend, container);
+  if (bytes !== null && toSend !== null) {
+    const upTo = `up to ${formatBytes(toSend.bytes)} are to be sent`;
+    yield `the quota of ${describeSubject(bytes.quota)} leaves ${formatBytes(bytes.left)}, and ${upTo}`;
+  }
+  const objects = findScarceObjects(quotas, steps.length, container);
+  if (objects !== null) {
+    const toStore = `${count(steps.length, "archive")} are to be stored`;
+    yield `the quota of ${describeSubject(objects.quota)} leaves ${count(objects.left, "object")}, and ${toStore}`;
+  }
 }

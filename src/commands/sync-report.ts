@@ -120,12 +120,19 @@ function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt, form: Form
   return `${stored === null ? "checked, not stored:" : "archived"} ${printable(step.snapshot.path)}  ${size}${gained}${there}`;
 }
 
-export function showSummary(
-  path: string,
-  { outcome, dryRun }: { readonly outcome: SyncOutcome; readonly dryRun: boolean },
-  { output }: House,
-): void {
+/** How the run of one subvolume came out. */
+export interface Summary {
+  readonly outcome: SyncOutcome;
+  readonly dryRun: boolean;
+  /** Snapshots there are. */
+  readonly of: number;
+  /** Of them, those that were archived before. */
+  readonly kept: number;
+}
+
+export function showSummary(path: string, { outcome, dryRun, of, kept }: Summary, { output }: House): void {
   const { receipts, failures, untried } = outcome;
+  const notArchived = of - kept - (dryRun ? 0 : receipts.length);
   const bytes = receipts.reduce((sum, receipt) => sum + receipt.bytes, 0);
   output.record({
     type: "summary",
@@ -134,16 +141,19 @@ export function showSummary(
     sent: dryRun ? 0 : receipts.length,
     failed: failures.length,
     untried: untried.length,
+    notArchived,
     bytes,
   });
-  if (receipts.length + failures.length + untried.length < 2) return;
+  const isShort = dryRun || notArchived === 0;
+  if (isShort && receipts.length + failures.length + untried.length < 2) return;
   const failed =
     failures.length === 0
       ? ""
       : `, ${failures.length} failed: ${printable(listPaths(failures.map(({ step }) => step.snapshot.path)))}`;
   const left = untried.length === 0 ? "" : `, ${untried.length} not tried`;
+  const missing = isShort ? "" : `; not archived: ${notArchived} of ${count(of, "snapshot")}`;
   output.line(
-    `${count(receipts.length, "snapshot")} ${dryRun ? "checked" : "archived"}, ${formatBytes(bytes)}${failed}${left}`,
+    `${count(receipts.length, "snapshot")} ${dryRun ? "checked" : "archived"}, ${formatBytes(bytes)}${failed}${left}${missing}`,
   );
 }
 

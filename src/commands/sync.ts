@@ -16,7 +16,7 @@ import type { House, Tuning } from "./session.ts";
 import { allowEmptyOption, receivedOption, waitLockOption } from "./options.ts";
 import { EncodingCommand, UNENCRYPTED } from "./encoding.ts";
 import { LEFTOVER_AGE, tidy } from "./leftovers.ts";
-import { lookAtQuotas } from "./sync-quotas.ts";
+import { endFull, lookAtQuotas } from "./sync-quotas.ts";
 import { openOrigins, type Origin, type Origins } from "./origins.ts";
 import { NOTHING_KNOWN, openReporting, readState, type Reporting } from "./monitoring.ts";
 import { joinEnded, stopsAll, sumCodes, type Ended } from "./sync-ended.ts";
@@ -231,9 +231,7 @@ export class SyncCommand extends EncodingCommand {
       if (wantsTidy) await tidy(inventory, { awaited: new Set(), olderThanMs }, container, house);
       return incomplete;
     }
-    const { encryption: intent } = this.encodingConfig();
-    const begun = await assertEncryptionKept({ intent, source: local.source.uuid, path }, container, house.signal);
-    if (begun !== null) house.log.warn(begun);
+    await this.checkEncryption(path, edges, house);
     const steps = await this.planSteps(plan.steps, source, house);
     const form = { ...encoding, ...source, chosen: this.sendProto === undefined };
     showPlan(path, { inventory, steps, kept: plan.kept.length, form }, house);
@@ -242,7 +240,11 @@ export class SyncCommand extends EncodingCommand {
     const tidyUp = (awaited: readonly UploadStep[]): Promise<void> =>
       tidy(inventory, { awaited: new Set(awaited.map(({ key }) => key)), olderThanMs }, container, house);
     // What is removed may be all the room there is.
-    if (!this.dryRun) await lookAtQuotas(sumEstimates(steps), () => tidyUp(plan.steps), house);
+    const full = this.dryRun
+      ? null
+      : await lookAtQuotas({ steps, container: container.name }, () => tidyUp(plan.steps), house);
+    const summary = { dryRun: this.dryRun, of: local.snapshots.length, kept: plan.kept.length };
+    if (full !== null) return endFull(path, full, { ...summary, untried: plan.steps }, house);
     const options = { ...this.runOptions(), policy, encoding };
     house.progress.expect(steps.length, sumEstimates(steps)?.bytes ?? null);
     const outcome = await runSync(
@@ -252,11 +254,17 @@ export class SyncCommand extends EncodingCommand {
       house.signal,
     );
     house.progress.stop();
-    showSummary(path, { outcome, dryRun: this.dryRun }, house);
+    showSummary(path, { ...summary, outcome }, house);
     const { stoppedBy, failures, receipts } = outcome;
     if (!this.dryRun && stoppedBy === null) await tidyUp(failures.map(({ step }) => step));
     if (stoppedBy !== null) return { code: stoppedBy.exitCode, stoppedBy, receipts };
     return failures.length > 0 ? { code: 3, stoppedBy, receipts } : { ...incomplete, receipts };
+  }
+
+  private async checkEncryption(path: string, { local, container }: LocalEdges, house: House): Promise<void> {
+    const { encryption: intent } = this.encodingConfig();
+    const begun = await assertEncryptionKept({ intent, source: local.source.uuid, path }, container, house.signal);
+    if (begun !== null) house.log.warn(begun);
   }
 
   private runOptions() {

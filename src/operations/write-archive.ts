@@ -19,6 +19,7 @@ import {
   type Volume,
 } from "../plan/manifest.ts";
 import type { UploadStep } from "../plan/model.ts";
+import { MAKE_ROOM } from "../plan/quota.ts";
 import type { Checkpoint, Checkpoints } from "../state/checkpoints.ts";
 import { digestOf, observe } from "../stream/tap.ts";
 import { slices } from "../stream/split.ts";
@@ -86,10 +87,33 @@ async function storeVolumes(
   container: Container,
   signal: AbortSignal,
 ): Promise<Stored> {
+  const volumes: Volume[] = [];
+  try {
+    return await storeEachVolume(plain, { storing, volumes }, container, signal);
+  } catch (error) {
+    throw withFate(error, volumes.length);
+  }
+}
+
+/** Says what is left of an archive that is in want of room: what was said is of one of its objects. */
+function withFate(error: unknown, volumes: number): unknown {
+  if (!(error instanceof BackupError) || error.code !== "QUOTA_EXCEEDED" || volumes === 0) return error;
+  const stay = volumes === 1 ? "1 volume of it stays" : `${volumes} volumes of it stay`;
+  const left = `${stay} in the store, and the next run resumes it`;
+  const { code, message, context, cause } = error;
+  return new BackupError(code, message, { hint: `${MAKE_ROOM}; ${left}`, context, cause });
+}
+
+/** @param volumes - to which each is added that is stored */
+async function storeEachVolume(
+  plain: Readable,
+  { storing, volumes }: { readonly storing: Storing; readonly volumes: Volume[] },
+  container: Container,
+  signal: AbortSignal,
+): Promise<Stored> {
   const { step, layout, onProgress, checkpoints } = storing;
   await refuseArchived(step, container, signal);
   const most = mostVolumes(step.key);
-  const volumes: Volume[] = [];
   const total = { bytes: 0, parts: 0, resumedBytes: 0 };
   for await (const slice of slices(plain, layout.volumeBytes ?? Infinity)) {
     const number = volumes.length + 1;

@@ -20,13 +20,41 @@ export function isFull({ usedBytes, quotaBytes, usedObjects, quotaObjects }: Quo
   return (quotaBytes !== null && usedBytes >= quotaBytes) || (quotaObjects !== null && usedObjects >= quotaObjects);
 }
 
+/** What to do where there is no room. */
+export const MAKE_ROOM = "have the quota raised, or delete archives that nobody needs";
+
+/** How messages name what a quota is of. */
+export function describeSubject({ name }: Quota): string {
+  return name === null ? "the account" : `the container ${name}`;
+}
+
+/** What a quota leaves. */
+export interface Scarcity {
+  readonly quota: Quota;
+  readonly left: number;
+}
+
 /**
- * The bytes that are left when what is to be sent may not fit them; null when it does, or nobody knows. A container's quota
- * in bytes does not count the parts of its objects, which lie in another container.
+ * The quota that leaves the fewest bytes, when what is to be sent may not fit them; null when it does, or nobody knows.
+ * @param container - its own quota in bytes does not count the parts of its objects, which lie in another container
  */
-export function scarceBytes(quotas: readonly Quota[], toSend: Estimate | null): number | null {
-  const [account] = quotas.filter(({ of }) => of === "account");
-  if (toSend === null || account?.quotaBytes == null) return null;
-  const left = Math.max(0, account.quotaBytes - account.usedBytes);
-  return toSend.bytes > left ? left : null;
+export function findScarceBytes(quotas: readonly Quota[], toSend: Estimate | null, container: string): Scarcity | null {
+  if (toSend === null) return null;
+  const limiting = quotas.filter(({ name }) => name !== container);
+  return scarcest(limiting, toSend.bytes, ({ quotaBytes, usedBytes }) => leftOf(quotaBytes, usedBytes));
+}
+
+/** The quota of the container, when it leaves fewer objects than archives are to be sent; null when it does not. */
+export function findScarceObjects(quotas: readonly Quota[], archives: number, container: string): Scarcity | null {
+  const own = quotas.filter(({ name }) => name === container);
+  return scarcest(own, archives, ({ quotaObjects, usedObjects }) => leftOf(quotaObjects, usedObjects));
+}
+
+function leftOf(quota: number | null, used: number): number {
+  return quota === null ? Infinity : Math.max(0, quota - used);
+}
+
+function scarcest(quotas: readonly Quota[], wanted: number, leftBy: (quota: Quota) => number): Scarcity | null {
+  const [least] = quotas.map((quota) => ({ quota, left: leftBy(quota) })).sort((a, b) => a.left - b.left);
+  return least === undefined || wanted <= least.left ? null : least;
 }

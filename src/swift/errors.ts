@@ -183,6 +183,8 @@ const verdicts: Readonly<Record<string, (trouble: Trouble, request: Request) => 
     message: `this machine's clock is ${skew(date)}`,
     hint: "set it right, by NTP for example",
   }),
+  // Of other stores with an S3 API, such as Ceph's.
+  QuotaExceeded: (_, request) => overQuota(request),
   // Of Swift's quotas (of an account or a container, in bytes or in objects) and of single objects that are too long.
   EntityTooLarge: ({ message }, request) => (/quota/i.test(message) ? overQuota(request) : tooLarge(message, request)),
   CredentialsProviderError: (_, { refusalHint }) => ({

@@ -381,7 +381,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     await native.request("POST", "/full", { headers: { "x-container-meta-quota-count": "1" } });
     const { code, stderr } = await cli([home, "--container-name", "full", "--no-encryption"], { env: dotEnv });
     assert.equal(code, 3, stderr);
-    assert.match(stderr, /the quota of the container is used up: nothing was sent: have the quota raised/);
+    assert.match(stderr, /the quota of the container full is used up: nothing was sent: have the quota raised/);
     assert.equal((await native.request("HEAD", "/full%2Bsegments")).status, 404);
   });
 });

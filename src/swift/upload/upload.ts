@@ -181,7 +181,9 @@ async function settle(attempt: Attempt): Promise<Stored> {
   if (attempt.committedEtag !== null) throw error;
   if (!attempt.committing) {
     const code = error instanceof BackupError ? error.code : null;
-    const useless = attempt.options.resumable === false || (code !== null && againstParts.has(code));
+    // Where there is no room, what holds nothing is not worth to be told of.
+    const holdsNothing = code === "QUOTA_EXCEEDED" && attempt.confirmedBytes === 0;
+    const useless = attempt.options.resumable === false || holdsNothing || (code !== null && againstParts.has(code));
     throw withFate(error, { stays: attempt.uploadId !== null && !(useless && (await abandon(attempt))), attempt });
   }
   const found = await lookAgain(attempt);
