@@ -2,11 +2,20 @@
 // decision rests on is asked of the object itself.
 
 import { BackupError, toBackupError } from "../errors.ts";
-import { isSilent } from "../plan/chain.ts";
+import { identityText, indexArchives, isSilent, withAncestors } from "../plan/chain.ts";
 import { isEncrypted } from "../plan/encoding.ts";
 import { parseArchive, keyPrefix, parseKey } from "../plan/key.ts";
 import { archiveKeyOf, formatVolumeKey } from "../plan/manifest.ts";
-import { parseUuid, type Archive, type Identity, type Inventory, type Lineage, type Proof } from "../plan/model.ts";
+import {
+  originOf,
+  parseUuid,
+  streamIdentity,
+  type Archive,
+  type Identity,
+  type Inventory,
+  type Lineage,
+  type Proof,
+} from "../plan/model.ts";
 import { peekLineage, type StreamLineage } from "../stream/send-stream.ts";
 import { keysOf } from "../plan/standing.ts";
 import type { Container, KnownObject, LocalSnapshots, ObjectDetails, StoredObject } from "./ports.ts";
@@ -43,9 +52,8 @@ export async function takeInventory(local: LocalSnapshots, looking: Looking, sig
   const archives = await mapConcurrently([...keys], EXAMINERS, async (key) => {
     const object = listed.get(key);
     if (object === undefined) return await readArchive(key, looking, signal);
-    return looking.relies === true
-      ? await recallArchive(object, looking, signal)
-      : await askArchive(object, looking, signal);
+    const look = looking.relies === true ? recallArchive : askArchive;
+    return await orUnreadable(object, () => look(object, looking, signal));
   });
   const archived = new Set(objects.flatMap(({ key }) => parseKey(key)?.key ?? []));
   const volumes = objects.flatMap(({ key }) => (archiveKeyOf(key) === null ? [] : key));
@@ -72,6 +80,36 @@ export async function examine(
   return { ...inventory, others, examined: "container" };
 }
 
+/**
+ * The inventory without what the store has lost of the archives that the snapshots' own build on: those are known from the
+ * catalogue, by which a listing that still names them is believed.
+ */
+export async function confirmAncestors(
+  inventory: Inventory,
+  looking: Looking,
+  signal: AbortSignal,
+): Promise<Inventory> {
+  const { source, snapshots, origin, archives, others } = inventory;
+  if (looking.catalogue == null) return inventory;
+  const asked = new Set<string>(keysOf(source.uuid, snapshots));
+  const here = new Set(snapshots.map((snapshot) => identityText(streamIdentity(snapshot))));
+  if (origin !== null) here.add(identityText(originOf(origin)));
+  const all = [...others, ...archives];
+  const own = all.filter(
+    ({ key, lineage }) => asked.has(key) || (lineage !== null && here.has(identityText(lineage.snapshot))),
+  );
+  const recalled = [...withAncestors(own, indexArchives(all))].filter(({ key }) => !asked.has(key));
+  const lost = new Set<Archive>();
+  await forEachConcurrently(recalled, EXAMINERS, async (archive) => {
+    if ((await looking.container.head(archive.key, signal)) !== null) return;
+    looking.catalogue?.forget(archive.key);
+    lost.add(archive);
+  });
+  if (lost.size === 0) return inventory;
+  const isThere = (archive: Archive): boolean => !lost.has(archive);
+  return { ...inventory, archives: archives.filter(isThere), others: others.filter(isThere) };
+}
+
 /** Every archive under a prefix, examined, in the order of their keys. @param wanted - by default all of them */
 export async function readArchives(
   prefix: string,
@@ -82,18 +120,20 @@ export async function readArchives(
   const objects = await reading.container.list(prefix, signal);
   reading.catalogue?.retain(prefix, objects);
   const named = objects.filter(({ key }) => parseKey(key) !== null && wanted(key));
-  const archives = await mapConcurrently(named, EXAMINERS, (object) => recallListed(object, reading, signal));
+  const archives = await mapConcurrently(named, EXAMINERS, (object) =>
+    orUnreadable(object, () => recallArchive(object, reading, signal)),
+  );
   return archives.flatMap((archive) => archive ?? []);
 }
 
-/** As {@link recallArchive}; one that the store does not give out is an archive with a failure, which keeps nobody from others. */
-async function recallListed(listed: StoredObject, reading: Reading, signal: AbortSignal): Promise<Archive | null> {
+/** What the store does not give out is an archive with a failure: it keeps nobody from others. */
+async function orUnreadable(object: StoredObject, look: () => Promise<Archive | null>): Promise<Archive | null> {
   try {
-    return await recallArchive(listed, reading, signal);
+    return await look();
   } catch (error) {
     const { code, message } = toBackupError(error);
     // First bytes are read only where metadata says nothing.
-    const archive = parseArchive({ ...listed, metadata: {} });
+    const archive = parseArchive({ ...object, metadata: {} });
     if (archive === null || (code !== "ARCHIVE_DAMAGED" && code !== "ARCHIVE_MISSING")) throw error;
     return { ...archive, failure: message };
   }
@@ -104,8 +144,11 @@ async function recallListed(listed: StoredObject, reading: Reading, signal: Abor
  * there is no object or the key is no archive's.
  */
 export async function readArchive(key: string, reading: Reading, signal: AbortSignal): Promise<Archive | null> {
-  const object = await reading.container.head(key, signal);
-  return object === null ? null : await examineObject(object, reading.container, signal, reading.identities);
+  const { container, identities } = reading;
+  const object = await container.head(key, signal);
+  return object === null
+    ? null
+    : await orUnreadable(object, () => examineObject(object, container, signal, identities));
 }
 
 /** As {@link readArchive}, of an object that is listed: what is known of it is not asked again. */

@@ -6,7 +6,7 @@ import type { Inventory, UploadStep } from "../plan/model.ts";
 import { planSync, type SyncPlan, type SyncRequest } from "../plan/sync.ts";
 import type { Command } from "../stream/process.ts";
 import type { LocalSnapshots, Sender } from "./ports.ts";
-import { examine, takeInventory, type Looking } from "./inventory.ts";
+import { confirmAncestors, examine, takeInventory, type Looking } from "./inventory.ts";
 import {
   runStep,
   type EstimatedStep,
@@ -47,11 +47,15 @@ export async function prepareSync(
   signal: AbortSignal,
 ): Promise<{ readonly inventory: Inventory; readonly plan: SyncPlan }> {
   let inventory = await takeInventory(local, looking, signal);
-  for (;;) {
+  for (let isConfirmed = looking.relies === true; ;) {
     const plan = planSync(inventory, request);
-    if (plan.examine === null)
+    if (plan.examine !== null) inventory = await examine(inventory, plan.examine, looking, signal);
+    else if (isConfirmed)
       return { inventory, plan: { ...plan, findings: [...(local.doubts ?? []), ...plan.findings] } };
-    inventory = await examine(inventory, plan.examine, looking, signal);
+    else {
+      inventory = await confirmAncestors(inventory, looking, signal);
+      isConfirmed = true;
+    }
   }
 }
 

@@ -133,15 +133,18 @@ export function describeStanding(standing: Standing, archives: readonly Archive[
           "otherwise rename it",
       );
     case "damaged":
-      return error(
-        standing.archive.bytes === 0 ? "ARCHIVE_DAMAGED" : "NOT_AN_ARCHIVE",
-        standing.key,
-        `${path} is not archived: the object under its name ${standing.archive.bytes === 0 ? "is empty" : "is no send stream"}; delete ` +
-          `the object '${standing.key}' and use \`sync\` again: ${describeBuiltOn(standing.snapshot, archives)}`,
-      );
+      return describeDamaged(standing.key, standing.archive, describeBuiltOn(standing.snapshot, archives));
     default:
       return null;
   }
+}
+
+function describeDamaged(key: Key, { path, bytes, failure }: Archive, builtOnIt: string): Finding {
+  const cure = `delete the object '${key}' and use \`sync\` again: ${builtOnIt}`;
+  const is = `${path} is not archived: the object under its name`;
+  if (bytes === 0) return error("ARCHIVE_DAMAGED", key, `${is} is empty; ${cure}`);
+  if (failure === undefined) return error("NOT_AN_ARCHIVE", key, `${is} is no send stream; ${cure}`);
+  return error("ARCHIVE_DAMAGED", key, `${is} cannot be read (${failure}); if that stays, ${cure}`);
 }
 
 function error(code: Finding["code"], subject: string, message: string): Finding {

@@ -4,11 +4,12 @@ import assert from "node:assert/strict";
 import { Readable } from "node:stream";
 import { describe, test } from "node:test";
 import { BackupError } from "../../../src/errors.ts";
-import type { Container } from "../../../src/operations/ports.ts";
-import { listContainer } from "../../../src/operations/list.ts";
+import type { Container, KnownObject, StoredObject } from "../../../src/operations/ports.ts";
+import { listContainer, listSource } from "../../../src/operations/list.ts";
+import { prepareSync } from "../../../src/operations/sync.ts";
 import { findSelected } from "../../../src/operations/restore.ts";
 import { formatMetadata } from "../../../src/plan/key.ts";
-import { keyOf, snapshot } from "../../support/builders.ts";
+import { keyOf, snapshot, source } from "../../support/builders.ts";
 import { memoryContainer } from "../../support/memory-container.ts";
 
 const { signal } = new AbortController();
@@ -55,10 +56,70 @@ describe("one object that cannot be read", () => {
     });
   }
 
+  for (const isListed of [true, false])
+    test(`under the name of a snapshot that is here is an error of that one, and the rest is sent (listed: ${isListed})`, async () => {
+      const container = await openBeside(new BackupError("ARCHIVE_DAMAGED", "segments are gone"));
+      const list: Container["list"] = async (prefix, stop) =>
+        (await container.list(prefix, stop)).filter(({ key }) => isListed || key !== BROKEN);
+      const reading = { container: { ...container, list }, identities: [] };
+      const local = { source, snapshots: [snapshot(0), snapshot(1), snapshot(2)], origin: null };
+      const { plan } = await prepareSync(local, reading, {}, signal);
+      assert.deepEqual(
+        plan.findings.map(({ code, severity, subject }) => [code, severity, subject]),
+        [["ARCHIVE_DAMAGED", "error", BROKEN]],
+      );
+      assert.match(plan.findings[0]?.message ?? "", /cannot be read \(segments are gone\)/);
+      assert.deepEqual(
+        plan.steps.map(({ snapshot: { path }, sendParent }) => [path, sendParent?.path]),
+        [["snapshots/2", "snapshots/1"]],
+      );
+      const { listed } = await listSource(local, reading, signal);
+      assert.equal(listed.length, 4, "the snapshot and what is stored under its name stand apart");
+    });
+
   test("is no reason to go on when nothing can be read", async () => {
     for (const code of ["ACCESS_DENIED", "STORE_UNAVAILABLE"] as const) {
       const reading = { container: await openBeside(new BackupError(code, "not now")), identities: [] };
       await assert.rejects(listContainer(reading, signal), { code });
     }
   });
+});
+
+test("what the store has lost of a chain is missed, although the listing names it and the catalogue knows it", async () => {
+  const container = memoryContainer();
+  const options = { partBytes: facts.partBytes, concurrency: 1, partsInMemory: 3 };
+  const chain = [snapshot(1), snapshot(2), snapshot(3)];
+  for (const [position, each] of chain.entries()) {
+    const metadata = formatMetadata({ snapshot: each, sendParent: chain[position - 1] ?? null }, facts);
+    await container.put(keyOf(each.path), Readable.from([Buffer.from("x")]), { ...options, metadata }, signal);
+  }
+  const known = new Map<string, KnownObject>();
+  const catalogue = {
+    find: ({ key }: StoredObject) => known.get(key) ?? null,
+    note: ({ key }: StoredObject, object: KnownObject) => void known.set(key, object),
+    forget: (key: string) => void known.delete(key),
+    retain: () => undefined,
+  };
+  const lost = keyOf("snapshots/1");
+  const gone = new Set<string>();
+  const head: Container["head"] = async (key, stop) => (gone.has(key) ? null : await container.head(key, stop));
+  const reading = { container: { ...container, head }, identities: [], catalogue };
+  // Of the first nothing is left here, and a newer one is still to be sent.
+  const local = { source, snapshots: [snapshot(2), snapshot(3), snapshot(4)], origin: null };
+  const parents = async (): Promise<unknown> =>
+    (await prepareSync(local, reading, {}, signal)).plan.steps.map(({ sendParent }) => sendParent?.path);
+  assert.deepEqual(await parents(), ["snapshots/3"]);
+  assert.ok(known.has(lost));
+  gone.add(lost);
+  const { plan } = await prepareSync(local, reading, {}, signal);
+  assert.deepEqual(
+    plan.findings.map(({ code, severity }) => [code, severity]),
+    [["CHAIN_BROKEN", "error"]],
+  );
+  assert.deepEqual(
+    plan.steps.map(({ sendParent }) => sendParent?.path),
+    [undefined],
+    "a new chain begins",
+  );
+  assert.equal(known.has(lost), false);
 });
