@@ -81,7 +81,7 @@ async function main(argv: readonly string[]): Promise<number> {
     words: argv,
     nodeReadsWords: nodeReadsWords(),
     program: [process.execPath, "--", fileURLToPath(import.meta.url)],
-    settings: { words: [], paths: [], inForce: [], skipped: null },
+    settings: { words: [], paths: [], inForce: [], target: null, skipped: null },
   });
   const told = code === 0 ? 0 : (stopped.exitCode() ?? code);
   // A write that has failed is known by now, but its event may still be under way.

@@ -1,4 +1,6 @@
 import { Command } from "clipanion";
+import { BackupError, toBackupError } from "../errors.ts";
+import { describeEndpoint, describeLogin } from "../config/store.ts";
 import { printable } from "../terminal/format.ts";
 import type { House } from "./session.ts";
 import { summaryOf } from "./summaries.ts";
@@ -12,21 +14,29 @@ export class ConfigShowCommand extends SyncCommand {
     description: summaryOf("config show"),
     details: `
       One line for each setting that is said somewhere: by a flag, a variable or the configuration file, in this order.
-      What is said nowhere has the value that \`sync --help\` tells. Nothing is opened and nobody is asked.
+      What is said nowhere has the value that \`sync --help\` tells. The last lines tell whose credentials are used, and which endpoint. No server is asked.
     `,
     examples: [["What a nightly sync of a target would use", "$0 config show --use home"]],
   });
 
   protected override readonly narrates = false;
 
-  protected override run({ output }: House): Promise<number> {
-    const { inForce, paths } = this.context.settings;
+  protected override async run(house: House): Promise<number> {
+    const { inForce, paths, target } = this.context.settings;
     const chosen = this.subvolumes.length > 0 ? this.subvolumes : paths;
-    output.table([
+    // What cannot be used is shown all the same, with the reason.
+    const login = await house.readLogin().catch((error: unknown) => toBackupError(error));
+    const used =
+      login instanceof BackupError
+        ? { credentials: null, endpoint: null }
+        : { credentials: describeLogin(login), endpoint: describeEndpoint(login) };
+    house.output.table([
       ...inForce.map(({ key, value, from }) => [key, printable(value), from]),
       ["paths", chosen.map(printable).join(" "), ""],
+      ["credentials", printable(used.credentials ?? "none that can be used"), ""],
+      ["endpoint used", printable(used.endpoint ?? "none"), ""],
     ]);
-    output.record({ settings: inForce, paths: chosen });
-    return Promise.resolve(0);
+    house.output.record({ target, settings: inForce, paths: chosen, ...used });
+    return login instanceof BackupError ? this.report(login, house) : 0;
   }
 }

@@ -2,7 +2,13 @@
 
 import { resolve } from "node:path";
 import type { BaseContext } from "clipanion";
-import { OPEN_PASSWORDS, readStoreConfig, sendsPasswordsOpenly, type StoreFlags } from "../config/store.ts";
+import {
+  OPEN_PASSWORDS,
+  readStoreConfig,
+  sendsPasswordsOpenly,
+  type StoreConfig,
+  type StoreFlags,
+} from "../config/store.ts";
 import { readEnvironment, warnOfReaders, type EnvironmentFlags } from "../config/environment.ts";
 import type { Lock } from "../state/lock.ts";
 import type {
@@ -75,6 +81,8 @@ export interface House {
   openProofs(): Promise<Proofs | null>;
   /** Keeps other runs away until it is closed. @throws LOCKED */
   lock(claim: Claim): Promise<Lock>;
+  /** Who asks and where the store is, as far as it is known before anybody is asked. @throws USAGE, CONFIG */
+  readLogin(): Promise<StoreConfig>;
   /** As far as they can be seen; none where only S3 can be asked. Never fails. */
   quotas(): Promise<readonly Quota[]>;
   /** Keeps other runs from a file that they change too, until it is closed; waits for them. @throws LOCKED */
@@ -119,7 +127,7 @@ interface Opening {
 /** Logs in once: what was found holds for the run. */
 type FindAccess = (retryForMs?: number) => Promise<Access>;
 
-type StoreEdges = Pick<House, "openContainer" | "openCatalogue" | "openProofs" | "quotas" | "openDoctor">;
+type StoreEdges = Pick<House, "readLogin" | "openContainer" | "openCatalogue" | "openProofs" | "quotas" | "openDoctor">;
 type LocalEdges = Pick<House, "openSource" | "openReceived" | "openTarget" | "openScratch" | "lock" | "lockFile">;
 
 /** The edges of a run. Each is opened when it is asked for, and closed by the closers. */
@@ -151,6 +159,8 @@ function storeEdges({ context, flags, cache, log, closers }: Opening, findAccess
     return await readQuotas(await findAccess(), containerName, signal);
   };
   return {
+    // It holds for whatever container is named.
+    readLogin: async () => readLogin({ context, flags: { ...flags, containerName: containerName || "-" } }),
     openContainer,
     openCatalogue: async () => {
       const catalogue = cache ? await openKeptCatalogue(env, await findPlace()) : null;
@@ -222,10 +232,16 @@ function lockOptions(directory: string, { words, now, pid }: Context) {
   return { directory, now, holder: { pid, command } };
 }
 
-async function askForAccess({ context, flags, log }: Opening, retryForMs: number | undefined): Promise<Access> {
-  const { env, signal, words, nodeReadsWords } = context;
+async function readLogin({ context, flags }: Pick<Opening, "context" | "flags">): Promise<StoreConfig> {
+  const { env, words, nodeReadsWords } = context;
   const readByNode = nodeReadsWords && words.some((word) => /^--env-file(=|$)/.test(word));
-  const config = readStoreConfig(flags, await readEnvironment(env, { ...flags, readByNode }));
+  return readStoreConfig(flags, await readEnvironment(env, { ...flags, readByNode }));
+}
+
+async function askForAccess(opening: Opening, retryForMs: number | undefined): Promise<Access> {
+  const { context, flags, log } = opening;
+  const { signal } = context;
+  const config = await readLogin(opening);
   if (flags.envFile !== undefined) await warnOfReaders(flags.envFile, log.warn.bind(log));
   if (config.keystone !== null && sendsPasswordsOpenly(config.keystone)) log.warn(OPEN_PASSWORDS);
   const { openAccess } = await import("../swift/auth/credentials.ts");

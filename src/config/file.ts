@@ -77,6 +77,8 @@ export interface Settings {
   /** Subvolumes of the target. */
   readonly paths: readonly string[];
   readonly inForce: readonly InForce[];
+  /** The name of the target in the configuration file; null without one. */
+  readonly target: string | null;
   /** Why the configuration file was not read, in one sentence; null when it was, or there is none. */
   readonly skipped: string | null;
 }
@@ -93,9 +95,9 @@ export interface Target {
  * @throws CONFIG, USAGE
  */
 export function readSettings(argv: readonly string[], known: readonly string[], env: Environment): Settings {
-  const { file, target, skipped } = findTarget(argv, env);
+  const { file, name, target, skipped } = findTarget(argv, env);
   const words: string[] = [];
-  const inForce: InForce[] = [];
+  const inForce: InForce[] = name === null ? [] : [{ key: "target", value: name, from: file ?? "" }];
   for (const [key, definition] of [
     ...Object.entries(keys),
     ...Object.entries(limits).map(([key, each]) => [`limits.${key}`, each] as const),
@@ -112,16 +114,18 @@ export function readSettings(argv: readonly string[], known: readonly string[], 
     if (takes === "switch") words.push(found.values[0] === "true" ? flag : flag.replace("--", "--no-"));
     else words.push(...found.values.map((value) => `${flag}=${value}`));
   }
-  return { words, paths: target.paths, inForce: [...inForce, ...showLogin(env)], skipped };
+  return { words, paths: target.paths, inForce: [...inForce, ...showLogin(env)], target: name, skipped };
 }
 
 interface FoundTarget {
   readonly file: string | null;
+  /** Null where no target was chosen. */
+  readonly name: string | null;
   readonly target: Target;
   readonly skipped: string | null;
 }
 
-const NO_TARGET: FoundTarget = { file: null, target: { values: new Map(), paths: [] }, skipped: null };
+const NO_TARGET: FoundTarget = { file: null, name: null, target: { values: new Map(), paths: [] }, skipped: null };
 
 /** What a container that was typed takes from the file: where the store is and who asks, nothing else. */
 const loginKeys = ["endpoint", "region", "env-file", "os-cloud", "create-credentials"];
@@ -135,7 +139,7 @@ function findTarget(argv: readonly string[], env: Environment): FoundTarget {
   }
   if (file === null) return NO_TARGET;
   const isAsked = named !== undefined || name !== undefined || typed(argv, "--container-name").length === 0;
-  if (isAsked) return { file, target: chooseTarget(readTargets(file, env), name, file), skipped: null };
+  if (isAsked) return { file, ...chooseTarget(readTargets(file, env), name, file), skipped: null };
   return namesLogin(argv, env) ? NO_TARGET : findLogin(file, env);
 }
 
@@ -160,7 +164,7 @@ function findLogin(file: string, env: Environment): FoundTarget {
     if (all.some((other) => !isDeepStrictEqual(other.toSorted(), login.toSorted()))) {
       return skip("its targets log in differently; choose one with --use NAME");
     }
-    return { file, target: { values: new Map(login), paths: [] }, skipped: null };
+    return { file, name: null, target: { values: new Map(login), paths: [] }, skipped: null };
   } catch (error) {
     return skip(toBackupError(error).message);
   }
@@ -168,7 +172,8 @@ function findLogin(file: string, env: Environment): FoundTarget {
 
 /** The variables by which somebody logs in, what is secret in them left out. */
 function showLogin(env: Environment): InForce[] {
-  const isShown = /^(AWS_(ACCESS_KEY_ID|PROFILE)|OS_(AUTH_URL|CLOUD|USERNAME|PROJECT_NAME)|ST_(AUTH|USER))$/;
+  const isShown =
+    /^(AWS_(ACCESS_KEY_ID|PROFILE|(DEFAULT_)?REGION|ENDPOINT_URL(_S3)?|CA_BUNDLE|CONFIG_FILE|SHARED_CREDENTIALS_FILE)|OS_(AUTH_URL|CLOUD|USERNAME|PROJECT_(NAME|ID)|REGION_NAME|INTERFACE|CACERT|STORAGE_URL|\w+_DOMAIN_(NAME|ID))|ST_(AUTH|USER)|\w+_FILE)$/;
   const said = Object.entries(env).filter(([name, value]) => /^(AWS|OS|ST)_/.test(name) && (value ?? "") !== "");
   return said.map(([name, value = ""]) => ({
     key: name,
@@ -308,11 +313,16 @@ function refuseUnknown(map: Readonly<Record<string, unknown>>, known: readonly s
   throw new BackupError("CONFIG", `there is no key ${unknown} in ${where}`, { hint });
 }
 
-function chooseTarget(targets: ReadonlyMap<string, Target>, name: string | undefined, file: string): Target {
+function chooseTarget(
+  targets: ReadonlyMap<string, Target>,
+  name: string | undefined,
+  file: string,
+): { readonly name: string; readonly target: Target } {
   const names = [...targets.keys()];
   const only = names.length === 1 ? names[0] : undefined;
-  const target = targets.get(name ?? only ?? "");
-  if (target !== undefined) return target;
+  const chosen = name ?? only ?? "";
+  const target = targets.get(chosen);
+  if (target !== undefined) return { name: chosen, target };
   if (name === undefined)
     throw new BackupError("USAGE", `${file} has several targets`, { hint: `say --use ${names.join(" or --use ")}` });
   const meant = nearest(name, names);

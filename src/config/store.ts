@@ -86,6 +86,18 @@ export function readStoreConfig(flags: StoreFlags, env: Environment): StoreConfi
   });
 }
 
+/** Who asks, for people, as far as it is known before anybody is asked. */
+export function describeLogin({ source, aws, keystone }: StoreConfig): string {
+  if (source.kind === "keys") return `S3 keys of ${source.variables}`;
+  if (source.kind === "profile") return aws.profile === null ? "the AWS files" : `the AWS profile '${aws.profile}'`;
+  return keystone === null ? "a login at Keystone" : `a login at Keystone, ${keystone.authUrl}`;
+}
+
+/** Where the store is, for people, as far as it is known before anybody is asked. */
+export function describeEndpoint({ endpoint, keystone }: StoreConfig): string {
+  return endpoint ?? (keystone === null ? "what the AWS files say" : "what Keystone's catalog says");
+}
+
 export const OPEN_PASSWORDS =
   "OS_AUTH_URL begins with http://: the password crosses the network where others can read it; use https:// if Keystone has it";
 

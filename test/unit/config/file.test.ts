@@ -177,16 +177,52 @@ describe("the configuration file", () => {
       ["config", "show", "--config", file, "--use", "home", "--memory", "2Gi"],
       { env },
     );
-    assert.equal(code, 0, stderr);
-    assert.equal(/hunter\d/.test(stdout), false, stdout);
+    assert.match(stderr, /^error: the endpoint is not a URL of the form https:\/\/host/);
+    assert.equal(code, 2);
+    assert.doesNotMatch(stdout + stderr, /hunter\d/);
     for (const line of [
       /container +backup +.*config.yaml/,
       /limits.memory +2Gi +flag/,
       /endpoint +https:\S*env +AWS_ENDPOINT_URL/,
       /paths +\/home \/srv/,
+      /^target +home +.*config.yaml$/m,
+      /^endpoint used +none$/m,
     ]) {
       assert.match(stdout, line);
     }
+  });
+
+  test("config show tells whose credentials are used, and which endpoint, without a password of either", async () => {
+    const keystone = {
+      OS_AUTH_URL: "https://keystone:5000/v3",
+      OS_USERNAME: "me",
+      OS_PASSWORD: "hunter5",
+      OS_PROJECT_NAME: "p",
+      OS_PROJECT_DOMAIN_NAME: "d",
+      OS_USER_DOMAIN_NAME: "d",
+    };
+    const show = async (env: Record<string, string>, ...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await cli(["config", "show", ...args], { env });
+      assert.equal(code, 0, stderr);
+      assert.doesNotMatch(stdout, /hunter/);
+      return stdout;
+    };
+    const login = await show(keystone);
+    assert.match(login, /^credentials +a login at Keystone, https:\/\/keystone:5000\/v3$/m);
+    assert.match(login, /^endpoint used +what Keystone's catalog says$/m);
+    const profile = await show({ AWS_PROFILE: "nightly" }, "--endpoint", "https://swift.example.org");
+    assert.match(profile, /^credentials +the AWS profile 'nightly'$/m);
+    assert.match(profile, /^endpoint used +https:\/\/swift\.example\.org$/m);
+    const keys = { AWS_ACCESS_KEY_ID: "a", AWS_SECRET_ACCESS_KEY: "hunter6" };
+    assert.match(await show(keys), /^credentials +S3 keys of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY$/m);
+    const json: unknown = JSON.parse(await show({ AWS_PROFILE: "nightly" }, "--json"));
+    assert.deepEqual(json, {
+      target: null,
+      settings: [{ key: "AWS_PROFILE", value: "nightly", from: "environment" }],
+      paths: [],
+      credentials: "the AWS profile 'nightly'",
+      endpoint: "what the AWS files say",
+    });
   });
 
   test("without one, --use is refused", async () => {
