@@ -1,5 +1,7 @@
 import { Command, Option } from "clipanion";
 import { formatCompletion, formatManual } from "../terminal/completion.ts";
+import { toBackupError } from "../errors.ts";
+import { readAllTargets } from "../config/file.ts";
 import type { CommandHelp } from "../terminal/help.ts";
 import { printLines, printOwnText } from "../terminal/print.ts";
 import type { Context } from "./session.ts";
@@ -7,15 +9,20 @@ import { describeCommand } from "./usage.ts";
 import { registry } from "./registry.ts";
 import { summaryOf } from "./summaries.ts";
 
+/** See `bin` in package.json. */
+const OTHER_NAME = "btrfs-snapshot-to-swift";
+
 export class CompletionCommand extends Command<Context> {
   static override paths = [["completion"]];
   static readonly exits: readonly number[] = [0, 2, 3];
   static override usage = Command.Usage({
     description: summaryOf("completion"),
-    details: "WHAT is bash, zsh or fish; or man, for the manual page.",
+    details:
+      "WHAT is bash, zsh or fish; man, for the manual page; or targets, for the names in the configuration file, which the completions ask for.",
     examples: [["In bash, from now on", 'eval "$($0 completion bash)"']],
   });
 
+  configFile = Option.String("--config", { description: "With targets: the configuration file." });
   what = Option.String({ name: "WHAT" });
 
   override async execute(): Promise<number> {
@@ -25,12 +32,26 @@ export class CompletionCommand extends Command<Context> {
     for (const { load } of registry) commands.push(describeCommand(await load(), name));
     const { what } = this;
     if (what === "man") printOwnText(stdout, formatManual({ name, version }, commands));
+    else if (what === "targets") return this.printTargets();
     else if (what === "bash" || what === "zsh" || what === "fish")
-      printOwnText(stdout, formatCompletion(what, name, commands));
+      printOwnText(stdout, formatCompletion(what, [name, OTHER_NAME], commands));
     else {
-      printLines(stderr, `error: completion takes bash, zsh, fish or man, not "${what}"`);
+      printLines(stderr, `error: completion takes bash, zsh, fish, man or targets, not "${what}"`);
       return 2;
     }
     return 0;
+  }
+
+  private printTargets(): number {
+    const { stdout, stderr, env } = this.context;
+    try {
+      const targets = readAllTargets(this.configFile, env) ?? new Map<string, unknown>();
+      for (const name of targets.keys()) printLines(stdout, name);
+      return 0;
+    } catch (error) {
+      const { message, exitCode } = toBackupError(error);
+      printLines(stderr, `error: ${message}`);
+      return exitCode;
+    }
   }
 }

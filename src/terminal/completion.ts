@@ -2,12 +2,38 @@ import { spell, type CommandHelp } from "./help.ts";
 
 export type Shell = "bash" | "zsh" | "fish";
 
-/** What a shell is to source so that it completes commands, options and the files that options take. */
-export function formatCompletion(shell: Shell, program: string, commands: readonly CommandHelp[]): string {
-  if (shell === "fish") return formatFish(program, commands);
-  const bash = formatBash(program, commands);
-  return shell === "bash" ? bash : formatZsh(program, bash);
+/** What the program is called, by which its completions are found; the others are only other names for it. */
+export type Names = readonly [name: string, ...others: string[]];
+
+/** What a shell is to source so that it completes commands, options, and the values that options take. */
+export function formatCompletion(shell: Shell, names: Names, commands: readonly CommandHelp[]): string {
+  if (shell === "fish") return formatFish(names, commands);
+  const bash = formatBash(names, commands);
+  return shell === "bash" ? bash : formatZsh(names, bash);
 }
+
+/** Values of options that are few. */
+const choices: Readonly<Record<string, string>> = {
+  "--compress": "zstd",
+  "--log-format": "text json",
+  "--read-data-subset": "latest",
+  "--send-proto": "1 2",
+};
+
+/** Words that follow these. */
+const wordsAfter = (commands: readonly CommandHelp[]): Readonly<Record<string, string>> => ({
+  completion: "bash zsh fish man",
+  help: commands.map(({ name }) => name.split(" ")[0] ?? "").join(" "),
+  ...Object.fromEntries(
+    commands.flatMap(({ name }) => {
+      const [first = "", ...rest] = name.split(" ");
+      return rest.length === 0 ? [] : [[first, rest.join(" ")]];
+    }),
+  ),
+});
+
+/** The option whose values are the targets of the configuration file, which the program itself lists. */
+const TARGET = "--use";
 
 /** Options that take a file or a directory, and those that take another value. */
 function optionsBy(command: CommandHelp, takes: (value: string) => boolean): string[] {
@@ -21,53 +47,81 @@ function flagsOf({ options }: CommandHelp): string[] {
   ];
 }
 
-function formatBash(program: string, commands: readonly CommandHelp[]): string {
+function formatBash([program, ...others]: Names, commands: readonly CommandHelp[]): string {
   const name = `_${program.replaceAll("-", "_")}`;
   const isFile = (value: string): boolean => value === "FILE" || value === "DIR";
   const values = new Set(commands.flatMap((command) => optionsBy(command, (value) => !isFile(value))));
+  for (const option of [TARGET, ...Object.keys(choices)]) values.delete(option);
   const files = new Set(commands.flatMap((command) => optionsBy(command, isFile)));
   const sync = commands.find(({ isDefault }) => isDefault);
+  const firsts = [...commands.map((command) => command.name.split(" ")[0] ?? ""), "help"];
+  const answer = (words: string): string => `COMPREPLY=($(compgen -W "${words}" -- "$cur"))`;
   return `${name}() {
-  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]} options
+  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]} options config=() i
   COMPREPLY=()
   case $prev in
     ${[...files].join("|")}) compopt -o default 2>/dev/null; return ;;
+    ${TARGET})
+      for ((i = 1; i < COMP_CWORD; i++)); do [[ \${COMP_WORDS[i]} != --config ]] || config=(--config "\${COMP_WORDS[i+1]}"); done
+      ${answer('$("${COMP_WORDS[0]}" completion targets "${config[@]}" 2>/dev/null)')}; return ;;
+${Object.entries(choices)
+  .map(([option, words]) => `    ${option}) ${answer(words)}; return ;;`)
+  .join("\n")}
     ${[...values].join("|")}) return ;;
   esac
   case "\${COMP_WORDS[1]}" in
 ${commands.map((command) => `    ${command.name.split(" ")[0] ?? ""}) options="${flagsOf(command).join(" ")}" ;;`).join("\n")}
     *) options="${sync === undefined ? "" : flagsOf(sync).join(" ")} --version" ;;
   esac
-  if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W "$options" -- "$cur"))
-  elif ((COMP_CWORD == 1)); then COMPREPLY=($(compgen -W "${commands.map((command) => command.name.split(" ")[0]).join(" ")}" -- "$cur")); compopt -o default 2>/dev/null
-  else compopt -o default 2>/dev/null; fi
+  if [[ $cur == -* ]]; then ${answer("$options")}; return; fi
+  if ((COMP_CWORD == 2)); then
+    case $prev in
+${Object.entries(wordsAfter(commands))
+  .map(([word, next]) => `      ${word}) ${answer(next)}; return ;;`)
+  .join("\n")}
+    esac
+  fi
+  if ((COMP_CWORD == 1)); then ${answer(firsts.join(" "))}; fi
+  compopt -o default 2>/dev/null
 }
-complete -F ${name} ${program}
+complete -F ${name} ${[program, ...others].join(" ")}
 `;
 }
 
 /** zsh takes bash's. Found in $fpath, the file is read at the first completion, which it has to answer itself. */
-function formatZsh(program: string, bash: string): string {
+function formatZsh(names: Names, bash: string): string {
+  const [program] = names;
   const name = `_${program.replaceAll("-", "_")}`;
   const answer = `[[ \${funcstack[1]-} != _${program} ]] || _bash_complete -F ${name}`;
-  return `#compdef ${program}\nautoload -Uz bashcompinit && bashcompinit\n${bash}${answer}\n`;
+  return `#compdef ${names.join(" ")}\nautoload -Uz bashcompinit && bashcompinit\n${bash}${answer}\n`;
 }
 
-function formatFish(program: string, commands: readonly CommandHelp[]): string {
+function formatFish([program, ...others]: Names, commands: readonly CommandHelp[]): string {
   const quote = (text: string): string => `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
+  const seen = (word: string): string => quote(`__fish_seen_subcommand_from ${word}`);
+  const values = (name: string, value: string | null): string => {
+    if (name === TARGET) return ` -x -a ${quote(`(${program} completion targets 2>/dev/null)`)}`;
+    const words = choices[name];
+    if (words !== undefined) return ` -x -a ${quote(words)}`;
+    return value === null ? "" : " -r";
+  };
   const lines = commands.flatMap((command) => {
     const word = command.name.split(" ")[0] ?? "";
-    const condition = `__fish_seen_subcommand_from ${word}`;
     return [
       `complete -c ${program} -n __fish_use_subcommand -a ${word} -d ${quote(command.summary)}`,
       ...command.options.map(
         ({ name, short, value, description }) =>
-          `complete -c ${program} -n ${quote(condition)} -l ${name.slice(2)}${short === null ? "" : ` -s ${short.slice(1)}`}` +
-          `${value === null ? "" : " -r"} -d ${quote(description)}`,
+          `complete -c ${program} -n ${seen(word)} -l ${name.slice(2)}${short === null ? "" : ` -s ${short.slice(1)}`}` +
+          `${values(name, value)} -d ${quote(description)}`,
       ),
     ];
   });
-  return `${lines.join("\n")}\n`;
+  const next = Object.entries(wordsAfter(commands)).map(
+    ([word, words]) => `complete -c ${program} -f -n ${seen(word)} -a ${quote(words)}`,
+  );
+  const help = `complete -c ${program} -n __fish_use_subcommand -a help -d 'Show the help of a command.'`;
+  const aliases = others.map((other) => `complete -c ${other} -w ${program}`);
+  return `${[...lines, help, ...next, ...aliases].join("\n")}\n`;
 }
 
 /** The manual page, in the language of man(7). */

@@ -174,7 +174,7 @@ describe("completion", () => {
     const { code, stdout } = await cli(["completion", "bash"]);
     assert.equal(code, 0);
     const complete = (...words: string[]): string => {
-      const script = `${stdout}\nCOMP_WORDS=(x "$@"); COMP_CWORD=$#; _btrfs_snapshots_to_swift 2>/dev/null; echo "\${COMPREPLY[@]}"`;
+      const script = `${stdout}\nCOMP_WORDS=("${MAIN}" "$@"); COMP_CWORD=$#; _btrfs_snapshots_to_swift 2>/dev/null; echo "\${COMPREPLY[@]}"`;
       return execFileSync("bash", ["-c", script, "bash", ...words], {
         encoding: "utf8",
         stdio: ["ignore", "pipe", "ignore"],
@@ -184,6 +184,42 @@ describe("completion", () => {
     assert.equal(complete("sync", "--mem"), "--memory");
     assert.equal(complete("sync", "--no-est"), "--no-estimate");
     assert.equal(complete("sync", "--memory", "-"), "");
+    assert.equal(complete("config", ""), "show");
+    assert.equal(complete("completion", "z"), "zsh");
+    assert.equal(complete("help", "ver"), "verify");
+    assert.equal(complete("hel"), "help");
+    assert.equal(complete("sync", "--log-format", "j"), "json");
+    assert.equal(complete("sync", "--compress", ""), "zstd");
+  });
+  test("in bash completes the targets of the configuration file, the one that was named too", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "completion-test-"));
+    try {
+      const file = join(directory, "config.yaml");
+      writeFileSync(file, "targets:\n  home: { container: a }\n  hosts: { container: b }\n  srv: { container: c }\n");
+      const { stdout } = await cli(["completion", "bash"]);
+      const words = ["sync", "--config", file, "--use", "ho"];
+      const script = `${stdout}\nCOMP_WORDS=("${MAIN}" "$@"); COMP_CWORD=$#; _btrfs_snapshots_to_swift; echo "\${COMPREPLY[@]}"`;
+      assert.equal(execFileSync("bash", ["-c", script, "bash", ...words], { encoding: "utf8" }).trim(), "home hosts");
+      assert.deepEqual((await cli(["completion", "targets", "--config", file])).stdout, "home\nhosts\nsrv\n");
+      const missing = await cli(["completion", "targets", "--config", join(directory, "none")]);
+      assert.deepEqual([missing.code, missing.stdout], [2, ""]);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+  test("in every shell both names of the program are completed", async () => {
+    const names = "btrfs-snapshots-to-swift btrfs-snapshot-to-swift";
+    const script = async (shell: string): Promise<string> => (await cli(["completion", shell])).stdout;
+    const bash = `${await script("bash")}\nfor name in ${names}; do complete -p $name; done`;
+    const specs = execFileSync("bash", ["-c", bash], { encoding: "utf8" }).trim().split("\n");
+    assert.deepEqual(specs, names.split(" ").map((name) => `complete -F _btrfs_snapshots_to_swift ${name}`)); // prettier-ignore
+    assert.match(await script("zsh"), new RegExp(`^#compdef ${names}\n`));
+    const fish = await script("fish");
+    assert.match(fish, /^complete -c btrfs-snapshot-to-swift -w btrfs-snapshots-to-swift$/m);
+    assert.match(fish, / -l use -x -a '\(btrfs-snapshots-to-swift completion targets 2>\/dev\/null\)' /);
+    assert.match(fish, /^complete -c \S+ -f -n '__fish_seen_subcommand_from config' -a 'show'$/m);
+    assert.match(fish, / -l log-format -x -a 'text json' /);
+    assert.match(fish, /^complete -c \S+ -f -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish man'$/m);
   });
   test("the package has the completions as files, and zsh's answers the first time already", () => {
     const list = JSON.parse(
