@@ -39,6 +39,27 @@ async function untilTrue(what: string, holds: () => boolean): Promise<void> {
   }
 }
 
+describe("a filesystem on a loop device", { skip: noBtrfs() }, () => {
+  test("is gone when the process that opened it is killed", async () => {
+    const module = fileURLToPath(new URL("../support/loopback.js", import.meta.url));
+    const script = `
+      import { openLoopback } from ${JSON.stringify(module)};
+      const { mount, directory } = await openLoopback({ sizeBytes: 2 ** 27 });
+      await mount("subvolid=5");
+      console.log(directory);
+      setInterval(() => undefined, 1000);`;
+    const args = ["--input-type=module", "-e", script];
+    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+    const directory = String((await once(child.stdout, "data"))[0]).trim();
+    const left = async (): Promise<string> =>
+      (await run("losetup", "--noheadings", "--output", "BACK-FILE")) + readFileSync("/proc/self/mounts", "utf8");
+    assert.equal((await left()).split(directory).length, 4, "a device and two mounts");
+    child.kill("SIGKILL");
+    await untilTrue("the directory is gone", () => !existsSync(directory));
+    assert.equal((await left()).includes(directory), false);
+  });
+});
+
 describe("Swift", { skip: noSwift() }, () => {
   let swift: Swift;
   before(async () => {

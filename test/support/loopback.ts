@@ -1,8 +1,9 @@
 // What the tests stand on: real filesystems and stores, made in seconds, several side by side.
 // Nothing here knows src/. Everything that is opened is closed by who opened it, and only that: no cleaning up by name.
 
-import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, open, rm } from "node:fs/promises";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, mkdtemp, open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -53,6 +54,7 @@ export async function openLoopback(options: LoopbackOptions): Promise<Loopback> 
   await file.close();
   await run("mkfs.btrfs", "--quiet", image);
   const device = await attach(image);
+  const keeper = openKeeper(directory, device);
   const mountPoints: string[] = [];
   const mount = async (mountOptions: string, at?: string): Promise<string> => {
     const mountPoint = at ?? join(directory, `mount-${mountPoints.length + 1}`);
@@ -63,8 +65,7 @@ export async function openLoopback(options: LoopbackOptions): Promise<Loopback> 
   };
   const release = async (): Promise<void> => {
     while (mountPoints.length > 0) await unmount(mountPoints.pop() ?? "");
-    await run("losetup", "--detach", device);
-    await rm(directory, { recursive: true });
+    await keeper.close();
   };
   let closing: Promise<void> | null = null;
   const close = (): Promise<void> => (closing ??= release());
@@ -88,7 +89,7 @@ export async function withLoopback<T>(options: LoopbackOptions, use: (loopback: 
 }
 
 /** A loop device on the image. Where /dev is not kept by the kernel (containers), its node is made when missing. */
-async function attach(image: string): Promise<string> {
+export async function attach(image: string): Promise<string> {
   for (let attempt = 1; ; attempt++) {
     try {
       return (await run("losetup", "--find", "--show", image)).trim();
@@ -97,6 +98,34 @@ async function attach(image: string): Promise<string> {
       await makeNode((await run("losetup", "--find")).trim());
     }
   }
+}
+
+/**
+ * A process that outlives ours: it waits for the end of its stdin, which also our death brings, and takes down what is
+ * left then: mounts of the device, the device, the directory.
+ */
+function openKeeper(directory: string, device: string): { close(): Promise<void> } {
+  const script = `
+    cat
+    # The number may be another image's by now, if somebody has detached this one.
+    [ "$(losetup --noheadings --output BACK-FILE "$2")" = "$1/image" ] || exec rm -rf -- "$1"
+    findmnt --raw --noheadings --output TARGET --source "$2" | tac | while read -r target; do umount --lazy "$target"; done
+    losetup --detach "$2"
+    rm -rf -- "$1"`;
+  const child = spawn("sh", ["-c", script, "sh", directory, device], {
+    detached: true,
+    stdio: ["pipe", "ignore", "ignore"],
+  });
+  const gone = once(child, "exit");
+  // It does not hold up the end of a process that has forgotten it.
+  child.unref();
+  return {
+    close: async () => {
+      child.ref();
+      child.stdin.end();
+      await gone;
+    },
+  };
 }
 
 async function makeNode(device: string): Promise<void> {
