@@ -69,8 +69,8 @@ enter() {
     shift
   done
   shift
-  # /dev is the machine's own: a loop device that it has, the root has too.
-  exec unshare --mount --pid --fork --kill-child sh -ec "
+  # /dev is the machine's own: a loop device that it has, the root has too. All of it ends with whoever entered it.
+  exec setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child sh -ec "
     mount -t proc proc '$root/proc' && mount --rbind /dev '$root/dev' && $mounts true
     exec chroot '$root' \"\$@\"" sh "$@"
 }

@@ -73,7 +73,7 @@ const refusals: readonly Refusal[] = [
     pattern: /Operation not permitted|Permission denied/,
     code: "NO_PRIVILEGE",
     meaning: "it is not permitted",
-    hint: "it needs root or CAP_SYS_ADMIN; in a container, root alone is not enough",
+    hint: "it needs root or CAP_SYS_ADMIN, and CAP_FOWNER for files of others; in a container or a service, root may lack them",
   },
   {
     pattern: /send ioctl failed with -5\b/,

@@ -1,116 +1,151 @@
-// `npm run test:matrix [-- SUITE...]`: installs the packed tarball in clean Debian roots that have neither compiler nor
-// libbtrfsutil, without install scripts, under two majors of Node each, and lists and archives a real btrfs there. Prints
-// a table; fails when one cell does. Needs what native/release/debian-root.sh needs. ROOT_CACHE names a directory to keep the roots in.
+// `npm run test:matrix [-- PART...] [SUITE...]`: what is packed, in bare Debian roots. Prints a table; fails when one cell
+// does. Needs what native/release/debian-root.sh needs. ROOT_CACHE names a directory to keep the roots in, PACKAGE a tarball that exists.
+//
+//   packages   the tarball installed without install scripts, where neither compiler nor libbtrfsutil is, under two
+//              majors of Node each: it lists and archives a real btrfs
+//   night      the shipped units, under the suite's own systemd, booted
+//   readme     the README's commands, in its order
+//
+// Without a PART all of them, without a SUITE each one's own.
 
 import { existsSync } from "node:fs";
 import { mkdtemp, realpath, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
-import { openSwift, type Swift } from "../support/swift.ts";
+import { btrfs, run, withLoopback } from "../support/loopback.ts";
+import { noKeystone } from "../support/requirements.ts";
+import { openSweeper, openSwift } from "../support/swift.ts";
+import { noBoot } from "./booted.ts";
+import { playNight } from "./night.ts";
+import { INSTALL, makeBareRoot, makeRoot, PROGRAM, runInRoot, type Bench } from "./roots.ts";
+import { walkReadme } from "./walk.ts";
 
-/** Every root with the oldest Node we take and one newer; all of Node's majors appear. */
-const MATRIX: Readonly<Record<string, readonly number[]>> = {
+/** Every suite with the oldest Node we take and one newer; all of Node's majors appear. */
+const PACKAGES: Readonly<Record<string, readonly number[]>> = {
   bullseye: [20, 22],
   bookworm: [20, 24],
   trixie: [20, 26],
   sid: [20, 26],
 };
-/** Node 26 wants libatomic; btrfs-progs is what the program itself runs. */
-const PACKAGES = ["btrfs-progs", "libstdc++6", "libatomic1"];
-const PROGRAM = "/opt/installed/bin/btrfs-snapshots-to-swift";
 
-/** What is the same for every cell. */
-interface Bench {
-  readonly disk: Loopback;
-  readonly swift: Swift;
-  readonly tarball: string;
-  readonly npm: string;
-  readonly directory: string;
+/** systemd 252 and 257. */
+const NIGHTS: Readonly<Record<string, readonly number[]>> = { bookworm: [20], trixie: [24] };
+
+/** Here Node is what the README says: Debian's own. */
+const READMES: Readonly<Record<string, readonly (number | null)[]>> = { trixie: [null] };
+
+type Part = "packages" | "night" | "readme";
+
+/** One line of the table. */
+interface Cell {
+  readonly part: Part;
+  readonly suite: string;
+  /** Null: Debian's own Node. */
+  readonly major: number | null;
+}
+
+/** One root and one Node. */
+interface Rooted extends Cell {
+  readonly major: number;
 }
 
 /** The steps in a root, as shell: each must succeed. Every cell has a container of its own. */
 const STEPS: readonly (readonly [name: string, script: string])[] = [
   ["bare", "! command -v cc && ! command -v g++ && ! ldconfig -p | grep libbtrfsutil"],
-  [
-    "install",
-    "node /opt/npm/bin/npm-cli.js install --global --prefix /opt/installed --ignore-scripts --no-audit --no-fund /package.tgz",
-  ],
+  ["install", INSTALL],
   ["doctor", `${PROGRAM} doctor /mnt/disk/data --container-name "$CONTAINER"`],
   ["list", `${PROGRAM} list --container-name "$CONTAINER" /mnt/disk/data`],
   ["sync", `${PROGRAM} sync /mnt/disk/data --container-name "$CONTAINER"`],
   ["verify", `${PROGRAM} verify --read-data --container-name "$CONTAINER"`],
 ];
 
-async function settings(bench: Bench, container: string): Promise<readonly string[]> {
-  const registry = (await run("npm", "config", "get", "registry")).trim();
-  const certificates = process.env["NODE_EXTRA_CA_CERTS"];
-  const passed = Object.entries({
-    ...bench.swift.environment,
-    CONTAINER: container,
-    HOME: "/root",
-    npm_config_registry: registry,
-  });
-  const own = [
-    "PATH=/opt/node/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    ...(certificates ? ["NODE_EXTRA_CA_CERTS=/certificates.pem"] : []),
-  ];
-  return ["env", "-i", ...own, ...passed.map(([name, value]) => `${name}=${value}`)];
-}
-
-function mounts(bench: Bench): readonly string[] {
-  const certificates = process.env["NODE_EXTRA_CA_CERTS"];
-  const pairs = [
-    [bench.npm, "/opt/npm"],
-    [bench.tarball, "/package.tgz"],
-    [bench.disk.mountPoint, "/mnt/disk"],
-    ["/etc/resolv.conf", "/etc/resolv.conf"],
-  ];
-  return [...pairs, ...(certificates ? [[certificates, "/certificates.pem"]] : [])].map((pair) => pair.join(":"));
-}
-
 /** One root, one Node: the name of the step that failed, or null. */
-async function tryCell(bench: Bench, suite: string, major: number): Promise<string | null> {
-  const root = join(bench.directory, `${suite}-${major}`);
-  await run("sh", "native/release/debian-root.sh", "make", suite, root, ...PACKAGES);
-  await run("sh", "native/release/debian-root.sh", "node", String(major), process.arch, join(root, "opt/node"));
-  await bench.swift.createContainer(`${suite}-${major}`);
-  const environment = await settings(bench, `${suite}-${major}`);
-  try {
-    for (const [name, script] of STEPS) {
-      try {
-        await run(
-          "sh",
-          "native/release/debian-root.sh",
-          "enter",
-          root,
-          ...mounts(bench),
-          "--",
-          ...environment,
-          "sh",
-          "-ec",
-          script,
-        );
-      } catch (error) {
-        const { stdout, stderr } = error as { stdout?: string; stderr?: string };
-        console.error(`${suite}, Node ${major}, ${name}: ${stdout ?? ""}${stderr ?? String(error)}`);
-        return name;
+async function tryPackage(bench: Bench, { suite, major }: Rooted): Promise<string | null> {
+  const root = await makeRoot(bench, suite, major);
+  const container = `${suite}-${major}`;
+  await bench.swift.createContainer(container);
+  const environment = { ...bench.swift.environment, CONTAINER: container };
+  return await withLoopback({ sizeBytes: 512 * 2 ** 20 }, async ({ mountPoint }) => {
+    await btrfs("subvolume", "create", join(mountPoint, "data"));
+    await run("dd", "if=/dev/urandom", `of=${join(mountPoint, "data/file")}`, "bs=1M", "count=8");
+    await btrfs("subvolume", "snapshot", "-r", join(mountPoint, "data"), join(mountPoint, "monday"));
+    try {
+      for (const [name, script] of STEPS) {
+        try {
+          await runInRoot(bench, { root, mounts: [[mountPoint, "/mnt/disk"]], environment }, script);
+        } catch (error) {
+          const { stdout, stderr } = error as { stdout?: string; stderr?: string };
+          console.error(`${suite}, Node ${major}, ${name}: ${stdout ?? ""}${stderr ?? String(error)}`);
+          return name;
+        }
       }
+      return null;
+    } finally {
+      // The mounts went with the namespace they were made in.
+      await rm(root, { recursive: true });
     }
-    return null;
+  });
+}
+
+async function tryNight(bench: Bench, { suite, major }: Rooted): Promise<string | null> {
+  const root = await makeRoot(bench, suite, major, ["systemd", "systemd-sysv", "dbus", "mount"]);
+  try {
+    await runInRoot(bench, { root }, INSTALL);
+    return await playNight(root, bench.swift, `night-${suite}`);
   } finally {
-    // The mounts went with the namespace they were made in.
     await rm(root, { recursive: true });
   }
 }
 
+async function tryReadme(bench: Bench, { suite }: Cell): Promise<string | null> {
+  const root = await makeBareRoot(bench, suite);
+  try {
+    return await walkReadme(bench, root);
+  } finally {
+    await rm(root, { recursive: true });
+  }
+}
+
+/** What is to be tried, by the words of the command line. @throws for a word that is neither a part nor a suite */
+function chooseCells(words: readonly string[]): readonly Cell[] {
+  const of = (part: Part, suites: Readonly<Record<string, readonly (number | null)[]>>): readonly Cell[] =>
+    Object.entries(suites).flatMap(([suite, majors]) => majors.map((major) => ({ part, suite, major })));
+  const cells = [...of("packages", PACKAGES), ...of("night", NIGHTS), ...of("readme", READMES)];
+  const [parts, suites] = [cells.map(({ part }): string => part), cells.map(({ suite }) => suite)];
+  const unknown = words.find((word) => !parts.includes(word) && !suites.includes(word));
+  if (unknown !== undefined) throw new Error(`unknown part or suite: ${unknown}`);
+  const isChosen = (name: string, all: readonly string[]): boolean =>
+    words.includes(name) || !words.some((word) => all.includes(word));
+  return cells.filter(({ part, suite }) => isChosen(part, parts) && isChosen(suite, suites));
+}
+
+/** Why a cell cannot be tried here, in a few words; false when it can. */
+function cannotTry({ part }: Cell): string | false {
+  if (part === "night") return noBoot();
+  return part === "readme" ? noKeystone() : false;
+}
+
+/** The name of the step that failed, or null. */
+async function tryCell(bench: Bench, cell: Cell): Promise<string | null> {
+  const { major } = cell;
+  if (major === null) return await tryReadme(bench, cell);
+  return await (cell.part === "night" ? tryNight : tryPackage)(bench, { ...cell, major });
+}
+
+/** What to print of a cell, once it was tried. */
+async function describeCell(bench: Bench, cell: Cell): Promise<string> {
+  const cannot = cannotTry(cell);
+  const failed = cannot === false ? await tryCell(bench, cell) : null;
+  // As everywhere: where nobody reads what was left out, nothing is left out.
+  if (failed !== null || (cannot !== false && process.env["CI"] === "true")) process.exitCode = 1;
+  if (cannot !== false) return `not tried here: it ${cannot}`;
+  return failed === null ? "ok" : `FAILED at ${failed}`;
+}
+
 async function withBench(use: (bench: Bench) => Promise<void>): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), "matrix-"));
-  const disk = await openLoopback({ sizeBytes: 512 * 2 ** 20 });
+  const sweeper = openSweeper(directory);
   try {
-    await btrfs("subvolume", "create", join(disk.mountPoint, "data"));
-    await run("dd", "if=/dev/urandom", `of=${join(disk.mountPoint, "data/file")}`, "bs=1M", "count=8");
-    await btrfs("subvolume", "snapshot", "-r", join(disk.mountPoint, "data"), join(disk.mountPoint, "monday"));
     const packed = process.env["PACKAGE"];
     const tarball =
       packed ??
@@ -121,26 +156,20 @@ async function withBench(use: (bench: Bench) => Promise<void>): Promise<void> {
     const npm = dirname(dirname(await realpath((await run("sh", "-c", "command -v npm")).trim())));
     const swift = await openSwift();
     try {
-      await use({ disk, swift, tarball, npm, directory });
+      await use({ swift, tarball, npm, directory });
     } finally {
       await swift.close();
     }
   } finally {
-    await disk.close();
-    await rm(directory, { recursive: true });
+    await sweeper.sweep();
   }
 }
 
-const suites = process.argv.slice(2);
-const unknown = suites.find((suite) => !(suite in MATRIX));
-if (unknown !== undefined || !existsSync("native/release/debian-root.sh"))
-  throw new Error(`unknown suite or wrong directory: ${unknown ?? process.cwd()}`);
+const cells = chooseCells(process.argv.slice(2));
+if (!existsSync("native/release/debian-root.sh")) throw new Error(`wrong directory: ${process.cwd()}`);
 await withBench(async (bench) => {
-  for (const suite of suites.length > 0 ? suites : Object.keys(MATRIX)) {
-    for (const major of MATRIX[suite] ?? []) {
-      const failed = await tryCell(bench, suite, major);
-      console.log(`${suite.padEnd(10)} Node ${major}  ${failed === null ? "ok" : `FAILED at ${failed}`}`);
-      if (failed !== null) process.exitCode = 1;
-    }
+  for (const cell of cells) {
+    const told = await describeCell(bench, cell);
+    console.log(`${cell.part.padEnd(9)} ${cell.suite.padEnd(10)} Node ${cell.major ?? "of Debian"}  ${told}`);
   }
 });

@@ -67,7 +67,7 @@ function kernelHasBtrfs(): boolean {
 }
 
 /** Debian keeps mkfs.btrfs and losetup in sbin, which the PATH of a plain login lacks. */
-function findProgram(name: string): string | null {
+export function findProgram(name: string): string | null {
   const folders = [...(process.env["PATH"] ?? "").split(":"), "/usr/sbin", "/sbin"];
   for (const folder of folders) {
     const path = join(folder, name);

@@ -1,0 +1,83 @@
+// Bare Debian roots in which the packed tarball is installed, without install scripts, beside a Node of npm's.
+
+import { join } from "node:path";
+import { run } from "../support/loopback.ts";
+import type { Swift } from "../support/swift.ts";
+
+/** What is the same for every root. */
+export interface Bench {
+  readonly swift: Swift;
+  readonly tarball: string;
+  /** Of npm's own package. */
+  readonly npm: string;
+  /** Where roots are made. */
+  readonly directory: string;
+}
+
+export interface Entered {
+  readonly root: string;
+  /** Directories and files of this machine, and where they are seen in the root. */
+  readonly mounts?: readonly (readonly [from: string, to: string])[];
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+export const PROGRAM = "/opt/installed/bin/btrfs-snapshots-to-swift";
+
+export const INSTALL =
+  "node /opt/npm/bin/npm-cli.js install --global --prefix /opt/installed --ignore-scripts --no-audit --no-fund /package.tgz";
+
+/** Node 26 wants libatomic; btrfs-progs is what the program itself runs. */
+const PACKAGES = ["btrfs-progs", "libstdc++6", "libatomic1"];
+
+/** A root with this Node, and with nothing but what the program needs and `packages`. */
+export async function makeRoot(
+  { directory }: Bench,
+  suite: string,
+  major: number,
+  packages: readonly string[] = [],
+): Promise<string> {
+  const root = join(directory, `${suite}-${major}`);
+  await run("sh", "native/release/debian-root.sh", "make", suite, root, ...PACKAGES, ...packages);
+  await run("sh", "native/release/debian-root.sh", "node", String(major), process.arch, join(root, "opt/node"));
+  return root;
+}
+
+/** A root as a Debian is that somebody has just installed: with sudo, and able to install more. */
+export async function makeBareRoot({ directory }: Bench, suite: string): Promise<string> {
+  const root = join(directory, `${suite}-bare`);
+  await run("sh", "native/release/debian-root.sh", "make", suite, root, "sudo", "ca-certificates");
+  return root;
+}
+
+/** Runs a script of sh in a root. */
+export async function runInRoot(
+  bench: Bench,
+  { root, mounts = [], environment = {} }: Entered,
+  script: string,
+): Promise<string> {
+  const certificates = process.env["NODE_EXTRA_CA_CERTS"];
+  const all = [
+    [bench.npm, "/opt/npm"],
+    [bench.tarball, "/package.tgz"],
+    ["/etc/resolv.conf", "/etc/resolv.conf"],
+    ...mounts,
+    ...(certificates ? [[certificates, "/certificates.pem"]] : []),
+  ];
+  const variables = Object.entries({
+    PATH: "/opt/node/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    HOME: "/root",
+    npm_config_registry: (await run("npm", "config", "get", "registry")).trim(),
+    ...(certificates ? { NODE_EXTRA_CA_CERTS: "/certificates.pem" } : {}),
+    ...environment,
+  });
+  const command = ["env", "-i", ...variables.map(([name, value]) => `${name}=${value}`), "sh", "-ec", script];
+  return await run(
+    "sh",
+    "native/release/debian-root.sh",
+    "enter",
+    root,
+    ...all.map((pair) => pair.join(":")),
+    "--",
+    ...command,
+  );
+}

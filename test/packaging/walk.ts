@@ -1,0 +1,231 @@
+// The README as a newcomer reads it: its commands, in its order and as they stand there, typed by a user with sudo into a
+// bare Debian 13 that has nothing but what the README says to install. Where the README has a placeholder, a table here
+// has a value; a block of the README that the table does not know fails the walk.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { openCloud, type Cloud } from "../support/keystone.ts";
+import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
+import { compareTrees, makeTree } from "../support/tree.ts";
+import { runInRoot, type Bench, type Entered } from "./roots.ts";
+
+const MiB = 2 ** 20;
+const REGION = "RegionOne";
+const USER = { name: "me", password: "secret-of-the-walk" };
+
+/** Where the clone is, in the root; the user's own. */
+const CLONE = "/opt/clone";
+
+interface Walk {
+  /** What the user types, in the clone. */
+  type(script: string): Promise<string>;
+  readonly cloud: Cloud;
+  readonly disk: Loopback;
+  /** An empty filesystem, mounted at /mnt. */
+  readonly other: Loopback;
+  /** And one that nobody has mounted. */
+  readonly newDisk: Loopback;
+  /** Keystone's id of the user. */
+  readonly user: string;
+}
+
+interface Block {
+  /** A line of it. */
+  readonly has: string;
+  play(text: string, walk: Walk): Promise<void>;
+}
+
+/** In the README's order. */
+const BLOCKS: readonly Block[] = [
+  {
+    has: "sudo apt-get install btrfs-progs",
+    // Nobody is there to say yes.
+    play: async (text, { type }) => {
+      await type(text.replaceAll("apt-get install ", "apt-get install --yes "));
+    },
+  },
+  { has: "OS_AUTH_URL=", play: writeLogin },
+  { has: "swift post backup", play: tryQuickStart },
+  { has: "age-keygen -o identity.txt", play: tryEncryption },
+  { has: "targets:", play: tryConfiguration },
+  { has: "sudo -i ", play: tryWorstDay },
+  { has: "metadata() {", play: restoreByHand },
+];
+
+/** Plays the whole README in a root with nothing in it; null, or what failed. */
+export async function walkReadme(bench: Bench, root: string): Promise<string | null> {
+  const readme = await readFile("README.md", "utf8");
+  const blocks = [...readme.matchAll(/^```\w*\n([^]*?)^```$/gm)].map(([, text = ""]) => text);
+  await prepareRoot(bench, root);
+  return await withWalk(bench, root, async (walk) => {
+    for (const [index, text] of blocks.entries()) {
+      const block = BLOCKS[index];
+      try {
+        assert.ok(block !== undefined && text.includes(block.has), `a block that nobody has walked:\n${text}`);
+        await block.play(text, walk);
+      } catch (error) {
+        const { stdout = "", stderr = "" } = error as { stdout?: string; stderr?: string };
+        const told = error instanceof Error ? (error.stack ?? error.message) : String(error);
+        console.error(`README, block ${index + 1}: ${told}\n${stdout}\n${stderr}`);
+        return `block ${index + 1}: ${text.split("\n", 1)[0] ?? ""}`;
+      }
+    }
+    return blocks.length === BLOCKS.length ? null : `${blocks.length} blocks of ${BLOCKS.length}`;
+  });
+}
+
+/** A user with sudo, and a clone: this checkout without what git ignores. */
+async function prepareRoot(bench: Bench, root: string): Promise<void> {
+  await runInRoot(
+    bench,
+    { root },
+    `
+    useradd --create-home --home-dir /opt/me --shell /bin/sh me
+    echo 'me ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/me
+    echo "127.0.0.1 localhost $(cat /proc/sys/kernel/hostname)" >/etc/hosts
+    # How this machine reaches the registries; a newcomer's reaches them as it is.
+    for home in /root /opt/me; do
+      printf 'registry=%s\\n' "$npm_config_registry" >$home/.npmrc
+      [ -z "$NODE_EXTRA_CA_CERTS" ] || printf 'cafile=/certificates.pem\\n' >>$home/.npmrc
+    done
+    # Nobody needs this root after a crash.
+    echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/fast
+    mkdir ${CLONE}`,
+  );
+  const target = join(root, CLONE);
+  await run(
+    "sh",
+    "-c",
+    'git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C "$1"',
+    "sh",
+    target,
+  );
+  await runInRoot(bench, { root }, `chown -R me: ${CLONE}`);
+}
+
+async function withWalk(
+  bench: Bench,
+  root: string,
+  use: (walk: Walk) => Promise<string | null>,
+): Promise<string | null> {
+  const opened: { close(): Promise<void> }[] = [];
+  const open = async <T extends { close(): Promise<void> }>(opening: Promise<T>): Promise<T> => {
+    const one = await opening;
+    opened.unshift(one);
+    return one;
+  };
+  try {
+    const cloud = await open(openCloud(REGION));
+    const [disk, other, newDisk] = [await open(openDisk()), await open(openDisk()), await open(openDisk())];
+    for (const name of ["@home", "@srv"]) await btrfs("subvolume", "create", join(disk.mountPoint, name));
+    await makeTree(join(disk.mountPoint, "@home/data"), { seed: 1, files: 20, bytes: 4 * MiB });
+    const mounts: NonNullable<Entered["mounts"]> = [
+      [await disk.mount("subvol=@home"), "/home"],
+      [await disk.mount("subvol=@srv"), "/srv"],
+      [other.mountPoint, "/mnt"],
+    ];
+    const user = await cloud.keystone.addUser(USER.name, USER.password, { [cloud.project]: "member" });
+    const type = async (script: string): Promise<string> => {
+      const typed = `exec runuser -u me -- env HOME=/opt/me sh -exc 'cd ${CLONE}; eval "$TYPED"'`;
+      const environment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", TYPED: script };
+      return await runInRoot(bench, { root, mounts, environment }, typed);
+    };
+    return await use({ type, cloud, disk, other, newDisk, user });
+  } finally {
+    for (const one of opened) await one.close();
+  }
+}
+
+const openDisk = (): Promise<Loopback> => openLoopback({ sizeBytes: 512 * MiB });
+
+/** Puts values in the place of the README's. Each of them must be there. */
+function fill(text: string, values: readonly (readonly [from: string | RegExp, to: string])[]): string {
+  return values.reduce((filled, [from, to]) => {
+    assert.ok(
+      typeof from === "string" ? filled.includes(from) : from.test(filled),
+      `${String(from)} is not in\n${filled}`,
+    );
+    return typeof from === "string" ? filled.replaceAll(from, to) : filled.replace(from, () => to);
+  }, text);
+}
+
+/** As one word of sh. */
+function quote(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+async function writeLogin(text: string, { type, cloud }: Walk): Promise<void> {
+  const filled = fill(text, [
+    [/^OS_AUTH_URL=.*$/m, `OS_AUTH_URL=${cloud.keystone.authUrl}`],
+    [/^OS_USERNAME=…$/m, `OS_USERNAME=${USER.name}`],
+    [/^OS_PASSWORD=…$/m, `OS_PASSWORD=${USER.password}`],
+    [/^OS_PROJECT_NAME=…$/m, "OS_PROJECT_NAME=demo"],
+    [/^OS_REGION_NAME=…$/m, `OS_REGION_NAME=${REGION}`],
+  ]);
+  await type(`printf %s ${quote(filled)} | sudo sh -c 'umask 077; cat >/root/backup.env'`);
+}
+
+async function tryQuickStart(text: string, walk: Walk): Promise<void> {
+  await walk.type(text);
+  await assertEqual(walk, "first", join(walk.other.mountPoint, "restored/@home/first"));
+}
+
+/** What came back is what was archived. */
+async function assertEqual({ disk }: Walk, snapshot: string, restored: string): Promise<void> {
+  const { differences } = await compareTrees(join(disk.mountPoint, "@home", snapshot), restored);
+  assert.deepEqual(differences, []);
+}
+
+async function tryEncryption(text: string, { type }: Walk): Promise<void> {
+  await type("sudo btrfs subvolume snapshot -r /home /home/second");
+  await type(fill(text, [["age1…", '"$(age-keygen -y identity.txt)"']]));
+}
+
+async function tryConfiguration(text: string, { type, cloud }: Walk): Promise<void> {
+  const recipient = (await type("age-keygen -y identity.txt")).trim();
+  const filled = fill(text, [
+    ["https://swift.example.org", cloud.swift.endpoint],
+    ["age1…", recipient],
+  ]);
+  await type(`
+    sudo mkdir -p /etc/btrfs-snapshots-to-swift /var/lib/prometheus/node-exporter
+    sudo cp /root/backup.env /etc/btrfs-snapshots-to-swift/home.env
+    printf %s ${quote(filled)} | sudo tee /etc/btrfs-snapshots-to-swift/config.yaml
+    sudo btrfs subvolume snapshot -r /srv /srv/first
+    sudo btrfs-snapshots-to-swift sync
+    sudo btrfs-snapshots-to-swift config show
+    sudo btrfs-snapshots-to-swift install-units
+    grep ' 0$' /var/lib/prometheus/node-exporter/btrfs-snapshots-to-swift.prom`);
+}
+
+async function tryWorstDay(text: string, walk: Walk): Promise<void> {
+  const { credentials = [] } = await walk.cloud.keystone.request("GET", `/users/${walk.user}/credentials/OS-EC2`);
+  const [pair] = credentials;
+  const [shell = "", ...commands] = text.split("\n");
+  // It opens a shell, in which the others are typed.
+  assert.match(shell, /^sudo -i /);
+  const filled = fill(commands.join("\n"), [
+    ["https://swift.example.org", walk.cloud.swift.endpoint],
+    [/AWS_ACCESS_KEY_ID=…/, `AWS_ACCESS_KEY_ID=${String(pair?.["access"])}`],
+    [/AWS_SECRET_ACCESS_KEY=…/, `AWS_SECRET_ACCESS_KEY=${String(pair?.["secret"])}`],
+    ["/dev/NEW-DISK", walk.newDisk.device],
+    ["SUBVOLUME", "@home"],
+    // As the sentence below it says of encrypted archives.
+    ["--container-name backup", `--container-name backup --identity ${CLONE}/identity.txt`],
+  ]);
+  await walk.type(`sudo sh -exc ${quote(filled)}`);
+  await assertEqual(walk, "second", join(walk.newDisk.mountPoint, "home"));
+}
+
+async function restoreByHand(text: string, walk: Walk): Promise<void> {
+  const uuid =
+    /^\tUUID:\s+(\S+)$/m.exec(await btrfs("subvolume", "show", join(walk.disk.mountPoint, "@home")))?.[1] ?? "";
+  const filled = fill(text, [
+    [/^subvolume=\S+/m, `subvolume=${uuid}`],
+    [/^target=\S+/m, "target=/mnt/by-hand"],
+    [/^identity=\S+/m, `identity=${CLONE}/identity.txt`],
+  ]);
+  await walk.type(`sudo sh -euc ${quote(`set -a; . /root/backup.env; set +a\n${filled}`)}`);
+  await assertEqual(walk, "second", join(walk.other.mountPoint, "by-hand/@home/second"));
+}
