@@ -28,7 +28,7 @@ export async function openObjects(
   const object = await container.head(archive.key, signal);
   if (object === null) throw missing(archive);
   if (archive.volumes === null) {
-    const digests = await readProof(archive.key, container, signal);
+    const digests = await readProof(object, container, signal);
     return [container.get({ ...object, digests }, archive.partBytes, signal)];
   }
   const manifest = await readManifest(archive, object, container, signal);

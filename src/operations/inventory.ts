@@ -227,8 +227,7 @@ export async function examineObject(
 
 /** What the metadata of an archive was that a copy has lost; null when nothing tells. */
 async function readProven(object: ObjectDetails, container: Container, signal: AbortSignal): Promise<Archive | null> {
-  const name = parseKey(object.key);
-  const proof = name === null ? null : await readProof(name.key, container, signal);
+  const proof = parseKey(object.key) === null ? null : await readProof(object, container, signal);
   const archive = proof === null ? null : parseArchive({ ...object, metadata: proof.metadata });
   return archive?.lineage === null ? null : archive;
 }

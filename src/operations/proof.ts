@@ -4,8 +4,8 @@ import { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
 import type { Layout } from "../plan/layout.ts";
 import type { Key } from "../plan/model.ts";
-import { formatProof, formatProofKey, MAX_PROOF_BYTES, parseProof, type Proof } from "../plan/proof.ts";
-import type { Container, Stored } from "./ports.ts";
+import { formatProof, formatProofKey, MAX_PROOF_BYTES, isProofOf, parseProof, type Proof } from "../plan/proof.ts";
+import type { Container, ObjectDetails, Stored } from "./ports.ts";
 
 /** What was stored under a key. */
 export interface ProvenObject {
@@ -46,11 +46,29 @@ export async function storeProof(
     .catch(() => undefined);
 }
 
-/** The proof of an archive; null when there is none that could be read. */
-export async function readProof(key: Key, container: Container, signal: AbortSignal): Promise<Proof | null> {
+/**
+ * Deletes the proof of an archive that is gone, before another one is stored under its key: copies of that would be judged by
+ * it, should its own proof not come to be stored. Not worth a failure.
+ */
+export async function forgetProof(key: Key, container: Container, signal: AbortSignal): Promise<void> {
+  const proofKey = formatProofKey(key);
+  const isStale = async (): Promise<boolean> =>
+    (await container.head(proofKey, signal)) !== null && (await container.head(key, signal)) === null;
+  await isStale()
+    .then(async (stale) => (stale ? await container.delete(proofKey, signal) : undefined))
+    .catch(() => undefined);
+}
+
+/** The proof of an archive; null when there is none that could be read, or it is of another one. */
+export async function readProof(
+  object: Pick<ObjectDetails, "key" | "metadata">,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Proof | null> {
   try {
-    const text = await container.peek(formatProofKey(key), MAX_PROOF_BYTES, signal);
-    return parseProof(text.toString());
+    const text = await container.peek(formatProofKey(object.key), MAX_PROOF_BYTES, signal);
+    const proof = parseProof(text.toString());
+    return proof === null || !isProofOf(proof, object.metadata) ? null : proof;
   } catch (error) {
     const failure = toBackupError(error);
     if (failure.code === "ARCHIVE_MISSING" || failure.code === "ARCHIVE_DAMAGED") return null;

@@ -128,8 +128,7 @@ async function examineStored(
     const archive = await examineObject(details, container, signal, identities);
     if (archive === null) return [];
     // One in one piece proves itself.
-    const proof =
-      etag.includes("-") && archive.volumes === null ? await readProof(archive.key, container, signal) : null;
+    const proof = etag.includes("-") && archive.volumes === null ? await readProof(details, container, signal) : null;
     const sent = proof === null ? {} : { sentBytes: proof.bytes };
     const isCopied = proof === null ? hasOtherParts({ etag, archive }) : !container.isSentAs(etag, proof);
     return [{ archive, etag, listedBytes, isCopied, ...sent }];

@@ -28,7 +28,7 @@ import { BackupError } from "../errors.ts";
 import { refuseMissing } from "./archive-body.ts";
 import type { Container, ObjectDetails, PutOptions, Stored, UploadProgress } from "./ports.ts";
 import { encoded, type Encoder } from "./encode.ts";
-import { storeProof } from "./proof.ts";
+import { forgetProof, storeProof } from "./proof.ts";
 
 /** What is to be stored, and how. */
 export interface Storing {
@@ -59,6 +59,7 @@ export async function storeArchive(
   signal: AbortSignal,
 ): Promise<Stored> {
   const { step, layout, onProgress } = storing;
+  await forgetProof(step.key, container, signal);
   if (layout.volumeBytes !== null) return await storeVolumes(plain, storing, container, signal);
   const metadata = metadataOf(storing, null);
   const options = putOptions({ storing, metadata, onProgress });

@@ -30,6 +30,11 @@ export function formatProof({ bytes, partBytes, md5s, metadata }: Proof): string
   return `${JSON.stringify({ format: 1, bytes, partBytes, md5s, metadata }, null, 1)}\n`;
 }
 
+/** False when it was left by an archive of other metadata. A copy may have lost its metadata, in whole or in part. */
+export function isProofOf(proof: Proof, metadata: Readonly<Record<string, string>>): boolean {
+  return Object.entries(proof.metadata).every(([name, value]) => (metadata[name] ?? value) === value);
+}
+
 /** Null for anything that {@link formatProof} has not written: then there is no proof. */
 export function parseProof(text: string): Proof | null {
   const parsed = parseJson(text);

@@ -40,6 +40,7 @@ function etagIn(partBytes: number, bytes: Buffer): string {
 async function store(
   container: MemoryContainer,
   changes: Partial<Storing> & { volumeBytes?: number } = {},
+  content = body,
 ): Promise<void> {
   const layout = { partBytes: PART_BYTES, concurrency: 2, partsInMemory: 3, volumeBytes: changes.volumeBytes ?? null };
   const encoder = { cost: PLAIN, fingerprint: null, programs: [] };
@@ -56,7 +57,7 @@ async function store(
     onEncoded: () => undefined,
     onProgress: () => undefined,
   };
-  await storeArchive(Readable.from([body], { objectMode: false }), { ...storing, ...changes }, container, signal);
+  await storeArchive(Readable.from([content], { objectMode: false }), { ...storing, ...changes }, container, signal);
 }
 
 /** Makes of an object what a copy makes of it. */
@@ -121,6 +122,37 @@ describe("a proof", () => {
     );
     await store(container);
     assert.notEqual(parseProof(container.objects.get(formatProofKey(key))?.body.toString() ?? ""), null);
+  });
+  test("of an archive that is gone is deleted before another one is stored, and judges no copy of that", async () => {
+    const container = memoryContainer();
+    await store(container);
+    const other = Buffer.from(body).reverse();
+    const { put } = container;
+    // As a run that is killed as soon as the archive is stored.
+    const away = (): Promise<never> => Promise.reject(new BackupError("STORE_UNAVAILABLE", "away"));
+    const failing: MemoryContainer = {
+      ...container,
+      list: away,
+      put: (at, ...rest) => (at === formatProofKey(key) ? away() : put(at, ...rest)),
+    };
+    container.objects.delete(key);
+    await store(failing, {}, other);
+    assert.deepEqual([...container.objects.keys()], [key]);
+    copied(container, key, 30);
+    assert.ok((await read(container)).equals(other));
+  });
+  test("of an archive with other metadata is none of this one", async () => {
+    const container = memoryContainer();
+    await store(container);
+    const stale = container.objects.get(formatProofKey(key)) ?? assert.fail();
+    container.objects.clear();
+    const other = Buffer.from(body).reverse();
+    await store(container, { facts: { sendProto: 1, tool: "t/1" } }, other);
+    container.objects.set(formatProofKey(key), stale);
+    copied(container, key, 30);
+    assert.ok((await read(container)).equals(other));
+    const { findings } = await survey({ container, identities: [] }, [], signal);
+    assert.ok(findings.every(({ message }) => !/were sent/.test(message)));
   });
   test("that cannot be stored is no reason to fail", async () => {
     const container = memoryContainer();
