@@ -53,7 +53,9 @@ export function lockDirectory(env: Readonly<Record<string, string | undefined>>)
 
 /** The archives of one subvolume in one container. */
 export function lockOfSource(container: string, source: string): LockSubject {
-  return { file: `${source}.${container}`, what: `subvolume ${source} and container ${container}` };
+  // A file's name has at most 255 bytes, and a container's up to 256 with what no S3 API would take.
+  const name = /^[\w.-]{1,100}$/.test(container) ? container : `sha256-${digest(container)}`;
+  return { file: `${source}.${name}`, what: `subvolume ${source} and container ${container}` };
 }
 
 /** The directory that is restored into. */
@@ -64,7 +66,11 @@ export async function lockOfTarget(directory: string): Promise<LockSubject> {
 
 /** A file that several runs read, change and replace. */
 export function lockOfFile(file: string): LockSubject {
-  return { file: `file.${createHash("sha256").update(file).digest("hex").slice(0, 32)}`, what: file };
+  return { file: `file.${digest(file)}`, what: file };
+}
+
+function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 32);
 }
 
 /**

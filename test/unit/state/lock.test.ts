@@ -49,6 +49,14 @@ describe("a lock", () => {
     (await take()).close();
   });
 
+  test("is held of a container of any name that Swift takes, and of no other", async () => {
+    const source = "11111111-2222-3333-4444-555555555555";
+    const names = ["x".repeat(255), `${"x".repeat(255)}y`, "ü".repeat(128), "a b\nc\u0001"];
+    const locks = await Promise.all(names.map((name) => take([lockOfSource(name, source)])));
+    for (const name of names) await assert.rejects(take([lockOfSource(name, source)]), { code: "LOCKED" });
+    for (const lock of locks) lock.close();
+  });
+
   test("of another container is another; of several, all or none are held", async () => {
     const lock = await take();
     (await take([other])).close();
