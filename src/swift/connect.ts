@@ -1,11 +1,13 @@
 // The first words with a store: before anything is sent, everything is asked that can be wrong with the endpoint, the
 // container, the credentials, the region or the clock.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
 import { openClients, type ClientOptions } from "./client.ts";
 import { damagedAnswer, expectedRegion, translate } from "./errors.ts";
 import { checkContainerName } from "./names.ts";
+import { backoffMs } from "./retry.ts";
 import { withPatience } from "./timeout.ts";
 
 /** Where to begin when nobody said a region: the one that an s3api has unless it is configured otherwise. */
@@ -13,7 +15,7 @@ const DEFAULT_REGION = "us-east-1";
 /** A store that was never reached may be a typing mistake: unless the caller says otherwise, no patience of many minutes. */
 const RETRY_FOR_MS = 3_000;
 const CONTACT_MS = 12_000;
-/** How often is asked while the store's answers are about another container. */
+/** How often is asked at least while the store's answers are about another container, and by somebody who is no S3 store. */
 const TRIES = 3;
 
 export interface ContactOptions extends Omit<ClientOptions, "region" | "endpoint"> {
@@ -73,13 +75,17 @@ async function probe(
   try {
     // Not a HEAD: its answer has no body, so a missing container, a wrong region and wrong keys look alike.
     const question = new ListObjectsV2Command({ Bucket: options.containerName, MaxKeys: 1, EncodingType: "url" });
+    const deadline = performance.now() + retryForMs;
     for (let tries = 1; ; tries += 1) {
       const page = await withPatience(retryForMs + CONTACT_MS, signal, (abortSignal) =>
         clients.client.send(question, { abortSignal }),
       );
       if (page.Name === options.containerName) return clients.client.config.systemClockOffset;
-      if (page.$metadata.requestId === undefined) throw notS3(contact.endpoint);
-      if (tries === TRIES) throw damagedAnswer(contact.endpoint);
+      // Without an S3 store's id it may still be one whose answer was damaged.
+      const delay = backoffMs(tries);
+      if (page.$metadata.requestId === undefined && tries === TRIES) throw notS3(contact.endpoint);
+      if (tries >= TRIES && performance.now() + delay > deadline) throw damagedAnswer(contact.endpoint);
+      await sleep(delay, undefined, { signal });
     }
   } finally {
     clients.close();

@@ -280,8 +280,9 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       { status: 401, body: "<html><h1>Unauthorized</h1></html>" },
     ];
     for (const answer of answers) {
-      proxy.plan({ when: () => true, fault: { kind: "answer", ...answer } });
+      proxy.plan({ when: () => true, fault: { kind: "answer", ...answer }, times: "ever" });
       assert.match((await failure(right, "CONFIG")).message, /does not answer as an S3 API/, answer.body);
+      proxy.clear();
     }
     for (const [location, sentence] of [
       [
@@ -310,6 +311,12 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       proxy.plan({ when: isList, fault });
       (await openContainer(right, undefined, signal)).close();
     }
+    // As long as a run off a terminal waits for the store.
+    proxy.plan({ when: isList, fault: damagedName, times: 5 });
+    (await openContainer({ ...right, contactForMs: 20_000 }, undefined, signal)).close();
+    // The id by which an S3 store is known can be what was damaged.
+    proxy.plan({ when: isList, fault: { kind: "lie", headers: { "x-amz-request-id": "", "x-amz-id-2": "" } } });
+    (await openContainer(right, undefined, signal)).close();
     for (const fault of [damagedXml, damagedName]) {
       const failing = await openFaultProxy(swift.endpoint);
       failing.plan({ when: isList, fault, times: "ever" });

@@ -123,3 +123,16 @@ test("what the store has lost of a chain is missed, although the listing names i
   );
   assert.equal(known.has(lost), false);
 });
+
+test("restore asks for the archive whose key is named, although a stale listing lacks it", async () => {
+  const container = memoryContainer();
+  const options = { partBytes: facts.partBytes, concurrency: 1, partsInMemory: 3 };
+  const metadata = formatMetadata({ snapshot: snapshot(1), sendParent: null }, facts);
+  await container.put(keyOf("snapshots/1"), Readable.from([Buffer.from("x")]), { ...options, metadata }, signal);
+  const reading = { container: { ...container, list: () => Promise.resolve([]) }, identities: [] };
+  const chain = await findSelected({ by: "name", name: keyOf("snapshots/1") }, reading, signal);
+  assert.deepEqual(
+    chain.map(({ path }) => path),
+    ["snapshots/1"],
+  );
+});
