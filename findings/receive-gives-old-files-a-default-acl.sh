@@ -6,7 +6,7 @@
 # Needs root, btrfs-progs and acl (Debian; installed when missing). Fails when the behaviour changes.
 # The product takes the ACL away from the top directory while files are made, and gives it back at the end of the stream.
 # Held by "gives older files no system.posix_acl_default of the root, whether it is new, as before, changed or removed" in
-# test/native/received-trees.test.ts; the same is true of the property btrfs.compression.
+# test/btrfs/received-trees.test.ts; the same is true of the property btrfs.compression.
 set -euo pipefail
 for pair in btrfs:btrfs-progs setfacl:acl; do
   command -v "${pair%:*}" >/dev/null || apt-get install -y -q "${pair#*:}" >/dev/null

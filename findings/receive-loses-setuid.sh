@@ -5,7 +5,7 @@
 #
 # Needs root and btrfs-progs (Debian: btrfs-progs; installed when missing). Fails when the behaviour changes.
 # The product sets the bit again, by the mode that the same inode has in the snapshot before. Held by "keeps the setuid bit
-# of a program that got another owner and its bit again" in test/native/received-trees.test.ts.
+# of a program that got another owner and its bit again" in test/btrfs/received-trees.test.ts.
 set -euo pipefail
 command -v btrfs >/dev/null || apt-get install -y -q btrfs-progs >/dev/null
 work=$(mktemp -d)
