@@ -6,6 +6,7 @@ import { printable } from "../terminal/format.ts";
 import { withOwnDirectories } from "../state/own-directories.ts";
 import { formatHelp, formatOverview, type HelpStyle } from "../terminal/help.ts";
 import { printLines, printOwnText } from "../terminal/print.ts";
+import { isJournal } from "./journal.ts";
 import type { Context } from "./session.ts";
 import { joinLegacyFlags } from "./python-flags.ts";
 import { registry, type Registered } from "./registry.ts";
@@ -82,7 +83,7 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
     return await cli.run(cli.process(configured, complete), complete);
   } catch (error) {
     const { message, hint, exitCode } = toBackupError(error);
-    printLines(context.stderr, `error: ${message}${hint === null ? "" : `: ${hint}`}`);
+    printError(`${message}${hint === null ? "" : `: ${hint}`}`, context);
     return exitCode;
   }
 }
@@ -127,7 +128,12 @@ function refuseSecretKey({ stderr }: Context): number {
   return 2;
 }
 
-function refuse(reason: string, { stderr }: Context): number {
-  printLines(stderr, `error: ${printable(reason)}`);
+function refuse(reason: string, context: Context): number {
+  printError(printable(reason), context);
   return 2;
+}
+
+/** Where there is no log yet: in the journal with an error's priority all the same. */
+function printError(text: string, { stderr, env }: Context): void {
+  printLines(stderr, `${isJournal(env) ? "<3>" : "error: "}${text}`);
 }

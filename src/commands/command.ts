@@ -151,7 +151,7 @@ export abstract class StoreCommand extends BaseCommand {
 /** A command that reads archives. */
 export abstract class ReadCommand extends StoreCommand {
   identity = Option.Array("--identity", [], {
-    description: "File with an age identity, for archives that are encrypted. Can be said several times.",
+    description: "File with an age identity, for archives that are encrypted. Can be given several times.",
   });
 
   /** Where archives are read from. A container of thousands takes a while to look through: the screen says so. */
@@ -185,7 +185,7 @@ export abstract class ReadCommand extends StoreCommand {
 /** A command that may read archives to their end. */
 export abstract class DownloadCommand extends ReadCommand {
   concurrency = Option.String("--concurrency", "4", {
-    description: "Connections on which an archive is read at once, at the most (default 4).",
+    description: "Connections on which an archive is read at once, at most (default 4).",
   });
 
   protected override tuning(): Tuning {

@@ -52,10 +52,10 @@ export function describeGain(
 /** A command that is about what streams are encoded with. */
 export abstract class EncodingCommand extends StoreCommand {
   ageRecipient = Option.Array("--age-recipient", [], {
-    description: "Encrypt for this recipient of age. Can be said several times.",
+    description: "Encrypt for this recipient of age. Can be given several times.",
   });
   ageRecipientsFile = Option.Array("--age-recipients-file", [], {
-    description: "Encrypt for the recipients in this file. Can be said several times.",
+    description: "Encrypt for the recipients in this file. Can be given several times.",
   });
   noEncryption = Option.Boolean("--no-encryption", false, {
     description: "Archives are meant not to be encrypted: do not warn.",

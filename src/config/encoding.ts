@@ -42,7 +42,7 @@ export function readEncodingConfig(flags: EncodingFlags, env: Environment): Enco
   }
   if (requiredBy !== null && !encrypt) {
     throw new BackupError("USAGE", `${requiredBy} requires encryption, and no recipient is named`, {
-      hint: "say --age-recipient RECIPIENT, or --age-recipients-file FILE",
+      hint: "use --age-recipient RECIPIENT, or --age-recipients-file FILE",
     });
   }
   const zstdLevel = flags.compress === undefined ? null : parseCompression(flags.compress, "--compress");

@@ -324,7 +324,7 @@ function chooseTarget(
   const target = targets.get(chosen);
   if (target !== undefined) return { name: chosen, target };
   if (name === undefined)
-    throw new BackupError("USAGE", `${file} has several targets`, { hint: `say --use ${names.join(" or --use ")}` });
+    throw new BackupError("USAGE", `${file} has several targets`, { hint: `use --use ${names.join(" or --use ")}` });
   const meant = nearest(name, names);
   throw new BackupError("USAGE", `there is no target ${name} in ${file}`, {
     hint: meant === null ? `there are ${names.join(", ")}` : `did you mean ${meant}?`,

@@ -56,13 +56,13 @@ export interface StoreConfig {
   readonly nowhereHint: string;
 }
 
-const NOWHERE = "say --endpoint URL, set AWS_ENDPOINT_URL_S3, or set OS_* for a login at Keystone";
+const NOWHERE = "use --endpoint URL, set AWS_ENDPOINT_URL_S3, or set OS_* for a login at Keystone";
 
 /** @throws USAGE, CONFIG */
 export function readStoreConfig(flags: StoreFlags, env: Environment): StoreConfig {
   const containerName = flags.containerName ?? "";
   if (containerName === "") {
-    throw new BackupError("USAGE", "no container is named", { hint: "say --container-name NAME" });
+    throw new BackupError("USAGE", "no container is named", { hint: "use --container-name NAME" });
   }
   const source = chooseSource(env);
   const endpoint = flags.endpoint ?? namedEndpoint(source, env);
@@ -172,7 +172,7 @@ function parseEndpoint(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url !== null && (url.protocol === "http:" || url.protocol === "https:") && url.username === "") return url.origin;
   throw new BackupError("CONFIG", "the endpoint is not a URL of the form https://host[:port]", {
-    hint: "say --endpoint https://host",
+    hint: "use --endpoint https://host",
     context: { endpoint: url === null ? text : url.host },
   });
 }

@@ -93,6 +93,6 @@ function commandOf(layer: Layer, { identities, subject }: Decoding): Command {
 
 function encrypted({ subject }: Decoding): BackupError {
   return new BackupError("IDENTITY_REFUSED", `${subject} is encrypted`, {
-    hint: "say --identity FILE with the key it was encrypted for",
+    hint: "use --identity FILE with the key it was encrypted for",
   });
 }

@@ -100,7 +100,7 @@ export function refuseUndecodable(archive: Archive, identities: readonly string[
 export function identityMissing({ key, path }: Archive, identities: readonly string[]): BackupError {
   const reason = identities.length === 0 ? "is encrypted" : "is encrypted for somebody else: no identity opens it";
   return new BackupError("IDENTITY_REFUSED", `the archive of ${path} ${reason}`, {
-    hint: "say --identity FILE with the key it was encrypted for",
+    hint: "use --identity FILE with the key it was encrypted for",
     context: { key },
   });
 }

@@ -133,7 +133,7 @@ function toDecryptFailure(subject: string, ending: Ending): BackupError {
   if (/killed by SIG(INT|HUP)/.test(ending.how)) return new BackupError("ABORTED", "stopped", { context });
   if (/no identity matched/.test(said)) {
     return new BackupError("IDENTITY_REFUSED", `${subject} is encrypted for somebody else: no identity opens it`, {
-      hint: "say --identity FILE with the key it was encrypted for",
+      hint: "use --identity FILE with the key it was encrypted for",
       context,
     });
   }

@@ -96,7 +96,7 @@ function parseEndpoint(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url !== null && /^https?:$/.test(url.protocol) && url.username === "" && url.password === "") return url;
   throw new BackupError("CONFIG", "the endpoint is not a URL of the form https://host[:port]", {
-    hint: "say --endpoint https://host",
+    hint: "use --endpoint https://host",
   });
 }
 

@@ -176,7 +176,7 @@ const verdicts: Readonly<Record<string, (trouble: Trouble, request: Request) => 
   AuthorizationHeaderMalformed: ({ region }) => ({
     code: "CONFIG",
     message: region === null ? "the store expects another region" : `the store's region is '${region}'`,
-    hint: `say --region ${region ?? "NAME"}`,
+    hint: `use --region ${region ?? "NAME"}`,
   }),
   RequestTimeTooSkewed: ({ date }) => ({
     code: "CONFIG",

@@ -81,7 +81,7 @@ export function findS3({ catalog, login }: Session): { readonly endpoint: string
   const where = login.region === null ? "" : ` in region '${login.region}'`;
   const known = stores.map((entry) => `${entry.region} (${entry.interface})`).join(", ");
   throw new BackupError("CONFIG", `Keystone's catalog has no ${login.interface} object store${where}`, {
-    hint: known === "" ? "say --endpoint URL" : `OS_REGION_NAME (and OS_INTERFACE) may be ${known}`,
+    hint: known === "" ? "use --endpoint URL" : `OS_REGION_NAME (and OS_INTERFACE) may be ${known}`,
   });
 }
 

@@ -1,13 +1,14 @@
 // The configuration file: what it adds to a command line, who wins, and what is refused.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { BackupError } from "../../../src/errors.ts";
 import { parseTargets, readSettings } from "../../../src/config/file.ts";
-import { cli } from "../../support/cli.ts";
+import { cli, MAIN } from "../../support/cli.ts";
 
 const TEXT = `
 targets:
@@ -163,7 +164,7 @@ describe("the configuration file", () => {
   }
 
   test("several targets: one has to be named, and a misspelt one is answered with the nearest", () => {
-    assert.throws(() => words("sync"), { code: "USAGE", hint: "say --use home or --use other" });
+    assert.throws(() => words("sync"), { code: "USAGE", hint: "use --use home or --use other" });
     assert.throws(() => words("sync --use hoem"), { code: "USAGE", hint: "did you mean home?" });
   });
 
@@ -223,6 +224,15 @@ describe("the configuration file", () => {
       credentials: "the AWS profile 'nightly'",
       endpoint: "what the AWS files say",
     });
+  });
+
+  test("a target that there is not is an error's priority in the journal, and says so elsewhere", () => {
+    const script = `export JOURNAL_STREAM=$(stat -L -c %d:%i /dev/stderr); exec "$@"`;
+    const words = [process.execPath, MAIN, "sync", "--config", file, "--use", "nix"];
+    const inJournal = spawnSync("sh", ["-c", script, "sh", ...words], { encoding: "utf8" });
+    assert.match(inJournal.stderr, /^<3>there is no target nix in /);
+    const elsewhere = spawnSync("sh", ["-c", 'exec "$@"', "sh", ...words], { encoding: "utf8" });
+    assert.match(elsewhere.stderr, /^error: there is no target nix in /);
   });
 
   test("without one, --use is refused", async () => {

@@ -38,7 +38,7 @@ describe("the store", () => {
       createCredentials: true,
       authorities: [],
       proxies: { http: null, https: null, except: [], ignoresUpperCase: false },
-      nowhereHint: "say --endpoint URL, set AWS_ENDPOINT_URL_S3, or set OS_* for a login at Keystone",
+      nowhereHint: "use --endpoint URL, set AWS_ENDPOINT_URL_S3, or set OS_* for a login at Keystone",
     });
     assert.equal(readStoreConfig({ ...named, region: "there" }, env).region, "there");
     assert.equal(readStoreConfig(named, env).endpoint, "http://env:1");
