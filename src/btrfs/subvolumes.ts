@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
 import { BackupError } from "../errors.ts";
 import { byCreation, parseUuid, type Snapshot, type Subvolume } from "../plan/model.ts";
-import { suggestForDirectory } from "../plan/surroundings.ts";
+import { adviseWithoutUuid, suggestForDirectory } from "../plan/surroundings.ts";
 import {
   findChange,
   isBtrfsError,
@@ -23,7 +23,8 @@ export async function readSubvolume(path: string): Promise<Subvolume> {
     const info = await subvolumeInfo(path);
     const uuid = parseUuid(info.uuid ?? "");
     // A top level made before btrfs-progs 4.16 has none.
-    if (uuid === null) throw new BackupError("NOT_SUBVOLUME", `the subvolume at ${path} has no UUID`);
+    if (uuid === null)
+      throw new BackupError("NOT_SUBVOLUME", `the subvolume at ${path} has no UUID`, { hint: adviseWithoutUuid(path) });
     return { uuid, id: info.id, path: await subvolumePath(path), generation: info.generation };
   });
 }

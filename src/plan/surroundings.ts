@@ -39,6 +39,14 @@ export function explainNoSnapshots(
   return new BackupError("NO_SNAPSHOTS", message, { hint });
 }
 
+/** What to do with a top level whose snapshots nothing tells from others: they have no UUID of their source. */
+export function adviseWithoutUuid(path: string): string {
+  return (
+    "top levels made before btrfs-progs 4.16 have none, so nothing tells which snapshots are of it: make a subvolume in it " +
+    `(btrfs subvolume create ${path.replace(/\/+$/, "")}/NAME), move the files there, and archive that`
+  );
+}
+
 /** What to name in place of a directory that is no subvolume; null when no snapshots lie in it. */
 export function suggestForDirectory(directory: string, around: Surroundings): string | null {
   const [taken, received] = partitionReceived(

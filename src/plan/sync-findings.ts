@@ -127,6 +127,21 @@ export function foreignFindings({ source, archives }: Inventory): Finding[] {
   ];
 }
 
+/**
+ * Why nothing builds on what a subvolume began as, when that was received from a copy: `btrfs send` of a received snapshot
+ * keeps its UUID and names the transaction of that disk.
+ */
+export function returnedFindings(origin: Snapshot, archives: readonly Archive[]): Finding[] {
+  const { received, path } = origin;
+  const archive = archives.find(({ lineage }) => lineage !== null && lineage.snapshot.uuid === received?.uuid);
+  if (received === null || archive?.lineage == null || sameIdentity(archive.lineage.snapshot, received)) return [];
+  const message =
+    `${path}, which this subvolume began as, was received from a copy of ${archive.path}, as from a backup disk: it has its UUID, but ` +
+    `another transaction (${received.ctransid}, archived ${archive.lineage.snapshot.ctransid}). Nothing proves that it is the same, so what ` +
+    "follows is sent in full";
+  return [{ code: "NOT_COMPARABLE", severity: "warning", subject: path, message }];
+}
+
 export function trustedByName({ path }: Snapshot, { key, lineage }: Archive): Finding {
   const message =
     lineage === null

@@ -22,6 +22,7 @@ import {
   elsewhereFindings,
   foreignFindings,
   identityShared,
+  returnedFindings,
   trustedByName,
   type Found,
 } from "./sync-findings.ts";
@@ -104,6 +105,7 @@ export function planSync(inventory: Inventory, request: SyncRequest = {}): SyncP
     ...elsewhereFindings(kept),
     ...brokenFindings(broken, archives),
     ...foreignFindings(inventory),
+    ...(inventory.origin !== null && lacksOrigin(planning) ? returnedFindings(inventory.origin, archives) : []),
   ];
   const lacks = broken.length > 0 ? "chain" : lacksOrigin(planning) ? "origin" : "nothing";
   return {

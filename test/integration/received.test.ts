@@ -214,6 +214,24 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
     assert.equal(verified.code, 0, verified.stderr);
   });
 
+  test("gives one back: what follows on it is sent in full, and is told why", async () => {
+    const container = "returned";
+    await swift.createContainer(container);
+    const archive = (name: string): Promise<Ran> =>
+      program("sync", join(machine.mountPoint, name), "--container-name", container, "--no-encryption", "--json");
+    assert.equal((await archive("www")).code, 0);
+    await run("mkdir", join(machine.mountPoint, "back"));
+    await pipe(join(machine.mountPoint, "back"), pathOf(disk, "www", 2));
+    await btrfs("subvolume", "snapshot", pathOf(machine, "www", 2, "back"), join(machine.mountPoint, "again"));
+    await btrfs("subvolume", "snapshot", "-r", join(machine.mountPoint, "again"), pathOf(machine, "again", 1, "back"));
+    const { code, stdout, stderr } = await archive("again");
+    assert.deepEqual([code, steps({ code, stdout, stderr })], [0, ["again.1"]], stderr);
+    assert.match(
+      stderr,
+      /back\/www\.20260102, which this subvolume began as, was received from a copy of snapshots\/www\.20260102, .*sent in full/,
+    );
+  });
+
   test("says where a snapshot is there twice", async () => {
     await run("mkdir", join(disk.mountPoint, "again"));
     await pipe(join(disk.mountPoint, "again"), pathOf(machine, "www", 1, "snapshots"));

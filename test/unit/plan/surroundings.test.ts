@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Neighbour } from "../../../src/plan/model.ts";
-import { explainNoSnapshots, suggestForDirectory } from "../../../src/plan/surroundings.ts";
+import { adviseWithoutUuid, explainNoSnapshots, suggestForDirectory } from "../../../src/plan/surroundings.ts";
 import { source, uuid } from "../../support/builders.ts";
 
 const GONE = uuid(0xdead);
@@ -93,4 +93,11 @@ describe("a directory", () => {
     assert.equal(suggested("kept", ...all), "the 3 read-only snapshots in it are of srv, home");
     assert.equal(suggested("elsewhere", ...all), null);
   });
+});
+
+test("a top level without a UUID is told what to archive in its place", () => {
+  assert.match(
+    adviseWithoutUuid("/mnt/"),
+    /btrfs subvolume create \/mnt\/NAME\), move the files there, and archive that$/,
+  );
 });

@@ -284,6 +284,17 @@ describe("a subvolume that began as a snapshot", () => {
     assert.equal(asked({}), null);
     assert.equal(asked({ origin }, [[snapshot(60), archiveOf(snapshot(60), null)]]), null);
   });
+  test("says why nothing builds on a snapshot that came back by way of another disk", () => {
+    const returned = { ...origin, received: { uuid: uuid(1), ctransid: 40 } };
+    const given = inventory([snapshot(60)], [], { origin: returned, others: [archiveOf(one, null)] });
+    const { steps, findings } = planSync(given);
+    assert.equal(steps[0]?.sendParent, null);
+    assert.match(
+      findings[0]?.message ?? "",
+      /was received from a copy of snapshots\/1, .*another transaction \(40, archived 9\).* sent in full/,
+    );
+    assert.deepEqual(planSync({ ...given, others: [] }).findings, []);
+  });
   test("goes on from it, and calls it what its archive is called", () => {
     const { steps, examine } = planSync(inventory(local, [], { origin, others: [archive] }));
     assert.equal(examine, null);
