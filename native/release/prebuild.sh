@@ -11,8 +11,9 @@ cd "$(dirname "$0")/../.."
 
 say() { printf 'prebuild: %s\n' "$*" >&2; }
 
+# By what it was built from, not by the times of files, which a checkout changes: it would not be loaded otherwise.
 is_fresh() {
-  [ -e "$1" ] && [ -z "$(find native -path native/build -prune -o \( -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt \) -newer "$1" -print)" ]
+  [ -e "$1" ] && [ ! native/CMakeLists.txt -nt "$1" ] && grep -q "$(node native/fingerprint.mjs)" "$1"
 }
 
 # target ARCH: where the addon for it belongs, in the layout of node-gyp-build.
