@@ -54,11 +54,12 @@ export function retryFor({ forMs, log, keysHaveWorked = false, signal }: RetryOp
   let troubleSince: number | null = null;
   let warned = false;
 
-  function noteTrouble(now: number, info: RetryErrorInfo): void {
+  /** @param until - when it is tried again */
+  function noteTrouble(now: number, until: number, info: RetryErrorInfo): void {
     troubleSince ??= now;
     const error = describeError(info.error);
     log?.debug({ error }, "request failed");
-    if (warned || now - troubleSince < QUIET_MS) return;
+    if (warned || until - troubleSince < QUIET_MS) return;
     warned = true;
     log?.warn({ error, patienceMs: forMs }, `waiting for the store, for up to ${describePatience(forMs)}`);
   }
@@ -71,7 +72,7 @@ export function retryFor({ forMs, log, keysHaveWorked = false, signal }: RetryOp
     const delay = Math.max(backoffMs(failures), hintMs);
     const mayPass = mayRetry(info, failures) || (keysHaveWorked && refusesKeys(info.error));
     if (!mayPass) throw new Error("not to be tried again");
-    noteTrouble(now, info);
+    noteTrouble(now, now + delay, info);
     if (now + delay > first + forMs) throw new Error("no time left");
     await sleep(delay, undefined, { signal });
     const next = retryToken(failures);
