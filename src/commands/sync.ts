@@ -1,5 +1,4 @@
-import { Command, Option } from "clipanion";
-import { stateDirectory } from "../state/paths.ts";
+import { Command } from "clipanion";
 import { BackupError, toBackupError } from "../errors.ts";
 import type { Container, LocalSnapshots, Sender } from "../operations/ports.ts";
 import { assertEncryptionKept } from "../operations/encryption.ts";
@@ -8,19 +7,21 @@ import type { EstimatedStep } from "../operations/sync-snapshot.ts";
 import type { Looking } from "../operations/inventory.ts";
 import { estimateSteps, prepareSync, runSync } from "../operations/sync.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
-import type { SendProto, UploadStep } from "../plan/model.ts";
+import type { Inventory, SendProto, UploadStep } from "../plan/model.ts";
+import type { SyncPlan, SyncRequest } from "../plan/sync.ts";
+import type { Form } from "./encoding.ts";
 import { count } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
-import { parseChoice, parseCount, parseDuration, parseSize } from "../config/parse.ts";
-import type { House, Tuning } from "./session.ts";
-import { allowEmptyOption, receivedOption, waitLockOption } from "./options.ts";
-import { EncodingCommand, UNENCRYPTED } from "./encoding.ts";
+import { parseDuration } from "../config/parse.ts";
+import type { House } from "./session.ts";
+import { UNENCRYPTED } from "./encoding.ts";
 import { LEFTOVER_AGE, tidy } from "./leftovers.ts";
 import { endFull, lookAtQuotas } from "./sync-quotas.ts";
 import { openOrigins, type Origin, type Origins } from "./origins.ts";
 import { NOTHING_KNOWN, openReporting, readState, type Reporting } from "./monitoring.ts";
 import { joinEnded, stopsAll, sumCodes, type Ended } from "./sync-ended.ts";
 import { showNothing, showPlan, showSummary, sumEstimates, tellFindings, watch } from "./sync-report.ts";
+import { SyncOptions } from "./sync-options.ts";
 import { summaryOf } from "./summaries.ts";
 
 /** What holds for every subvolume of a run. */
@@ -45,7 +46,18 @@ interface LocalEdges extends Store {
   readonly source: Sender;
 }
 
-export class SyncCommand extends EncodingCommand {
+/** A plan that somebody has agreed to. */
+interface Agreed {
+  readonly inventory: Inventory;
+  readonly plan: SyncPlan;
+  readonly steps: readonly EstimatedStep[];
+  readonly request: SyncRequest;
+  readonly form: Form;
+  /** How the run ends when nothing fails. */
+  readonly ended: Ended;
+}
+
+export class SyncCommand extends SyncOptions {
   static override paths = [["sync"], Command.Default];
   static readonly exits: readonly number[] = [0, 2, 3, 10, 11, 13, 15, 75, 130];
   static override usage = Command.Usage({
@@ -68,51 +80,6 @@ export class SyncCommand extends EncodingCommand {
       ["See what would be sent, quickly", "$0 sync /home --container-name backup --plan"],
     ],
   });
-
-  protected override readonly narrates: boolean = true;
-  workDir = Option.String("--work-dir", {
-    description: "Keep each stream in this directory before it is sent, and no longer.",
-  });
-  dryRun = Option.Boolean("--dry-run", false, {
-    description: "Make, check and count every stream, and store nothing.",
-  });
-  planOnly = Option.Boolean("-n,--plan", false, {
-    description: "Show what would be sent and end; reads no file data.",
-  });
-  estimate = Option.Boolean("--estimate", true, { description: "Find out each stream's size first (default)." });
-  yes = Option.Boolean("-y,--yes", false, { description: "Do not ask." });
-  memory = Option.String("--memory", "512Mi", { description: "Memory that parts may take (default 512Mi)." });
-  concurrency = Option.String("--concurrency", "4", {
-    description: "Parts in flight at most (default 4); fewer on a slow line.",
-  });
-  volumeSize = Option.String("--volume-size", {
-    description: "Store longer streams in several objects of this size (default: only where one cannot hold them).",
-  });
-  limitUpload = Option.String("--limit-upload", { description: "Send at most so many bytes a second, as in 8Mi." });
-  retryFor = Option.String("--retry-for", "15m", {
-    description: "How long the store may be away before the run gives up (default 15m).",
-  });
-  resume = Option.Boolean("--resume", true, { description: "Go on with uploads that were interrupted (default)." });
-  leftoverAge = Option.String("--leftover-age", LEFTOVER_AGE, {
-    description: "Remove what interrupted runs have left once it is so old (default 24h).",
-  });
-  full = Option.Boolean("--full", false, { description: "Begin a new chain: build on nothing that is archived." });
-  rearchive = Option.Boolean("--rearchive", false, {
-    description: "Send again what is archived under another name, from before snapshots were moved or renamed.",
-  });
-  sendProto = Option.String("--send-proto", {
-    description: "Version of the btrfs send protocol, 1 or 2 (default: the newest that this machine has).",
-  });
-  received = receivedOption();
-  allowEmpty = allowEmptyOption();
-  waitLock = waitLockOption();
-  metricsFile = Option.String("--metrics-file", {
-    description: "Write how it went into this file, for node_exporter's textfile collector.",
-  });
-  pingUrl = Option.String("--ping-url", {
-    description: "Tell a healthcheck service: URL/start, then URL, or URL/CODE after a failure.",
-  });
-  subvolumes = Option.Rest({ name: "PATH" });
 
   protected override async run(house: House): Promise<number> {
     const silent = this.dryRun || this.planOnly;
@@ -220,7 +187,7 @@ export class SyncCommand extends EncodingCommand {
 
   private async syncLocal(path: string, edges: LocalEdges, settings: Settings, house: House): Promise<Ended> {
     const { container, source, local } = edges;
-    const { policy, encoding, leftoverAgeMs: olderThanMs } = settings;
+    const { encoding, leftoverAgeMs: olderThanMs } = settings;
     const request = { full: this.full, rearchive: this.rearchive };
     const { inventory, plan } = await prepareSync(local, edges.looking, request, house.signal);
     const incomplete = { code: tellFindings(plan.findings, house) ? 3 : 0, stoppedBy: null };
@@ -237,69 +204,43 @@ export class SyncCommand extends EncodingCommand {
     showPlan(path, { inventory, steps, kept: plan.kept.length, form }, house);
     if (this.planOnly) return incomplete;
     if (!(await this.agreed(house))) return { code: 0, stoppedBy: null };
+    return await this.carryOut(path, { inventory, plan, steps, request, form, ended: incomplete }, edges, {
+      settings,
+      house,
+    });
+  }
+
+  private async carryOut(
+    path: string,
+    { inventory, plan, steps, request, form, ended }: Agreed,
+    edges: LocalEdges,
+    { settings, house }: { readonly settings: Settings; readonly house: House },
+  ): Promise<Ended> {
+    const { container, local } = edges;
+    const { policy, encoding, leftoverAgeMs: olderThanMs } = settings;
     const tidyUp = (awaited: readonly UploadStep[]): Promise<void> =>
       tidy(inventory, { awaited: new Set(awaited.map(({ key }) => key)), olderThanMs }, container, house);
     // What is removed may be all the room there is.
-    const full = this.dryRun
-      ? null
-      : await lookAtQuotas({ steps, container: container.name }, () => tidyUp(plan.steps), house);
+    const makeRoom = (): Promise<void> => tidyUp(plan.steps);
+    const full = this.dryRun ? null : await lookAtQuotas({ steps, container: container.name }, makeRoom, house);
     const summary = { dryRun: this.dryRun, of: local.snapshots.length, kept: plan.kept.length };
     if (full !== null) return endFull(path, full, { ...summary, untried: plan.steps }, house);
-    const options = { ...this.runOptions(), policy, encoding };
     house.progress.expect(steps.length, sumEstimates(steps)?.bytes ?? null);
-    const outcome = await runSync(
-      { steps, inventory, request },
-      edges,
-      { options, watcher: watch(house, form, this.dryRun) },
-      house.signal,
-    );
+    const options = { ...this.runOptions(), policy, encoding };
+    const handling = { options, watcher: watch(house, form, this.dryRun) };
+    const outcome = await runSync({ steps, inventory, request }, edges, handling, house.signal);
     house.progress.stop();
     showSummary(path, { ...summary, outcome }, house);
     const { stoppedBy, failures, receipts } = outcome;
     if (!this.dryRun && stoppedBy === null) await tidyUp(failures.map(({ step }) => step));
     if (stoppedBy !== null) return { code: stoppedBy.exitCode, stoppedBy, receipts };
-    return failures.length > 0 ? { code: 3, stoppedBy, receipts } : { ...incomplete, receipts };
+    return failures.length > 0 ? { code: 3, stoppedBy, receipts } : { ...ended, receipts };
   }
 
   private async checkEncryption(path: string, { local, container }: LocalEdges, house: House): Promise<void> {
     const { encryption: intent } = this.encodingConfig();
     const begun = await assertEncryptionKept({ intent, source: local.source.uuid, path }, container, house.signal);
     if (begun !== null) house.log.warn(begun);
-  }
-
-  private runOptions() {
-    const { tool, env, now } = this.context;
-    return {
-      tool,
-      now,
-      dryRun: this.dryRun,
-      resume: this.resume,
-      spoolDirectory: this.workDir ?? null,
-      checkpointDirectory: stateDirectory(env),
-    };
-  }
-
-  private readPolicy(): TransferPolicy {
-    return {
-      memoryBytes: parseSize(this.memory, "--memory"),
-      concurrency: parseCount(this.concurrency, "--concurrency", 64),
-      volumeBytes: this.volumeSize === undefined ? null : parseSize(this.volumeSize, "--volume-size"),
-    };
-  }
-
-  private readTuning({ screen }: House): Tuning {
-    const retryForMs = parseDuration(this.retryFor, "--retry-for");
-    return {
-      retryForMs,
-      // At night the network may be about to come up. On a terminal somebody waits, who may have mistyped a name.
-      contactForMs: screen.interactive ? undefined : retryForMs,
-      uploadBytesPerSecond: this.limitUpload === undefined ? null : parseSize(this.limitUpload, "--limit-upload"),
-    };
-  }
-
-  private parseSendProto(): SendProto | null {
-    if (this.sendProto === undefined) return null;
-    return parseChoice(this.sendProto, "--send-proto", ["1", "2"]) === "1" ? 1 : 2;
   }
 
   private async planSteps(steps: readonly UploadStep[], source: Sender, house: House): Promise<EstimatedStep[]> {

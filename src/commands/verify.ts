@@ -1,6 +1,6 @@
 import { randomInt } from "node:crypto";
 import { existsSync } from "node:fs";
-import { Command, Option } from "clipanion";
+import { Command } from "clipanion";
 import { BackupError, describeWriteError } from "../errors.ts";
 import type { Reading } from "../operations/read-archive.ts";
 import { compareWithLocal, drill, findDrill, findIncomparable } from "../operations/compare.ts";
@@ -17,20 +17,19 @@ import { chooseSubset } from "../plan/subset.ts";
 import { doubtNewest, judge, notCompared, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
 import { parseDuration, parseSubset } from "../config/parse.ts";
-import { DownloadCommand } from "./command.ts";
 import type { House } from "./session.ts";
-import { receivedOption } from "./options.ts";
 import { openOrigins, type Origins } from "./origins.ts";
-import { LEFTOVER_AGE, removeLeftovers, showLeftovers } from "./leftovers.ts";
+import { removeLeftovers, showLeftovers } from "./leftovers.ts";
 import { showSummary, sumBytes, type Narrowed } from "./verify-summary.ts";
 import { summaryOf } from "./summaries.ts";
+import { VerifyOptions } from "./verify-options.ts";
 
 /** Of the snapshots that one finding breaks. */
 const NAMED_AT_MOST = 10;
 
 const exits = { well: 0, "not compared": 3, "not opened": 12, damaged: 14 } as const;
 
-export class VerifyCommand extends DownloadCommand {
+export class VerifyCommand extends VerifyOptions {
   static override paths = [["verify"]];
   static readonly exits = [0, 2, 3, 10, 11, 12, 13, 14, 15, 75, 130];
   static override usage = Command.Usage({
@@ -47,34 +46,6 @@ export class VerifyCommand extends DownloadCommand {
       ["Restore the newest archive of /home for a test", "$0 verify --container-name backup /home --drill"],
     ],
   });
-
-  readData = Option.Boolean("--read-data", false, { description: "Read every archive to its end." });
-  subset = Option.String("--read-data-subset", {
-    description:
-      "Read some of them: 10% of all bytes by chance, 3/7 the third of seven groups, or latest with its chain.",
-  });
-  againstLocal = Option.Boolean("--against-local", false, {
-    description:
-      "Compare archives with what btrfs send makes now of the snapshots of PATH, deduplicated ones by a restore.",
-  });
-  drill = Option.Boolean("--drill", false, {
-    description: "Restore the newest archive whose snapshot is here into a scratch filesystem, and compare the trees.",
-  });
-  removeLeftovers = Option.Boolean("--remove-leftovers", false, {
-    description: "Remove what interrupted runs have left, whether a run would resume it or not.",
-  });
-  leftoverAge = Option.String("--leftover-age", LEFTOVER_AGE, {
-    description:
-      "With --remove-leftovers: only what is so old (default 24h); younger uploads may belong to a run elsewhere.",
-  });
-  workDir = Option.String("--work-dir", {
-    description: "Where the scratch filesystem's file is kept (else the temporary directory).",
-  });
-  dryRun = Option.Boolean("-n,--dry-run", false, {
-    description: "Show what would be read and removed; the cheap look is all that is done.",
-  });
-  received = receivedOption();
-  subvolume = Option.String({ name: "PATH", required: false });
 
   protected override async run(house: House): Promise<number> {
     const olderThanMs = parseDuration(this.leftoverAge, "--leftover-age");

@@ -1,0 +1,93 @@
+// What can be typed with sync, and what it means.
+
+import { Option } from "clipanion";
+import { parseChoice, parseCount, parseDuration, parseSize } from "../config/parse.ts";
+import type { TransferPolicy } from "../plan/layout.ts";
+import type { SendProto } from "../plan/model.ts";
+import { stateDirectory } from "../state/paths.ts";
+import { EncodingCommand } from "./encoding.ts";
+import { LEFTOVER_AGE } from "./leftovers.ts";
+import { allowEmptyOption, receivedOption, waitLockOption } from "./options.ts";
+import type { House, Tuning } from "./session.ts";
+
+export abstract class SyncOptions extends EncodingCommand {
+  protected override readonly narrates: boolean = true;
+  workDir = Option.String("--work-dir", {
+    description: "Keep each stream in this directory before it is sent, and no longer.",
+  });
+  dryRun = Option.Boolean("--dry-run", false, {
+    description: "Make, check and count every stream, and store nothing.",
+  });
+  planOnly = Option.Boolean("-n,--plan", false, {
+    description: "Show what would be sent and end; reads no file data.",
+  });
+  estimate = Option.Boolean("--estimate", true, { description: "Find out each stream's size first (default)." });
+  yes = Option.Boolean("-y,--yes", false, { description: "Do not ask." });
+  memory = Option.String("--memory", "512Mi", { description: "Memory that parts may take (default 512Mi)." });
+  concurrency = Option.String("--concurrency", "4", {
+    description: "Parts in flight at most (default 4); fewer on a slow line.",
+  });
+  volumeSize = Option.String("--volume-size", {
+    description: "Store longer streams in several objects of this size (default: only where one cannot hold them).",
+  });
+  limitUpload = Option.String("--limit-upload", { description: "Send at most so many bytes a second, as in 8Mi." });
+  retryFor = Option.String("--retry-for", "15m", {
+    description: "How long the store may be away before the run gives up (default 15m).",
+  });
+  resume = Option.Boolean("--resume", true, { description: "Go on with uploads that were interrupted (default)." });
+  leftoverAge = Option.String("--leftover-age", LEFTOVER_AGE, {
+    description: "Remove what interrupted runs have left once it is so old (default 24h).",
+  });
+  full = Option.Boolean("--full", false, { description: "Begin a new chain: build on nothing that is archived." });
+  rearchive = Option.Boolean("--rearchive", false, {
+    description: "Send again what is archived under another name, from before snapshots were moved or renamed.",
+  });
+  sendProto = Option.String("--send-proto", {
+    description: "Version of the btrfs send protocol, 1 or 2 (default: the newest that this machine has).",
+  });
+  received = receivedOption();
+  allowEmpty = allowEmptyOption();
+  waitLock = waitLockOption();
+  metricsFile = Option.String("--metrics-file", {
+    description: "Write how it went into this file, for node_exporter's textfile collector.",
+  });
+  pingUrl = Option.String("--ping-url", {
+    description: "Tell a healthcheck service: URL/start, then URL, or URL/CODE after a failure.",
+  });
+  subvolumes = Option.Rest({ name: "PATH" });
+
+  protected runOptions() {
+    const { tool, env, now } = this.context;
+    return {
+      tool,
+      now,
+      dryRun: this.dryRun,
+      resume: this.resume,
+      spoolDirectory: this.workDir ?? null,
+      checkpointDirectory: stateDirectory(env),
+    };
+  }
+
+  protected readPolicy(): TransferPolicy {
+    return {
+      memoryBytes: parseSize(this.memory, "--memory"),
+      concurrency: parseCount(this.concurrency, "--concurrency", 64),
+      volumeBytes: this.volumeSize === undefined ? null : parseSize(this.volumeSize, "--volume-size"),
+    };
+  }
+
+  protected readTuning({ screen }: House): Tuning {
+    const retryForMs = parseDuration(this.retryFor, "--retry-for");
+    return {
+      retryForMs,
+      // At night the network may be about to come up. On a terminal somebody waits, who may have mistyped a name.
+      contactForMs: screen.interactive ? undefined : retryForMs,
+      uploadBytesPerSecond: this.limitUpload === undefined ? null : parseSize(this.limitUpload, "--limit-upload"),
+    };
+  }
+
+  protected parseSendProto(): SendProto | null {
+    if (this.sendProto === undefined) return null;
+    return parseChoice(this.sendProto, "--send-proto", ["1", "2"]) === "1" ? 1 : 2;
+  }
+}
