@@ -505,7 +505,7 @@ bool StartThread(Napi::Env env, Working<Machine> working, void* (*run)(void*)) {
 }
 
 void* Move(void* given) {
-  const std::unique_ptr<Working<pipes::Mover>> working(static_cast<Working<pipes::Mover>*>(given));
+  const std::unique_ptr<Working<pipes::StreamTee>> working(static_cast<Working<pipes::StreamTee>*>(given));
   const auto mover = working->machine;
   mover->Run();
   working->heard.BlockingCall([mover](Napi::Env at, Napi::Function on_end) { TellEnd(at, on_end, *mover); });
@@ -518,18 +518,18 @@ Napi::Value MoveSendStream(const Napi::CallbackInfo& call) {
   if (!call[0].IsNumber() || !call[1].IsNumber() || !call[2].IsFunction()) {
     return Refuse(env, "moveSendStream takes two ends of pipes and a function");
   }
-  const std::shared_ptr<pipes::Mover> mover =
-      std::make_unique<pipes::Mover>(call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Number>().Int32Value());
+  const std::shared_ptr<pipes::StreamTee> mover = std::make_unique<pipes::StreamTee>(
+      call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Number>().Int32Value());
   auto end = Napi::ThreadSafeFunction::New(env, call[2].As<Napi::Function>(), "moveSendStream", 0, 1);
-  if (!StartThread<pipes::Mover>(env, {mover, end}, Move)) return env.Undefined();
+  if (!StartThread<pipes::StreamTee>(env, {mover, end}, Move)) return env.Undefined();
   // What cancels it must not keep it: it is gone with its thread, not when garbage happens to be collected.
-  return Napi::Function::New(env, [running = std::weak_ptr<pipes::Mover>(mover)](const Napi::CallbackInfo&) {
+  return Napi::Function::New(env, [running = std::weak_ptr<pipes::StreamTee>(mover)](const Napi::CallbackInfo&) {
     if (const auto found = running.lock()) found->Cancel();
   });
 }
 
 void* Serve(void* given) {
-  const std::unique_ptr<Working<pipes::Filler>> working(static_cast<Working<pipes::Filler>*>(given));
+  const std::unique_ptr<Working<pipes::BufferReader>> working(static_cast<Working<pipes::BufferReader>*>(given));
   const auto filler = working->machine;
   filler->Serve([&](size_t size) {
     working->heard.BlockingCall([filler, size](Napi::Env at, Napi::Function on_filled) {
@@ -557,10 +557,10 @@ class PipeReader final : public Napi::ObjectWrap<PipeReader> {
       Refuse(env, "PipeReader takes the end of a pipe, whether it is checked, and a function");
       return;
     }
-    const std::shared_ptr<pipes::Filler> filler =
-        std::make_unique<pipes::Filler>(call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Boolean>().Value());
+    const std::shared_ptr<pipes::BufferReader> filler = std::make_unique<pipes::BufferReader>(
+        call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Boolean>().Value());
     auto heard = Napi::ThreadSafeFunction::New(env, call[2].As<Napi::Function>(), "PipeReader", 0, 1);
-    if (StartThread<pipes::Filler>(env, {filler, heard}, ::Serve)) filler_ = filler;
+    if (StartThread<pipes::BufferReader>(env, {filler, heard}, ::Serve)) filler_ = filler;
   }
 
  private:
@@ -580,7 +580,7 @@ class PipeReader final : public Napi::ObjectWrap<PipeReader> {
   }
 
   /** It is gone with its thread. */
-  std::weak_ptr<pipes::Filler> filler_;
+  std::weak_ptr<pipes::BufferReader> filler_;
 };
 
 // ---- digests

@@ -56,19 +56,20 @@ int CountUnread(int end) {
   return ioctl(end, FIONREAD, &bytes) == 0 ? bytes : -1;
 }
 
-Source::Source(int end, bool checked) : end_(end), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), checked_(checked) {
+PipeSource::PipeSource(int end, bool checked)
+    : end_(end), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), checked_(checked) {
   // The other end is in other hands, and is not changed by this.
   MakeNonBlocking(end_);
   // What could not be cancelled is not begun.
   if (wake_ < 0) Fail(errno);
 }
 
-Source::~Source() {
+PipeSource::~PipeSource() {
   CloseEnd(end_);
   CloseEnd(wake_);
 }
 
-size_t Source::Read(uint8_t* data, size_t size) {
+size_t PipeSource::Read(uint8_t* data, size_t size) {
   for (;;) {
     const ssize_t got = Take(data, size);
     if (got >= 0) return static_cast<size_t>(got);
@@ -76,7 +77,7 @@ size_t Source::Read(uint8_t* data, size_t size) {
   }
 }
 
-size_t Source::Fill(uint8_t* data, size_t size, bool whole) {
+size_t PipeSource::Fill(uint8_t* data, size_t size, bool whole) {
   size_t filled = Read(data, size);
   while (filled > 0 && filled < size && !is_over()) {
     const ssize_t got = Take(data + filled, size - filled);
@@ -89,11 +90,11 @@ size_t Source::Fill(uint8_t* data, size_t size, bool whole) {
   return filled;
 }
 
-void Source::Cancel() { Wake(wake_); }
+void PipeSource::Cancel() { Wake(wake_); }
 
-bool Source::WaitFor(int end, short event) { return Poll(end, event, -1) == Wait::kReady; }
+bool PipeSource::WaitFor(int end, short event) { return Poll(end, event, -1) == Wait::kReady; }
 
-Source::Wait Source::Poll(int end, short event, int milliseconds) {
+PipeSource::Wait PipeSource::Poll(int end, short event, int milliseconds) {
   struct pollfd both[] = {{end, event, 0}, {wake_, POLLIN, 0}};
   int ready = 0;
   while ((ready = poll(both, 2, milliseconds)) < 0) {
@@ -107,7 +108,7 @@ Source::Wait Source::Poll(int end, short event, int milliseconds) {
 }
 
 /** What is there: its length, 0 when it is over, -1 when there is nothing yet. */
-ssize_t Source::Take(uint8_t* data, size_t size) {
+ssize_t PipeSource::Take(uint8_t* data, size_t size) {
   while (end_ >= 0) {
     const ssize_t got = read(end_, data, size);
     if (got < 0 && errno == EINTR) continue;
@@ -121,16 +122,16 @@ ssize_t Source::Take(uint8_t* data, size_t size) {
   return 0;
 }
 
-void Source::Close() { CloseEnd(end_); }
+void PipeSource::Close() { CloseEnd(end_); }
 
-void Source::Fail(int error) {
+void PipeSource::Fail(int error) {
   error_ = error;
   Close();
 }
 
-Mover::~Mover() { CloseEnd(to_); }
+StreamTee::~StreamTee() { CloseEnd(to_); }
 
-void Mover::Run() {
+void StreamTee::Run() {
   std::vector<uint8_t> buffer(kCheckedBytes);
   size_t shared = 0;
   while (shared > 0 || (shared = Share()) > 0) {
@@ -145,7 +146,7 @@ void Mover::Run() {
  * Lets the other pipe have what is in this one, and tells how much; 0 when it is over. It is in the same pages for
  * both: nothing is copied but what is checked afterwards.
  */
-size_t Mover::Share() {
+size_t StreamTee::Share() {
   while (!source_.is_over()) {
     const ssize_t shared = tee(source_.end(), to_, kPipeBytes, SPLICE_F_NONBLOCK);
     if (shared > 0) return static_cast<size_t>(shared);
@@ -161,19 +162,19 @@ size_t Mover::Share() {
 }
 
 /** The end of the stream is read, as there is nothing else. */
-void Mover::Finish() {
+void StreamTee::Finish() {
   uint8_t none;
   if (source_.Read(&none, 1) > 0) source_.Fail(EIO);
 }
 
-Filler::Filler(int from, bool checked)
+BufferReader::BufferReader(int from, bool checked)
     : source_(from, checked), asked_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE)) {
   if (asked_ < 0) source_.Fail(errno);
 }
 
-Filler::~Filler() { CloseEnd(asked_); }
+BufferReader::~BufferReader() { CloseEnd(asked_); }
 
-void Filler::Ask(const Piece& piece) {
+void BufferReader::Ask(const Piece& piece) {
   {
     const std::lock_guard<std::mutex> hold(lock_);
     pieces_.push_back(piece);
@@ -182,7 +183,7 @@ void Filler::Ask(const Piece& piece) {
 }
 
 /** Nothing when it was cancelled before there was one. */
-std::optional<Filler::Piece> Filler::Next() {
+std::optional<BufferReader::Piece> BufferReader::Next() {
   uint64_t one = 0;
   if (!source_.WaitFor(asked_, POLLIN) || read(asked_, &one, sizeof one) < 0) {
     source_.Close();

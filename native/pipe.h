@@ -25,13 +25,13 @@ int CountUnread(int end);
  * The end of a pipe that is read until nothing comes any more, checked on the way where it is to be a send stream. Read
  * on one thread, cancelled from any other; what went wrong is to be asked when it is over.
  */
-class Source {
+class PipeSource {
  public:
   /** Takes the end, which is closed when it is over. */
-  Source(int end, bool checked);
-  ~Source();
-  Source(const Source&) = delete;
-  Source& operator=(const Source&) = delete;
+  PipeSource(int end, bool checked);
+  ~PipeSource();
+  PipeSource(const PipeSource&) = delete;
+  PipeSource& operator=(const PipeSource&) = delete;
 
   /** One byte or more, as many as fit; 0 when it is over, well or not. Waits for them. */
   size_t Read(uint8_t* data, size_t size);
@@ -79,20 +79,20 @@ class Source {
 
 /** Moves a send stream from one pipe into another. What is damaged may get there too, and is told of when it is over.
  */
-class Mover {
+class StreamTee {
  public:
   /** Takes both ends, which are closed when it is over. */
-  Mover(int from, int to) : source_(from, true), to_(to) {}
-  ~Mover();
-  Mover(const Mover&) = delete;
-  Mover& operator=(const Mover&) = delete;
+  StreamTee(int from, int to) : source_(from, true), to_(to) {}
+  ~StreamTee();
+  StreamTee(const StreamTee&) = delete;
+  StreamTee& operator=(const StreamTee&) = delete;
 
   /** Until the stream's end, its first damage, a failure or a cancel. */
   void Run();
 
   void Cancel() { source_.Cancel(); }
 
-  const Source& source() const { return source_; }
+  const PipeSource& source() const { return source_; }
 
   int error() const { return source_.error(); }
 
@@ -100,12 +100,12 @@ class Mover {
   size_t Share();
   void Finish();
 
-  Source source_;
+  PipeSource source_;
   int to_;
 };
 
 /** Fills memory with what comes from a pipe, piece by piece in the order in which they are asked for. */
-class Filler {
+class BufferReader {
  public:
   struct Piece {
     uint8_t* data;
@@ -114,10 +114,10 @@ class Filler {
     bool whole;
   };
 
-  Filler(int from, bool checked);
-  ~Filler();
-  Filler(const Filler&) = delete;
-  Filler& operator=(const Filler&) = delete;
+  BufferReader(int from, bool checked);
+  ~BufferReader();
+  BufferReader(const BufferReader&) = delete;
+  BufferReader& operator=(const BufferReader&) = delete;
 
   /** From any thread. */
   void Ask(const Piece& piece);
@@ -137,13 +137,13 @@ class Filler {
   /** From any thread. Nothing is written into the memory any more once `filled` was called with 0. */
   void Cancel() { source_.Cancel(); }
 
-  const Source& source() const { return source_; }
+  const PipeSource& source() const { return source_; }
   int error() const { return source_.error(); }
 
  private:
   std::optional<Piece> Next();
 
-  Source source_;
+  PipeSource source_;
   int asked_;
   std::mutex lock_;
   std::deque<Piece> pieces_;

@@ -1,6 +1,6 @@
 import { BackupError, type FailureCode } from "../errors.ts";
 import type { SendProto } from "../plan/model.ts";
-import { runToEnd, type Command, type Ending } from "../stream/process.ts";
+import { runToEnd, type Command, type Exit } from "../stream/process.ts";
 import type { Reach } from "./mounts.ts";
 
 /** How streams are made. */
@@ -40,7 +40,7 @@ export interface Reception {
  * `-E 0`, by which btrfs-progs 6.2 loops for ever where a stream ends too early.
  */
 export function receiveCommand({ directory, name, enter }: Reception): Command {
-  const failure = (ending: Ending): BackupError => toFailure("RECEIVE_FAILED", `btrfs receive of ${name}`, ending);
+  const failure = (ending: Exit): BackupError => toFailure("RECEIVE_FAILED", `btrfs receive of ${name}`, ending);
   const [program = "", ...args] = enter.concat("btrfs", "receive", "-q", "-C", directory);
   return { program, args, failure };
 }
@@ -48,14 +48,14 @@ export function receiveCommand({ directory, name, enter }: Reception): Command {
 /** A writable snapshot of the place reached. */
 export function snapshotCommand({ paths, enter }: Reach, place: string): Command {
   const [program = "", ...args] = enter.concat("btrfs", "subvolume", "snapshot", paths, place);
-  const failure = (ending: Ending): BackupError =>
+  const failure = (ending: Exit): BackupError =>
     toFailure("RECEIVE_FAILED", `btrfs subvolume snapshot ${place}`, ending);
   return { program, args, failure };
 }
 
 /** What `btrfs send` prints of its options. @throws CONFIG when there is no such program, ABORTED */
 export function readSendOptions(signal: AbortSignal): Promise<string> {
-  const failure = (ending: Ending): BackupError => toFailure("SEND_FAILED", "btrfs send --help", ending);
+  const failure = (ending: Exit): BackupError => toFailure("SEND_FAILED", "btrfs send --help", ending);
   return runToEnd({ program: "btrfs", args: ["send", "--help"], failure }, signal);
 }
 
@@ -99,7 +99,7 @@ const refusals: readonly Refusal[] = [
   { pattern: /is not read-only/, meaning: "a snapshot that was read-only has been made writable" },
 ];
 
-function toFailure(code: FailureCode, what: string, { how, stderr }: Ending): BackupError {
+function toFailure(code: FailureCode, what: string, { how, stderr }: Exit): BackupError {
   const context = { ending: how, stderr };
   const refusal = refusals.find(({ pattern }) => pattern.test(stderr));
   if (refusal !== undefined) {

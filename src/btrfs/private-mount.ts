@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
 import { BackupError } from "../errors.ts";
-import { runToEnd, startCompanion, type Command, type Ending } from "../stream/process.ts";
+import { runToEnd, startHeldProcess, type Command, type Exit } from "../stream/process.ts";
 import type { Mount, View } from "./mount-table.ts";
 
 /** A mount in a namespace of its own. */
@@ -24,7 +24,7 @@ export interface Namespace extends PrivateMount {
  */
 export async function openPrivateMount(mounts: readonly Mount[], signal: AbortSignal): Promise<PrivateMount> {
   const device = await findDevice(mounts);
-  const failure = ({ how, stderr }: Ending): BackupError => {
+  const failure = ({ how, stderr }: Exit): BackupError => {
     const reason = stderr.split("\n", 1)[0] || how;
     return new BackupError("SEND_FAILED", `cannot mount the top level of the filesystem on ${device}: ${reason}`, {
       hint: `mount it yourself, for example: mount -o ro,subvolid=5 ${device} /mnt`,
@@ -60,7 +60,7 @@ export async function openNamespace(
   // The first process of a process namespace takes all others of it along when it ends.
   const apart = endsPrograms ? ["--pid", "--fork", "--kill-child"] : [];
   const args = ["--mount", "--propagation", "slave", ...apart, "cat"];
-  const holder = await startCompanion({ program: "unshare", args, failure }, signal);
+  const holder = await startHeldProcess({ program: "unshare", args, failure }, signal);
   const proc = `/proc/${holder.pid}`;
   const enter = ["nsenter", `--mount=${proc}/ns/mnt`, ...(endsPrograms ? [`--pid=${proc}/ns/pid_for_children`] : [])];
   const mount: Namespace["mount"] = async (type, options, source) => {

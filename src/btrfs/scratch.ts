@@ -6,7 +6,7 @@ import { BackupError, describeDirectoryError } from "../errors.ts";
 import type { Scratch } from "../operations/ports.ts";
 import type { Snapshot, TreeDifference } from "../plan/model.ts";
 import { openWorkFile } from "../stream/unnamed-file.ts";
-import { runToEnd, type Command, type Ending } from "../stream/process.ts";
+import { runToEnd, type Command, type Exit } from "../stream/process.ts";
 import { openMounts, type Mounts } from "./mounts.ts";
 import { openNamespace, type Namespace } from "./private-mount.ts";
 import { openTarget } from "./target.ts";
@@ -33,7 +33,7 @@ const NESTED_SUBVOLUME_INODE = 2n;
  */
 export async function openScratch(options: ScratchOptions, signal: AbortSignal): Promise<Scratch> {
   const parent = options.directory ?? tmpdir();
-  await refuseWithoutRoom(parent, options.bytes);
+  await assertRoom(parent, options.bytes);
   const namespace = await openNamespace({ failure: command("unshare").failure, endsPrograms: true }, signal);
   const mounts = openMounts(options.path);
   const closers = [() => mounts.close(), () => namespace.close()];
@@ -112,7 +112,7 @@ async function readDifference(line: string, here: string, there: string): Promis
   return { changes, name, modes };
 }
 
-async function refuseWithoutRoom(directory: string, bytes: number): Promise<void> {
+async function assertRoom(directory: string, bytes: number): Promise<void> {
   const free = await statfs(directory).catch((cause: unknown) => {
     throw new BackupError("CONFIG", `cannot use the work directory ${directory}: ${describeDirectoryError(cause)}`, {
       cause,
@@ -125,7 +125,7 @@ async function refuseWithoutRoom(directory: string, bytes: number): Promise<void
 }
 
 function command(program: string, ...args: readonly string[]): Command {
-  const failure = ({ how, stderr }: Ending): BackupError =>
+  const failure = ({ how, stderr }: Exit): BackupError =>
     new BackupError("RECEIVE_FAILED", `${program} for the drill ${how}: ${stderr.split("\n").at(-1) ?? ""}`, {
       context: { args, stderr },
     });

@@ -15,7 +15,7 @@ import { throughPrograms } from "../stream/pipeline.ts";
 import type { Command } from "../stream/process.ts";
 import { syncFilesystem } from "../addon/subvolumes.ts";
 import type { StreamSummary } from "../addon/send-stream.ts";
-import { refuseOtherStream, sentHead } from "./stream-header.ts";
+import { assertSameStream, sentHead } from "./stream-header.ts";
 import { locate } from "./mount-table.ts";
 import { openMounts, type Mounts, type Reach } from "./mounts.ts";
 import { readSendOptions, sendCommand, type SendMode } from "./commands.ts";
@@ -121,7 +121,7 @@ async function estimate(
 
 function accept(difference: Difference, { onBytes }: Passage): (summary: StreamSummary) => void {
   return ({ identity, bytes }) => {
-    if (identity !== null) refuseOtherStream(lineageOf(difference), identity);
+    if (identity !== null) assertSameStream(lineageOf(difference), identity);
     onBytes(bytes);
   };
 }

@@ -108,7 +108,7 @@ export async function putInPlace(
   }
   await removeEmptied(directory, FOLDER_PREFIX + expected.uuid);
   // rename(2) would replace an empty directory.
-  await refuseExisting(directory, name);
+  await assertAbsent(directory, name);
   await rename(directory.at(moving), directory.at(name));
   await translated(directory.path, () => syncFilesystem(directory.at()));
   const snapshot = await readSnapshot(directory.at(name));
@@ -139,7 +139,7 @@ export async function removeReceivedIn(parent: Directory, name: string, uuids: R
 }
 
 /** @throws RECEIVE_FAILED when there is something of that name */
-export async function refuseExisting(directory: Directory, name: string): Promise<void> {
+export async function assertAbsent(directory: Directory, name: string): Promise<void> {
   if (!(await hasEntry(directory, name))) return;
   throw new BackupError(
     "RECEIVE_FAILED",

@@ -12,15 +12,15 @@ export function sentHead(expected: Lineage): Head {
     check(head) {
       const identity = peekIdentity(head);
       if (identity === null) throw foreign("SEND_FAILED");
-      refuseOtherStream(expected, identity);
+      assertSameStream(expected, identity);
     },
   };
 }
 
 /** @throws SEND_FAILED for a send stream that is not the one it should be */
-export function refuseOtherStream(expected: Lineage, identity: RawIdentity): void {
-  refuseOther("SEND_FAILED", "of", expected.snapshot, identity.uuid, identity.ctransid);
-  refuseOther("SEND_FAILED", "on top of", expected.sendParent, identity.cloneUuid, identity.cloneCtransid);
+export function assertSameStream(expected: Lineage, identity: RawIdentity): void {
+  assertSame("SEND_FAILED", "of", expected.snapshot, identity.uuid, identity.ctransid);
+  assertSame("SEND_FAILED", "on top of", expected.sendParent, identity.cloneUuid, identity.cloneCtransid);
 }
 
 /**
@@ -30,7 +30,7 @@ export function refuseOtherStream(expected: Lineage, identity: RawIdentity): voi
  */
 export function renamedStage(expected: Identity, name: string): Transform {
   return headStage((head, identity) => {
-    refuseOther("RECEIVE_FAILED", "of", expected, identity.uuid, identity.ctransid);
+    assertSame("RECEIVE_FAILED", "of", expected, identity.uuid, identity.ctransid);
     return withName(head, identity.path.length, name);
   });
 }
@@ -63,7 +63,7 @@ function foreign(code: FailureCode): BackupError {
   return new BackupError(code, "what should be a send stream does not begin like one");
 }
 
-function refuseOther(
+function assertSame(
   code: FailureCode,
   relation: "of" | "on top of",
   expected: Identity | null,

@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { pipeline, type Readable } from "node:stream";
 import { abortedError, BackupError } from "../errors.ts";
 import type { RestoreTarget } from "../operations/ports.ts";
-import { OWN_PREFIX, type Identity, type Present, type Snapshot, type Uuid } from "../plan/model.ts";
+import { OWN_PREFIX, type Identity, type TargetSubvolume, type Snapshot, type Uuid } from "../plan/model.ts";
 import { runToEnd, writeTo } from "../stream/process.ts";
 import { openInode, setReadOnly, setReceived, syncFilesystem } from "../addon/subvolumes.ts";
 import {
@@ -25,7 +25,7 @@ import {
   isStaged,
   openStage,
   putInPlace,
-  refuseExisting,
+  assertAbsent,
   removeReceived,
   removeReceivedIn,
   STAGED_NAME,
@@ -72,7 +72,7 @@ export async function openTarget(
     },
     whereIs: async ({ path }) => (await translated(target, () => readSurroundings(top.at()))).seenAt(path),
     room: () => statfs(top.at()).then(({ bavail, bsize }) => bavail * bsize),
-    refuseTaken: (path) => refuseTaken(top, path),
+    assertFree: (path) => assertFree(top, path),
     receive: (stream, path, expected, stop) => {
       // Whatever becomes of it before it is read, it is told when it is read.
       stream.on("error", () => undefined);
@@ -83,7 +83,7 @@ export async function openTarget(
     removeReceived: (name, uuids) => withParent(name, (parent, last) => removeReceivedIn(parent, last, uuids)),
     makeWritable: (snapshot, path, stop) =>
       withParent(path, async (parent, name) => {
-        await refuseExisting(parent, name);
+        await assertAbsent(parent, name);
         await runToEnd(snapshotCommand(await mounts.reach([snapshot], stop), parent.at(name)), stop);
         await translated(parent.path, () => syncFilesystem(parent.at()));
       }),
@@ -93,10 +93,10 @@ export async function openTarget(
   };
 }
 
-async function refuseTaken(top: Directory, path: string): Promise<void> {
+async function assertFree(top: Directory, path: string): Promise<void> {
   const names = splitPath(path);
   const parent = await enterDirectories(top, names.slice(0, -1));
-  await (parent === null ? null : refuseExisting(parent, names.at(-1) ?? "").finally(() => parent.close()));
+  await (parent === null ? null : assertAbsent(parent, names.at(-1) ?? "").finally(() => parent.close()));
 }
 
 /** Whether something was changed is looked up only where it matters: that may take a while. */
@@ -104,7 +104,7 @@ async function toPresent(
   { snapshot, readOnly }: Listed,
   relevant: ReadonlySet<Uuid>,
   { top, mounted }: { readonly top: Directory; readonly mounted: string },
-): Promise<Present> {
+): Promise<TargetSubvolume> {
   const { received, path } = snapshot;
   const changed = received !== null && relevant.has(received.uuid) ? await readChange(top.at(), snapshot) : null;
   const within = mounted === "" || path === mounted || path.startsWith(`${mounted}/`);
@@ -151,7 +151,7 @@ async function receive(
   { parent, name, expected, enter }: Receiving,
   signal: AbortSignal,
 ): Promise<Snapshot> {
-  await refuseExisting(parent, name);
+  await assertAbsent(parent, name);
   const stage = await openStage(parent, expected);
   const fidelity = openFidelity((uuid) => openParent(parent, uuid));
   try {

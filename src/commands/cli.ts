@@ -17,9 +17,9 @@ import { summaryOf } from "./summaries.ts";
 export async function runCommandLine(argv: readonly string[], given: Context): Promise<number> {
   const context = { ...given, env: withOwnDirectories(given.env, userInfo().uid) };
   const [first = "", ...rest] = argv;
-  if (argv.some(holdsSecretKey)) return refuseSecretKey(context);
+  if (argv.some(holdsSecretKey)) return rejectSecretKey(context);
   if (first === "help") return await runCommandLine([...rest, "--help"], given);
-  if (argv.length === 0 || /^(-h|--help)$/.test(first)) return showOverview(argv.length === 0 ? 2 : 0, context);
+  if (argv.length === 0 || /^(-h|--help)$/.test(first)) return printOverview(argv.length === 0 ? 2 : 0, context);
   if (/^(-V|--version)$/.test(first)) return await (await import("./version.ts")).printVersion(context);
   const registered = registry.find(({ name }) => name.split(" ")[0] === first) ?? meantBySync(first);
   if (typeof registered === "string") return refuse(registered, context);
@@ -77,7 +77,7 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
   const begins = path.every((word, index) => argv[index] === word) ? path.length : 0;
   try {
     const settings = known.includes("--use") ? await readFile(argv, known, context) : context.settings;
-    if (settings.words.some(holdsSecretKey)) return refuseSecretKey(context);
+    if (settings.words.some(holdsSecretKey)) return rejectSecretKey(context);
     const configured = [...argv.slice(0, begins), ...settings.words, ...argv.slice(begins)];
     const complete = { ...context, settings };
     return await cli.run(cli.process(configured, complete), complete);
@@ -102,7 +102,7 @@ function wantsHelp(argv: readonly string[]): boolean {
   return (end === -1 ? argv : argv.slice(0, end)).some((word) => word === "--help" || word === "-h");
 }
 
-function showOverview(code: number, context: Context): number {
+function printOverview(code: number, context: Context): number {
   const summaries = registry.map(({ name }) => ({ name, summary: summaryOf(name) }));
   const [name = "", version = ""] = context.tool.split("/");
   printOwnText(context.stdout, formatOverview({ name, version }, summaries, styleOf(context)));
@@ -119,7 +119,7 @@ function holdsSecretKey(word: string): boolean {
 }
 
 /** Before anything could write the word into a log, a lock or an error. */
-function refuseSecretKey({ stderr }: Context): number {
+function rejectSecretKey({ stderr }: Context): number {
   printLines(
     stderr,
     "error: a secret key of age is given where a recipient or a file is meant: use what `age-keygen -y FILE` prints (age1…)",

@@ -14,7 +14,7 @@ import { openScreen, type Screen } from "../terminal/screen.ts";
 import { parseBoolean, parseChoice, parseCount } from "../config/parse.ts";
 import { openClosers, type Closers } from "./closers.ts";
 import { isJournal } from "./journal.ts";
-import { openEdges, type Context, type House, type Tuning, type TypedStoreFlags } from "./session.ts";
+import { openEdges, type Context, type Session, type Tuning, type TypedStoreFlags } from "./session.ts";
 
 export abstract class BaseCommand extends Command<Context> {
   json = Option.Boolean("--json", false, { description: "Print the result as JSON." });
@@ -39,7 +39,7 @@ export abstract class BaseCommand extends Command<Context> {
   /** True for commands that tell what they do, and not what was asked of them. */
   protected readonly narrates: boolean = false;
 
-  protected abstract run(house: House): Promise<number>;
+  protected abstract run(session: Session): Promise<number>;
 
   override async execute(): Promise<number> {
     const { stderr, stdout, env, now, signal } = this.context;
@@ -55,7 +55,7 @@ export abstract class BaseCommand extends Command<Context> {
       closers.add(() => {
         progress.stop();
       });
-      const house = {
+      const session = {
         log,
         screen,
         output: openOutput(stdout, screen, {
@@ -67,7 +67,7 @@ export abstract class BaseCommand extends Command<Context> {
         signal,
         ...openEdges({ context: this.context, flags: this.storeFlags(), cache: this.cache, log, closers }),
       };
-      return await this.run(house).catch((error: unknown) => this.report(toBackupError(error), house));
+      return await this.run(session).catch((error: unknown) => this.report(toBackupError(error), session));
     } catch (error) {
       const failure = toBackupError(error);
       screen.line(printable(`error: ${explain(failure)}`));
@@ -91,7 +91,7 @@ export abstract class BaseCommand extends Command<Context> {
   }
 
   /** Logs a failure, or that the run was stopped, and returns its exit code. */
-  protected report(failure: BackupError, { log, progress }: House, subject = ""): number {
+  protected report(failure: BackupError, { log, progress }: Session, subject = ""): number {
     progress.stop();
     // Whoever stops a run knows: nothing has failed.
     const facts =
@@ -155,15 +155,15 @@ export abstract class ReadCommand extends StoreCommand {
   });
 
   /** Where archives are read from. A container of thousands takes a while to look through: the screen says so. */
-  protected async openReading(house: House): Promise<Reading> {
-    const container = await house.openContainer(this.tuning());
-    const identities = await this.openIdentities(house);
-    house.progress.start("looking at what is in the container", null);
+  protected async openReading(session: Session): Promise<Reading> {
+    const container = await session.openContainer(this.tuning());
+    const identities = await this.openIdentities(session);
+    session.progress.start("looking at what is in the container", null);
     return {
       container,
       identities,
-      catalogue: await house.openCatalogue(),
-      onFinding: ({ code, message }) => house.log.warn({ code }, message),
+      catalogue: await session.openCatalogue(),
+      onFinding: ({ code, message }) => session.log.warn({ code }, message),
     };
   }
 
@@ -172,7 +172,7 @@ export abstract class ReadCommand extends StoreCommand {
   }
 
   /** Where one is behind a passphrase, age asks for it, now. @throws CONFIG */
-  protected async openIdentities({ signal }: House): Promise<readonly string[]> {
+  protected async openIdentities({ signal }: Session): Promise<readonly string[]> {
     if (this.identity.length === 0) return [];
     const { unlockIdentities } = await import("../operations/read-archive.ts");
     return await unlockIdentities(

@@ -2,7 +2,7 @@ import { Command } from "clipanion";
 import { BackupError, toBackupError } from "../errors.ts";
 import { describeEndpoint, describeLogin } from "../config/store.ts";
 import { printable } from "../terminal/format.ts";
-import type { House } from "./session.ts";
+import type { Session } from "./session.ts";
 import { summaryOf } from "./summaries.ts";
 import { SyncCommand } from "./sync.ts";
 
@@ -21,22 +21,22 @@ export class ConfigShowCommand extends SyncCommand {
 
   protected override readonly narrates = false;
 
-  protected override async run(house: House): Promise<number> {
+  protected override async run(session: Session): Promise<number> {
     const { inForce, paths, target } = this.context.settings;
     const chosen = this.subvolumes.length > 0 ? this.subvolumes : paths;
     // What cannot be used is shown all the same, with the reason.
-    const login = await house.readLogin().catch((error: unknown) => toBackupError(error));
+    const login = await session.readLogin().catch((error: unknown) => toBackupError(error));
     const used =
       login instanceof BackupError
         ? { credentials: null, endpoint: null }
         : { credentials: describeLogin(login), endpoint: describeEndpoint(login) };
-    house.output.table([
+    session.output.table([
       ...inForce.map(({ key, value, from }) => [key, printable(value), from]),
       ["paths", chosen.map(printable).join(" "), ""],
       ["credentials", printable(used.credentials ?? "none that can be used"), ""],
       ["endpoint used", printable(used.endpoint ?? "none"), ""],
     ]);
-    house.output.record({ target, settings: inForce, paths: chosen, ...used });
-    return login instanceof BackupError ? this.report(login, house) : 0;
+    session.output.record({ target, settings: inForce, paths: chosen, ...used });
+    return login instanceof BackupError ? this.report(login, session) : 0;
   }
 }

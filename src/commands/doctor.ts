@@ -1,7 +1,7 @@
 import { Command, Option } from "clipanion";
 import { diagnose, type Check } from "../operations/doctor.ts";
 import { printable } from "../terminal/format.ts";
-import type { House } from "./session.ts";
+import type { Session } from "./session.ts";
 import { allowEmptyOption } from "./options.ts";
 import { EncodingCommand } from "./encoding.ts";
 import { summaryOf } from "./summaries.ts";
@@ -22,14 +22,14 @@ export class DoctorCommand extends EncodingCommand {
   allowEmpty = allowEmptyOption();
   subvolume = Option.String({ name: "PATH" });
 
-  protected override async run(house: House): Promise<number> {
-    const { output, screen, signal } = house;
+  protected override async run(session: Session): Promise<number> {
+    const { output, screen, signal } = session;
     const { encryption: intent, ...wishes } = this.encodingConfig();
     const checks: Check[] = [];
     screen.status("looking…");
     for await (const check of diagnose(
       { path: this.subvolume, allowsEmpty: this.allowEmpty, intent, ...wishes },
-      await house.openDoctor(),
+      await session.openDoctor(),
       signal,
     )) {
       checks.push(check);

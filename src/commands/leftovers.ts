@@ -6,7 +6,7 @@ import { findRemains, findRemovable, removeRemains, sweep, type Swept } from "..
 import type { Inventory } from "../plan/model.ts";
 import { sourcesOf } from "../plan/leftovers.ts";
 import { count, printable } from "../terminal/format.ts";
-import type { House } from "./session.ts";
+import type { Session } from "./session.ts";
 
 /** Younger leftovers may belong to a run that is still going on, on another machine. */
 export const LEFTOVER_AGE = "24h";
@@ -15,22 +15,22 @@ export const LEFTOVER_AGE = "24h";
 export async function removeLeftovers(
   { prefix, olderThanMs }: { readonly prefix: string; readonly olderThanMs: number },
   container: Container,
-  house: House,
+  session: Session,
 ): Promise<void> {
-  const found = await findRemains(prefix, container, house.signal);
-  const lock = await house.lock({ container: container.name, sources: sourcesOf(found), wait: undefined });
+  const found = await findRemains(prefix, container, session.signal);
+  const lock = await session.lock({ container: container.name, sources: sourcesOf(found), wait: undefined });
   try {
-    report(await removeRemains(found, olderThanMs, container, house.signal), house);
+    report(await removeRemains(found, olderThanMs, container, session.signal), session);
   } finally {
     lock.close();
   }
 }
 
 /** Shows what {@link removeLeftovers} would remove. */
-export async function showLeftovers(
+export async function printLeftovers(
   { prefix, olderThanMs }: { readonly prefix: string; readonly olderThanMs: number },
   container: Container,
-  { output, signal }: House,
+  { output, signal }: Session,
 ): Promise<void> {
   const found = await findRemains(prefix, container, signal);
   const { uploads, volumes } = await findRemovable(found, olderThanMs, container, signal);
@@ -42,21 +42,21 @@ export async function showLeftovers(
 }
 
 /** Removes what is left over of one source, after its snapshots were sent. A failure is not worth more than a warning. */
-export async function tidy(
+export async function removeOldLeftovers(
   inventory: Inventory,
   wanted: { readonly awaited: ReadonlySet<string>; readonly olderThanMs: number },
   container: Container,
-  house: House,
+  session: Session,
 ): Promise<void> {
   try {
-    report(await sweep(inventory, wanted, container, house.signal), house);
+    report(await sweep(inventory, wanted, container, session.signal), session);
   } catch (error) {
-    if (house.signal.aborted || !(error instanceof BackupError)) throw error;
-    house.log.warn({ code: error.code }, `what interrupted runs may have left was not removed: ${error.message}`);
+    if (session.signal.aborted || !(error instanceof BackupError)) throw error;
+    session.log.warn({ code: error.code }, `what interrupted runs may have left was not removed: ${error.message}`);
   }
 }
 
-function report({ removed, finished, broken }: Swept, { log }: Pick<House, "log">): void {
+function report({ removed, finished, broken }: Swept, { log }: Pick<Session, "log">): void {
   const { uploads, volumes } = removed;
   if (uploads.length > 0) log.info(`${count(uploads.length, "unfinished upload")} removed`);
   if (volumes.length > 0) log.info(`${count(volumes.length, "volume")} of unfinished archives removed`);

@@ -10,7 +10,7 @@ import { count, describeEncoding, formatBytes, formatDate, formatMinute, printab
 import { ReadCommand } from "./command.ts";
 import { receivedOption } from "./options.ts";
 import { openOrigins, type Origins } from "./origins.ts";
-import type { House } from "./session.ts";
+import type { Session } from "./session.ts";
 import { summaryOf } from "./summaries.ts";
 
 export class ListCommand extends ReadCommand {
@@ -33,24 +33,24 @@ export class ListCommand extends ReadCommand {
   received = receivedOption();
   subvolume = Option.String({ name: "PATH", required: false });
 
-  protected override async run(house: House): Promise<number> {
-    const { output, signal } = house;
+  protected override async run(session: Session): Promise<number> {
+    const { output, signal } = session;
     const { subvolume } = this;
     // A subvolume of another machine is known by the names of its snapshots.
     const elsewhere = subvolume !== undefined && !existsSync(subvolume) ? subvolume : null;
     const flags = { received: this.received, sendProto: null };
-    const origins = subvolume === undefined || elsewhere !== null ? null : await openOrigins(subvolume, flags, house);
-    const reading = await this.openReading(house);
+    const origins = subvolume === undefined || elsewhere !== null ? null : await openOrigins(subvolume, flags, session);
+    const reading = await this.openReading(session);
     const found =
       origins === null
         ? { listed: await listContainer(reading, signal), findings: [] }
-        : await this.listOrigins(origins, reading, house);
+        : await this.listOrigins(origins, reading, session);
     const { findings } = found;
     const listed = elsewhere === null ? found.listed : narrow(found.listed, elsewhere);
-    house.progress.stop();
+    session.progress.stop();
     // Mostly a snapshot in place of its source.
     if (origins !== null && listed.length === 0) throw await origins.explainNone("other");
-    for (const { message } of findings) house.log.warn(message);
+    for (const { message } of findings) session.log.warn(message);
     output.record({
       container: reading.container.name,
       archives: listed.map((each) => toRecord(each, origins !== null)),
@@ -60,7 +60,7 @@ export class ListCommand extends ReadCommand {
     const view = { names: nameSnapshots(listed), withLocal: origins !== null, verbose: this.verbose > 0 };
     for (const uuid of new Set(listed.map((snapshot) => snapshot.source))) {
       const snapshots = listed.filter((snapshot) => snapshot.source === uuid);
-      showSubvolume(uuid, snapshots, { ...view, flat: this.flat, isMixed: encodingsOf(snapshots).size > 1 }, house);
+      printSubvolume(uuid, snapshots, { ...view, flat: this.flat, isMixed: encodingsOf(snapshots).size > 1 }, session);
     }
     if (listed.some(({ archive }) => archive !== null && isInParts(archive))) {
       output.line(`Swift keeps what was stored in parts in ${reading.container.name}+segments: nearly all bytes`);
@@ -71,12 +71,12 @@ export class ListCommand extends ReadCommand {
   private async listOrigins(
     origins: Origins,
     reading: Reading,
-    house: House,
+    session: Session,
   ): Promise<Pick<ListedSource, "listed" | "findings">> {
-    const looking = { ...reading, proofs: (await house.openProofs())?.all ?? [], relies: true };
+    const looking = { ...reading, proofs: (await session.openProofs())?.all ?? [], relies: true };
     const all: ListedSource[] = [];
     for (const { local } of await origins.list(() => Promise.resolve(looking)))
-      all.push(await listSource(local, looking, house.signal));
+      all.push(await listSource(local, looking, session.signal));
     return { listed: all.flatMap(({ listed }) => listed), findings: all.flatMap(({ findings }) => findings) };
   }
 }
@@ -107,7 +107,7 @@ interface Placed {
   readonly mark: string;
 }
 
-function showSubvolume(uuid: Uuid, snapshots: readonly ListedSnapshot[], view: View, { output }: House): void {
+function printSubvolume(uuid: Uuid, snapshots: readonly ListedSnapshot[], view: View, { output }: Session): void {
   output.line(`subvolume ${uuid}`);
   output.line(`  ${describeAmount(snapshots)}`);
   const placed = view.flat ? snapshots.map((snapshot) => ({ snapshot, mark: "" })) : toTree(snapshots);

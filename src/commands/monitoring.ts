@@ -6,7 +6,7 @@ import { listSource, type ListedSource } from "../operations/list.ts";
 import type { Receipt } from "../operations/sync-snapshot.ts";
 import { newestOf } from "../plan/select.ts";
 import type { SourceReport } from "../integrations/prometheus.ts";
-import type { House } from "./session.ts";
+import type { Session } from "./session.ts";
 
 /** Where a run is told of, as it was typed. */
 export interface ReportingFlags {
@@ -15,7 +15,7 @@ export interface ReportingFlags {
 }
 
 /** How the run of one subvolume went. */
-export interface Told {
+export interface SourceResult {
   readonly path: string;
   readonly container: string;
   readonly exitCode: number;
@@ -58,11 +58,11 @@ export interface Reporting {
   /** True when somebody wants to know more than the exit code. */
   readonly wantsState: boolean;
   start(): void;
-  note(told: Told): void;
+  note(told: SourceResult): void;
   end(exitCode: number): Promise<void>;
 }
 
-type ReportingEdges = Pick<House, "log" | "lockFile">;
+type ReportingEdges = Pick<Session, "log" | "lockFile">;
 
 /** @throws USAGE for what is no URL */
 export async function openReporting(

@@ -7,7 +7,7 @@ import { readArchives, type Looking } from "../operations/inventory.ts";
 import type { SendProto } from "../plan/model.ts";
 import { chainReceived } from "../plan/received.ts";
 import { explainNoSnapshots } from "../plan/surroundings.ts";
-import type { House } from "./session.ts";
+import type { Session } from "./session.ts";
 
 /** Snapshots of one origin. */
 export interface Origin {
@@ -34,13 +34,17 @@ export interface OriginFlags {
 }
 
 /** @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, CONFIG, USAGE */
-export async function openOrigins(path: string, { received, sendProto }: OriginFlags, house: House): Promise<Origins> {
-  return received ? await openReceived(path, sendProto, house) : await openSubvolume(path, sendProto, house);
+export async function openOrigins(
+  path: string,
+  { received, sendProto }: OriginFlags,
+  session: Session,
+): Promise<Origins> {
+  return received ? await openReceived(path, sendProto, session) : await openSubvolume(path, sendProto, session);
 }
 
-async function openSubvolume(path: string, sendProto: SendProto | null, house: House): Promise<Origins> {
-  const source = await house.openSource(path, sendProto);
-  const list = (): Promise<LocalSnapshots> => source.list(house.signal);
+async function openSubvolume(path: string, sendProto: SendProto | null, session: Session): Promise<Origins> {
+  const source = await session.openSource(path, sendProto);
+  const list = (): Promise<LocalSnapshots> => source.list(session.signal);
   return {
     sender: source,
     list: async () => [{ name: path, local: await list() }],
@@ -49,14 +53,14 @@ async function openSubvolume(path: string, sendProto: SendProto | null, house: H
   };
 }
 
-async function openReceived(path: string, sendProto: SendProto | null, house: House): Promise<Origins> {
-  const source = await house.openReceived(path, sendProto);
+async function openReceived(path: string, sendProto: SendProto | null, session: Session): Promise<Origins> {
+  const source = await session.openReceived(path, sendProto);
   return {
     sender: source,
     list: async (look) => {
-      const snapshots = await source.list(house.signal);
+      const snapshots = await source.list(session.signal);
       if (snapshots.length === 0) return [];
-      const archives = await readArchives("", await look(), house.signal);
+      const archives = await readArchives("", await look(), session.signal);
       return chainReceived(snapshots, archives).map(({ source: uuid, name, snapshots: members, findings }) => ({
         name: `${path} (${name})`,
         local: {

@@ -12,7 +12,7 @@ import { count, formatBytes, formatDate, formatDuration, printable } from "../te
 import { parseDate } from "../config/parse.ts";
 import { DownloadCommand } from "./command.ts";
 import type { Lock } from "../state/lock.ts";
-import type { House } from "./session.ts";
+import type { Session } from "./session.ts";
 import { findLocal, findSourceName } from "./local-names.ts";
 import { waitLockOption } from "./options.ts";
 import { summaryOf } from "./summaries.ts";
@@ -68,45 +68,45 @@ export class RestoreCommand extends DownloadCommand {
   waitLock = waitLockOption();
   what = Option.String({ name: "WHAT", required: false });
 
-  protected override async run(house: House): Promise<number> {
-    this.refuseContradictions();
-    const target = this.target === undefined ? null : await house.openTarget(this.target);
-    if (this.writable !== undefined) await target?.refuseTaken(this.writable);
-    const reading = await this.openReading(house);
-    const selection = await this.readSelection(house);
-    if (target === null) return await this.runWithoutTarget(selection, reading, house);
+  protected override async run(session: Session): Promise<number> {
+    this.assertConsistent();
+    const target = this.target === undefined ? null : await session.openTarget(this.target);
+    if (this.writable !== undefined) await target?.assertFree(this.writable);
+    const reading = await this.openReading(session);
+    const selection = await this.readSelection(session);
+    if (target === null) return await this.runWithoutTarget(selection, reading, session);
     const edges = { ...reading, target };
     const prepare = (): Promise<RestorePlan> =>
-      prepareRestore(selection, edges, this.only ? "last" : "chain", house.signal);
+      prepareRestore(selection, edges, this.only ? "last" : "chain", session.signal);
     let plan = await prepare();
-    if (!this.dryRun && (await this.keepOthersAway(plan.chain, reading.container.name, house)).waited)
+    if (!this.dryRun && (await this.keepOthersAway(plan.chain, reading.container.name, session)).waited)
       plan = await prepare();
-    house.progress.stop();
-    showPlan(plan, this.dryRun, house);
+    session.progress.stop();
+    printPlan(plan, this.dryRun, session);
     for (const { path, reason } of plan.passedOver)
-      house.log.warn(`${path} ${reason}: it is not taken for what is archived`);
-    await this.warnOfRoom(plan, target, house);
+      session.log.warn(`${path} ${reason}: it is not taken for what is archived`);
+    await this.warnOfRoom(plan, target, session);
     if (this.dryRun) return 0;
     const context = {
       watcher: watch(
         plan.steps.map(({ archive }) => archive),
-        house,
+        session,
       ),
       now: this.context.now,
     };
-    const snapshot = await runRestore(plan, edges, context, house.signal);
-    house.progress.stop();
-    if (this.writable !== undefined) await target.makeWritable(snapshot, this.writable, house.signal);
-    await this.showResult(plan, snapshot, target, house);
+    const snapshot = await runRestore(plan, edges, context, session.signal);
+    session.progress.stop();
+    if (this.writable !== undefined) await target.makeWritable(snapshot, this.writable, session.signal);
+    await this.printResult(plan, snapshot, target, session);
     return 0;
   }
 
   /** What came, where it is, and what to do with it. */
-  private async showResult(
+  private async printResult(
     plan: RestorePlan,
     snapshot: Snapshot,
     target: RestoreTarget,
-    { output }: House,
+    { output }: Session,
   ): Promise<void> {
     const directory = resolve(this.target ?? "");
     const { steps, scaffold } = plan;
@@ -136,13 +136,13 @@ export class RestoreCommand extends DownloadCommand {
   }
 
   /** What is being read must not be pruned meanwhile, and two restores would take each other's leftovers away. */
-  private async keepOthersAway(archives: readonly Archive[], container: string, house: House): Promise<Lock> {
+  private async keepOthersAway(archives: readonly Archive[], container: string, session: Session): Promise<Lock> {
     const sources = archives.map(({ source }) => source);
-    return await house.lock({ container, sources, target: this.target, wait: this.waitLock });
+    return await session.lock({ container, sources, target: this.target, wait: this.waitLock });
   }
 
   /** No more than a warning, as an archive may be larger or smaller than what becomes of it: one of them is compressed. */
-  private async warnOfRoom({ steps }: RestorePlan, target: RestoreTarget, { log }: House): Promise<void> {
+  private async warnOfRoom({ steps }: RestorePlan, target: RestoreTarget, { log }: Session): Promise<void> {
     const room = await target.room();
     if (sumBytes(steps) <= room) return;
     log.warn(
@@ -150,18 +150,18 @@ export class RestoreCommand extends DownloadCommand {
     );
   }
 
-  protected override report(failure: BackupError, house: House): number {
-    const exitCode = super.report(failure, house);
+  protected override report(failure: BackupError, session: Session): number {
+    const exitCode = super.report(failure, session);
     if (failure.code === "ARCHIVE_DAMAGED") {
-      house.log.info("what was received before stays; `verify --read-data` tells which snapshots can be restored");
+      session.log.info("what was received before stays; `verify --read-data` tells which snapshots can be restored");
     }
     if (failure.code === "ABORTED" && this.target !== undefined && !this.dryRun) {
-      house.log.info("snapshots that were received stay; the same command receives the rest");
+      session.log.info("snapshots that were received stay; the same command receives the rest");
     }
     return exitCode;
   }
 
-  private refuseContradictions(): void {
+  private assertConsistent(): void {
     const refuse = (problem: string, hint: string): never => {
       throw new BackupError("USAGE", problem, { hint });
     };
@@ -180,27 +180,27 @@ export class RestoreCommand extends DownloadCommand {
       refuse("no target is named", "use --target DIR, a directory on btrfs");
   }
 
-  private async readSelection(house: House): Promise<Selection> {
+  private async readSelection(session: Session): Promise<Selection> {
     const { what } = this;
     const notAfter = this.at === undefined ? null : parseDate(this.at, "--at");
     if (what === "latest") return { by: "age", source: null, notAfter };
     if (!this.latest && this.at === undefined)
-      return { by: "name", name: what ?? "", local: await findLocal(what ?? "", house) };
-    const source = what === undefined ? null : await findSourceName(what, house);
+      return { by: "name", name: what ?? "", local: await findLocal(what ?? "", session) };
+    const source = what === undefined ? null : await findSourceName(what, session);
     return { by: "age", source, notAfter };
   }
 
-  private async runWithoutTarget(selection: Selection, reading: Reading, house: House): Promise<number> {
-    const chain = await findSelected(selection, reading, house.signal);
-    house.progress.stop();
+  private async runWithoutTarget(selection: Selection, reading: Reading, session: Session): Promise<number> {
+    const chain = await findSelected(selection, reading, session.signal);
+    session.progress.stop();
     const archives = this.only ? chain.slice(-1) : chain;
     if (this.dryRun) {
-      showChain(chain, () => "", house);
+      printChain(chain, () => "", session);
       return 0;
     }
-    await this.keepOthersAway(archives, reading.container.name, house);
-    const context = { watcher: watch(archives, house, true), now: this.context.now };
-    await writeStreams(archives, { reading, sink: this.context.stdout }, context, house.signal);
+    await this.keepOthersAway(archives, reading.container.name, session);
+    const context = { watcher: watch(archives, session, true), now: this.context.now };
+    await writeStreams(archives, { reading, sink: this.context.stdout }, context, session.signal);
     return 0;
   }
 }
@@ -210,11 +210,11 @@ function sumBytes(steps: RestorePlan["steps"]): number {
 }
 
 /** What is to be received; `inFull`, with every archive of the chain. */
-export function showPlan(plan: RestorePlan, inFull: boolean, house: House): void {
-  const { output } = house;
+export function printPlan(plan: RestorePlan, inFull: boolean, session: Session): void {
+  const { output } = session;
   const { chain, steps, held } = plan;
   const received = new Set(steps.map(({ archive }) => archive));
-  if (inFull) showChain(chain, (archive) => (received.has(archive) ? "to receive" : "not needed"), house);
+  if (inFull) printChain(chain, (archive) => (received.has(archive) ? "to receive" : "not needed"), session);
   if (steps.length === 0) output.line(`it is on that filesystem already, as ${printable(held?.path ?? "")}`);
   else output.line(`${steps.length} of ${count(chain.length, "archive")} to receive, ${formatBytes(sumBytes(steps))}`);
   if (held !== null && steps.length > 0)
@@ -222,7 +222,7 @@ export function showPlan(plan: RestorePlan, inFull: boolean, house: House): void
 }
 
 /** What has to be read for a snapshot, oldest first. */
-function showChain(chain: Chain, state: (archive: Archive) => string, { output }: Pick<House, "output">): void {
+function printChain(chain: Chain, state: (archive: Archive) => string, { output }: Pick<Session, "output">): void {
   const rows = chain.map((archive, position) => [
     `  ${archive.otime === null ? "-" : formatDate(archive.otime)}`,
     printable(archive.path),
@@ -245,7 +245,7 @@ function showChain(chain: Chain, state: (archive: Archive) => string, { output }
 }
 
 /** @param quiet - stdout has another use: what there is to say goes to the log */
-function watch(steps: readonly Archive[], { log, output, progress }: House, quiet = false): RestoreWatcher {
+function watch(steps: readonly Archive[], { log, output, progress }: Session, quiet = false): RestoreWatcher {
   progress.expect(
     steps.length,
     steps.reduce((sum, { bytes }) => sum + bytes, 0),

@@ -60,7 +60,7 @@ export interface Context extends BaseContext {
 export type TypedStoreFlags = StoreFlags & EnvironmentFlags;
 
 /** What a command works with. Whatever is opened through it is closed when the command ends. */
-export interface House {
+export interface Session {
   readonly log: Logger;
   readonly screen: Screen;
   readonly output: Output;
@@ -80,7 +80,7 @@ export interface House {
   /** Of the container; null where nothing can be kept. */
   openProofs(): Promise<Proofs | null>;
   /** Keeps other runs away until it is closed. @throws LOCKED */
-  lock(claim: Claim): Promise<Lock>;
+  lock(request: LockRequest): Promise<Lock>;
   /** Who asks and where the store is, as far as it is known before anybody is asked. @throws USAGE, CONFIG */
   readLogin(): Promise<StoreConfig>;
   /** As far as they can be seen; none where only S3 can be asked. Never fails. */
@@ -92,7 +92,7 @@ export interface House {
 }
 
 /** What a run needs for itself alone. */
-export interface Claim {
+export interface LockRequest {
   readonly container: string;
   /** Subvolumes whose archives are added to, read or removed. */
   readonly sources: readonly Uuid[];
@@ -127,8 +127,11 @@ interface Opening {
 /** Logs in once: what was found holds for the run. */
 type FindAccess = (retryForMs?: number) => Promise<Access>;
 
-type StoreEdges = Pick<House, "readLogin" | "openContainer" | "openCatalogue" | "openProofs" | "quotas" | "openDoctor">;
-type LocalEdges = Pick<House, "openSource" | "openReceived" | "openTarget" | "openScratch" | "lock" | "lockFile">;
+type StoreEdges = Pick<
+  Session,
+  "readLogin" | "openContainer" | "openCatalogue" | "openProofs" | "quotas" | "openDoctor"
+>;
+type LocalEdges = Pick<Session, "openSource" | "openReceived" | "openTarget" | "openScratch" | "lock" | "lockFile">;
 
 /** The edges of a run. Each is opened when it is asked for, and closed by the closers. */
 export function openEdges(opening: Opening): StoreEdges & LocalEdges {
@@ -199,13 +202,13 @@ function localEdges({ context, log, closers }: Opening): LocalEdges {
       const { openScratch } = await import("../btrfs/scratch.ts");
       return keep(await openScratch(options, signal));
     },
-    lock: async (claim) => keep(await takeClaimedLocks(claim, context, log)),
+    lock: async (request) => keep(await takeRunLocks(request, context, log)),
     lockFile: async (file) => keep(await takeFileLock(resolve(file), context)),
   };
 }
 
-async function takeClaimedLocks(
-  { container, sources, target, wait }: Claim,
+async function takeRunLocks(
+  { container, sources, target, wait }: LockRequest,
   context: Context,
   log: Logger,
 ): Promise<Lock> {

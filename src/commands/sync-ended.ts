@@ -3,7 +3,7 @@ import type { Receipt } from "../operations/sync-snapshot.ts";
 import { joinStates, type SourceState } from "./monitoring.ts";
 
 /** How the run of one PATH, or of one origin of its snapshots, ended. */
-export interface Ended {
+export interface SubvolumeOutcome {
   readonly code: number;
   /** What stopped it before its end. */
   readonly stoppedBy: BackupError | null;
@@ -25,7 +25,7 @@ export function stopsAll({ code }: BackupError): boolean {
 }
 
 /** As one, of several origins. */
-export function joinEnded(all: readonly Ended[]): Ended {
+export function joinEnded(all: readonly SubvolumeOutcome[]): SubvolumeOutcome {
   const stoppedBy = all.at(-1)?.stoppedBy ?? null;
   return {
     code: stoppedBy?.exitCode ?? sumCodes(all.map(({ code }) => code)),

@@ -8,7 +8,7 @@ import { stateDirectory } from "../state/paths.ts";
 import { EncodingCommand } from "./encoding.ts";
 import { LEFTOVER_AGE } from "./leftovers.ts";
 import { allowEmptyOption, receivedOption, waitLockOption } from "./options.ts";
-import type { House, Tuning } from "./session.ts";
+import type { Session, Tuning } from "./session.ts";
 
 export abstract class SyncOptions extends EncodingCommand {
   protected override readonly narrates: boolean = true;
@@ -76,7 +76,7 @@ export abstract class SyncOptions extends EncodingCommand {
     };
   }
 
-  protected readTuning({ screen }: House): Tuning {
+  protected readTuning({ screen }: Session): Tuning {
     const retryForMs = parseDuration(this.retryFor, "--retry-for");
     return {
       retryForMs,

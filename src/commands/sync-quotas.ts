@@ -5,27 +5,27 @@ import type { SyncOutcome } from "../operations/sync.ts";
 import type { EstimatedStep } from "../operations/sync-snapshot.ts";
 import { describeSubject, findScarceBytes, findScarceObjects, isFull, MAKE_ROOM, type Quota } from "../plan/quota.ts";
 import { count, formatBytes } from "../terminal/format.ts";
-import type { House } from "./session.ts";
-import type { Ended } from "./sync-ended.ts";
-import { showSummary, sumEstimates, type Summary } from "./sync-report.ts";
+import type { Session } from "./session.ts";
+import type { SubvolumeOutcome } from "./sync-ended.ts";
+import { printSummary, sumEstimates, type Summary } from "./sync-report.ts";
 
 /** As far as quotas can be seen. Null, or that nothing more can be stored. */
 export async function lookAtQuotas(
   { steps, container }: { readonly steps: readonly EstimatedStep[]; readonly container: string },
   makeRoom: () => Promise<void>,
-  house: House,
+  session: Session,
 ): Promise<BackupError | null> {
-  let quotas = await house.quotas();
+  let quotas = await session.quotas();
   if (quotas.some(isFull)) {
     await makeRoom();
-    quotas = await house.quotas();
+    quotas = await session.quotas();
   }
   const full = quotas.find(isFull);
   if (full !== undefined) {
     const message = `the quota of ${describeSubject(full)} is used up: nothing was sent`;
     return new BackupError("QUOTA_EXCEEDED", message, { hint: MAKE_ROOM, context: { ...full } });
   }
-  for (const warning of describeScarcity(quotas, steps, container)) house.log.warn(warning);
+  for (const warning of describeScarcity(quotas, steps, container)) session.log.warn(warning);
   return null;
 }
 
@@ -34,10 +34,10 @@ export function endFull(
   path: string,
   full: BackupError,
   { untried, ...summary }: Omit<Summary, "outcome"> & Pick<SyncOutcome, "untried">,
-  house: House,
-): Ended {
-  house.log.error({ code: full.code }, `${path}: ${full.message}: ${full.hint ?? ""}`);
-  showSummary(path, { ...summary, outcome: { receipts: [], failures: [], untried, stoppedBy: full } }, house);
+  session: Session,
+): SubvolumeOutcome {
+  session.log.error({ code: full.code }, `${path}: ${full.message}: ${full.hint ?? ""}`);
+  printSummary(path, { ...summary, outcome: { receipts: [], failures: [], untried, stoppedBy: full } }, session);
   return { code: full.exitCode, stoppedBy: full };
 }
 

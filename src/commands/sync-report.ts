@@ -5,10 +5,10 @@ import { formatTime } from "../plan/key.ts";
 import { listPaths } from "../plan/standing.ts";
 import type { Estimate, Finding, Inventory, UploadStep } from "../plan/model.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
-import type { House } from "./session.ts";
+import type { Session } from "./session.ts";
 import { describeEncodingOf, describeGain, describeProtocol, toFormRecord, type Form } from "./encoding.ts";
 
-export function showPlan(
+export function printPlan(
   path: string,
   plan: {
     readonly inventory: Inventory;
@@ -16,7 +16,7 @@ export function showPlan(
     readonly kept: number;
     readonly form: Form;
   },
-  { output }: House,
+  { output }: Session,
 ): void {
   const { inventory, steps, kept, form } = plan;
   output.line(`${path}: ${count(inventory.snapshots.length, "snapshot")}, ${kept} archived`);
@@ -67,7 +67,7 @@ function toRecord(type: string, step: UploadStep, facts: Readonly<Record<string,
   };
 }
 
-export function watch({ log, output, progress }: House, form: Form, dryRun: boolean): SyncWatcher {
+export function watch({ log, output, progress }: Session, form: Form, dryRun: boolean): SyncWatcher {
   let kept = 0;
   return {
     onStart: ({ step, estimate }) => {
@@ -130,7 +130,7 @@ export interface Summary {
   readonly kept: number;
 }
 
-export function showSummary(path: string, { outcome, dryRun, of, kept }: Summary, { output }: House): void {
+export function printSummary(path: string, { outcome, dryRun, of, kept }: Summary, { output }: Session): void {
   const { receipts, failures, untried } = outcome;
   const notArchived = of - kept - (dryRun ? 0 : receipts.length);
   const bytes = receipts.reduce((sum, receipt) => sum + receipt.bytes, 0);
@@ -158,10 +158,10 @@ export function showSummary(path: string, { outcome, dryRun, of, kept }: Summary
 }
 
 /** What there is to say where nothing is sent. */
-export function showNothing(
+export function printNothingToDo(
   path: string,
   { kept, of, complete }: { readonly kept: number; readonly of: number; readonly complete: boolean },
-  { output }: House,
+  { output }: Session,
 ): void {
   const text = complete
     ? `up to date: ${count(kept, "snapshot")} of ${path} archived`
@@ -171,7 +171,7 @@ export function showNothing(
 }
 
 /** Tells findings: in the log, or as part of a JSON result. True when one of them leaves something undone. */
-export function tellFindings(findings: readonly Finding[], { log, output }: House): boolean {
+export function reportFindings(findings: readonly Finding[], { log, output }: Session): boolean {
   for (const finding of findings) {
     output.record({ type: "finding", ...finding });
     log[finding.severity === "error" ? "error" : "warn"](finding.message);

@@ -13,14 +13,14 @@ import type { Form } from "./encoding.ts";
 import { count } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { parseDuration } from "../config/parse.ts";
-import type { House } from "./session.ts";
+import type { Session } from "./session.ts";
 import { UNENCRYPTED } from "./encoding.ts";
-import { LEFTOVER_AGE, tidy } from "./leftovers.ts";
+import { LEFTOVER_AGE, removeOldLeftovers } from "./leftovers.ts";
 import { endFull, lookAtQuotas } from "./sync-quotas.ts";
 import { openOrigins, type Origin, type Origins } from "./origins.ts";
 import { NOTHING_KNOWN, openReporting, readState, type Reporting } from "./monitoring.ts";
-import { joinEnded, stopsAll, sumCodes, type Ended } from "./sync-ended.ts";
-import { showNothing, showPlan, showSummary, sumEstimates, tellFindings, watch } from "./sync-report.ts";
+import { joinEnded, stopsAll, sumCodes, type SubvolumeOutcome } from "./sync-ended.ts";
+import { printNothingToDo, printPlan, printSummary, sumEstimates, reportFindings, watch } from "./sync-report.ts";
 import { SyncOptions } from "./sync-options.ts";
 import { summaryOf } from "./summaries.ts";
 
@@ -54,7 +54,7 @@ interface Agreed {
   readonly request: SyncRequest;
   readonly form: Form;
   /** How the run ends when nothing fails. */
-  readonly ended: Ended;
+  readonly ended: SubvolumeOutcome;
 }
 
 export class SyncCommand extends SyncOptions {
@@ -81,22 +81,22 @@ export class SyncCommand extends SyncOptions {
     ],
   });
 
-  protected override async run(house: House): Promise<number> {
+  protected override async run(session: Session): Promise<number> {
     const silent = this.dryRun || this.planOnly;
     const flags = silent ? { metricsFile: undefined, pingUrl: undefined } : this;
-    const reporting = await openReporting(flags, house);
+    const reporting = await openReporting(flags, session);
     reporting.start();
     if (this.dryRun && !this.planOnly)
-      house.log.info("dry run: reads all that would be sent, and stores nothing; -n shows the plan alone");
-    const code = await this.syncAll(reporting, house).catch((error: unknown) =>
-      this.report(toBackupError(error), house),
+      session.log.info("dry run: reads all that would be sent, and stores nothing; -n shows the plan alone");
+    const code = await this.syncAll(reporting, session).catch((error: unknown) =>
+      this.report(toBackupError(error), session),
     );
     await reporting.end(code);
     return code;
   }
 
-  private async syncAll(reporting: Reporting, house: House): Promise<number> {
-    const settings = await this.readSettings(house);
+  private async syncAll(reporting: Reporting, session: Session): Promise<number> {
+    const settings = await this.readSettings(session);
     const paths = [...new Set(this.subvolumes.length > 0 ? this.subvolumes : this.context.settings.paths)];
     if (paths.length === 0)
       throw new BackupError("USAGE", "no subvolume is named", {
@@ -105,11 +105,13 @@ export class SyncCommand extends SyncOptions {
     const codes: number[] = [];
     for (const path of paths) {
       const started = this.context.now();
-      const ended = await this.syncOne(path, { ...settings, reporting }, house).catch((error: unknown): Ended => {
-        const failure = toBackupError(error);
-        const code = this.report(failure, house, paths.length === 1 ? "" : `${path}: `);
-        return { code, stoppedBy: failure };
-      });
+      const ended = await this.syncOne(path, { ...settings, reporting }, session).catch(
+        (error: unknown): SubvolumeOutcome => {
+          const failure = toBackupError(error);
+          const code = this.report(failure, session, paths.length === 1 ? "" : `${path}: `);
+          return { code, stoppedBy: failure };
+        },
+      );
       codes.push(ended.code);
       reporting.note({
         path,
@@ -124,36 +126,36 @@ export class SyncCommand extends SyncOptions {
     return sumCodes(codes);
   }
 
-  private async readSettings(house: House): Promise<Omit<Settings, "reporting">> {
-    const tuning = this.readTuning(house);
+  private async readSettings(session: Session): Promise<Omit<Settings, "reporting">> {
+    const tuning = this.readTuning(session);
     const { encryption, ...wishes } = this.encodingConfig();
     const leftoverAgeMs = parseDuration(this.leftoverAge, "--leftover-age");
     const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto(), leftoverAgeMs };
-    const encoding = await tryEncoding(wishes, house.signal);
+    const encoding = await tryEncoding(wishes, session.signal);
     let store: Promise<Store> | null = null;
     const openOnce = async (): Promise<Store> => {
-      const container = await house.openContainer(tuning);
-      if (encryption === "undecided") house.log.warn(UNENCRYPTED);
-      const [catalogue, proofs] = await Promise.all([house.openCatalogue(), house.openProofs()]);
+      const container = await session.openContainer(tuning);
+      if (encryption === "undecided") session.log.warn(UNENCRYPTED);
+      const [catalogue, proofs] = await Promise.all([session.openCatalogue(), session.openProofs()]);
       return { container, looking: { container, identities: [], catalogue, proofs: proofs?.all ?? [] } };
     };
     return { ...settings, encoding, open: () => (store ??= openOnce()) };
   }
 
   /** One PATH; each origin of its snapshots has a plan and receipts of its own. */
-  private async syncOne(path: string, settings: Settings, house: House): Promise<Ended> {
+  private async syncOne(path: string, settings: Settings, session: Session): Promise<SubvolumeOutcome> {
     const { received, waitLock: wait } = this;
-    const origins = await openOrigins(path, { received, sendProto: settings.sendProto }, house);
+    const origins = await openOrigins(path, { received, sendProto: settings.sendProto }, session);
     const list = (): Promise<readonly Origin[]> => origins.list(async () => (await settings.open()).looking);
     const found = await list();
-    if (found.every(({ local }) => local.snapshots.length === 0)) return await this.endEmpty(origins, house);
+    if (found.every(({ local }) => local.snapshots.length === 0)) return await this.endEmpty(origins, session);
     const store = await settings.open();
     const edges = { ...store, source: origins.sender };
-    if (this.dryRun || this.planOnly) return await this.syncEach(found, edges, settings, house);
+    if (this.dryRun || this.planOnly) return await this.syncEach(found, edges, settings, session);
     const sources = found.map(({ local }) => local.source.uuid);
-    const lock = await house.lock({ container: store.container.name, sources, wait });
+    const lock = await session.lock({ container: store.container.name, sources, wait });
     try {
-      return await this.syncEach(lock.waited ? await list() : found, edges, settings, house);
+      return await this.syncEach(lock.waited ? await list() : found, edges, settings, session);
     } finally {
       lock.close();
     }
@@ -163,50 +165,59 @@ export class SyncCommand extends SyncOptions {
     origins: readonly Origin[],
     edges: Omit<LocalEdges, "local">,
     settings: Settings,
-    house: House,
-  ): Promise<Ended> {
+    session: Session,
+  ): Promise<SubvolumeOutcome> {
     const wantsState = settings.reporting.wantsState && !this.dryRun && !this.planOnly;
-    const all: Ended[] = [];
+    const all: SubvolumeOutcome[] = [];
     for (const { name, local } of origins) {
-      const ended = await this.syncLocal(name, { ...edges, local }, settings, house);
+      const ended = await this.syncLocal(name, { ...edges, local }, settings, session);
       const looking = { ...edges.looking, relies: true };
-      all.push(wantsState ? { ...ended, state: await readState(local, looking, house.signal) } : ended);
+      all.push(wantsState ? { ...ended, state: await readState(local, looking, session.signal) } : ended);
       if (ended.stoppedBy !== null) break;
     }
     return joinEnded(all);
   }
 
   /** Mostly a path that does not mean what it was typed for, which must not stay green for ever. */
-  private async endEmpty(origins: Origins, house: House): Promise<Ended> {
+  private async endEmpty(origins: Origins, session: Session): Promise<SubvolumeOutcome> {
     const failure = await origins.explainNone("sync");
     const state = { ...NOTHING_KNOWN, pendingSnapshots: 0 };
-    if (!this.allowEmpty) return { code: this.report(failure, house), stoppedBy: null, state };
-    house.log.info(`nothing to do: ${failure.message}`);
+    if (!this.allowEmpty) return { code: this.report(failure, session), stoppedBy: null, state };
+    session.log.info(`nothing to do: ${failure.message}`);
     return { code: 0, stoppedBy: null, state };
   }
 
-  private async syncLocal(path: string, edges: LocalEdges, settings: Settings, house: House): Promise<Ended> {
+  private async syncLocal(
+    path: string,
+    edges: LocalEdges,
+    settings: Settings,
+    session: Session,
+  ): Promise<SubvolumeOutcome> {
     const { container, source, local } = edges;
     const { encoding, leftoverAgeMs: olderThanMs } = settings;
     const request = { full: this.full, rearchive: this.rearchive };
-    const { inventory, plan } = await prepareSync(local, edges.looking, request, house.signal);
-    const incomplete = { code: tellFindings(plan.findings, house) ? 3 : 0, stoppedBy: null };
+    const { inventory, plan } = await prepareSync(local, edges.looking, request, session.signal);
+    const incomplete = { code: reportFindings(plan.findings, session) ? 3 : 0, stoppedBy: null };
     if (plan.steps.length === 0) {
-      showNothing(path, { kept: plan.kept.length, of: local.snapshots.length, complete: incomplete.code === 0 }, house);
+      printNothingToDo(
+        path,
+        { kept: plan.kept.length, of: local.snapshots.length, complete: incomplete.code === 0 },
+        session,
+      );
       // To look for leftovers takes the store minutes where there are very many segments: not for nothing every night.
       const wantsTidy = this.leftoverAge !== LEFTOVER_AGE && !this.dryRun && !this.planOnly;
-      if (wantsTidy) await tidy(inventory, { awaited: new Set(), olderThanMs }, container, house);
+      if (wantsTidy) await removeOldLeftovers(inventory, { awaited: new Set(), olderThanMs }, container, session);
       return incomplete;
     }
-    await this.checkEncryption(path, edges, house);
-    const steps = await this.planSteps(plan.steps, source, house);
+    await this.checkEncryption(path, edges, session);
+    const steps = await this.planSteps(plan.steps, source, session);
     const form = { ...encoding, ...source, chosen: this.sendProto === undefined };
-    showPlan(path, { inventory, steps, kept: plan.kept.length, form }, house);
+    printPlan(path, { inventory, steps, kept: plan.kept.length, form }, session);
     if (this.planOnly) return incomplete;
-    if (!(await this.agreed(house))) return { code: 0, stoppedBy: null };
+    if (!(await this.agreed(session))) return { code: 0, stoppedBy: null };
     return await this.carryOut(path, { inventory, plan, steps, request, form, ended: incomplete }, edges, {
       settings,
-      house,
+      session,
     });
   }
 
@@ -214,45 +225,50 @@ export class SyncCommand extends SyncOptions {
     path: string,
     { inventory, plan, steps, request, form, ended }: Agreed,
     edges: LocalEdges,
-    { settings, house }: { readonly settings: Settings; readonly house: House },
-  ): Promise<Ended> {
+    { settings, session }: { readonly settings: Settings; readonly session: Session },
+  ): Promise<SubvolumeOutcome> {
     const { container, local } = edges;
     const { policy, encoding, leftoverAgeMs: olderThanMs } = settings;
     const tidyUp = (awaited: readonly UploadStep[]): Promise<void> =>
-      tidy(inventory, { awaited: new Set(awaited.map(({ key }) => key)), olderThanMs }, container, house);
+      removeOldLeftovers(
+        inventory,
+        { awaited: new Set(awaited.map(({ key }) => key)), olderThanMs },
+        container,
+        session,
+      );
     // What is removed may be all the room there is.
     const makeRoom = (): Promise<void> => tidyUp(plan.steps);
-    const full = this.dryRun ? null : await lookAtQuotas({ steps, container: container.name }, makeRoom, house);
+    const full = this.dryRun ? null : await lookAtQuotas({ steps, container: container.name }, makeRoom, session);
     const summary = { dryRun: this.dryRun, of: local.snapshots.length, kept: plan.kept.length };
-    if (full !== null) return endFull(path, full, { ...summary, untried: plan.steps }, house);
-    house.progress.expect(steps.length, sumEstimates(steps)?.bytes ?? null);
+    if (full !== null) return endFull(path, full, { ...summary, untried: plan.steps }, session);
+    session.progress.expect(steps.length, sumEstimates(steps)?.bytes ?? null);
     const options = { ...this.runOptions(), policy, encoding };
-    const handling = { options, watcher: watch(house, form, this.dryRun) };
-    const outcome = await runSync({ steps, inventory, request }, edges, handling, house.signal);
-    house.progress.stop();
-    showSummary(path, { ...summary, outcome }, house);
+    const handling = { options, watcher: watch(session, form, this.dryRun) };
+    const outcome = await runSync({ steps, inventory, request }, edges, handling, session.signal);
+    session.progress.stop();
+    printSummary(path, { ...summary, outcome }, session);
     const { stoppedBy, failures, receipts } = outcome;
     if (!this.dryRun && stoppedBy === null) await tidyUp(failures.map(({ step }) => step));
     if (stoppedBy !== null) return { code: stoppedBy.exitCode, stoppedBy, receipts };
     return failures.length > 0 ? { code: 3, stoppedBy, receipts } : { ...ended, receipts };
   }
 
-  private async checkEncryption(path: string, { local, container }: LocalEdges, house: House): Promise<void> {
+  private async checkEncryption(path: string, { local, container }: LocalEdges, session: Session): Promise<void> {
     const { encryption: intent } = this.encodingConfig();
-    const begun = await assertEncryptionKept({ intent, source: local.source.uuid, path }, container, house.signal);
-    if (begun !== null) house.log.warn(begun);
+    const begun = await assertEncryptionKept({ intent, source: local.source.uuid, path }, container, session.signal);
+    if (begun !== null) session.log.warn(begun);
   }
 
-  private async planSteps(steps: readonly UploadStep[], source: Sender, house: House): Promise<EstimatedStep[]> {
+  private async planSteps(steps: readonly UploadStep[], source: Sender, session: Session): Promise<EstimatedStep[]> {
     if (!this.estimate) return steps.map((step) => ({ step, estimate: null }));
-    house.screen.status(`estimating ${count(steps.length, "stream")}…`);
-    const estimated = await estimateSteps(steps, source, house.signal);
-    house.screen.status(null);
+    session.screen.status(`estimating ${count(steps.length, "stream")}…`);
+    const estimated = await estimateSteps(steps, source, session.signal);
+    session.screen.status(null);
     return estimated;
   }
 
   /** Asks only where the plan is seen and somebody can answer: stdin, stdout and stderr are terminals. */
-  private async agreed({ screen, output, signal, log }: House): Promise<boolean> {
+  private async agreed({ screen, output, signal, log }: Session): Promise<boolean> {
     const { stdin, stdout, stderr } = this.context;
     const isSeen = screen.interactive && stdout.isTTY === true && !output.json;
     if (this.yes || !isSeen || !("isTTY" in stdin && stdin.isTTY === true)) return true;

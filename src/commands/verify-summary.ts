@@ -4,7 +4,7 @@ import type { Survey } from "../operations/survey.ts";
 import type { Archive } from "../plan/model.ts";
 import { judge, type Damage } from "../plan/verify.ts";
 import { count, formatBytes } from "../terminal/format.ts";
-import type { House } from "./session.ts";
+import type { Session } from "./session.ts";
 
 /** What was seen, and of it what was asked about. */
 export interface Narrowed extends Survey {
@@ -19,7 +19,7 @@ export interface Result {
   readonly thorough: boolean;
 }
 
-export function showSummary({ surveyed, chosen, findings, thorough }: Result, { output }: House): void {
+export function printSummary({ surveyed, chosen, findings, thorough }: Result, { output }: Session): void {
   const { mine, withoutChecksum, copied } = surveyed;
   const unchecked = chosen.filter(({ key }) => withoutChecksum.has(key)).length;
   output.line(`${count(mine.length, "archive")}, ${formatBytes(sumBytes(mine))}, looked at`);

@@ -17,10 +17,10 @@ import { chooseSubset } from "../plan/subset.ts";
 import { doubtNewest, judge, notCompared, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
 import { parseDuration, parseSubset } from "../config/parse.ts";
-import type { House } from "./session.ts";
+import type { Session } from "./session.ts";
 import { openOrigins, type Origins } from "./origins.ts";
-import { removeLeftovers, showLeftovers } from "./leftovers.ts";
-import { showSummary, sumBytes, type Narrowed } from "./verify-summary.ts";
+import { removeLeftovers, printLeftovers } from "./leftovers.ts";
+import { printSummary, sumBytes, type Narrowed } from "./verify-summary.ts";
 import { summaryOf } from "./summaries.ts";
 import { VerifyOptions } from "./verify-options.ts";
 
@@ -47,44 +47,44 @@ export class VerifyCommand extends VerifyOptions {
     ],
   });
 
-  protected override async run(house: House): Promise<number> {
+  protected override async run(session: Session): Promise<number> {
     const olderThanMs = parseDuration(this.leftoverAge, "--leftover-age");
     const subset = this.subset === undefined ? null : parseSubset(this.subset, "--read-data-subset");
-    const origins = await this.openOrigins(house);
-    const reading = await this.openReading(house);
+    const origins = await this.openOrigins(session);
+    const reading = await this.openReading(session);
     const local = origins === null ? null : await this.readLocal(origins, reading);
     const sources =
       local === null
-        ? await this.findElsewhere(reading, house)
+        ? await this.findElsewhere(reading, session)
         : new Set(local.origins.map(({ source }) => source.uuid));
     if (this.removeLeftovers) {
-      const clear = this.dryRun ? showLeftovers : removeLeftovers;
+      const clear = this.dryRun ? printLeftovers : removeLeftovers;
       for (const prefix of sources === null ? [""] : [...sources].map(keyPrefix))
-        await clear({ prefix, olderThanMs }, reading.container, house);
+        await clear({ prefix, olderThanMs }, reading.container, session);
     }
-    const surveyed = narrow(await survey(reading, local?.origins.flatMap(keysOf) ?? [], house.signal), sources);
-    house.progress.stop();
+    const surveyed = narrow(await survey(reading, local?.origins.flatMap(keysOf) ?? [], session.signal), sources);
+    session.progress.stop();
     // Nothing wrong with nothing would stay green for ever.
     if (origins !== null && local !== null && surveyed.mine.length + surveyed.findings.length === 0)
       throw local.snapshots.length === 0 ? await origins.explainNone("other") : noArchiveOf(this.subvolume, surveyed);
-    tellAll(surveyed.findings, house);
+    reportAll(surveyed.findings, session);
     const { mine } = surveyed;
     const doubts: Damage[] = [];
     const onDoubt = (finding: Finding): void => void doubts.push(doubtNewest(finding));
     const chosen =
       subset === null ? (this.readData ? mine : []) : chooseSubset(mine, subset, randomInt(2 ** 32), onDoubt);
-    tellAll(doubts, house);
-    const scene = { ...surveyed, reading, house };
-    if (this.dryRun) return this.showIntent(local, chosen, scene);
+    reportAll(doubts, session);
+    const run = { ...surveyed, reading, session };
+    if (this.dryRun) return this.showIntent(local, chosen, run);
     const findings = [
       ...surveyed.findings,
       ...doubts,
-      ...(await readChosen(chosen, scene)),
-      ...(local !== null && this.againstLocal ? await this.compare(local, scene) : []),
-      ...(local !== null && (this.againstLocal || this.drill) ? await this.restoreForTest(local, scene) : []),
+      ...(await readChosen(chosen, run)),
+      ...(local !== null && this.againstLocal ? await this.compare(local, run) : []),
+      ...(local !== null && (this.againstLocal || this.drill) ? await this.restoreForTest(local, run) : []),
     ];
     const thorough = chosen.length > 0 || this.againstLocal || this.drill;
-    showSummary({ surveyed, chosen, findings, thorough }, house);
+    printSummary({ surveyed, chosen, findings, thorough }, session);
     return exits[judge(findings)];
   }
 
@@ -94,7 +94,7 @@ export class VerifyCommand extends VerifyOptions {
   }
 
   /** Null where all subvolumes are meant. @throws USAGE, ARCHIVE_MISSING */
-  private async findElsewhere(reading: Reading, { signal }: House): Promise<ReadonlySet<Uuid> | null> {
+  private async findElsewhere(reading: Reading, { signal }: Session): Promise<ReadonlySet<Uuid> | null> {
     const { subvolume: text } = this;
     return text === undefined
       ? null
@@ -102,8 +102,8 @@ export class VerifyCommand extends VerifyOptions {
   }
 
   /** What would be done after the cheap look. */
-  private showIntent(local: Local | null, chosen: readonly Archive[], { mine, findings, house }: Scene): number {
-    const { output } = house;
+  private showIntent(local: Local | null, chosen: readonly Archive[], { mine, findings, session }: VerifyRun): number {
+    const { output } = session;
     const amount = (archives: readonly Archive[]): string =>
       `${count(archives.length, "archive")}, ${formatBytes(sumBytes(archives))}`;
     if (chosen.length > 0) output.line(`${amount(chosen)}, would be read to the end`);
@@ -114,10 +114,10 @@ export class VerifyCommand extends VerifyOptions {
     return exits[judge(findings)];
   }
 
-  private async openOrigins(house: House): Promise<Origins | null> {
+  private async openOrigins(session: Session): Promise<Origins | null> {
     const flags = { received: this.received, sendProto: null };
     if (this.subvolume !== undefined && this.isElsewhere(this.subvolume)) return null;
-    if (this.subvolume !== undefined) return await openOrigins(this.subvolume, flags, house);
+    if (this.subvolume !== undefined) return await openOrigins(this.subvolume, flags, session);
     if (!this.againstLocal && !this.drill) return null;
     throw new BackupError("USAGE", "nothing says which snapshots to compare with", {
       hint: "name the subvolume that they are of",
@@ -129,33 +129,34 @@ export class VerifyCommand extends VerifyOptions {
     return { origins: all, snapshots: all.flatMap(({ snapshots }) => snapshots) };
   }
 
-  private async compare({ origins, snapshots }: Local, scene: Scene): Promise<readonly Damage[]> {
-    const { mine, house } = scene;
+  private async compare({ origins, snapshots }: Local, run: VerifyRun): Promise<readonly Damage[]> {
+    const { mine, session } = run;
     const { received } = this;
     const senders = new Map<number, Promise<Sender>>();
     const openSource = (proto: number): Promise<Sender> => {
       const flags = { received, sendProto: proto === 1 ? 1 : 2 } as const;
-      const opened = senders.get(proto) ?? openOrigins(this.subvolume ?? "", flags, house).then(({ sender }) => sender);
+      const opened =
+        senders.get(proto) ?? openOrigins(this.subvolume ?? "", flags, session).then(({ sender }) => sender);
       senders.set(proto, opened);
       return opened;
     };
-    const context = openContext("compared with what is here", mine, scene);
+    const context = openContext("compared with what is here", mine, run);
     const side = { snapshots, openSource };
-    const { compared, findings } = await compareWithLocal(mine, side, context, house.signal);
-    house.progress.stop();
+    const { compared, findings } = await compareWithLocal(mine, side, context, session.signal);
+    session.progress.stop();
     const all = [...findings, ...origins.flatMap((local) => findIncomparable(local, mine))];
     const changed = origins.flatMap((local) => findChanged(local, mine));
     if (compared + all.length + changed.length === 0) all.push(nothingCompared(this.subvolume ?? ""));
-    tellAll(all, house);
+    reportAll(all, session);
     const left = mine.length - compared;
     const rest = left === 0 ? "" : `; ${left} not: their snapshots, or those that they build on, are not here`;
-    house.output.line(`${compared} of ${count(mine.length, "archive")} compared with what is here${rest}`);
+    session.output.line(`${compared} of ${count(mine.length, "archive")} compared with what is here${rest}`);
     return all;
   }
 
   private async restoreForTest(
     { origins, snapshots }: Local,
-    { archives, mine, reading, house }: Scene,
+    { archives, mine, reading, session }: VerifyRun,
   ): Promise<readonly Damage[]> {
     const chosen = this.drill ? findDrill(mine, snapshots) : null;
     const changed = origins.flatMap((local) => findChanged(local, mine));
@@ -168,16 +169,16 @@ export class VerifyCommand extends VerifyOptions {
       indexArchives(archives),
     );
     const options = { directory: this.workDir ?? null, bytes: sumBytes([...chain]), path: this.subvolume ?? "" };
-    const scratch = await house.openScratch(options).catch((error: unknown) => {
+    const scratch = await session.openScratch(options).catch((error: unknown) => {
       if (this.drill || !(error instanceof BackupError && error.code === "CONFIG")) throw error;
       return error;
     });
     if (scratch instanceof BackupError) {
       const unproven = describeUnproven(changed, scratch.message);
-      tellAll(unproven, house);
+      reportAll(unproven, session);
       return unproven;
     }
-    const { progress, output } = house;
+    const { progress, output } = session;
     const watcher = {
       onStart: ({ path, bytes: size }: Archive) => progress.start(`drill: ${printable(path)}`, size),
       onProgress: (read: number) => progress.update(read),
@@ -185,16 +186,16 @@ export class VerifyCommand extends VerifyOptions {
     };
     const context = { archives, reading, onBytes: () => undefined };
     const drilling = { context, run: { watcher, now: this.context.now } };
-    const drilled = chosen === null ? [] : await drill(chosen, scratch, drilling, house.signal);
-    const compared = await proveUnchanged(changed, scratch, drilling, house.signal);
+    const drilled = chosen === null ? [] : await drill(chosen, scratch, drilling, session.signal);
+    const compared = await proveUnchanged(changed, scratch, drilling, session.signal);
     progress.stop();
     const findings = [...doubts, ...drilled, ...compared.findings];
-    tellAll(findings, house);
+    reportAll(findings, session);
     if (chosen !== null && judge(drilled) === "well") {
       const restored = `drill: ${printable(chosen.archive.path)} restored (${count(chain.size, "archive")})`;
       output.line(`${restored}, equal to what is here${drilled.length === 0 ? "" : " in all that was sent"}`);
     }
-    await keepProofs(compared.proofs, house);
+    await keepProofs(compared.proofs, session);
     return findings;
   }
 }
@@ -207,7 +208,7 @@ function nothingCompared(path: string): Damage {
 }
 
 /** What btrfs calls changed, and holds the same: `sync` takes it for archived from now on. */
-async function keepProofs(proofs: readonly Proof[], { openProofs, output }: House): Promise<void> {
+async function keepProofs(proofs: readonly Proof[], { openProofs, output }: Session): Promise<void> {
   if (proofs.length === 0) return;
   const kept = await openProofs();
   if (kept === null)
@@ -261,36 +262,40 @@ function keysOf({ source, snapshots }: LocalSnapshots): Key[] {
   });
 }
 
-interface Scene extends Narrowed {
+interface VerifyRun extends Narrowed {
   readonly reading: Reading;
-  readonly house: House;
+  readonly session: Session;
 }
 
 /** One progress over all archives that are read. */
-function openContext(label: string, chosen: readonly Archive[], { archives, reading, house }: Scene): VerifyContext {
+function openContext(
+  label: string,
+  chosen: readonly Archive[],
+  { archives, reading, session }: VerifyRun,
+): VerifyContext {
   let read = 0;
-  house.progress.start(`${count(chosen.length, "archive")} ${label}`, sumBytes(chosen));
+  session.progress.start(`${count(chosen.length, "archive")} ${label}`, sumBytes(chosen));
   const onBytes = (bytes: number): void => {
     read += bytes;
-    house.progress.update(read);
+    session.progress.update(read);
   };
   return { archives, reading, onBytes };
 }
 
-async function readChosen(chosen: readonly Archive[], scene: Scene): Promise<Damage[]> {
+async function readChosen(chosen: readonly Archive[], run: VerifyRun): Promise<Damage[]> {
   if (chosen.length === 0) return [];
-  const { house } = scene;
-  const context = openContext("read", chosen, scene);
-  const found = await readArchivesThrough(chosen, context, house.signal);
-  house.progress.stop();
-  const told = new Set(scene.findings.map(({ code, subject }) => `${code} ${subject}`));
+  const { session } = run;
+  const context = openContext("read", chosen, run);
+  const found = await readArchivesThrough(chosen, context, session.signal);
+  session.progress.stop();
+  const told = new Set(run.findings.map(({ code, subject }) => `${code} ${subject}`));
   const findings = found.filter(({ code, subject }) => !told.has(`${code} ${subject}`));
-  tellAll(findings, house);
+  reportAll(findings, session);
   return findings;
 }
 
 /** What is damaged, what that breaks, and what to do. */
-function tellAll(findings: readonly Damage[], { log }: House): void {
+function reportAll(findings: readonly Damage[], { log }: Session): void {
   for (const { code, severity, message, breaks, remedy } of findings) {
     const lost = breaks.length === 0 ? "" : `; cannot be restored: ${enumerate(breaks)}`;
     log[severity === "error" ? "error" : "warn"]({ code }, `${message}${lost}; to do: ${remedy}`);

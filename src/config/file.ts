@@ -253,7 +253,7 @@ export function parseTargets(text: string, file: string, home: string): Readonly
     throw new BackupError("CONFIG", `${file} is no YAML: ${line.replace(/:$/, "")}`, { cause });
   }
   const root = toMap(document, file);
-  refuseUnknown(root, ["targets"], file);
+  assertKnown(root, ["targets"], file);
   const targets = Object.entries(toMap(root["targets"], `targets of ${file}`));
   const toPath = (path: string): string =>
     resolve(
@@ -277,9 +277,9 @@ function withPaths({ values, paths }: Target, toPath: (path: string) => string):
 
 function parseTarget(raw: Readonly<Record<string, unknown>>, where: string): Target {
   const { paths = [], limits: limited = {}, ...rest } = raw;
-  refuseUnknown(rest, [...Object.keys(keys), "paths", "limits"], where);
+  assertKnown(rest, [...Object.keys(keys), "paths", "limits"], where);
   const ofLimits = toMap(limited, `limits of ${where}`);
-  refuseUnknown(ofLimits, Object.keys(limits), `limits of ${where}`);
+  assertKnown(ofLimits, Object.keys(limits), `limits of ${where}`);
   const values = new Map<string, readonly string[]>();
   for (const [key, value] of Object.entries(rest))
     values.set(key, toValues(value, keys[key]?.takes ?? "text", `${key} of ${where}`));
@@ -305,7 +305,7 @@ function toMap(value: unknown, where: string): Readonly<Record<string, unknown>>
   });
 }
 
-function refuseUnknown(map: Readonly<Record<string, unknown>>, known: readonly string[], where: string): void {
+function assertKnown(map: Readonly<Record<string, unknown>>, known: readonly string[], where: string): void {
   const unknown = Object.keys(map).find((key) => !known.includes(key));
   if (unknown === undefined) return;
   const meant = nearest(unknown, known);

@@ -44,7 +44,7 @@ async function* concatenated(objects: Iterable<Readable> | AsyncIterable<Readabl
  * have the right sizes, and their ETags are those of other uploads.
  * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED
  */
-export async function refuseIncomplete(archive: Archive, container: Container, signal: AbortSignal): Promise<boolean> {
+export async function assertComplete(archive: Archive, container: Container, signal: AbortSignal): Promise<boolean> {
   if (archive.volumes === null) return false;
   const object = await container.head(archive.key, signal);
   if (object === null) throw missing(archive);
@@ -58,7 +58,7 @@ export async function refuseIncomplete(archive: Archive, container: Container, s
 }
 
 /** Looks whether volumes are the very objects that were stored a while ago. @throws ARCHIVE_DAMAGED */
-export async function refuseMissing(
+export async function assertPresent(
   volumes: readonly Volume[],
   archiveKey: string,
   container: Container,

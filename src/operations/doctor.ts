@@ -8,7 +8,7 @@ import { isFull, type Quota } from "../plan/quota.ts";
 import type { EncryptionIntent } from "../plan/encoding.ts";
 import { explainNoSnapshots, snapshotsOfOthers, writableSnapshotsOf } from "../plan/surroundings.ts";
 import { compareSnapshots, describeStanding, NOTHING_STORED } from "../plan/standing.ts";
-import { runToEnd, type Ending } from "../stream/process.ts";
+import { runToEnd, type Exit } from "../stream/process.ts";
 import { judgeArchives, planFor, toFailure } from "./doctor-archives.ts";
 import type { Container, DoctorEdges, Machine, OpenUpload, Reached, Survey } from "./ports.ts";
 import { judgeEncryption } from "./encryption.ts";
@@ -33,7 +33,7 @@ interface Verdict {
 }
 
 /** A check, and what it found; null when it failed. */
-interface Looked<Found> {
+interface CheckResult<Found> {
   readonly check: Check;
   readonly found: Found | null;
 }
@@ -42,7 +42,7 @@ interface Looked<Found> {
 const SKEW_WARNING_MS = 5 * 60_000;
 
 /** What a sync would be told. */
-export interface Wanted extends EncodingWishes {
+export interface DoctorRequest extends EncodingWishes {
   readonly path: string;
   /** True when a subvolume without snapshots is no failure. */
   readonly allowsEmpty: boolean;
@@ -53,7 +53,11 @@ const inContainer = ["rights", "limits", "quota", "archives", "encryption", "upl
 const afterAccess = ["endpoint", "clock", "container", ...inContainer];
 
 /** Every check as its outcome becomes known. @throws ABORTED */
-export async function* diagnose(wanted: Wanted, edges: DoctorEdges, signal: AbortSignal): AsyncGenerator<Check, void> {
+export async function* diagnose(
+  wanted: DoctorRequest,
+  edges: DoctorEdges,
+  signal: AbortSignal,
+): AsyncGenerator<Check, void> {
   const surveyed = yield* diagnoseMachine(wanted, edges.machine, signal);
   const access = await look(
     "credentials",
@@ -83,7 +87,7 @@ export async function* diagnose(wanted: Wanted, edges: DoctorEdges, signal: Abor
 }
 
 async function* diagnoseMachine(
-  { path, allowsEmpty, ...wishes }: Wanted,
+  { path, allowsEmpty, ...wishes }: DoctorRequest,
   machine: Machine,
   signal: AbortSignal,
 ): AsyncGenerator<Check, Survey | null> {
@@ -124,7 +128,7 @@ async function* diagnoseMachine(
   return found;
 }
 
-interface ContainerEdges extends DoctorEdges, Wanted {
+interface ContainerEdges extends DoctorEdges, DoctorRequest {
   /** Null when the machine did not tell. */
   readonly surveyed: Survey | null;
 }
@@ -193,7 +197,7 @@ async function lookAtProgram(program: string, { purpose, wanted }: Need, signal:
 
 /** @throws CONFIG when it is not installed */
 async function programVersion(program: string, signal: AbortSignal): Promise<string> {
-  const failure = ({ how }: Ending): BackupError => new BackupError("CONFIG", `${program} --version ${how}`);
+  const failure = ({ how }: Exit): BackupError => new BackupError("CONFIG", `${program} --version ${how}`);
   const text = await runToEnd({ program, args: ["--version"], failure }, signal);
   return /\d+(\.\d+)+/.exec(text)?.[0] ?? text.trim();
 }
@@ -304,7 +308,7 @@ async function look<Found>(
   name: string,
   find: () => Promise<Found>,
   judge: (found: Found) => Verdict,
-): Promise<Looked<Found>> {
+): Promise<CheckResult<Found>> {
   try {
     const found = await find();
     const { status, message, fix } = judge(found);

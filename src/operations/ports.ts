@@ -15,7 +15,7 @@ import type {
   Finding,
   Identity,
   Lineage,
-  Present,
+  TargetSubvolume,
   SendProto,
   Snapshot,
   StoreLimits,
@@ -88,13 +88,13 @@ export interface RestoreTarget {
    * Every subvolume on the target's filesystem, wherever it lies.
    * @param relevant - UUIDs: what was received under one of them is looked at for changes
    */
-  list(relevant: ReadonlySet<Uuid>, signal: AbortSignal): Promise<readonly Present[]>;
+  list(relevant: ReadonlySet<Uuid>, signal: AbortSignal): Promise<readonly TargetSubvolume[]>;
   /** An absolute path to a snapshot on the target's filesystem; null when no mount leads there. */
   whereIs(snapshot: Snapshot): Promise<string | null>;
   /** What is free on the target's filesystem, in bytes. */
   room(): Promise<number>;
   /** @throws RECEIVE_FAILED when there is something at `<target>/<path>`, USAGE when that is no path below it */
-  refuseTaken(path: string): Promise<void>;
+  assertFree(path: string): Promise<void>;
   /**
    * Receives one send stream as `<target>/<path>`; resolves when it is sealed, is the expected snapshot, and is on disk.
    * A half-received subvolume is removed, whether this call or one before left it.

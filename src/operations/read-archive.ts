@@ -44,7 +44,7 @@ export async function openStream(
   onBytes: (bytes: number) => void,
   signal: AbortSignal,
 ): Promise<Readable> {
-  refuseUndecodable(archive, identities);
+  assertDecodable(archive, identities);
   const objects = await openObjects(archive, container, signal);
   let read = 0;
   const counted = async function* (): AsyncGenerator<Readable> {
@@ -92,7 +92,7 @@ async function takeBeginning(stream: Readable): Promise<{ readonly bytes: Buffer
 }
 
 /** @throws IDENTITY_REFUSED when this command line cannot decode it */
-export function refuseUndecodable(archive: Archive, identities: readonly string[]): void {
+export function assertDecodable(archive: Archive, identities: readonly string[]): void {
   if (isEncrypted(archive.encoding) && identities.length === 0) throw identityMissing(archive, identities);
 }
 
@@ -113,7 +113,7 @@ export function subjectOf({ path }: Archive): string {
 /** True when it can be decoded with what was given. */
 export function isDecodable(archive: Archive, identities: readonly string[]): boolean {
   try {
-    refuseUndecodable(archive, identities);
+    assertDecodable(archive, identities);
     return true;
   } catch {
     return false;

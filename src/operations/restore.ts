@@ -4,13 +4,13 @@
 import type { Readable, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { abortedError, BackupError, describeWriteError, toBackupError } from "../errors.ts";
-import { findChain, indexArchives, isSilent, refuseUnreadable } from "../plan/chain.ts";
+import { findChain, indexArchives, isSilent, assertReadable } from "../plan/chain.ts";
 import { keyPrefix, parseKey } from "../plan/key.ts";
 import type { Archive, Chain, ReceiveStep, Snapshot } from "../plan/model.ts";
 import {
   planRestore,
-  refuseImpostor,
-  refuseOtherStream,
+  assertGenuine,
+  assertSameStream,
   uuidsOf,
   type RestorePlan,
   type Wanted,
@@ -19,7 +19,7 @@ import { selectArchive, type Selection } from "../plan/select.ts";
 import { checkedStream } from "../stream/send-stream.ts";
 import type { RestoreTarget } from "./ports.ts";
 import { readArchive, readArchives, toLineage } from "./inventory.ts";
-import { identityMissing, openStream, refuseUndecodable, subjectOf, type Reading } from "./read-archive.ts";
+import { identityMissing, openStream, assertDecodable, subjectOf, type Reading } from "./read-archive.ts";
 
 export interface RestoreEdges extends Reading {
   readonly target: RestoreTarget;
@@ -65,7 +65,7 @@ export async function findSelected(selection: Selection, reading: Reading, signa
     return findChain(archive, indexArchives(archives));
   } catch (error) {
     // What cannot be read may be the missing link.
-    for (const other of isSilent(archive) ? [] : archives) if (other.source === archive.source) refuseUnreadable(other);
+    for (const other of isSilent(archive) ? [] : archives) if (other.source === archive.source) assertReadable(other);
     // What is encrypted and says nothing may be the missing link.
     const silent = isSilent(archive) ? archive : archives.find(isSilent);
     throw silent === undefined ? error : identityMissing(silent, reading.identities);
@@ -102,8 +102,8 @@ export async function prepareRestore(
   const chain = await findSelected(selection, edges, signal);
   const plan = planRestore(chain, await edges.target.list(uuidsOf(chain), signal), wanted);
   for (const { archive, place } of plan.steps) {
-    refuseUndecodable(archive, edges.identities);
-    await edges.target.refuseTaken(place).catch((error: unknown) => {
+    assertDecodable(archive, edges.identities);
+    await edges.target.assertFree(place).catch((error: unknown) => {
       throw withReason(error, plan);
     });
   }
@@ -159,7 +159,7 @@ export async function writeStreams(
   { watcher, now }: RestoreContext,
   signal: AbortSignal,
 ): Promise<void> {
-  for (const archive of archives) refuseUndecodable(archive, reading.identities);
+  for (const archive of archives) assertDecodable(archive, reading.identities);
   for (const [position, archive] of archives.entries()) {
     watcher.onStart(archive);
     const started = now();
@@ -181,7 +181,7 @@ async function receive(
   signal: AbortSignal,
 ): Promise<Snapshot> {
   // Looked at anew each time: a restore may take days.
-  refuseImpostor(
+  assertGenuine(
     step,
     await edges.target.list(uuidsOf([step.archive, ...(step.parent === null ? [] : [step.parent])]), signal),
   );
@@ -200,7 +200,7 @@ async function openChecked(
   return checkedStream(stream, {
     code: "ARCHIVE_DAMAGED",
     subject: subjectOf(archive),
-    onLineage: (found) => refuseOtherStream(archive, parent, toLineage(found)),
+    onLineage: (found) => assertSameStream(archive, parent, toLineage(found)),
   });
 }
 

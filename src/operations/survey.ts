@@ -20,7 +20,7 @@ import {
   type Examined,
   type MissingArchive,
 } from "../plan/verify.ts";
-import { refuseIncomplete } from "./archive-body.ts";
+import { assertComplete } from "./archive-body.ts";
 import type { Container, ObjectDetails, StoredObject } from "./ports.ts";
 import { examineObject, forEachConcurrently, peekArchive } from "./inventory.ts";
 import { readProof } from "./proof.ts";
@@ -66,12 +66,12 @@ export async function survey(reading: Reading, expected: readonly Key[], signal:
   return { archives, withoutChecksum, copied, findings: inOrder(withoutDoubts(told)) };
 }
 
-interface Looked extends Examined {
+interface ExaminedObject extends Examined {
   readonly isCopied: boolean;
 }
 
 interface Named {
-  readonly examined: readonly Looked[];
+  readonly examined: readonly ExaminedObject[];
   readonly missing: readonly MissingArchive[];
 }
 
@@ -84,7 +84,7 @@ async function examineNamed(
   const listed = new Map(objects.map((object) => [object.key, object]));
   const owners = objects.map(({ key }) => archiveKeyOf(key) ?? key);
   const keys = [...new Set([...owners, ...expected])].filter((key) => parseKey(key) !== null);
-  const examined: Looked[] = [];
+  const examined: ExaminedObject[] = [];
   const absent: string[] = [];
   await forEachConcurrently(keys, EXAMINERS, async (key) => {
     const details = await reading.container.head(key, signal);
@@ -121,7 +121,7 @@ async function examineStored(
   details: ObjectDetails,
   { reading, listedBytes }: StoredContext,
   signal: AbortSignal,
-): Promise<Looked[]> {
+): Promise<ExaminedObject[]> {
   const { etag } = details;
   const { container, identities } = reading;
   try {
@@ -158,7 +158,7 @@ async function checkHead(
   const isUnknown = archive.lineage === null && !isSilent(archive);
   if (archive.bytes === 0 || failure !== undefined || isUnknown) return null;
   try {
-    if (await refuseIncomplete(archive, reading.container, signal)) copied.add(archive.key);
+    if (await assertComplete(archive, reading.container, signal)) copied.add(archive.key);
     if (!isDecodable(archive, reading.identities)) return null;
     const { lineage, isRefused } = await peekArchive(archive, reading, signal);
     if (lineage !== null) return checkIdentity(archive, lineage, archives);

@@ -25,7 +25,7 @@ import { digestOf, observe } from "../stream/tap.ts";
 import { slices } from "../stream/split.ts";
 import { spool } from "../stream/spool.ts";
 import { BackupError } from "../errors.ts";
-import { refuseMissing } from "./archive-body.ts";
+import { assertPresent } from "./archive-body.ts";
 import type { Container, ObjectDetails, PutOptions, Stored, UploadProgress } from "./ports.ts";
 import { encoded, type Encoder } from "./encode.ts";
 import { forgetProof, storeProof } from "./proof.ts";
@@ -113,7 +113,7 @@ async function storeEachVolume(
   signal: AbortSignal,
 ): Promise<Stored> {
   const { step, layout, onProgress, checkpoints } = storing;
-  await refuseArchived(step, container, signal);
+  await assertNotArchived(step, container, signal);
   const most = mostVolumes(step.key);
   const total = { bytes: 0, parts: 0, resumedBytes: 0 };
   for await (const slice of slices(plain, layout.volumeBytes ?? Infinity)) {
@@ -131,15 +131,15 @@ async function storeEachVolume(
   }
   const [first, ...rest] = volumes;
   if (first === undefined) throw new BackupError("INTERNAL", `there is nothing to store under '${step.key}'`);
-  const isFree = async (): Promise<true> => (await refuseArchived(step, container, signal), true);
+  const isFree = async (): Promise<true> => (await assertNotArchived(step, container, signal), true);
   await removeVolumes(step, { but: volumes, when: isFree }, container, signal);
   // It may have taken days, and others may have cleared up meanwhile, on another machine too.
-  await refuseMissing(volumes, step.key, container, signal);
+  await assertPresent(volumes, step.key, container, signal);
   const manifest = Readable.from([Buffer.from(formatManifest([first, ...rest], step.key))], { objectMode: false });
   const metadata = metadataOf(storing, { count: volumes.length, bytes: total.bytes });
   const stored = await container.put(step.key, manifest, { ...layout, metadata, resumable: false }, signal);
   // From now on nobody deletes them; whoever was about to has done so by now.
-  await refuseMissing(volumes, step.key, container, signal);
+  await assertPresent(volumes, step.key, container, signal);
   await checkpoints.forget();
   await storeProof({ key: step.key, layout, metadata, stored }, container, signal);
   return { ...stored, ...total };
@@ -241,7 +241,7 @@ async function deleteVolume(
   { storing, container }: VolumeContext,
   signal: AbortSignal,
 ): Promise<void> {
-  await refuseArchived(storing.step, container, signal);
+  await assertNotArchived(storing.step, container, signal);
   const { key } = planned;
   const found = await container.head(key, signal);
   if (found !== null && found.etag !== planned.etag) {
@@ -289,7 +289,7 @@ async function removeVolumes(
 }
 
 /** A listing may not show it yet, and its volumes are no leftovers. @throws ALREADY_ARCHIVED */
-async function refuseArchived({ key }: UploadStep, container: Container, signal: AbortSignal): Promise<void> {
+async function assertNotArchived({ key }: UploadStep, container: Container, signal: AbortSignal): Promise<void> {
   if ((await container.head(key, signal)) === null) return;
   throw new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`, { context: { key } });
 }

@@ -34,7 +34,7 @@ export function indexArchives(archives: readonly Archive[]): ArchiveIndex {
 
 /** The archive that `archive` builds on; null for a full one. @throws CHAIN_BROKEN when it is not in the container */
 export function sendParentOf(archive: Archive, index: ArchiveIndex): Archive | null {
-  refuseUnreadable(archive);
+  assertReadable(archive);
   if (archive.lineage === null) {
     throw new BackupError("CHAIN_BROKEN", `nothing tells what the archive of ${archive.path} builds on`, {
       hint: "it is encrypted and has no metadata",
@@ -53,7 +53,7 @@ export function sendParentOf(archive: Archive, index: ArchiveIndex): Archive | n
 }
 
 /** @throws ARCHIVE_DAMAGED when the store did not give out what would tell what it is */
-export function refuseUnreadable({ key, path, failure }: Archive): void {
+export function assertReadable({ key, path, failure }: Archive): void {
   if (failure === undefined) return;
   throw new BackupError("ARCHIVE_DAMAGED", `the archive of ${path} cannot be read: ${failure}`, {
     hint: "`verify` tells what follows from it",

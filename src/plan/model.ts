@@ -89,7 +89,7 @@ export interface Surroundings {
 export const OWN_PREFIX = ".btrfs-snapshots-to-swift-";
 
 /** A subvolume on a filesystem that is restored to. */
-export interface Present extends Snapshot {
+export interface TargetSubvolume extends Snapshot {
   /** False when it is writable, or is what an interrupted restore left: nothing may build on it. */
   readonly whole: boolean;
   /** How it was changed after it was received, as in "was changed …"; null when it was not, or nobody had to know. */

@@ -11,7 +11,7 @@ import {
   type Chain,
   type Identity,
   type Lineage,
-  type Present,
+  type TargetSubvolume,
   type ReceiveStep,
   type Snapshot,
   type Uuid,
@@ -38,7 +38,7 @@ export type Wanted = "chain" | "last";
  * when this one is interrupted.
  * @throws RECEIVE_FAILED
  */
-export function planRestore(chain: Chain, present: readonly Present[], wanted: Wanted): RestorePlan {
+export function planRestore(chain: Chain, present: readonly TargetSubvolume[], wanted: Wanted): RestorePlan {
   const target = chain.at(-1) ?? chain[0];
   const scaffold = wanted === "last" && chain.length > 1 ? scaffoldOf(lineageOf(target).snapshot) : null;
   const usable = present.filter(
@@ -53,7 +53,7 @@ export function planRestore(chain: Chain, present: readonly Present[], wanted: W
     .map((archive, position) => toStep(archive, chain[position - 1] ?? null, archive === target ? null : scaffold))
     .slice(newest + 1);
   for (const step of steps)
-    refuseImpostor(
+    assertGenuine(
       step,
       present.filter(({ path }) => !isOurs(path)),
     );
@@ -71,9 +71,9 @@ export function planRestore(chain: Chain, present: readonly Present[], wanted: W
  * the UUID of the parent, and looks at nothing else.
  * @throws RECEIVE_FAILED
  */
-export function refuseImpostor(
+export function assertGenuine(
   { archive, parent }: Pick<ReceiveStep, "archive" | "parent">,
-  present: readonly Present[],
+  present: readonly TargetSubvolume[],
 ): void {
   const { sendParent } = lineageOf(archive);
   if (sendParent === null) return;
@@ -114,7 +114,7 @@ export function uuidsOf(chain: readonly Archive[]): ReadonlySet<Uuid> {
  * @param parent - the archive that it builds on; null when it is full, or that is not at hand
  * @throws ARCHIVE_DAMAGED
  */
-export function refuseOtherStream(archive: Archive, parent: Archive | null, found: Lineage | null): void {
+export function assertSameStream(archive: Archive, parent: Archive | null, found: Lineage | null): void {
   const expected = lineageOf(archive);
   // On top of a restored snapshot a stream calls that by the transaction of the restore: such a parent is of another source.
   // Copies of one snapshot on two disks have a transaction each.

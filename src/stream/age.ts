@@ -7,7 +7,7 @@ import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
 import { openNameless } from "./unnamed-file.ts";
 import { fedBy, throughPrograms } from "./pipeline.ts";
-import { runInto, type Command, type Ending } from "./process.ts";
+import { runInto, type Command, type Exit } from "./process.ts";
 
 /** What every file begins with that age writes. */
 export const AGE_MAGIC = "age-encryption.org/v1";
@@ -47,7 +47,7 @@ export interface TriedRecipients {
 
 /** Tries recipients on an empty input. @throws CONFIG when age does not take them, or is not installed */
 export async function tryRecipients(recipients: Recipients, signal: AbortSignal): Promise<TriedRecipients> {
-  const failure = (ending: Ending): BackupError =>
+  const failure = (ending: Exit): BackupError =>
     new BackupError("CONFIG", `age does not take the recipients: ${saidBy(ending)}`, {
       context: { ending: ending.how },
     });
@@ -102,7 +102,7 @@ async function unlock(file: string, signal: AbortSignal): Promise<string> {
   const nameless = await openNameless(MEMORY).catch(() => null);
   // Then age asks whenever it needs it.
   if (nameless === null) return file;
-  const failure = (ending: Ending): BackupError =>
+  const failure = (ending: Exit): BackupError =>
     /killed by SIG(INT|HUP)/.test(ending.how)
       ? new BackupError("ABORTED", "stopped")
       : new BackupError("CONFIG", `age cannot unlock the identity ${file}: ${saidBy(ending)}`);
@@ -120,13 +120,13 @@ export function decryptCommand(identities: Identities, subject: string): Command
   return { program: "age", args, failure: (ending) => toDecryptFailure(subject, ending), mayAsk: true };
 }
 
-function toEncryptFailure(ending: Ending): BackupError {
+function toEncryptFailure(ending: Exit): BackupError {
   return new BackupError("STEP_FAILED", `age ${ending.how}${ending.stderr === "" ? "" : `: ${saidBy(ending)}`}`, {
     context: { stderr: ending.stderr },
   });
 }
 
-function toDecryptFailure(subject: string, ending: Ending): BackupError {
+function toDecryptFailure(subject: string, ending: Exit): BackupError {
   const context = { ending: ending.how, stderr: ending.stderr };
   const said = saidBy(ending);
   // It hears Ctrl-C as we do, and may be gone before we have heard it.
@@ -144,6 +144,6 @@ function toDecryptFailure(subject: string, ending: Ending): BackupError {
   return new BackupError("ARCHIVE_DAMAGED", `${subject} is damaged: it cannot be decrypted: ${said}`, { context });
 }
 
-function saidBy({ how, stderr }: Ending): string {
+function saidBy({ how, stderr }: Exit): string {
   return /^age: error: (.*)$/m.exec(stderr)?.[1] ?? how;
 }

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { openPipe, openPipeReader, type PipeReader } from "../addon/pipe.ts";
 import type { StreamSummary } from "../addon/send-stream.ts";
 import { abortedError, toError } from "../errors.ts";
-import { LEFT_BEHIND, LINGER_MS, onAbort, settlesWithin, start, type Command, type Life } from "./process.ts";
+import { LEFT_BEHIND, LINGER_MS, onAbort, settlesWithin, start, type Command, type Lifetime } from "./process.ts";
 
 /** The largest pipe that the kernel gives to everybody. */
 export const PIPE_BYTES = 1024 * 1024;
@@ -36,7 +36,7 @@ export interface DirectReadable extends Readable {
 }
 
 /** What an output comes from, and what its end depends on. */
-export interface Origin {
+export interface ChildOutputSource {
   readonly reader: PipeReader;
   /** Resolves when all has ended well, and nothing more comes; rejects with what went wrong. */
   readonly success: Promise<unknown>;
@@ -71,7 +71,7 @@ export function readFrom(command: Command, signal: AbortSignal): DirectReadable 
 }
 
 /** A stream that ends only when its origin has ended well; otherwise it is destroyed with why not. */
-export function outputOf(origin: Origin, signal: AbortSignal): DirectReadable {
+export function outputOf(origin: ChildOutputSource, signal: AbortSignal): DirectReadable {
   const output = new Output(origin);
   origin.success.catch((error: unknown) => output.fail(toError(error)));
   onAbort(signal, origin.success, () => output.destroy(abortedError(signal)));
@@ -79,7 +79,7 @@ export function outputOf(origin: Origin, signal: AbortSignal): DirectReadable {
 }
 
 class Output extends Readable implements DirectReadable {
-  readonly #origin: Origin;
+  readonly #origin: ChildOutputSource;
   /** Not looked at yet. */
   #head: Head | undefined;
   #way: "directly" | "as a stream" | null = null;
@@ -89,7 +89,7 @@ class Output extends Readable implements DirectReadable {
   /** The piece that is being read for the stream. */
   #piece: Promise<void> = Promise.resolve();
 
-  constructor(origin: Origin) {
+  constructor(origin: ChildOutputSource) {
     super({ highWaterMark: READ_AHEAD_BYTES });
     this.#origin = origin;
     this.#head = origin.head;
@@ -212,7 +212,7 @@ export function headOf({ program, begins, failure }: Command): Head | undefined 
  */
 export function drained(
   reader: PipeReader,
-  { command, life }: { readonly command: Command; readonly life: Life },
+  { command, life }: { readonly command: Command; readonly life: Lifetime },
 ): Promise<StreamSummary> {
   // What nobody asks for does not come, and says nothing.
   const asked = (): number => (reader.isAsked() ? reader.received() : NaN);

@@ -7,7 +7,7 @@ import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { countUnread, openPipe, openPipeReader } from "../addon/pipe.ts";
 import { drained, headOf, outputOf, PIPE_BYTES, type DirectReadable } from "./child-output.ts";
-import { settlesWithin, start, type Command, type Life } from "./process.ts";
+import { settlesWithin, start, type Command, type Lifetime } from "./process.ts";
 
 /** How often it is looked whether a program that has ended has left something unread, as long as more may come. */
 const LOOK_MS = 50;
@@ -24,10 +24,10 @@ export interface Feeding {
 }
 
 /** Begins to fill a pipe, whose end it takes over and closes. */
-export type Feed = (writeEnd: number) => Feeding;
+export type ByteFeed = (writeEnd: number) => Feeding;
 
 /** Fills it with a stream. Stopping it destroys the stream. */
-export function fedBy(source: Readable): Feed {
+export function fedBy(source: Readable): ByteFeed {
   return (writeEnd) => {
     const inlet = new Socket({ fd: writeEnd, readable: false, writable: true });
     return {
@@ -47,7 +47,7 @@ export function fedBy(source: Readable): Feed {
  * @throws (as the stream's error) what the feeding rejects with, what `Command.failure` makes; CONFIG when a program is
  * missing; ABORTED
  */
-export function throughPrograms(commands: readonly Command[], feed: Feed, signal: AbortSignal): DirectReadable {
+export function throughPrograms(commands: readonly Command[], feed: ByteFeed, signal: AbortSignal): DirectReadable {
   const pipes = Array.from({ length: commands.length + 1 }, () => openPipe(PIPE_BYTES));
   const [first, last, command] = [pipes[0], pipes.at(-1), commands.at(-1)];
   if (first === undefined || last === undefined || command === undefined) throw new TypeError("a row of no programs");
@@ -65,16 +65,16 @@ export function throughPrograms(commands: readonly Command[], feed: Feed, signal
 
 interface Stage extends ReturnType<typeof start> {
   readonly command: Command;
-  readonly input: Input;
+  readonly input: PipelineInput;
 }
 
 /** Our hold on the end of a pipe that a program reads from: nobody else can tell what it has left there. */
-interface Input {
+interface PipelineInput {
   unread(): number;
   close(): void;
 }
 
-function keepOpen(readEnd: number): Input {
+function keepOpen(readEnd: number): PipelineInput {
   let end: number | null = readEnd;
   return {
     unread: () => (end === null ? 0 : countUnread(end)),
@@ -85,14 +85,14 @@ function keepOpen(readEnd: number): Input {
   };
 }
 
-function joinLives(stages: readonly Stage[], feeding: Feeding): Life {
+function joinLives(stages: readonly Stage[], feeding: Feeding): Lifetime {
   const parts = [feeding.done];
   for (const stage of stages) parts.push(endOf(stage, parts.at(-1) ?? feeding.done));
   const closeAll = (): void => stages.forEach(({ input }) => input.close());
   const success = Promise.all(parts)
     .then(
       () => undefined,
-      () => tellCause(parts),
+      () => throwCause(parts),
     )
     .finally(closeAll);
   success.catch(() => undefined);
@@ -118,7 +118,7 @@ async function endOf({ command, life, input }: Stage, fed: Promise<void>): Promi
 }
 
 /** What fails at the end of a row follows from what failed before it. */
-async function tellCause(parts: readonly Promise<void>[]): Promise<never> {
+async function throwCause(parts: readonly Promise<void>[]): Promise<never> {
   await settlesWithin(Promise.allSettled(parts), CAUSE_MS);
   for (const part of parts) if (await settlesWithin(part, 0)) await part;
   throw new TypeError("nothing has failed");

@@ -16,7 +16,7 @@ export interface Command {
   readonly program: string;
   readonly args: readonly string[];
   /** The error for every ending but exit status 0. */
-  readonly failure: (ending: Ending) => BackupError;
+  readonly failure: (ending: Exit) => BackupError;
   /** What its output has to begin with, before any of it is passed on. */
   readonly begins?: string;
   /**
@@ -27,7 +27,7 @@ export interface Command {
 }
 
 /** How a process ended that did not do its work. */
-export interface Ending {
+export interface Exit {
   /** Completes a sentence that begins with the program: "exited with status 1", "was killed by SIGKILL". */
   readonly how: string;
   /** The last of what it wrote to its standard error, trimmed; empty when it wrote nothing. */
@@ -42,7 +42,7 @@ export interface Sink {
 }
 
 /** A process that does nothing but live. */
-export interface Companion {
+export interface HeldProcess {
   readonly pid: number;
   /** Ends it; resolves when it is gone. Safe to call twice. */
   close(): Promise<void>;
@@ -79,7 +79,7 @@ const packages: Readonly<Record<string, string>> = {
 /** A program that was started. */
 export interface Started {
   readonly child: ChildProcess;
-  readonly life: Life;
+  readonly life: Lifetime;
 }
 
 /** Starts a program; that it cannot be started is told by its life. */
@@ -111,7 +111,7 @@ export async function runInto(descriptor: number, command: Command, signal: Abor
   await untilSuccess(life, signal);
 }
 
-async function untilSuccess(life: Life, signal: AbortSignal): Promise<void> {
+async function untilSuccess(life: Lifetime, signal: AbortSignal): Promise<void> {
   onAbort(signal, life.success, () => void life.stop());
   await life.success.catch((error: unknown) => {
     throw signal.aborted ? abortedError(signal) : error;
@@ -143,7 +143,7 @@ export async function writeTo(command: Command, source: Readable, signal: AbortS
  * it does. It ends with this process, however this process ends, because its input is closed then.
  * @throws what `command.failure` makes; CONFIG when the program is missing; ABORTED
  */
-export async function startCompanion(command: Command, signal: AbortSignal): Promise<Companion> {
+export async function startHeldProcess(command: Command, signal: AbortSignal): Promise<HeldProcess> {
   const child = spawn(command.program, command.args, { ...surroundings(), stdio: ["pipe", "pipe", "pipe"] });
   const life = watch(child, command);
   const close = async (): Promise<void> => {
@@ -179,7 +179,7 @@ export function openSink({ program, args }: Pick<Command, "program" | "args">): 
 }
 
 /** What the life of a child comes to. */
-export interface Life {
+export interface Lifetime {
   /** Resolves after exit status 0; rejects after any other ending. */
   readonly success: Promise<void>;
   readonly stderr: () => string;
@@ -187,7 +187,7 @@ export interface Life {
   stop(): Promise<void>;
 }
 
-function watch(child: ChildProcess, command: Command): Life {
+function watch(child: ChildProcess, command: Command): Lifetime {
   const kill: Kill =
     command.mayAsk === true ? (signal) => void child.kill(signal) : (signal) => killGroup(child, signal);
   let stderr = "";

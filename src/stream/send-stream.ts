@@ -16,8 +16,8 @@ import {
 import { openPipe, openPipeReader } from "../addon/pipe.ts";
 import { BackupError, toError } from "../errors.ts";
 import { drained, outputOf, PIPE_BYTES, type DirectReadable, type Head } from "./child-output.ts";
-import type { Feed } from "./pipeline.ts";
-import { settlesWithin, start, type Command, type Life } from "./process.ts";
+import type { ByteFeed } from "./pipeline.ts";
+import { settlesWithin, start, type Command, type Lifetime } from "./process.ts";
 
 /** How long a command is given to end by itself when what it has written is damaged. */
 const GRACE_MS = 2_000;
@@ -72,7 +72,7 @@ export function checkedStream(source: Readable, options: CheckOptions = {}): Rea
   const { onLineage, onSummary } = options;
   let withheld: Buffer | null = null;
   let isKnown = onLineage === undefined;
-  const tellLineage = (): Error | null => {
+  const reportLineage = (): Error | null => {
     const lineage = isKnown ? null : lineageOf(checker.summary());
     if (lineage === null) return null;
     isKnown = true;
@@ -86,7 +86,7 @@ export function checkedStream(source: Readable, options: CheckOptions = {}): Rea
   const checked = new Transform({
     highWaterMark,
     transform(chunk: Buffer, _encoding, done) {
-      const damage = damageOf(() => checker.push(chunk), options) ?? tellLineage();
+      const damage = damageOf(() => checker.push(chunk), options) ?? reportLineage();
       if (damage === null && chunk.length > 0) {
         if (withheld !== null) this.push(withheld);
         withheld = chunk;
@@ -116,7 +116,7 @@ export function checkedStream(source: Readable, options: CheckOptions = {}): Rea
 export function sentStream(open: () => Promise<Command>, head: Head, signal: AbortSignal): DirectReadable {
   const pipe = openPipe(PIPE_BYTES);
   const reader = openPipeReader(pipe.readEnd, true);
-  let life: Life | null = null;
+  let life: Lifetime | null = null;
   let isStopped = false;
   const sending = async (): Promise<void> => {
     const started = await startInto(pipe.writeEnd, open, () => isStopped);
@@ -147,7 +147,7 @@ async function startInto(writeEnd: number, open: () => Promise<Command>, isStopp
  * @param open - makes the command
  * @throws (as the feeding's failure) what `open` and `accept` throw, what `Command.failure` makes, SEND_FAILED
  */
-export function checkedFeed(open: () => Promise<Command>, accept: (summary: StreamSummary) => void): Feed {
+export function checkedFeed(open: () => Promise<Command>, accept: (summary: StreamSummary) => void): ByteFeed {
   return (writeEnd) => {
     let stop = (): Promise<void> => Promise.resolve();
     let isStopped = false;
@@ -168,7 +168,7 @@ export function checkedFeed(open: () => Promise<Command>, accept: (summary: Stre
 
 interface Started {
   readonly command: Command;
-  readonly life: Life;
+  readonly life: Lifetime;
 }
 
 interface Moving {
@@ -189,7 +189,7 @@ function startMoving(readEnd: number, writeEnd: number): Moving {
 }
 
 /** A command that fails is the cause of what is wrong with its stream, unless it fails because nobody reads that. */
-async function sumUp(life: Life, moved: Promise<StreamSummary>): Promise<StreamSummary> {
+async function sumUp(life: Lifetime, moved: Promise<StreamSummary>): Promise<StreamSummary> {
   const damage = await moved.then(() => null, toError);
   if (damage !== null && !(await settlesWithin(life.success, GRACE_MS))) {
     await life.stop();
@@ -200,18 +200,18 @@ async function sumUp(life: Life, moved: Promise<StreamSummary>): Promise<StreamS
   });
   if (damage !== null) throw damage;
   const summary = await moved;
-  rethrowDamage(() => refuseWithoutData(summary));
+  rethrowDamage(() => assertHasData(summary));
   return summary;
 }
 
 /** @throws Error unless it is a whole send stream, with the data of files */
 function finish(checker: SendStreamChecker): void {
   checker.finish();
-  refuseWithoutData(checker.summary());
+  assertHasData(checker.summary());
 }
 
 /** `btrfs send --no-data` has lengths where data should be: `btrfs receive` makes files full of zeros of it, without a word. */
-function refuseWithoutData({ commands }: StreamSummary): void {
+function assertHasData({ commands }: StreamSummary): void {
   if ((commands["UPDATE_EXTENT"]?.count ?? 0) === 0) return;
   throw new Error(
     "it is a stream without the data of files (btrfs send --no-data), which only serves to estimate sizes",

@@ -3,7 +3,7 @@
 import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
 import { fedBy, throughPrograms } from "./pipeline.ts";
-import type { Command, Ending } from "./process.ts";
+import type { Command, Exit } from "./process.ts";
 
 /** What every frame begins with that zstd writes. */
 export const ZSTD_MAGIC = "\x28\xb5\x2f\xfd";
@@ -16,7 +16,7 @@ export function compressCommand(level: number): Command {
 
 /** Decompresses what it reads, and compares it with the checksum in it. */
 export function decompressCommand(subject: string): Command {
-  const failure = (ending: Ending): BackupError =>
+  const failure = (ending: Exit): BackupError =>
     toFailure("ARCHIVE_DAMAGED", `${subject} is damaged: it cannot be decompressed: zstd`, ending);
   return { program: "zstd", args: ["--decompress", "--stdout", "--quiet"], failure };
 }
@@ -29,7 +29,7 @@ export async function compressedBytes(sample: Buffer, level: number, signal: Abo
   return bytes;
 }
 
-function toFailure(code: "STEP_FAILED" | "ARCHIVE_DAMAGED", what: string, { how, stderr }: Ending): BackupError {
+function toFailure(code: "STEP_FAILED" | "ARCHIVE_DAMAGED", what: string, { how, stderr }: Exit): BackupError {
   const said = /^zstd: (.*)$/m.exec(stderr)?.[1];
   return new BackupError(code, `${what} ${how}${said === undefined ? "" : `: ${said}`}`, { context: { stderr } });
 }

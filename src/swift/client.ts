@@ -7,7 +7,7 @@ import { S3Client, type S3ClientConfig } from "@aws-sdk/client-s3";
 import { HttpRequest } from "@smithy/core/protocols";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
 import { trusting, type Network } from "./http.ts";
-import { openPace, pacedBody, type OnSent, type Pace } from "./rate-limit.ts";
+import { openRateLimiter, limitedBody, type OnSent, type RateLimiter } from "./rate-limit.ts";
 import { retryFor, type Log } from "./retry.ts";
 
 /** An S3 key pair. */
@@ -71,7 +71,7 @@ export function openClients(options: ClientOptions): Clients {
     retryStrategy: retryFor({ ...retry, signal: closing.signal }),
   });
 
-  const pace = openPace(options.uploadBytesPerSecond);
+  const pace = openRateLimiter(options.uploadBytesPerSecond);
 
   function bind(signal: AbortSignal, lateSignal: AbortSignal, onSent: OnSent = () => undefined): S3Client {
     const bound: Handler = {
@@ -123,11 +123,11 @@ function leavePayloadUnsigned({ middlewareStack }: S3Client): void {
 type HandledRequest = Parameters<NodeHttpHandler["handle"]>[0];
 
 /** The request with its body in slices. It is left as it is itself: it may have to be sent again. */
-function inSlices(request: HandledRequest, pace: Pace, onSent: OnSent): HandledRequest {
+function inSlices(request: HandledRequest, pace: RateLimiter, onSent: OnSent): HandledRequest {
   const body: unknown = request.body;
   if (!(body instanceof Uint8Array) || body.length <= LEAST_SLICED_BYTES) return request;
   const sliced = HttpRequest.clone(request);
-  sliced.body = pacedBody(body, pace, onSent);
+  sliced.body = limitedBody(body, pace, onSent);
   return sliced;
 }
 

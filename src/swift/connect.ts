@@ -8,7 +8,7 @@ import { openClients, type ClientOptions } from "./client.ts";
 import { damagedAnswer, expectedRegion, translate } from "./errors.ts";
 import { checkContainerName } from "./names.ts";
 import { backoffMs } from "./retry.ts";
-import { withPatience } from "./timeout.ts";
+import { withTimeout } from "./timeout.ts";
 
 /** Where to begin when nobody said a region: the one that an s3api has unless it is configured otherwise. */
 const DEFAULT_REGION = "us-east-1";
@@ -77,7 +77,7 @@ async function probe(
     const question = new ListObjectsV2Command({ Bucket: options.containerName, MaxKeys: 1, EncodingType: "url" });
     const deadline = performance.now() + retryForMs;
     for (let tries = 1; ; tries += 1) {
-      const page = await withPatience(retryForMs + CONTACT_MS, signal, (abortSignal) =>
+      const page = await withTimeout(retryForMs + CONTACT_MS, signal, (abortSignal) =>
         clients.client.send(question, { abortSignal }),
       );
       if (page.Name === options.containerName) return clients.client.config.systemClockOffset;

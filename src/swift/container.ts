@@ -13,7 +13,7 @@ import { removeUpload } from "./leftovers.ts";
 import { readFeatures } from "./server-info.ts";
 import { deleteObject, headObject, listObjects } from "./objects.ts";
 import { openParallelism } from "./upload/parallelism.ts";
-import { openPartMemories } from "./upload/part-buffers.ts";
+import { openBufferPool } from "./upload/part-buffers.ts";
 import { listUploads } from "./upload/open-uploads.ts";
 import type { Store } from "./context.ts";
 import { putObject } from "./upload/upload.ts";
@@ -75,7 +75,7 @@ export async function openContainer(
   const proxy = options.network?.describeProxy(endpoint) ?? null;
   const translateHere: Store["translate"] = (error, requestSignal, key) =>
     translate(error, { endpoint, container, key, refusalHint, proxy, keysHaveWorked: true, signal: requestSignal });
-  const memories = openPartMemories();
+  const memories = openBufferPool();
   const parallelism = openParallelism(() => performance.now(), log);
   const now = (): number => Date.now() + client.config.systemClockOffset;
   const creation = { byPut: conditionalPut };

@@ -5,7 +5,7 @@ import type { BackupError } from "../errors.ts";
 import type { Container } from "../operations/ports.ts";
 import type { Clients } from "./client.ts";
 import type { Parallelism } from "./upload/parallelism.ts";
-import type { PartMemories } from "./upload/part-buffers.ts";
+import type { BufferPool } from "./upload/part-buffers.ts";
 import type { Log } from "./retry.ts";
 
 export interface Store extends Pick<Clients, "bind"> {
@@ -16,7 +16,7 @@ export interface Store extends Pick<Clients, "bind"> {
   /** On which one object is read at once, at the most. */
   readonly connections: number;
   /** Of its uploads. */
-  readonly memories: PartMemories;
+  readonly memories: BufferPool;
   readonly parallelism: Parallelism;
   /** How an object of one part is created where there is none. */
   readonly creation: {

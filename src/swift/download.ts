@@ -19,10 +19,10 @@ const WITHHELD_BYTES = 64 * 1024;
  * memory: a piece is read to its end whether or not anybody wants its bytes yet, so that a slow reader never lets the
  * store lose patience with a connection.
  */
-export const PIECE_BYTES = 8 * 1024 * 1024;
+export const RANGE_BYTES = 8 * 1024 * 1024;
 
 /** Some bytes of an object, from `start` to before `end`; fewer when it is shorter. */
-interface Stretch {
+interface ByteRange {
   readonly key: string;
   /** Null: whatever is stored when it is asked for first. */
   readonly etag: string | null;
@@ -47,7 +47,7 @@ export async function peekObject(
   signal: AbortSignal,
 ): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of readStretch(store, { key, etag: null, start, end: start + length }, signal))
+  for await (const chunk of readRange(store, { key, etag: null, start, end: start + length }, signal))
     chunks.push(chunk);
   return Buffer.concat(chunks);
 }
@@ -64,8 +64,8 @@ async function* readPieces(
   const ahead: Readable[] = [];
   try {
     for (let start = 0; ;) {
-      for (; start < bytes && ahead.length < store.connections; start += PIECE_BYTES) {
-        ahead.push(fetchPiece(store, { key, etag, start, end: Math.min(bytes, start + PIECE_BYTES) }, signal));
+      for (; start < bytes && ahead.length < store.connections; start += RANGE_BYTES) {
+        ahead.push(fetchPiece(store, { key, etag, start, end: Math.min(bytes, start + RANGE_BYTES) }, signal));
       }
       const [first] = ahead;
       if (first === undefined) return;
@@ -78,9 +78,9 @@ async function* readPieces(
 }
 
 /** A stretch that is read at once, into memory, by whoever wants it later. */
-function fetchPiece(store: Store, stretch: Stretch, signal: AbortSignal): Readable {
+function fetchPiece(store: Store, stretch: ByteRange, signal: AbortSignal): Readable {
   // Chunks, not bytes, are counted here: there are never as many as bytes, so nothing makes it pause.
-  const piece = Readable.from(readStretch(store, stretch, signal), { objectMode: true, highWaterMark: PIECE_BYTES });
+  const piece = Readable.from(readRange(store, stretch, signal), { objectMode: true, highWaterMark: RANGE_BYTES });
   // What goes wrong before it is wanted is told when it is.
   piece.on("error", () => undefined);
   piece.read(0);
@@ -91,9 +91,9 @@ function fetchPiece(store: Store, stretch: Stretch, signal: AbortSignal): Readab
  * Some bytes of an object, in order. After a cut it goes on where it was: bodies end early when a storage node dies.
  * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED, STORE_UNAVAILABLE, ABORTED
  */
-async function* readStretch(
+async function* readRange(
   store: Store,
-  { key, start, ...asked }: Stretch,
+  { key, start, ...asked }: ByteRange,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
   let { etag, end } = asked;
@@ -188,7 +188,7 @@ interface OpenedBody {
   readonly bytes: number;
 }
 
-async function openBody(store: Store, { key, etag, start, end }: Stretch, signal: AbortSignal): Promise<OpenedBody> {
+async function openBody(store: Store, { key, etag, start, end }: ByteRange, signal: AbortSignal): Promise<OpenedBody> {
   const asked = { Bucket: store.container, Key: key, Range: `bytes=${String(start)}-${String(end - 1)}` };
   const condition = etag === null ? {} : { IfMatch: `"${etag}"` };
   try {

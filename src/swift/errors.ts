@@ -3,7 +3,7 @@
 
 import { abortedError, BackupError } from "../errors.ts";
 import { judgeByNetwork, judgeProxy, judgeRedirect } from "./reach.ts";
-import type { Verdict } from "./tls.ts";
+import type { Diagnosis } from "./tls.ts";
 
 /** What was asked of whom. */
 export interface Request {
@@ -21,7 +21,7 @@ export interface Request {
 }
 
 /** What of an error of the SDK or of Node's network tells its kind. */
-interface Trouble {
+interface ErrorFacts {
   /** S3's code; `Unknown` or `NotFound` when the answer had no body, as to a HEAD. */
   readonly name: string;
   readonly message: string;
@@ -91,7 +91,7 @@ export function isDamagedAnswer(error: unknown): boolean {
   return isDamaged(readTrouble(error));
 }
 
-function isDamaged({ status, requestId }: Trouble): boolean {
+function isDamaged({ status, requestId }: ErrorFacts): boolean {
   return status !== null && status >= 200 && status < 300 && requestId !== null;
 }
 
@@ -139,7 +139,7 @@ export function isMissing(error: unknown): boolean {
 }
 
 /** By S3's code. */
-const verdicts: Readonly<Record<string, (trouble: Trouble, request: Request) => Verdict>> = {
+const verdicts: Readonly<Record<string, (trouble: ErrorFacts, request: Request) => Diagnosis>> = {
   NoSuchBucket: (_, { container, endpoint }) => ({
     code: "CONTAINER_MISSING",
     message: `there is no container '${container}' at ${endpoint.host}`,
@@ -194,7 +194,7 @@ const verdicts: Readonly<Record<string, (trouble: Trouble, request: Request) => 
   }),
 };
 
-function refusedCredentials(_: Trouble, { endpoint, refusalHint, keysHaveWorked = false }: Request): Verdict {
+function refusedCredentials(_: ErrorFacts, { endpoint, refusalHint, keysHaveWorked = false }: Request): Diagnosis {
   if (keysHaveWorked) {
     return {
       code: "STORE_UNAVAILABLE",
@@ -209,7 +209,7 @@ function refusedCredentials(_: Trouble, { endpoint, refusalHint, keysHaveWorked 
   };
 }
 
-function overQuota({ container, endpoint }: Request): Verdict {
+function overQuota({ container, endpoint }: Request): Diagnosis {
   return {
     code: "QUOTA_EXCEEDED",
     message: `${endpoint.host} takes no more: a quota of the account or of container '${container}' is used up`,
@@ -217,11 +217,11 @@ function overQuota({ container, endpoint }: Request): Verdict {
   };
 }
 
-function tooLarge(message: string, { key = "" }: Request): Verdict {
+function tooLarge(message: string, { key = "" }: Request): Diagnosis {
   return { code: "STREAM_TOO_LONG", message: `the store does not take '${key}': ${message}` };
 }
 
-function judge(trouble: Trouble, request: Request): Verdict {
+function judge(trouble: ErrorFacts, request: Request): Diagnosis {
   const { endpoint, proxy = null } = request;
   return (
     verdicts[trouble.name]?.(trouble, request) ??
@@ -231,11 +231,11 @@ function judge(trouble: Trouble, request: Request): Verdict {
 }
 
 /** What is wrong with the way to a server; null when the error is of another kind. */
-export function networkVerdict(error: unknown, endpoint: URL, proxy: string | null): Verdict | null {
+export function networkVerdict(error: unknown, endpoint: URL, proxy: string | null): Diagnosis | null {
   return judgeByNetwork(readTrouble(error), endpoint, proxy);
 }
 
-function judgeByStatus(trouble: Trouble, { container, key, endpoint, proxy = null, signal }: Request): Verdict {
+function judgeByStatus(trouble: ErrorFacts, { container, key, endpoint, proxy = null, signal }: Request): Diagnosis {
   const { status, name, message, location } = trouble;
   const host = endpoint.host;
   if (status === 407) return judgeProxy(status, host, proxy);
@@ -282,7 +282,7 @@ export function describeClockSkew(aheadMs: number): string {
   return `${String(Math.abs(minutes))} minutes ${minutes < 0 ? "behind" : "ahead of"} the store's`;
 }
 
-function readTrouble(error: unknown): Trouble {
+function readTrouble(error: unknown): ErrorFacts {
   const metadata = field(error, "$metadata");
   const status = field(metadata, "httpStatusCode");
   const attempts = field(metadata, "attempts");

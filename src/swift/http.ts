@@ -10,7 +10,7 @@ import { createSecureContext, rootCertificates, type SecureContext } from "node:
 import { BackupError, describeReadError } from "../errors.ts";
 import { chooseProxy, describeProxy, type Proxies } from "../config/proxies.ts";
 import type { Log } from "./retry.ts";
-import { withPatience } from "./timeout.ts";
+import { withTimeout } from "./timeout.ts";
 
 export interface HttpOptions {
   readonly method?: string;
@@ -31,7 +31,7 @@ const TIMEOUT_MS = 10_000;
 
 /** One request and its answer, whatever its status; redirects are not followed. @throws what Node's network throws */
 export function askHttp(url: URL, options: HttpOptions, signal: AbortSignal): Promise<HttpAnswer> {
-  return withPatience(TIMEOUT_MS, signal, (patience) => ask(url, options, patience));
+  return withTimeout(TIMEOUT_MS, signal, (patience) => ask(url, options, patience));
 }
 
 async function ask(url: URL, options: HttpOptions, signal: AbortSignal): Promise<HttpAnswer> {

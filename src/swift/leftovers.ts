@@ -13,7 +13,7 @@ import { peekObject } from "./download.ts";
 import { describeError } from "./errors.ts";
 import { multipartEtag } from "./etag.ts";
 import { headObject, isListed } from "./objects.ts";
-import { withPatience } from "./timeout.ts";
+import { withTimeout } from "./timeout.ts";
 import { ask, listParts, orNull, type Resumable } from "./upload/open-uploads.ts";
 import type { Store } from "./context.ts";
 
@@ -92,7 +92,7 @@ export async function abortUpload(
 async function hasAppearedBroken(store: Store, key: string, signal: AbortSignal): Promise<boolean> {
   const object = await headObject(store, key, signal);
   if (object === null || object.bytes === 0) return false;
-  return await withPatience(READ_BACK_MS, signal, async (patience) => {
+  return await withTimeout(READ_BACK_MS, signal, async (patience) => {
     try {
       await peekObject(store, { key, start: object.bytes - 1, length: 1 }, patience);
       return false;
@@ -128,7 +128,7 @@ export async function forgetUpload(
     MultipartUpload: { Parts: [...parts] },
   });
   try {
-    await withPatience(FORGET_MS, signal, (patience) => orNull(store.client.send(command, { abortSignal: patience })));
+    await withTimeout(FORGET_MS, signal, (patience) => orNull(store.client.send(command, { abortSignal: patience })));
   } catch (error) {
     store.log?.warn(
       { key, uploadId, error: describeError(error) },

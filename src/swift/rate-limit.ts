@@ -12,14 +12,14 @@ const SLICE_BYTES = 1024 * 1024;
 const SLICE_MS = 200;
 
 /** Shares a rate between all bodies that are under way. */
-export interface Pace {
+export interface RateLimiter {
   readonly sliceBytes: number;
   /** Resolves when so many bytes may leave. */
   pass(bytes: number): Promise<void>;
 }
 
 /** @param bytesPerSecond - null = as fast as it goes */
-export function openPace(bytesPerSecond: number | null): Pace {
+export function openRateLimiter(bytesPerSecond: number | null): RateLimiter {
   if (bytesPerSecond === null) return { sliceBytes: SLICE_BYTES, pass: async () => Promise.resolve() };
   let free = 0;
   return {
@@ -50,7 +50,7 @@ export function nextSliceBytes(bytes: number, elapsedMs: number): number {
 export type OnSent = (body: Uint8Array, bytes: number) => void;
 
 /** A body as a stream of its slices, each let go when the pace allows. Nothing is copied. */
-export function pacedBody(body: Uint8Array, pace: Pace, onSent: OnSent): Readable {
+export function limitedBody(body: Uint8Array, pace: RateLimiter, onSent: OnSent): Readable {
   let at = 0;
   let bytes = FIRST_SLICE_BYTES;
   let since = performance.now();

@@ -1,6 +1,6 @@
 // What is wrong with the way to a server: its name, the connection, TLS, a proxy, a redirection.
 
-import { hostAndPort, judgeTls, type Verdict } from "./tls.ts";
+import { hostAndPort, judgeTls, type Diagnosis } from "./tls.ts";
 
 interface NetworkTrouble {
   readonly name: string;
@@ -14,7 +14,7 @@ export function judgeByNetwork(
   { code, message, name, altNames }: NetworkTrouble,
   endpoint: URL,
   proxy: string | null,
-): Verdict | null {
+): Diagnosis | null {
   const where = hostAndPort(endpoint);
   const ofTls = code === null ? null : judgeTls({ code, message, altNames }, endpoint);
   if (ofTls !== null) return ofTls;
@@ -42,7 +42,7 @@ export function judgeByNetwork(
 }
 
 /** What a proxy answers by itself. */
-export function judgeProxy(status: number, where: string, proxy: string | null): Verdict {
+export function judgeProxy(status: number, where: string, proxy: string | null): Diagnosis {
   if (status === 407) {
     return {
       code: "CONFIG",
@@ -58,7 +58,7 @@ export function judgeProxy(status: number, where: string, proxy: string | null):
 }
 
 /** What a redirection means, which is never followed: a signature holds for one host only. Null for another answer. */
-export function judgeRedirect(status: number, location: string | null, asked: URL): Verdict | null {
+export function judgeRedirect(status: number, location: string | null, asked: URL): Diagnosis | null {
   if (![301, 302, 303, 307, 308].includes(status) || location === null || !URL.canParse(location, asked.href))
     return null;
   const { origin, protocol } = new URL(location, asked);

@@ -55,7 +55,7 @@ export function retryFor({ forMs, log, keysHaveWorked = false, signal }: RetryOp
   let warned = false;
 
   /** @param until - when it is tried again */
-  function noteTrouble(now: number, until: number, info: RetryErrorInfo): void {
+  function recordFailure(now: number, until: number, info: RetryErrorInfo): void {
     troubleSince ??= now;
     const error = describeError(info.error);
     log?.debug({ error }, "request failed");
@@ -72,7 +72,7 @@ export function retryFor({ forMs, log, keysHaveWorked = false, signal }: RetryOp
     const delay = Math.max(backoffMs(failures), hintMs);
     const mayPass = mayRetry(info, failures) || (keysHaveWorked && refusesKeys(info.error));
     if (!mayPass) throw new Error("not to be tried again");
-    noteTrouble(now, now + delay, info);
+    recordFailure(now, now + delay, info);
     if (now + delay > first + forMs) throw new Error("no time left");
     await sleep(delay, undefined, { signal });
     const next = retryToken(failures);

@@ -2,7 +2,7 @@
  * Does work under a signal that aborts with the caller's, and after so many milliseconds. Not AbortSignal.any with
  * AbortSignal.timeout: when nobody else holds that, Node 20 takes it for garbage, and it never comes (seen on 20.20).
  */
-export async function withPatience<Result>(
+export async function withTimeout<Result>(
   milliseconds: number,
   signal: AbortSignal,
   work: (signal: AbortSignal) => Promise<Result>,

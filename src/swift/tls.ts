@@ -3,7 +3,7 @@
 import type { FailureCode } from "../errors.ts";
 
 /** What a failure means. */
-export interface Verdict {
+export interface Diagnosis {
   readonly code: FailureCode;
   readonly message: string;
   readonly hint?: string;
@@ -18,7 +18,7 @@ interface TlsTrouble {
 }
 
 /** Null when the code is not of TLS. */
-export function judgeTls({ code, message, altNames }: TlsTrouble, server: URL): Verdict | null {
+export function judgeTls({ code, message, altNames }: TlsTrouble, server: URL): Diagnosis | null {
   const where = hostAndPort(server);
   const certificate = `the certificate of ${where}`;
   if (isNoTls(code, message)) {

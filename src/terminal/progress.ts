@@ -68,7 +68,7 @@ export function openProgress(screen: Screen, { now, report }: ProgressOptions): 
     if (screen.interactive) screen.status(describe());
     else report?.(describe());
   };
-  const tellIfDue = (): void => {
+  const reportIfDue = (): void => {
     if (report !== null && now() - told >= (screen.interactive ? REDRAW_MS : REPORT_MS)) tell();
   };
   return {
@@ -80,13 +80,13 @@ export function openProgress(screen: Screen, { now, report }: ProgressOptions): 
       all = { ...all, position: all.position + 1 };
       meter.start();
       told = now();
-      timer ??= setInterval(tellIfDue, IDLE_MS).unref();
+      timer ??= setInterval(reportIfDue, IDLE_MS).unref();
       if (report !== null && screen.interactive) tell();
     },
     update(bytes, resumed = 0, read = 0) {
       meter.move(bytes - resumed - (current.bytes - current.resumed), read);
       current = { ...current, bytes, resumed };
-      tellIfDue();
+      reportIfDue();
     },
     stop() {
       clearInterval(timer ?? undefined);

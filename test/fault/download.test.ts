@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { BackupError, type FailureCode } from "../../src/errors.ts";
 import type { Container, ObjectDetails } from "../../src/operations/ports.ts";
 import { openContainer } from "../../src/swift/container.ts";
-import { PIECE_BYTES } from "../../src/swift/download.ts";
+import { RANGE_BYTES } from "../../src/swift/download.ts";
 import { openFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
 import { noSwift } from "../support/requirements.ts";
 import { openSwift, rot, type Swift } from "../support/swift.ts";
@@ -82,7 +82,7 @@ describe("downloads that something happens to", { skip: noSwift() }, () => {
   });
 
   test("reads on a few connections at once, and keeps none waiting for a reader that pauses", async () => {
-    const large = randomBytes(5 * PIECE_BYTES + 1);
+    const large = randomBytes(5 * RANGE_BYTES + 1);
     const stored = await store(container, "pieces", large);
     const gets = (): number => proxy.seen.filter((line) => line.startsWith("GET /faults/pieces")).length;
     // Nothing comes on the first connection: that the others are asked all the same, no more is there to see.
@@ -136,7 +136,7 @@ describe("downloads that something happens to", { skip: noSwift() }, () => {
     await crash;
     assert.ok(Buffer.concat(chunks).equals(large));
     const gets = proxy.seen.filter((line) => line.startsWith("GET /faults/large")).length;
-    assert.ok(gets > large.length / PIECE_BYTES, "it was never cut");
+    assert.ok(gets > large.length / RANGE_BYTES, "it was never cut");
   });
 
   test("withholds the end of an object that has rotted on disk", async () => {

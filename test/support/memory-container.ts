@@ -48,9 +48,9 @@ export function memoryContainer({ name = "memory", limits = s3Limits }: MemoryOp
     try {
       checkKey(key);
       checkMetadata(options.metadata);
-      refuseExisting(objects, key);
+      assertAbsent(objects, key);
       const bytes = await readBody(body, options, limits, signal);
-      refuseExisting(objects, key);
+      assertAbsent(objects, key);
       const stored = describe(bytes, options.partBytes);
       objects.set(key, { key, body: bytes, modified: new Date(), metadata: options.metadata, ...stored });
       return stored;
@@ -96,7 +96,7 @@ function withoutBody(object: MemoryObject | undefined): ObjectDetails | null {
   return { key, bytes, modified, etag, metadata };
 }
 
-function refuseExisting(objects: ReadonlyMap<string, MemoryObject>, key: string): void {
+function assertAbsent(objects: ReadonlyMap<string, MemoryObject>, key: string): void {
   if (objects.has(key)) throw new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`);
 }
 

@@ -2,7 +2,7 @@
 
 import type { Readable } from "node:stream";
 import type { RestoreTarget } from "../../src/operations/ports.ts";
-import type { Identity, Present } from "../../src/plan/model.ts";
+import type { Identity, TargetSubvolume } from "../../src/plan/model.ts";
 import { snapshot } from "./builders.ts";
 
 /** The last command of every send stream. */
@@ -15,8 +15,8 @@ export interface MemoryTarget extends RestoreTarget {
 
 export function memoryTarget(): MemoryTarget {
   const sealed = new Map<string, Buffer>();
-  const present: Present[] = [];
-  const receive = async (stream: Readable, path: string, expected: Identity): Promise<Present> => {
+  const present: TargetSubvolume[] = [];
+  const receive = async (stream: Readable, path: string, expected: Identity): Promise<TargetSubvolume> => {
     const chunks: Buffer[] = [];
     try {
       for await (const chunk of stream) if (Buffer.isBuffer(chunk)) chunks.push(chunk);
@@ -38,7 +38,7 @@ export function memoryTarget(): MemoryTarget {
     list: () => Promise.resolve([...present]),
     whereIs: () => Promise.resolve(null),
     room: () => Promise.resolve(Infinity),
-    refuseTaken: () => Promise.resolve(),
+    assertFree: () => Promise.resolve(),
     receive,
     adopt: () => Promise.resolve(() => Promise.resolve()),
     removeReceived: () => Promise.resolve(),

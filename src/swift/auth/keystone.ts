@@ -23,7 +23,7 @@ export interface Session {
 }
 
 /** A login under way. */
-interface Visit {
+interface LoginRequest {
   readonly login: KeystoneLogin;
   readonly network: Network;
   readonly signal: AbortSignal;
@@ -48,7 +48,7 @@ export async function logIn(login: KeystoneLogin, network: Network, signal: Abor
   throw notKeystone(visit, answer);
 }
 
-function notKeystone({ login, network }: Visit, { status, headers }: HttpAnswer): BackupError {
+function notKeystone({ login, network }: LoginRequest, { status, headers }: HttpAnswer): BackupError {
   const url = new URL(login.authUrl);
   const proxy = network.describeProxy(url);
   const redirect =
@@ -94,7 +94,7 @@ export function findAccount({ catalog, login }: Session, region: string | null):
   return entry?.url ?? null;
 }
 
-async function requestToken({ login, network, signal }: Visit): Promise<HttpAnswer> {
+async function requestToken({ login, network, signal }: LoginRequest): Promise<HttpAnswer> {
   const { identity, project, authUrl } = login;
   const url = `${authUrl}/auth/tokens`;
   if (identity.kind === "token" && project === null) {
@@ -122,7 +122,7 @@ function identityBody({ identity }: KeystoneLogin): object {
  * Keystone answers a wrong password and a wrong project alike. Whether it is the project is found out by a login
  * without one.
  */
-async function explainRefusal(visit: Visit): Promise<BackupError> {
+async function explainRefusal(visit: LoginRequest): Promise<BackupError> {
   const { login, network, signal } = visit;
   const { identity, project, authUrl } = login;
   const { host } = new URL(authUrl);
@@ -154,14 +154,14 @@ function otherLogin(identity: KeystoneLogin["identity"]): string {
   return `; ${identity.passedOver} was not tried, as OS_AUTH_TYPE=v3applicationcredential does not choose it`;
 }
 
-async function askForProject(visit: Visit, answer: HttpAnswer): Promise<BackupError> {
+async function askForProject(visit: LoginRequest, answer: HttpAnswer): Promise<BackupError> {
   const { login } = visit;
   return new BackupError("CONFIG", `nothing says which project of ${subject(login)} is meant`, {
     hint: await projectsHint(visit, answer),
   });
 }
 
-async function projectsHint({ login, network, signal }: Visit, { headers }: HttpAnswer): Promise<string> {
+async function projectsHint({ login, network, signal }: LoginRequest, { headers }: HttpAnswer): Promise<string> {
   const token = { "x-auth-token": String(headers["x-subject-token"]) };
   const projects = await ask(`${login.authUrl}/auth/projects`, { headers: token, network }, signal);
   const names = list(parseJson(projects.text), "projects").flatMap((entry) => text(entry, "name") ?? []);
@@ -218,7 +218,7 @@ function unavailable(url: string, status: number): BackupError {
 }
 
 function readSession(
-  { login, network }: Visit,
+  { login, network }: LoginRequest,
   { status, headers, text: body }: HttpAnswer,
 ): Session | "no project" | null {
   const token = headers["x-subject-token"];

@@ -9,7 +9,7 @@ import {
   type S3Client,
 } from "@aws-sdk/client-s3";
 import { BackupError } from "../../errors.ts";
-import { completionOf, fail, notePart, noteStored, type Attempt } from "./session.ts";
+import { completionOf, fail, recordPart, recordStored, type UploadSession } from "./session.ts";
 import { unquoted } from "../etag.ts";
 import { openPartHasher } from "./part-hasher.ts";
 import type { Part } from "./part-buffers.ts";
@@ -19,60 +19,65 @@ import type { StoredPart } from "./open-uploads.ts";
 export const CONTENT_TYPE = "application/octet-stream";
 
 /** Sends the parts, so many at a time, and makes the object of them. */
-export async function sendParts(attempt: Attempt, parts: AsyncIterable<Part>, client: S3Client): Promise<void> {
-  attempt.uploadId = attempt.resumable?.upload.uploadId ?? (await begin(attempt, client));
-  const { concurrency, partsInMemory } = attempt.options;
+export async function sendParts(session: UploadSession, parts: AsyncIterable<Part>, client: S3Client): Promise<void> {
+  session.uploadId = session.resumable?.upload.uploadId ?? (await begin(session, client));
+  const { concurrency, partsInMemory } = session.options;
   const hasher = openPartHasher(partsInMemory - concurrency);
-  const inHand = new Set<Promise<void>>();
+  const inFlight = new Set<Promise<void>>();
   try {
     for await (const part of parts) {
-      notePart(attempt, part);
-      const sent = sendPart(attempt, part, hasher.md5(part.data), client)
-        .catch((error: unknown) => fail(attempt, { error, ofBody: false }))
+      recordPart(session, part);
+      const sent = sendPart(session, part, hasher.md5(part.data), client)
+        .catch((error: unknown) => fail(session, { error, ofBody: false }))
         .finally(() => {
           part.release();
-          inHand.delete(sent);
+          inFlight.delete(sent);
         });
-      inHand.add(sent);
+      inFlight.add(sent);
       if (part.isLast) hasher.flush();
-      while (inHand.size >= partsInMemory) await Promise.race(inHand);
+      while (inFlight.size >= partsInMemory) await Promise.race(inFlight);
     }
   } catch (error) {
-    fail(attempt, { error, ofBody: false });
+    fail(session, { error, ofBody: false });
     hasher.flush();
   }
-  await Promise.all(inHand);
-  if (attempt.failure !== null) throw attempt.failure.error;
-  await complete(attempt, client);
+  await Promise.all(inFlight);
+  if (session.failure !== null) throw session.failure.error;
+  await complete(session, client);
 }
 
-async function begin({ store, key, options }: Attempt, client: S3Client): Promise<string> {
+async function begin({ store, key, options }: UploadSession, client: S3Client): Promise<string> {
   const wanted = { Bucket: store.container, Key: key, ContentType: CONTENT_TYPE, Metadata: { ...options.metadata } };
   const { UploadId } = await client.send(new CreateMultipartUploadCommand(wanted));
   if (UploadId === undefined) throw new BackupError("INTERNAL", `the store gives no id for an upload of '${key}'`);
   return UploadId;
 }
 
-async function sendPart(attempt: Attempt, part: Part, hashed: Promise<Buffer>, client: S3Client): Promise<void> {
+async function sendPart(session: UploadSession, part: Part, hashed: Promise<Buffer>, client: S3Client): Promise<void> {
   const { number, data } = part;
-  const { partBytes, concurrency: most } = attempt.options;
+  const { partBytes, concurrency: most } = session.options;
   const md5 = await hashed;
-  attempt.md5s.set(number, md5);
-  if (isThere(attempt, number, { etag: md5.toString("hex"), bytes: data.length })) {
-    attempt.resumedBytes += data.length;
+  session.md5s.set(number, md5);
+  if (isAlreadyUploaded(session, number, { etag: md5.toString("hex"), bytes: data.length })) {
+    session.resumedBytes += data.length;
   } else {
-    const send = async (): Promise<string | undefined> => uploadPart(attempt, part, md5, client);
-    const etag = await attempt.store.parallelism.withPart({ partBytes, most }, send);
-    checkPart(attempt, number, etag);
+    const send = async (): Promise<string | undefined> => uploadPart(session, part, md5, client);
+    const etag = await session.store.parallelism.withPart({ partBytes, most }, send);
+    checkPart(session, number, etag);
   }
-  noteStored(attempt, data);
+  recordStored(session, data);
 }
 
 /** The store's answer: the part's ETag. */
-async function uploadPart(attempt: Attempt, part: Part, md5: Buffer, client: S3Client): Promise<string | undefined> {
+async function uploadPart(
+  session: UploadSession,
+  part: Part,
+  md5: Buffer,
+  client: S3Client,
+): Promise<string | undefined> {
   // Something else may have failed while this part waited.
-  attempt.stop.signal.throwIfAborted();
-  const { store, key, uploadId } = attempt;
+  session.stop.signal.throwIfAborted();
+  const { store, key, uploadId } = session;
   const which = { Bucket: store.container, Key: key, UploadId: uploadId ?? "", PartNumber: part.number };
   const { ETag } = await client.send(
     new UploadPartCommand({ ...which, Body: part.data, ContentMD5: md5.toString("base64") }),
@@ -84,14 +89,14 @@ async function uploadPart(attempt: Attempt, part: Part, md5: Buffer, client: S3C
  * Whether a part need not be sent. @throws RESUME_REFUSED when another is stored: an upload that was not begun in this run
  * may be completed at this moment, and a part that is replaced then leaves an object that cannot be read (Swift 2.30 to 2.38)
  */
-function isThere({ resumable, key }: Attempt, number: number, part: StoredPart): boolean {
+function isAlreadyUploaded({ resumable, key }: UploadSession, number: number, part: StoredPart): boolean {
   const stored = resumable?.parts.get(number);
   if (stored === undefined) return false;
   if (stored.etag === part.etag && stored.bytes === part.bytes) return true;
   throw resumeRefused(key);
 }
 
-function checkPart({ md5s, key }: Attempt, part: number, etag: string | undefined): void {
+function checkPart({ md5s, key }: UploadSession, part: number, etag: string | undefined): void {
   const [expected, found] = [md5s.get(part)?.toString("hex"), unquoted(etag)];
   if (found === expected) return;
   throw new BackupError("ARCHIVE_DAMAGED", `the store has not kept part ${String(part)} of '${key}' as it was sent`, {
@@ -100,11 +105,11 @@ function checkPart({ md5s, key }: Attempt, part: number, etag: string | undefine
   });
 }
 
-async function complete(attempt: Attempt, client: S3Client): Promise<void> {
-  const { store, key } = attempt;
-  refuseLeftovers(attempt);
-  const { uploadId, parts } = completionOf(attempt);
-  attempt.committing = true;
+async function complete(session: UploadSession, client: S3Client): Promise<void> {
+  const { store, key } = session;
+  assertNoLeftovers(session);
+  const { uploadId, parts } = completionOf(session);
+  session.committing = true;
   const { ETag } = await client.send(
     new CompleteMultipartUploadCommand({
       Bucket: store.container,
@@ -115,11 +120,11 @@ async function complete(attempt: Attempt, client: S3Client): Promise<void> {
       IfNoneMatch: "*",
     }),
   );
-  attempt.committedEtag = unquoted(ETag);
+  session.committedEtag = unquoted(ETag);
 }
 
 /** Parts behind the end of this body would stay in the store for ever, and nobody would see them. */
-function refuseLeftovers({ resumable, md5s, key }: Attempt): void {
+function assertNoLeftovers({ resumable, md5s, key }: UploadSession): void {
   if (resumable !== null && Math.max(...resumable.parts.keys()) > md5s.size) throw resumeRefused(key);
 }
 

@@ -12,7 +12,7 @@ import { BackupError } from "../../errors.ts";
 import type { OpenUpload } from "../../operations/ports.ts";
 import { isMissing } from "../errors.ts";
 import { unquoted } from "../etag.ts";
-import { withPatience } from "../timeout.ts";
+import { withTimeout } from "../timeout.ts";
 import type { Store } from "../context.ts";
 
 export interface StoredPart {
@@ -46,7 +46,7 @@ export async function listUploads(
   signal: AbortSignal,
   patienceMs = LISTING_MS,
 ): Promise<readonly OpenUpload[]> {
-  return await withPatience(patienceMs, signal, async (patience) => {
+  return await withTimeout(patienceMs, signal, async (patience) => {
     try {
       return await listAll(store, prefix, patience);
     } catch (error) {

@@ -14,7 +14,7 @@ export interface Part {
 }
 
 /** Memory for the parts of one upload at a time. */
-export interface PartMemory {
+export interface PartBuffer {
   readonly partBytes: number;
   readonly count: number;
   /** A buffer that nobody uses. @throws when there is none */
@@ -24,7 +24,7 @@ export interface PartMemory {
 }
 
 /** The system gives the memory only as it is written to. */
-export function openPartMemory(partBytes: number, count: number): PartMemory {
+export function openPartMemory(partBytes: number, count: number): PartBuffer {
   const buffers = Array.from({ length: count }, (): Buffer => Buffer.allocUnsafeSlow(partBytes));
   let free = new Set(buffers);
   return {
@@ -42,22 +42,22 @@ export function openPartMemory(partBytes: number, count: number): PartMemory {
 }
 
 /** Keeps the memory of an upload for the next one. */
-export interface PartMemories {
+export interface BufferPool {
   /** For parts of so many bytes, so many at a time. */
-  borrow(partBytes: number, count: number): PartMemory;
-  giveBack(memory: PartMemory): void;
+  acquire(partBytes: number, count: number): PartBuffer;
+  release(memory: PartBuffer): void;
 }
 
-export function openPartMemories(): PartMemories {
-  let idle: PartMemory | null = null;
+export function openBufferPool(): BufferPool {
+  let idle: PartBuffer | null = null;
   return {
-    borrow(partBytes, count) {
+    acquire(partBytes, count) {
       const kept = idle;
       // Not both at once: together they could be more than was allowed.
       idle = null;
       return kept?.partBytes === partBytes && kept.count >= count ? kept : openPartMemory(partBytes, count);
     },
-    giveBack(memory) {
+    release(memory) {
       memory.releaseAll();
       idle = memory;
     },
@@ -74,7 +74,7 @@ const AHEAD_BYTES = 64 * 1024;
  * Cuts a body into parts, all but the last of the memory's size; the last one is empty only when the body is. Whoever has
  * all the memory's parts but one in hand gives one back before asking for the next.
  */
-export async function* partsOf(body: Readable, memory: PartMemory): AsyncGenerator<Part, void> {
+export async function* partsOf(body: Readable, memory: PartBuffer): AsyncGenerator<Part, void> {
   const readInto = isDirect(body) ? body.readInto : copyingFrom(body);
   const { partBytes } = memory;
   // A part is closed only when a byte after it has come: it could be the last.

@@ -23,7 +23,7 @@ export interface Put {
 }
 
 /** What is known of an upload under way. */
-export interface Attempt extends Put {
+export interface UploadSession extends Put {
   readonly store: Store;
   /** The caller's. */
   readonly signal: AbortSignal;
@@ -56,7 +56,7 @@ export interface Failure {
   readonly ofBody: boolean;
 }
 
-export function newAttempt(store: Store, put: Put, signal: AbortSignal): Attempt {
+export function newUploadSession(store: Store, put: Put, signal: AbortSignal): UploadSession {
   const stop = new AbortController();
   // Each part in flight listens to it; Node takes more than ten for a leak, and says so on stderr.
   setMaxListeners(0, stop.signal);
@@ -80,31 +80,31 @@ export function newAttempt(store: Store, put: Put, signal: AbortSignal): Attempt
 }
 
 /** Notes the first failure, the cause of all that follow, and stops everything; the body too, as it may be idle just now. */
-export function fail(attempt: Attempt, failure: Failure): void {
-  if (attempt.failure !== null) return;
+export function fail(session: UploadSession, failure: Failure): void {
+  if (session.failure !== null) return;
   const { error } = failure;
   // Who reads the body may hear how it fails before those who listen to it.
-  const ofBody = failure.ofBody || (error instanceof Error && error === attempt.body.errored);
-  attempt.failure = { error, ofBody };
-  attempt.stop.abort();
-  attempt.body.destroy();
+  const ofBody = failure.ofBody || (error instanceof Error && error === session.body.errored);
+  session.failure = { error, ofBody };
+  session.stop.abort();
+  session.body.destroy();
 }
 
 /** The ETag that the object has when the store holds what was sent. */
-export function expectedEtag({ md5s, uploadId }: Attempt): string {
+export function expectedEtag({ md5s, uploadId }: UploadSession): string {
   const inOrder = [...md5s].toSorted(([a], [b]) => a - b).map(([, md5]) => md5);
   return uploadId === null ? (inOrder[0]?.toString("hex") ?? "") : multipartEtag(inOrder);
 }
 
 /** The completion of the upload: its parts in order. */
-export function completionOf({ key, uploadId, md5s }: Attempt): Completed {
+export function completionOf({ key, uploadId, md5s }: UploadSession): Completed {
   const numbers = [...md5s.keys()].toSorted((a, b) => a - b);
   const parts = numbers.map((number) => ({ PartNumber: number, ETag: `"${md5s.get(number)?.toString("hex") ?? ""}"` }));
   return { key, uploadId: uploadId ?? "", parts };
 }
 
 /** @throws ALREADY_ARCHIVED when there is an object under the key */
-export async function refuseExisting({ store, key, signal }: Attempt): Promise<void> {
+export async function assertAbsent({ store, key, signal }: UploadSession): Promise<void> {
   if ((await headObject(store, key, signal)) !== null) throw alreadyArchived(key);
 }
 
@@ -113,35 +113,35 @@ export function alreadyArchived(key: string): BackupError {
 }
 
 /** An empty body is never an archive, but what is left of a process that died before it wrote anything. @throws INTERNAL */
-export function refuseEmpty({ key }: Attempt, { data }: Part): void {
+export function assertNotEmpty({ key }: UploadSession, { data }: Part): void {
   if (data.length === 0)
     throw new BackupError("INTERNAL", `there is nothing to store under '${key}'`, { context: { key } });
 }
 
 /** Takes a part for one that is to be sent. @throws STREAM_TOO_LONG */
-export function notePart(attempt: Attempt, { number, data }: Part): void {
-  const { store, key, options } = attempt;
+export function recordPart(session: UploadSession, { number, data }: Part): void {
+  const { store, key, options } = session;
   if (number > store.limits.partsPerUpload) throw tooLong(key, options.partBytes, store.limits.partsPerUpload);
-  attempt.sentBytes += data.length;
+  session.sentBytes += data.length;
 }
 
 /** Notes how much of a part the network has taken. A request that begins again begins at 0. */
-export function noteSent(attempt: Attempt, part: Uint8Array, bytes: number): void {
-  const { inFlight, store } = attempt;
+export function recordSent(session: UploadSession, part: Uint8Array, bytes: number): void {
+  const { inFlight, store } = session;
   const more = bytes - (inFlight.get(part) ?? 0);
   inFlight.set(part, bytes);
   if (more > 0) store.parallelism.moved(more);
-  if (more !== 0) reportProgress(attempt);
+  if (more !== 0) reportProgress(session);
 }
 
 /** Notes that the store has a part. */
-export function noteStored(attempt: Attempt, part: Uint8Array): void {
-  attempt.inFlight.delete(part);
-  attempt.confirmedBytes += part.length;
-  reportProgress(attempt);
+export function recordStored(session: UploadSession, part: Uint8Array): void {
+  session.inFlight.delete(part);
+  session.confirmedBytes += part.length;
+  reportProgress(session);
 }
 
-function reportProgress({ inFlight, confirmedBytes, resumedBytes, options }: Attempt): void {
+function reportProgress({ inFlight, confirmedBytes, resumedBytes, options }: UploadSession): void {
   const inFlightBytes = [...inFlight.values()].reduce((sum, bytes) => sum + bytes, 0);
   options.onProgress?.({ stored: confirmedBytes, resumed: resumedBytes, inFlight: inFlightBytes });
 }

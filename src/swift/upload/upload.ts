@@ -13,12 +13,12 @@ import {
   completionOf,
   expectedEtag,
   fail,
-  newAttempt,
-  noteSent,
-  noteStored,
-  refuseEmpty,
-  refuseExisting,
-  type Attempt,
+  newUploadSession,
+  recordSent,
+  recordStored,
+  assertNotEmpty,
+  assertAbsent,
+  type UploadSession,
   type Put,
 } from "./session.ts";
 import { describeError, isFinalRefusal, isNotImplemented, refusesParts } from "../errors.ts";
@@ -29,7 +29,7 @@ import { CONTENT_TYPE, sendParts } from "./multipart.ts";
 import { checkKey, checkMetadata } from "../names.ts";
 import { deleteObject, headObject } from "../objects.ts";
 import { partsOf, type Part } from "./part-buffers.ts";
-import { withPatience } from "../timeout.ts";
+import { withTimeout } from "../timeout.ts";
 import { chooseResumable, findResumable } from "./open-uploads.ts";
 import type { Store } from "../context.ts";
 
@@ -44,67 +44,67 @@ const againstParts: ReadonlySet<FailureCode> = new Set(["ARCHIVE_DAMAGED", "STRE
 
 /** See {@link import("../../operations/ports.ts").Container.put}. */
 export async function putObject(store: Store, put: Put, signal: AbortSignal): Promise<Stored> {
-  const attempt = newAttempt(store, put, signal);
-  const unwatch = watch(attempt);
+  const session = newUploadSession(store, put, signal);
+  const unwatch = watch(session);
   const { key, options } = put;
   try {
     checkKey(key);
     checkMetadata(options.metadata);
-    await refuseExisting(attempt);
+    await assertAbsent(session);
     if (options.resume === true)
-      attempt.earlier = await findResumable(store, { key, partBytes: options.partBytes }, signal);
-    await send(attempt);
-    return await checkStored(attempt);
+      session.earlier = await findResumable(store, { key, partBytes: options.partBytes }, signal);
+    await send(session);
+    return await checkStored(session);
   } catch (error) {
-    fail(attempt, { error, ofBody: false });
-    return await settle(attempt);
+    fail(session, { error, ofBody: false });
+    return await resolveFailure(session);
   } finally {
     unwatch();
   }
 }
 
 /** Notes how the body fails, from the first moment on, and that the run is to stop. */
-function watch(attempt: Attempt): () => void {
-  const { body, signal } = attempt;
+function watch(session: UploadSession): () => void {
+  const { body, signal } = session;
   // Not undone: an error of the body that comes when all is over must not end the process.
   finished(body, { writable: false }, (error) => {
-    if (error != null && !attempt.committing) fail(attempt, { error, ofBody: true });
+    if (error != null && !session.committing) fail(session, { error, ofBody: true });
   });
-  const onAbort = (): void => fail(attempt, { error: abortedError(signal), ofBody: false });
+  const onAbort = (): void => fail(session, { error: abortedError(signal), ofBody: false });
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();
   return () => signal.removeEventListener("abort", onAbort);
 }
 
-async function send(attempt: Attempt): Promise<void> {
-  const { store, body, options, stop } = attempt;
+async function send(session: UploadSession): Promise<void> {
+  const { store, body, options, stop } = session;
   stop.signal.throwIfAborted();
   const late = new AbortController();
   let timer: NodeJS.Timeout | undefined;
   stop.signal.addEventListener("abort", () => (timer = setTimeout(() => late.abort(), LAST_ANSWER_MS)), { once: true });
-  const client = store.bind(stop.signal, late.signal, (part, bytes) => noteSent(attempt, part, bytes));
-  const memory = store.memories.borrow(options.partBytes, options.partsInMemory);
+  const client = store.bind(stop.signal, late.signal, (part, bytes) => recordSent(session, part, bytes));
+  const memory = store.memories.acquire(options.partBytes, options.partsInMemory);
   try {
-    await sendBody(attempt, partsOf(body, memory), client);
+    await sendBody(session, partsOf(body, memory), client);
   } finally {
     clearTimeout(timer);
-    store.memories.giveBack(memory);
+    store.memories.release(memory);
   }
   // Stopped while the last request was under way, which came through.
-  if (attempt.failure !== null) throw attempt.failure.error;
+  if (session.failure !== null) throw session.failure.error;
 }
 
-async function sendBody(attempt: Attempt, parts: AsyncGenerator<Part, void>, client: S3Client): Promise<void> {
+async function sendBody(session: UploadSession, parts: AsyncGenerator<Part, void>, client: S3Client): Promise<void> {
   const first = await parts.next();
   if (first.done === true) return;
   const { value: part } = first;
-  refuseEmpty(attempt, part);
-  if (part.isLast && attempt.store.creation.byPut && (await sendWhole(attempt, part, client))) return;
-  if (attempt.earlier.length > 0) {
+  assertNotEmpty(session, part);
+  if (part.isLast && session.store.creation.byPut && (await sendWhole(session, part, client))) return;
+  if (session.earlier.length > 0) {
     const md5 = await openPartHasher(1).md5(part.data);
-    attempt.resumable = chooseResumable(attempt.earlier, { etag: md5.toString("hex"), bytes: part.data.length });
+    session.resumable = chooseResumable(session.earlier, { etag: md5.toString("hex"), bytes: part.data.length });
   }
-  await sendParts(attempt, continued(part, parts), client);
+  await sendParts(session, continued(part, parts), client);
 }
 
 async function* continued(first: Part, rest: AsyncIterable<Part>): AsyncGenerator<Part> {
@@ -113,8 +113,8 @@ async function* continued(first: Part, rest: AsyncIterable<Part>): AsyncGenerato
 }
 
 /** Sends a body of one part. False when the store takes no conditional PUT after all: nothing was stored then. */
-async function sendWhole(attempt: Attempt, part: Part, client: S3Client): Promise<boolean> {
-  const { store, key, options } = attempt;
+async function sendWhole(session: UploadSession, part: Part, client: S3Client): Promise<boolean> {
+  const { store, key, options } = session;
   const { data: Body } = part;
   const md5 = await openPartHasher(1).md5(Body);
   const Metadata = { ...options.metadata };
@@ -127,32 +127,32 @@ async function sendWhole(attempt: Attempt, part: Part, client: S3Client): Promis
     Metadata,
   };
   const params = { ...what, IfNoneMatch: "*" };
-  attempt.committing = true;
-  attempt.md5s.set(1, md5);
-  attempt.sentBytes = Body.length;
+  session.committing = true;
+  session.md5s.set(1, md5);
+  session.sentBytes = Body.length;
   try {
     const { ETag } = await new Upload({ client, params, partSize: options.partBytes }).done();
-    attempt.committedEtag = unquoted(ETag);
+    session.committedEtag = unquoted(ETag);
   } catch (error) {
     if (!isNotImplemented(error)) throw error;
     store.creation.byPut = false;
-    attempt.committing = false;
-    attempt.md5s.clear();
-    attempt.sentBytes = 0;
+    session.committing = false;
+    session.md5s.clear();
+    session.sentBytes = 0;
     return false;
   }
-  noteStored(attempt, Body);
+  recordStored(session, Body);
   return true;
 }
 
 /** Asks what is stored now. @throws ARCHIVE_DAMAGED when it is not what was sent, ALREADY_ARCHIVED when it is another's */
-async function checkStored(attempt: Attempt): Promise<Stored> {
-  const { store, key, signal, committedEtag } = attempt;
+async function checkStored(session: UploadSession): Promise<Stored> {
+  const { store, key, signal, committedEtag } = session;
   const found = await headObject(store, key, signal);
-  if (isWhatWasSent(attempt, found)) return receipt(attempt);
+  if (isWhatWasSent(session, found)) return receipt(session);
   const context = {
     key,
-    expected: expectedEtag(attempt),
+    expected: expectedEtag(session),
     committed: committedEtag,
     found: found?.etag,
     bytes: found?.bytes,
@@ -161,7 +161,7 @@ async function checkStored(attempt: Attempt): Promise<Stored> {
   // Somebody writes to the container who does not look whether a key is free.
   if (found !== null && found.etag !== committedEtag) throw alreadyArchived(key);
   // Only what the store said it had made of our upload is ours to delete; it is what a HEAD has shown a moment ago.
-  const isOurs = found !== null && committedEtag !== expectedEtag(attempt);
+  const isOurs = found !== null && committedEtag !== expectedEtag(session);
   if (isOurs) await deleteObject(store, key, signal);
   throw new BackupError("ARCHIVE_DAMAGED", `the store does not hold what was sent for '${key}'`, {
     hint: isOurs
@@ -175,34 +175,37 @@ async function checkStored(attempt: Attempt): Promise<Stored> {
  * What has become of an upload that failed. It may have worked nevertheless, when only the answer was lost; otherwise its
  * parts stay, to be resumed, unless the failure is about them or nothing could resume them.
  */
-async function settle(attempt: Attempt): Promise<Stored> {
-  const { failure, store, key, signal } = attempt;
+async function resolveFailure(session: UploadSession): Promise<Stored> {
+  const { failure, store, key, signal } = session;
   const error = failure?.ofBody === true ? failure.error : store.translate(failure?.error, signal, key);
-  if (attempt.committedEtag !== null) throw error;
-  if (!attempt.committing) {
+  if (session.committedEtag !== null) throw error;
+  if (!session.committing) {
     const code = error instanceof BackupError ? error.code : null;
     // Where there is no room, what holds nothing is not worth to be told of.
-    const holdsNothing = code === "QUOTA_EXCEEDED" && attempt.confirmedBytes === 0;
-    const useless = attempt.options.resumable === false || holdsNothing || (code !== null && againstParts.has(code));
-    throw withFate(error, { stays: attempt.uploadId !== null && !(useless && (await abandon(attempt))), attempt });
+    const holdsNothing = code === "QUOTA_EXCEEDED" && session.confirmedBytes === 0;
+    const useless = session.options.resumable === false || holdsNothing || (code !== null && againstParts.has(code));
+    throw withFate(error, {
+      stays: session.uploadId !== null && !(useless && (await abortOwnUpload(session))),
+      session,
+    });
   }
-  const found = await lookAgain(attempt);
-  if (found !== "unknown" && isWhatWasSent(attempt, found)) {
-    if (attempt.uploadId !== null) await forgetUpload(store, completionOf(attempt), signal);
-    return receipt(attempt);
+  const found = await lookAgain(session);
+  if (found !== "unknown" && isWhatWasSent(session, found)) {
+    if (session.uploadId !== null) await forgetUpload(store, completionOf(session), signal);
+    return receipt(session);
   }
-  const stays = attempt.uploadId !== null && !(isOver(attempt, found) && (await abandon(attempt)));
+  const stays = session.uploadId !== null && !(isOver(session, found) && (await abortOwnUpload(session)));
   if (stays && !isFinalRefusal(failure?.error)) {
     store.log?.warn(
-      { key, uploadId: attempt.uploadId },
+      { key, uploadId: session.uploadId },
       "whether an upload was completed is unknown; it is left as it is",
     );
   }
-  throw found === "unknown" || found === null ? withFate(error, { stays, attempt }) : alreadyArchived(key);
+  throw found === "unknown" || found === null ? withFate(error, { stays, session }) : alreadyArchived(key);
 }
 
 /** What is under the key after a completion that failed. A HEAD that fails, too, says nothing. */
-async function lookAgain({ store, key, signal }: Attempt): Promise<ObjectDetails | null | "unknown"> {
+async function lookAgain({ store, key, signal }: UploadSession): Promise<ObjectDetails | null | "unknown"> {
   if (signal.aborted) return "unknown";
   return await headObject(store, key, signal).catch(() => "unknown");
 }
@@ -212,17 +215,20 @@ async function lookAgain({ store, key, signal }: Attempt): Promise<ObjectDetails
  * about the parts, because nobody could send it again, or because another object is there. Otherwise the store may be
  * completing it at this moment, and without its parts that would become a broken object.
  */
-function isOver(attempt: Attempt, found: ObjectDetails | null | "unknown"): boolean {
-  const { failure, options } = attempt;
+function isOver(session: UploadSession, found: ObjectDetails | null | "unknown"): boolean {
+  const { failure, options } = session;
   if (found === "unknown" || !isFinalRefusal(failure?.error)) return false;
-  if (found !== null) return found.etag !== expectedEtag(attempt);
+  if (found !== null) return found.etag !== expectedEtag(session);
   return options.resumable === false || refusesParts(failure?.error);
 }
 
 /** Says what is left of an upload that is in want of room: nobody knows by themselves. */
-function withFate(error: unknown, { stays, attempt }: { readonly stays: boolean; readonly attempt: Attempt }): unknown {
+function withFate(
+  error: unknown,
+  { stays, session }: { readonly stays: boolean; readonly session: UploadSession },
+): unknown {
   if (!(error instanceof BackupError) || error.code !== "QUOTA_EXCEEDED") return error;
-  const resumed = attempt.options.resumable === false ? "a later run removes it" : "the next run resumes it";
+  const resumed = session.options.resumable === false ? "a later run removes it" : "the next run resumes it";
   const left = stays ? `what was sent of it stays in the store, and ${resumed}` : "nothing of it stays in the store";
   return new BackupError(error.code, error.message, {
     context: error.context,
@@ -232,14 +238,14 @@ function withFate(error: unknown, { stays, attempt }: { readonly stays: boolean;
 }
 
 /** Aborts the upload if this run began it; one of an earlier run may be completed at this moment. True when it is gone. */
-async function abandon({ store, key, uploadId, resumable, signal }: Attempt): Promise<boolean> {
+async function abortOwnUpload({ store, key, uploadId, resumable, signal }: UploadSession): Promise<boolean> {
   if (uploadId === null || resumable !== null) return false;
   const hurry = new AbortController();
   const onAbort = (): void => void setTimeout(() => hurry.abort(), HURRIED_CLEAN_UP_MS).unref();
   if (signal.aborted) onAbort();
   signal.addEventListener("abort", onAbort, { once: true });
   try {
-    await withPatience(CLEAN_UP_MS, hurry.signal, (patience) => abortUpload(store, { key, uploadId }, patience));
+    await withTimeout(CLEAN_UP_MS, hurry.signal, (patience) => abortUpload(store, { key, uploadId }, patience));
     return true;
   } catch (error) {
     store.log?.warn(
@@ -252,14 +258,14 @@ async function abandon({ store, key, uploadId, resumable, signal }: Attempt): Pr
   }
 }
 
-function isWhatWasSent(attempt: Attempt, found: ObjectDetails | null): boolean {
-  if (found === null || found.bytes !== attempt.sentBytes || found.etag !== expectedEtag(attempt)) return false;
+function isWhatWasSent(session: UploadSession, found: ObjectDetails | null): boolean {
+  if (found === null || found.bytes !== session.sentBytes || found.etag !== expectedEtag(session)) return false;
   // Another machine may have stored the same bytes; what they are is told by their metadata.
-  return Object.entries(attempt.options.metadata).every(([name, value]) => found.metadata[name] === value);
+  return Object.entries(session.options.metadata).every(([name, value]) => found.metadata[name] === value);
 }
 
-function receipt(attempt: Attempt): Stored {
-  const { sentBytes: bytes, md5s, resumedBytes } = attempt;
+function receipt(session: UploadSession): Stored {
+  const { sentBytes: bytes, md5s, resumedBytes } = session;
   const inOrder = [...md5s].toSorted(([a], [b]) => a - b).map(([, md5]) => md5);
-  return { bytes, etag: expectedEtag(attempt), parts: md5s.size, md5s: inOrder, resumedBytes };
+  return { bytes, etag: expectedEtag(session), parts: md5s.size, md5s: inOrder, resumedBytes };
 }

@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { after, before, describe, test } from "node:test";
-import type { House } from "../../../src/commands/session.ts";
+import type { Session } from "../../../src/commands/session.ts";
 import type { Form } from "../../../src/commands/encoding.ts";
-import { showPlan as showRestorePlan } from "../../../src/commands/restore.ts";
-import { showPlan } from "../../../src/commands/sync-report.ts";
-import type { Present } from "../../../src/plan/model.ts";
+import { printPlan as showRestorePlan } from "../../../src/commands/restore.ts";
+import { printPlan } from "../../../src/commands/sync-report.ts";
+import type { TargetSubvolume } from "../../../src/plan/model.ts";
 import { planRestore } from "../../../src/plan/restore.ts";
 import { planSync } from "../../../src/plan/sync.ts";
 import { openOutput } from "../../../src/terminal/output.ts";
@@ -18,9 +18,9 @@ import { openGolden } from "../../support/golden.ts";
 const MiB = 2 ** 20;
 const plain: Form = { sendProto: 2, compressedData: true, chosen: true, recipients: null, zstdLevel: null };
 
-function shown(show: (house: House) => void): string {
+function shown(show: (session: Session) => void): string {
   const stream = new PassThrough();
-  show({ output: openOutput(stream, openScreen(stream, {}), { json: false }) } as House);
+  show({ output: openOutput(stream, openScreen(stream, {}), { json: false }) } as Session);
   return String(stream.read());
 }
 
@@ -47,7 +47,7 @@ describe("plans", () => {
     assert.equal(steps.length, 3);
     golden.check(
       "sync-full.txt",
-      shown((house) => showPlan("/home", { inventory: world, steps, kept: 0, form: plain }, house)),
+      shown((session) => printPlan("/home", { inventory: world, steps, kept: 0, form: plain }, session)),
     );
   });
 
@@ -71,7 +71,7 @@ describe("plans", () => {
     const estimated = steps.map((step) => ({ step, estimate: null }));
     golden.check(
       "sync-incremental.txt",
-      shown((house) => showPlan("/home", { inventory: world, steps: estimated, kept: kept.length, form }, house)),
+      shown((session) => printPlan("/home", { inventory: world, steps: estimated, kept: kept.length, form }, session)),
     );
   });
 
@@ -81,8 +81,8 @@ describe("plans", () => {
       archiveOf(second, first, 5 * MiB),
       archiveOf(third, second),
     ] as const;
-    const show = (held: readonly Present[]): string =>
-      shown((house) => showRestorePlan(planRestore(chain, held, "chain"), true, house));
+    const show = (held: readonly TargetSubvolume[]): string =>
+      shown((session) => showRestorePlan(planRestore(chain, held, "chain"), true, session));
     golden.check("restore-whole.txt", show([]));
     golden.check("restore-onto-another.txt", show([{ ...first, whole: true, changed: null, within: true }]));
   });

@@ -6,7 +6,7 @@ import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { describe, test } from "node:test";
 import { BackupError } from "../../../src/errors.ts";
-import { openBody, refuseIncomplete } from "../../../src/operations/archive-body.ts";
+import { openBody, assertComplete } from "../../../src/operations/archive-body.ts";
 import type { ObjectToRead } from "../../../src/operations/ports.ts";
 import { readArchive } from "../../../src/operations/inventory.ts";
 import { storeArchive, type Storing } from "../../../src/operations/write-archive.ts";
@@ -257,11 +257,11 @@ describe("an archive that was copied with other parts", () => {
     copied(container, volume, 15);
     assert.ok((await read(container)).equals(body));
     const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
-    assert.equal(await refuseIncomplete(archive, container, signal), true);
+    assert.equal(await assertComplete(archive, container, signal), true);
     copied(container, volume, 15, { body: Buffer.alloc(40, 3) });
     await assert.rejects(read(container), isDamage);
     copied(container, volume, 15, { body: Buffer.alloc(39, 3) });
-    await assert.rejects(refuseIncomplete(archive, container, signal), isDamage);
+    await assert.rejects(assertComplete(archive, container, signal), isDamage);
   });
   test("in volumes, without metadata: the list of volumes is known by its content", async () => {
     const container = memoryContainer();

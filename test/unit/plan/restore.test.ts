@@ -2,8 +2,14 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BackupError } from "../../../src/errors.ts";
 import { findChain, indexArchives } from "../../../src/plan/chain.ts";
-import { OWN_PREFIX, type Archive, type Lineage, type Present, type Snapshot } from "../../../src/plan/model.ts";
-import { planRestore, refuseImpostor, refuseOtherStream, type Wanted } from "../../../src/plan/restore.ts";
+import {
+  OWN_PREFIX,
+  type Archive,
+  type Lineage,
+  type TargetSubvolume,
+  type Snapshot,
+} from "../../../src/plan/model.ts";
+import { planRestore, assertGenuine, assertSameStream, type Wanted } from "../../../src/plan/restore.ts";
 import { archiveOf, snapshot, uuid } from "../../support/builders.ts";
 
 const snapshots = [1, 2, 3, 4].map((number) => snapshot(number));
@@ -41,14 +47,18 @@ describe("a chain", () => {
 
 describe("what is received", () => {
   const chain = findChain(last, index);
-  const present = (each: Snapshot, whole = true): Present => ({ ...each, whole, changed: null, within: true });
-  const received = (number: number, ctransid = 10 * number - 1, changes: Partial<Present> = {}): Present => ({
+  const present = (each: Snapshot, whole = true): TargetSubvolume => ({ ...each, whole, changed: null, within: true });
+  const received = (
+    number: number,
+    ctransid = 10 * number - 1,
+    changes: Partial<TargetSubvolume> = {},
+  ): TargetSubvolume => ({
     ...present(snapshot(number + 100, { received: { uuid: uuid(number), ctransid } })),
     ...changes,
   });
-  const keys = (there: readonly Present[], wanted: Wanted = "chain"): string[] =>
+  const keys = (there: readonly TargetSubvolume[], wanted: Wanted = "chain"): string[] =>
     planRestore(chain, there, wanted).steps.map(({ archive }) => archive.path.replace("snapshots/", ""));
-  const refused = (there: readonly Present[], reason: RegExp): void => {
+  const refused = (there: readonly TargetSubvolume[], reason: RegExp): void => {
     assert.throws(
       () => keys(there),
       (error) => error instanceof BackupError && error.code === "RECEIVE_FAILED" && reason.test(error.message),
@@ -120,7 +130,7 @@ describe("what is received", () => {
     const parent = archives[2] ?? assert.fail();
     const damaged = (found: Lineage | null, of: Archive | null = parent): void => {
       assert.throws(
-        () => refuseOtherStream(last, of, found),
+        () => assertSameStream(last, of, found),
         (error) => error instanceof BackupError && error.code === "ARCHIVE_DAMAGED",
       );
     };
@@ -128,7 +138,7 @@ describe("what is received", () => {
     assert.ok(sendParent);
 
     test("is the one that the chain was made of, or damage", () => {
-      refuseOtherStream(last, parent, lineage);
+      assertSameStream(last, parent, lineage);
       damaged(null);
       damaged({ snapshot: { ...itself, ctransid: 1 }, sendParent });
       damaged({ snapshot: itself, sendParent: null });
@@ -137,15 +147,14 @@ describe("what is received", () => {
       const [full] = archives;
       assert.ok(full?.lineage);
       assert.throws(
-        () =>
-          refuseOtherStream(full, null, { ...full.lineage, snapshot: full.lineage?.snapshot ?? itself, sendParent }),
+        () => assertSameStream(full, null, { ...full.lineage, snapshot: full.lineage?.snapshot ?? itself, sendParent }),
         /on top of/,
       );
     });
 
     test("on top of a restored snapshot, which is of another source, calls that by another transaction", () => {
       const found = { snapshot: itself, sendParent: { ...sendParent, ctransid: 1 } };
-      refuseOtherStream(last, { ...parent, source: uuid(77) }, found);
+      assertSameStream(last, { ...parent, source: uuid(77) }, found);
       damaged({ snapshot: itself, sendParent: { ...sendParent, uuid: uuid(9) } }, { ...parent, source: uuid(77) });
     });
   });
@@ -154,7 +163,7 @@ describe("what is received", () => {
     assert.deepEqual(keys([received(1), half]), ["2", "3", "4"]);
     const [, third] = planRestore(chain, [received(1)], "chain").steps;
     assert.ok(third);
-    assert.throws(() => refuseImpostor(third, [half]), /unfinished/);
+    assert.throws(() => assertGenuine(third, [half]), /unfinished/);
   });
 
   test("where only the last is wanted, the others go where they are found again, and nobody else looks", () => {

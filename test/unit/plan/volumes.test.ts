@@ -6,7 +6,7 @@ import { Readable } from "node:stream";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { BackupError } from "../../../src/errors.ts";
-import { openBody, refuseIncomplete } from "../../../src/operations/archive-body.ts";
+import { openBody, assertComplete } from "../../../src/operations/archive-body.ts";
 import { readArchive } from "../../../src/operations/inventory.ts";
 import { storeArchive } from "../../../src/operations/write-archive.ts";
 import { findRemains, findRemovable, removeRemains } from "../../../src/operations/leftovers.ts";
@@ -326,12 +326,12 @@ describe("an archive in volumes", () => {
     }
     const archive = await readArchive(key, { container, identities: [] }, signal);
     if (archive === null) return assert.fail();
-    await refuseIncomplete(archive, container, signal);
+    await assertComplete(archive, container, signal);
     assert.deepEqual(await read(container), bodyOf(101));
     container.objects.get(formatVolumeKey(key, 2))?.body.fill(9, 3, 4);
     await assert.rejects(read(container), damaged);
     container.objects.delete(formatVolumeKey(key, 3));
-    await assert.rejects(refuseIncomplete(archive, container, signal), damaged);
+    await assert.rejects(assertComplete(archive, container, signal), damaged);
   });
 
   for (const [name, harm] of [

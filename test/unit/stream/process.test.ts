@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BackupError } from "../../../src/errors.ts";
 import { readFrom } from "../../../src/stream/child-output.ts";
-import { openSink, runToEnd, startCompanion, writeTo, type Command } from "../../../src/stream/process.ts";
+import { openSink, runToEnd, startHeldProcess, writeTo, type Command } from "../../../src/stream/process.ts";
 
 const never = new AbortController().signal;
 
@@ -84,7 +84,7 @@ test("a missing program is named, with the package that has it", async () => {
   assert.deepEqual([error.code, error.message], ["CONFIG", "the program no-such-program is not installed"]);
   assert.equal(error.hint, "install the package no-such-program");
   await assert.rejects(writeTo(program("no-such-program"), Readable.from(["x"]), never), { code: "CONFIG" });
-  await assert.rejects(startCompanion(program("no-such-program"), never), { code: "CONFIG" });
+  await assert.rejects(startHeldProcess(program("no-such-program"), never), { code: "CONFIG" });
 });
 
 test("children speak English and know no secret", async () => {
@@ -242,7 +242,7 @@ test("an abort while the program does not read", { timeout: 8_000 }, async () =>
 });
 
 test("a companion lives until it is closed", async () => {
-  const companion = await startCompanion(program("cat"), never);
+  const companion = await startHeldProcess(program("cat"), never);
   assert.match(await readlink(`/proc/${companion.pid}/exe`), /cat|coreutils/);
   await companion.close();
   await companion.close();
@@ -250,9 +250,9 @@ test("a companion lives until it is closed", async () => {
 });
 
 test("a companion that cannot start says why", async () => {
-  const failing = startCompanion(shell("echo why >&2; exit 1"), never);
+  const failing = startHeldProcess(shell("echo why >&2; exit 1"), never);
   await assert.rejects(failing, { message: "sh exited with status 1: why" });
-  await assert.rejects(startCompanion(shell("exit 0"), never), { message: "sh ended at once: " });
+  await assert.rejects(startHeldProcess(shell("exit 0"), never), { message: "sh ended at once: " });
 });
 
 test("a sink takes lines, and its death is nobody's business", async () => {

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { withPatience } from "../../../src/swift/timeout.ts";
+import { withTimeout } from "../../../src/swift/timeout.ts";
 
 const { signal } = new AbortController();
 
@@ -17,15 +17,15 @@ const endless = async (stop: AbortSignal): Promise<string> => {
 test("patience ends also when the garbage was collected meanwhile", async () => {
   setFlagsFromString("--expose-gc");
   const collectGarbage = runInNewContext("gc") as () => void;
-  const ended = withPatience(300, signal, endless);
+  const ended = withTimeout(300, signal, endless);
   await sleep(50);
   collectGarbage();
   assert.equal(await Promise.race([ended, sleep(3000, "forgotten")]), "stopped");
 });
 
 test("patience ends when the caller's does, before or meanwhile", async () => {
-  assert.equal(await withPatience(60_000, AbortSignal.abort(), endless), "stopped");
+  assert.equal(await withTimeout(60_000, AbortSignal.abort(), endless), "stopped");
   const caller = new AbortController();
   setTimeout(() => caller.abort(), 20);
-  assert.equal(await withPatience(60_000, caller.signal, endless), "stopped");
+  assert.equal(await withTimeout(60_000, caller.signal, endless), "stopped");
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { describe, test } from "node:test";
-import { openPartMemories, openPartMemory, partsOf, type Part } from "../../../../src/swift/upload/part-buffers.ts";
+import { openBufferPool, openPartMemory, partsOf, type Part } from "../../../../src/swift/upload/part-buffers.ts";
 
 function streamed(body: Buffer, pieceBytes: number): Readable {
   const count = Math.ceil(body.length / pieceBytes);
@@ -43,11 +43,12 @@ describe("parts of a body", () => {
 
   test("stay as they are while somebody has them in hand, in whatever order they are given back", async () => {
     const body = randomBytes(20_000);
-    const inHand: Part[] = [];
+    const inFlight: Part[] = [];
     for await (const part of partsOf(streamed(body, 777), openPartMemory(1000, 4))) {
-      inHand.push(part);
-      for (const { number, data } of inHand) assert.ok(data.equals(body.subarray((number - 1) * 1000, number * 1000)));
-      if (inHand.length === 3) inHand.splice(part.number % 3, 1)[0]?.release();
+      inFlight.push(part);
+      for (const { number, data } of inFlight)
+        assert.ok(data.equals(body.subarray((number - 1) * 1000, number * 1000)));
+      if (inFlight.length === 3) inFlight.splice(part.number % 3, 1)[0]?.release();
     }
   });
 
@@ -64,17 +65,17 @@ describe("parts of a body", () => {
 
 describe("the memory of parts", () => {
   test("is used again by the next upload, all of it free, and given up for one that needs more", () => {
-    const memories = openPartMemories();
-    const first = memories.borrow(1000, 3);
+    const memories = openBufferPool();
+    const first = memories.acquire(1000, 3);
     first.take();
-    memories.giveBack(first);
-    const again = memories.borrow(1000, 2);
+    memories.release(first);
+    const again = memories.acquire(1000, 2);
     assert.equal(again, first);
     for (let part = 0; part < 3; part += 1) again.take();
     assert.throws(() => again.take());
-    const second = memories.borrow(1000, 2);
+    const second = memories.acquire(1000, 2);
     assert.notEqual(second, first);
-    memories.giveBack(second);
-    assert.notEqual(memories.borrow(1000, 3), second);
+    memories.release(second);
+    assert.notEqual(memories.acquire(1000, 3), second);
   });
 });
