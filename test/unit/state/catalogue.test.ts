@@ -164,7 +164,7 @@ describe("the catalogue", () => {
     await chmod(directory, 0o700);
   });
 
-  test("is not asked by a sync for the archives of its own snapshots, but for all others", async () => {
+  test("is not asked by a sync: the store is, for its own snapshots and all that they build on", async () => {
     const container = stored();
     await look(container, "sync");
     const catalogue = await openCatalogue(join(directory, "sync"), place);
@@ -180,7 +180,7 @@ describe("the catalogue", () => {
       return [asked.map((key) => key.slice(-1)).sort(), planned.kept.map(({ path }) => path.slice(-1))];
     };
     assert.deepEqual(await plan(), [
-      ["2", "3"],
+      ["1", "2", "3"],
       ["2", "3"],
     ]);
     const stale = await container.list("", signal);
