@@ -301,7 +301,7 @@ function toMap(value: unknown, where: string): Readonly<Record<string, unknown>>
   if (typeof value === "object" && value !== null && !Array.isArray(value))
     return value as Readonly<Record<string, unknown>>;
   throw new BackupError("CONFIG", `${where} must be keys with values`, {
-    hint: "the README shows a configuration file",
+    hint: "src/config/README.md and the manual page show a configuration file",
   });
 }
 

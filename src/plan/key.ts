@@ -1,5 +1,5 @@
 // Snapshot ⇄ object key, and archive ⇄ metadata headers: the writer of each stands beside its reader, so that they
-// cannot drift apart. The format is described in the README; readers accept everything ever written.
+// cannot drift apart. The format is described in FORMAT.md; readers accept everything ever written.
 
 import {
   copiedBy,

@@ -1,4 +1,4 @@
-// The README's way back without this program: its commands as they stand there, run by a shell with the tools they name.
+// The way back without this program: its commands as they stand there, run by a shell with the tools they name.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -12,17 +12,17 @@ import { openSwift, type Swift } from "../support/swift.ts";
 import { changeTree, compareTrees, makeTree } from "../support/tree.ts";
 
 const MiB = 2 ** 20;
-const README = readFileSync(new URL("../../../README.md", import.meta.url), "utf8");
+const FORMAT = readFileSync(new URL("../../../src/plan/FORMAT.md", import.meta.url), "utf8");
 
 /** The commands in a section, as one script. */
 function commandsOf(heading: string): string {
-  const section = README.split(/^## /m).find((each) => each.startsWith(heading)) ?? "";
+  const section = FORMAT.split(/^## /m).find((each) => each.startsWith(heading)) ?? "";
   const blocks = [...section.matchAll(/^```sh\n([^]*?)^```$/gm)].map(([, block = ""]) => block);
   assert.ok(blocks.length > 0, `no commands under ${heading}`);
   return blocks.join("");
 }
 
-/** Puts the values of a test in the place of the README's. */
+/** Puts the values of a test in the place of the documented ones. */
 function fill(script: string, values: Readonly<Record<string, string>>): string {
   return Object.entries(values).reduce((text, [name, value]) => {
     const assignment = new RegExp(`^${name}=\\S+`, "m");
@@ -31,7 +31,7 @@ function fill(script: string, values: Readonly<Record<string, string>>): string 
   }, script);
 }
 
-describe("the README's restore without this tool", { skip: noBtrfsOrSwift() }, () => {
+describe("the documented restore without this tool", { skip: noBtrfsOrSwift() }, () => {
   // As snapper names them: each stream wants the same name, and 10 comes before 2 in a listing.
   const numbers = [2, 10];
   let swift: Swift;
