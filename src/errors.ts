@@ -1,8 +1,11 @@
-// The one error class of the house and the one table that gives every code its exit status.
-// Each edge translates what it meets (an AWS name, an errno, an exit status) into a BackupError once; inside the house
-// errors are passed on as they are, never wrapped for decoration. Nothing here knows any edge.
+// The one error class of the program, and the one table that gives every code its exit status. Each edge translates
+// what it meets (an AWS name, an errno, an exit status) into a BackupError once. Inside the program errors are passed
+// on as they are and never wrapped for decoration. Nothing here knows any edge.
 
-/** What each code means to the caller's shell (`exit`), and whether the same command may succeed later (`retryable`). */
+/**
+ * The meaning of each code for the caller's shell (`exit`), and whether the same command may succeed later
+ * (`retryable`).
+ */
 const failures = {
   INTERNAL: { exit: 1, retryable: false },
   USAGE: { exit: 2, retryable: false },
@@ -29,7 +32,7 @@ const failures = {
   ABORTED: { exit: 130, retryable: true },
 } as const satisfies Record<string, { readonly exit: number; readonly retryable: boolean }>;
 
-/** What each exit code means to people; 129 and 143 come from signals. */
+/** The meaning of each exit code for people; 129 and 143 come from signals. */
 export const exitMeanings: Readonly<Record<number, string>> = {
   0: "done, nothing to do, or the question was answered with no",
   1: "a bug",
@@ -49,7 +52,7 @@ export const exitMeanings: Readonly<Record<number, string>> = {
 export type FailureCode = keyof typeof failures;
 
 interface FailureDetails {
-  /** The next thing to type or to look at, as one sentence fragment. */
+  /** The next thing to type or to check, as one sentence fragment. */
   readonly hint?: string | undefined;
   /** Facts for the log: paths, keys, errno. Never a secret. */
   readonly context?: Readonly<Record<string, unknown>> | undefined;
@@ -57,7 +60,7 @@ interface FailureDetails {
 }
 
 /**
- * A failure with a code. The message is lower-case and says what failed, on what; the hint says what to do next.
+ * A failure with a code. The message is lower-case and states what failed, on what; the hint states what to do next.
  */
 export class BackupError extends Error {
   override readonly name = "BackupError";
@@ -92,23 +95,23 @@ export function toBackupError(error: unknown): BackupError {
   });
 }
 
-/** The failure of whatever the AbortSignal stopped. */
+/** The failure that belongs to the reason of an AbortSignal. */
 export function abortedError(signal: AbortSignal): BackupError {
   const reason: unknown = signal.reason;
   return reason instanceof BackupError ? reason : new BackupError("ABORTED", "stopped", { cause: reason });
 }
 
-/** What was thrown, as an Error. */
+/** Returns the thrown value as an Error. */
 export function toError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error));
 }
 
-/** The name of errno that an error of the system bears; null for any other. */
+/** The errno name of a system error; null for any other error. */
 function errnoOf(error: unknown): string | null {
   return error instanceof Error && "code" in error ? String(error.code) : null;
 }
 
-/** What keeps a file from being read, for people: by its errno, else as the system says it. */
+/** Describes for people why a file cannot be read: by its errno, else in the words of the system. */
 export function describeReadError(error: unknown): string {
   const reasons: Readonly<Record<string, string>> = {
     ENOENT: "it does not exist",
@@ -122,7 +125,7 @@ export function describeReadError(error: unknown): string {
   return reasons[code ?? ""] ?? code ?? toError(error).message;
 }
 
-/** What keeps files from being made in a directory, for people. */
+/** Describes for people why files cannot be created in a directory. */
 export function describeDirectoryError(error: unknown): string {
   const reasons: Readonly<Record<string, string>> = {
     ENOENT: "there is no such directory",
@@ -132,7 +135,7 @@ export function describeDirectoryError(error: unknown): string {
   return reasons[errnoOf(error) ?? ""] ?? describeWriteError(error);
 }
 
-/** What keeps a file from being written, for people: by its errno, else as the system says it. */
+/** Describes for people why a file cannot be written: by its errno, else in the words of the system. */
 export function describeWriteError(error: unknown): string {
   const reasons: Readonly<Record<string, string>> = {
     EISDIR: "it is a directory",

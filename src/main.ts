@@ -16,12 +16,12 @@ import { BackupError, describeWriteError } from "./errors.ts";
 
 const NAME = "btrfs-snapshots-to-swift";
 
-/** A run that has ended but is held open by something forgotten ends after this many milliseconds. */
+/** A run that has ended but is held open by a forgotten handle exits after this many milliseconds. */
 const LINGER_MS = 5000;
 
 const signals = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
 
-/** The first signal stops the run cleanly, the second at once. */
+/** The first signal stops the run cleanly, the second immediately. */
 function listenForSignals(): { readonly signal: AbortSignal; readonly exitCode: () => number | null } {
   const controller = new AbortController();
   let code: number | null = null;
@@ -36,8 +36,8 @@ function listenForSignals(): { readonly signal: AbortSignal; readonly exitCode: 
 }
 
 /**
- * What becomes of the result and the log never stops the work. A reader that went away is no failure of ours; anything
- * else that keeps the result from being written, such as a full disk, is told at the end.
+ * Watches stdout and stderr; their failures never stop the work. A reader that went away is no failure of ours.
+ * Anything else that prevents writing the result, such as a full disk, is reported at the end.
  */
 function watchOutput(): { readonly failure: () => unknown } {
   let failure: unknown = null;
@@ -48,13 +48,13 @@ function watchOutput(): { readonly failure: () => unknown } {
   return { failure: () => failure };
 }
 
-/** Ends a run whose result was not written: the work is done, but nobody was told. */
+/** Ends a run whose result could not be written: the work is done, but nobody knows. */
 function reportLostOutput(failure: unknown, code: number): number {
   process.stderr.write(`error: the result was not written to stdout: ${describeWriteError(failure)}\n`);
   return code === 0 ? new BackupError("STEP_FAILED", "").exitCode : code;
 }
 
-/** True when Node may have taken words of ours for options of its own: nothing kept it from them by `--`. */
+/** True when Node may have taken our words for its own options, because no `--` protected them. */
 function nodeReadsWords(): boolean {
   const [, ...words] = readFileSync("/proc/self/cmdline", "utf8").split("\0");
   return words[process.execArgv.length] !== "--";
@@ -84,7 +84,7 @@ async function main(argv: readonly string[]): Promise<number> {
     settings: { words: [], paths: [], inForce: [], target: null, skipped: null },
   });
   const told = code === 0 ? 0 : (stopped.exitCode() ?? code);
-  // A write that has failed is known by now, but its event may still be under way.
+  // A failed write is known by now, but its event may still be pending.
   await setImmediate();
   return output.failure() === null ? told : reportLostOutput(output.failure(), told);
 }

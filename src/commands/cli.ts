@@ -13,7 +13,7 @@ import { registry, type Registered } from "./registry.ts";
 import { spellings } from "./spellings.ts";
 import { summaryOf } from "./summaries.ts";
 
-/** Runs what was typed; gives the exit code. Loads only what that needs. */
+/** Runs a command line and returns its exit code. Loads only the modules which that command needs. */
 export async function runCommandLine(argv: readonly string[], given: Context): Promise<number> {
   const context = { ...given, env: withOwnDirectories(given.env, userInfo().uid) };
   const [first = "", ...rest] = argv;
@@ -26,7 +26,7 @@ export async function runCommandLine(argv: readonly string[], given: Context): P
   return await runCommand(registered, joinLegacyFlags(argv), context);
 }
 
-/** Words of other programs, and what does their work here. */
+/** Command names of similar programs, each with the command that does the same here. */
 const otherWords: Readonly<Record<string, string>> = {
   backup: "`sync` archives snapshots",
   archive: "`sync` archives snapshots",
@@ -42,7 +42,10 @@ const otherWords: Readonly<Record<string, string>> = {
   version: "`--version` shows the versions",
 };
 
-/** What begins with no command is a sync, as long as its first word can be a path; else the reason to refuse it. */
+/**
+ * Returns `sync` for a command line that begins with no command, if its first word can be a path; else the reason to
+ * refuse it.
+ */
 function meantBySync(first: string): Registered | string {
   const [sync] = registry;
   if (sync === undefined || !/^[\w-]+$/.test(first) || first.startsWith("-") || existsSync(first)) return sync ?? "";
@@ -88,7 +91,7 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
   }
 }
 
-/** YAML is not loaded where no file can be meant. */
+/** Loads the YAML parser only where the command line can use a configuration file. */
 async function readFile(
   argv: readonly string[],
   known: readonly string[],
@@ -113,12 +116,12 @@ function styleOf({ stdout, colorDepth }: Context): HelpStyle {
   return { coloured: colorDepth > 1, columns: Math.max(60, Math.min(stdout.columns ?? 80, 100)) };
 }
 
-/** What age takes as an identity, where a recipient or a file is named. */
+/** True for a word that holds a secret key: age also accepts one in place of a recipient or a file. */
 function holdsSecretKey(word: string): boolean {
   return /AGE-(SECRET-KEY|PLUGIN-[A-Z0-9-]+)-1/i.test(word);
 }
 
-/** Before anything could write the word into a log, a lock or an error. */
+/** Refuses the command line before anything can write the word into a log, a lock or an error. */
 function rejectSecretKey({ stderr }: Context): number {
   printLines(
     stderr,
@@ -133,7 +136,7 @@ function refuse(reason: string, context: Context): number {
   return 2;
 }
 
-/** Where there is no log yet: in the journal with an error's priority all the same. */
+/** Prints an error before the log is open; in the journal it still has the priority of an error. */
 function printError(text: string, { stderr, env }: Context): void {
   printLines(stderr, `${isJournal(env) ? "<3>" : "error: "}${text}`);
 }

@@ -1,9 +1,9 @@
 import { toBackupError } from "../errors.ts";
 
-/** What has to be undone when a command ends, the last first. */
+/** The steps that undo what a command opened. They run when it ends, the last first. */
 export interface Closers {
   add(close: () => unknown): void;
-  /** Undoes everything, whatever fails: that is told, and changes nothing of how the command ended. */
+  /** Runs every step, even when one fails. A failure is a warning and does not change the exit code. */
   closeAll(warn: (sentence: string) => void): Promise<void>;
 }
 

@@ -1,5 +1,6 @@
-// asked: each command declares what can be typed, and calls a plan and an operation. No decisions, no SDK, no processes.
-// Here are the classes they build on: they open the log, close whatever was opened, and turn an error into an exit code.
+// asked: each command declares its options, and calls a plan and an operation. No decisions, no SDK, no processes. This
+// file has the classes they build on: they open the log, close whatever was opened, and turn an error into an exit
+// code.
 
 import { randomUUID } from "node:crypto";
 import { resolve } from "node:path";
@@ -33,10 +34,10 @@ export abstract class BaseCommand extends Command<Context> {
     description: "Log to the local syslog instead of stderr (`--syslog=false`: do not).",
   });
 
-  /** Whether to keep what archives hold from run to run. */
+  /** Whether to keep the contents of archives on record from run to run. */
   cache: boolean = false;
 
-  /** True for commands that tell what they do, and not what was asked of them. */
+  /** True for commands that log their progress instead of answering a question. */
   protected readonly narrates: boolean = false;
 
   protected abstract run(session: Session): Promise<number>;
@@ -78,13 +79,13 @@ export abstract class BaseCommand extends Command<Context> {
     }
   }
 
-  /** What tables are to fit: the terminal, or 80 columns where there is none; with -v nothing is cut. */
+  /** The width that tables have to fit: the terminal, or 80 columns without one. With -v nothing is cut. */
   private columns(): number {
     const { columns = 0 } = this.context.stdout;
     return this.verbose > 0 ? Infinity : columns === 0 ? 80 : Math.max(80, columns);
   }
 
-  /** Where the container is; commands that have none keep this. */
+  /** The options that name the container. Commands without a container keep this empty default. */
   protected storeFlags(): TypedStoreFlags {
     const flags = { containerName: undefined, endpoint: undefined, region: undefined, createCredentials: false };
     return { ...flags, envFile: undefined, osCloud: undefined };
@@ -93,7 +94,7 @@ export abstract class BaseCommand extends Command<Context> {
   /** Logs a failure, or that the run was stopped, and returns its exit code. */
   protected report(failure: BackupError, { log, progress }: Session, subject = ""): number {
     progress.stop();
-    // Whoever stops a run knows: nothing has failed.
+    // A run that somebody stopped has not failed, and that person knows.
     const facts =
       this.verbose > 0 && failure.code !== "ABORTED" ? { ...failure.context, code: failure.code, err: failure } : {};
     log[failure.code === "ABORTED" ? "info" : "error"](facts, subject + explain(failure));
@@ -154,7 +155,7 @@ export abstract class ReadCommand extends StoreCommand {
     description: "File with an age identity, for archives that are encrypted. Can be given several times.",
   });
 
-  /** Where archives are read from. A container of thousands takes a while to look through: the screen says so. */
+  /** Opens the archives for reading. Looking through a container of thousands takes a while, so the screen says so. */
   protected async openReading(session: Session): Promise<Reading> {
     const container = await session.openContainer(this.tuning());
     const identities = await this.openIdentities(session);
@@ -171,7 +172,7 @@ export abstract class ReadCommand extends StoreCommand {
     return {};
   }
 
-  /** Where one is behind a passphrase, age asks for it, now. @throws CONFIG */
+  /** Opens the identities. For one behind a passphrase, age asks for the passphrase now. @throws CONFIG */
   protected async openIdentities({ signal }: Session): Promise<readonly string[]> {
     if (this.identity.length === 0) return [];
     const { unlockIdentities } = await import("../operations/read-archive.ts");
@@ -182,7 +183,7 @@ export abstract class ReadCommand extends StoreCommand {
   }
 }
 
-/** A command that may read archives to their end. */
+/** A command that may read archives completely. */
 export abstract class DownloadCommand extends ReadCommand {
   concurrency = Option.String("--concurrency", "4", {
     description: "Connections on which an archive is read at once, at most (default 4).",

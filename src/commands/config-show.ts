@@ -6,7 +6,7 @@ import type { Session } from "./session.ts";
 import { summaryOf } from "./summaries.ts";
 import { SyncCommand } from "./sync.ts";
 
-/** Takes what sync takes, and tells what it would do with it. */
+/** Accepts the options of sync, and shows the values that sync would use. */
 export class ConfigShowCommand extends SyncCommand {
   static override paths = [["config", "show"]];
   static override readonly exits: readonly number[] = [0, 2, 3];
@@ -24,7 +24,7 @@ export class ConfigShowCommand extends SyncCommand {
   protected override async run(session: Session): Promise<number> {
     const { inForce, paths, target } = this.context.settings;
     const chosen = this.subvolumes.length > 0 ? this.subvolumes : paths;
-    // What cannot be used is shown all the same, with the reason.
+    // Values that cannot be used are shown too, with the reason.
     const login = await session.readLogin().catch((error: unknown) => toBackupError(error));
     const used =
       login instanceof BackupError

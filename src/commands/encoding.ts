@@ -11,21 +11,21 @@ import { StoreCommand } from "./command.ts";
 
 export const UNENCRYPTED = `${NOT_ENCRYPTED}: ${NAME_RECIPIENT}`;
 
-/** In which form snapshots are sent. */
+/** The form in which snapshots are sent. */
 export interface Form extends EncodingWishes {
   readonly sendProto: SendProto;
   readonly compressedData: boolean;
-  /** False when somebody has said which protocol. */
+  /** False when the user chose the protocol. */
   readonly chosen: boolean;
 }
 
-/** What becomes of streams: first what matters most. */
+/** Describes how streams are encoded, the most important first. */
 export function describeEncodingOf({ recipients, zstdLevel }: Form): string {
   const zstd = zstdLevel === null ? "" : `, zstd level ${zstdLevel} where it helps`;
   return `${recipients === null ? "not encrypted" : "encrypted with age"}${zstd}`;
 }
 
-/** How streams are made, and why. */
+/** Describes the send protocol, and why it was chosen. */
 export function describeProtocol({ sendProto, compressedData, chosen }: Form): string {
   const why = chosen ? "the newest here" : "as asked";
   return `send protocol ${sendProto} (${why}), extents ${compressedData ? "compressed on disk stay compressed" : "uncompressed"}`;
@@ -36,7 +36,7 @@ export function toFormRecord({ sendProto, compressedData, recipients, zstdLevel 
   return { sendProto, compressedData, zstdLevel, encrypted: recipients !== null };
 }
 
-/** What zstd has made of a stream, where it was asked to; else nothing. */
+/** Describes what zstd saved on a stream; empty where nobody asked for compression. */
 export function describeGain(
   bytes: number,
   { bytes: storedBytes, encoding }: StoredArchive,
@@ -44,12 +44,12 @@ export function describeGain(
 ): string {
   if (zstdLevel === null) return "";
   if (!isCompressed(encoding)) return ", not compressed: it would hardly shrink";
-  // What is around a small stream may weigh more than was saved.
+  // The overhead around a small stream can be larger than the saving.
   if (storedBytes >= bytes) return `, stored as ${formatBytes(storedBytes)}`;
   return `, compressed to ${formatBytes(storedBytes)} (${((100 * storedBytes) / bytes).toFixed(0)} %)`;
 }
 
-/** A command that is about what streams are encoded with. */
+/** A command with options for the encoding of streams. */
 export abstract class EncodingCommand extends StoreCommand {
   ageRecipient = Option.Array("--age-recipient", [], {
     description: "Encrypt for this recipient of age. Can be given several times.",

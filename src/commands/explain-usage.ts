@@ -1,10 +1,10 @@
-// Why a command line cannot be understood. The parser names neither the option whose value is missing, nor what it takes for
-// a word too many; so the words are walked through once more.
+// Explains why a command line cannot be understood. The parser names neither the option whose value is missing, nor the
+// word that it finds superfluous; so this walks through the words once more.
 
 import { nearest } from "../config/suggest.ts";
 import { spellings } from "./spellings.ts";
 
-/** What a command takes. */
+/** The words and options that a command accepts. */
 export interface Grammar {
   /** The words of the command itself. */
   readonly path: readonly string[];
@@ -12,10 +12,10 @@ export interface Grammar {
   readonly options: readonly string[];
 }
 
-/** These may have a value and need none. */
+/** These options may have a value and need none. */
 const withoutValue: readonly string[] = ["--syslog"];
 
-/** @param argv - after the words of the command */
+/** @param argv - the words after the command */
 export function explainUsage(error: unknown, argv: readonly string[], { path, options }: Grammar): string {
   const known = options.flatMap(spellings);
   const valued = options.filter((option) => option.includes(" ")).flatMap(spellings);

@@ -34,7 +34,7 @@ export class InstallUnitsCommand extends Command<Context> {
     const { stdout, stderr, program } = this.context;
     try {
       const config = this.configFile === undefined ? null : resolve(this.configFile);
-      // The file of /etc, whoever types this: a service of the system has no home directory.
+      // Reads the file in /etc, whoever runs this: a system service has no home directory.
       const targets = readAllTargets(config ?? undefined, {}) ?? new Map<string, Target>();
       const command = [...program, "sync", ...(config === null ? [] : ["--config", config])];
       const { uid } = userInfo();
@@ -67,7 +67,7 @@ function formatDropIns(targets: ReadonlyMap<string, Target>): (readonly [file: s
   });
 }
 
-/** The metrics file is replaced, so its directory is written to. */
+/** The run replaces the metrics file, so the service needs write access to its directory. */
 function needsOf({ values, paths }: Target): { readonly paths: readonly string[]; readonly writes: readonly string[] } {
   const metrics = (values.get("metrics-file") ?? []).map((file) => dirname(file));
   return { paths, writes: [...new Set([...(values.get("work-dir") ?? []), ...metrics])] };

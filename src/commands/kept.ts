@@ -1,4 +1,4 @@
-// What is kept on this machine between runs, for one container; null where nothing says where to keep it.
+// The files that stay on this machine between runs, for one container; null where no directory for them is known.
 
 import { cacheDirectory, stateDirectory } from "../state/paths.ts";
 import type { Environment } from "../config/openstack.ts";
@@ -6,7 +6,7 @@ import type { Catalogue } from "../operations/ports.ts";
 import type { Place } from "../state/catalogue.ts";
 import type { Proofs } from "../state/proofs.ts";
 
-/** Written when it is closed. */
+/** The catalogue is written when it is closed. */
 export async function openKeptCatalogue(
   env: Environment,
   place: Place,

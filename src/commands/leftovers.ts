@@ -1,4 +1,4 @@
-// What interrupted runs have left in a container: removed where that harms nobody, and reported.
+// Leftovers of interrupted runs in a container: removed where that harms nobody, and reported.
 
 import { BackupError } from "../errors.ts";
 import type { Container } from "../operations/ports.ts";
@@ -8,10 +8,10 @@ import { sourcesOf } from "../plan/leftovers.ts";
 import { count, printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
 
-/** Younger leftovers may belong to a run that is still going on, on another machine. */
+/** Younger leftovers may belong to a run on another machine that is still active. */
 export const LEFTOVER_AGE = "24h";
 
-/** Removes all that is left over under a prefix, while no run of this machine is at work on it. @throws LOCKED */
+/** Removes all leftovers under a prefix. Holds the lock, so that no run of this machine uses them. @throws LOCKED */
 export async function removeLeftovers(
   { prefix, olderThanMs }: { readonly prefix: string; readonly olderThanMs: number },
   container: Container,
@@ -41,7 +41,7 @@ export async function printLeftovers(
   if (uploads.length + volumes.length + kept === 0) output.line("nothing is left over");
 }
 
-/** Removes what is left over of one source, after its snapshots were sent. A failure is not worth more than a warning. */
+/** Removes the leftovers of one source after its snapshots were sent. A failure is only a warning. */
 export async function removeOldLeftovers(
   inventory: Inventory,
   wanted: { readonly awaited: ReadonlySet<string>; readonly olderThanMs: number },

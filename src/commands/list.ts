@@ -36,7 +36,7 @@ export class ListCommand extends ReadCommand {
   protected override async run(session: Session): Promise<number> {
     const { output, signal } = session;
     const { subvolume } = this;
-    // A subvolume of another machine is known by the names of its snapshots.
+    // A subvolume of another machine is identified by the names of its snapshots.
     const elsewhere = subvolume !== undefined && !existsSync(subvolume) ? subvolume : null;
     const flags = { received: this.received, sendProto: null };
     const origins = subvolume === undefined || elsewhere !== null ? null : await openOrigins(subvolume, flags, session);
@@ -48,7 +48,7 @@ export class ListCommand extends ReadCommand {
     const { findings } = found;
     const listed = elsewhere === null ? found.listed : narrow(found.listed, elsewhere);
     session.progress.stop();
-    // Mostly a snapshot in place of its source.
+    // Usually the PATH is a snapshot instead of its source.
     if (origins !== null && listed.length === 0) throw await origins.explainNone("other");
     for (const { message } of findings) session.log.warn(message);
     output.record({
@@ -90,18 +90,18 @@ function narrow(listed: readonly ListedSnapshot[], text: string): readonly Liste
   return listed.filter(({ source }) => source === chosen);
 }
 
-/** What of a subvolume's snapshots is shown, and how. */
+/** Which snapshots of a subvolume are shown, and how. */
 interface View {
-  /** What snapshots are called, by their identity. */
+  /** The name of each snapshot, by its identity. */
   readonly names: ReadonlyMap<string, string>;
   readonly withLocal: boolean;
   readonly verbose: boolean;
   readonly flat: boolean;
-  /** True when archives are encoded in several ways, so that each has to tell. */
+  /** True when the archives differ in their encoding, so that each line has to show its own. */
   readonly isMixed: boolean;
 }
 
-/** A snapshot in its place: below what it builds on, or one after the other. */
+/** A snapshot with its place in the output: below the one it builds on, or one after the other. */
 interface Placed {
   readonly snapshot: ListedSnapshot;
   readonly mark: string;
@@ -144,7 +144,7 @@ function isInParts({ bytes, partBytes, volumes }: Archive): boolean {
   return volumes !== null || (partBytes !== null && bytes > partBytes);
 }
 
-/** What builds on another stands below it; what is not archived builds on nothing and comes last. */
+/** Places each snapshot below the one it builds on. Snapshots without an archive build on nothing and come last. */
 function toTree(snapshots: readonly ListedSnapshot[]): Placed[] {
   const byArchive = new Map(snapshots.map((snapshot) => [snapshot.archive, snapshot]));
   const archived = arrangeTree(snapshots.flatMap(({ archive }) => archive ?? [])).flatMap(({ archive, depth }) => {
@@ -186,7 +186,7 @@ function toRow(
   ];
 }
 
-/** How many archives have to be read, and what the snapshot builds on where that is not the line above. */
+/** Describes how many archives a restore has to read, and the send parent where that is not the line above. */
 function describeChain(
   { archive, chainLength }: ListedSnapshot,
   above: ListedSnapshot | null,
@@ -216,7 +216,7 @@ function toRecord(snapshot: ListedSnapshot, withLocal: boolean): Record<string, 
     source,
     otime: otime === null ? null : formatTime(otime),
     archived: archive !== null,
-    // Without a PATH nobody looked.
+    // Without a PATH, nobody looked at this machine.
     local: withLocal ? local !== null : null,
     bytes: archive?.bytes ?? null,
     encoding: archive?.encoding ?? null,

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import type { LocalName, SourceName } from "../plan/select.ts";
 import type { Session } from "./session.ts";
 
-/** The subvolume on this machine whose root a path is; null when there is none, or it cannot be looked at. */
+/** The subvolume on this machine whose root is this path; null when there is none, or it cannot be examined. */
 export async function findLocal(text: string, session: Session): Promise<LocalName | null> {
   if (!existsSync(text)) return null;
   try {
@@ -16,7 +16,7 @@ export async function findLocal(text: string, session: Session): Promise<LocalNa
   }
 }
 
-/** What words mean that name a subvolume: on this machine, if they are a path here, and in the container. */
+/** Finds the subvolume that the words name: on this machine if they are a path here, and in the container. */
 export async function findSourceName(text: string, session: Session): Promise<SourceName> {
   return { text, local: (await findLocal(text, session))?.uuid ?? null };
 }

@@ -8,7 +8,7 @@ import { newestOf } from "../plan/select.ts";
 import type { SourceReport } from "../integrations/prometheus.ts";
 import type { Session } from "./session.ts";
 
-/** Where a run is told of, as it was typed. */
+/** Where a run reports to, as typed. */
 export interface ReportingFlags {
   readonly metricsFile: string | undefined;
   readonly pingUrl: string | undefined;
@@ -21,7 +21,7 @@ export interface SourceResult {
   readonly exitCode: number;
   readonly durationMs: number;
   readonly receipts: readonly Receipt[];
-  /** Null when it was not found out. */
+  /** Null when the run did not find it out. */
   readonly state: SourceState | null;
 }
 
@@ -30,7 +30,7 @@ export type SourceState = Pick<
   "pendingSnapshots" | "chainLength" | "brokenArchives" | "newestArchiveSeconds"
 >;
 
-/** Of a run that did not come to know. */
+/** The state of a run that found out nothing. */
 export const NOTHING_KNOWN: SourceState = {
   pendingSnapshots: null,
   chainLength: null,
@@ -38,7 +38,7 @@ export const NOTHING_KNOWN: SourceState = {
   newestArchiveSeconds: null,
 };
 
-/** Of several origins as one; null when nothing is known of one of them. */
+/** Joins the states of several origins into one; null when one of them is unknown. */
 export function joinStates(states: readonly (SourceState | null)[]): SourceState | null {
   const known = states.flatMap((state) => state ?? []);
   if (known.length === 0 || known.length < states.length) return null;
@@ -53,9 +53,9 @@ export function joinStates(states: readonly (SourceState | null)[]): SourceState
   };
 }
 
-/** Tells other programs of a run. None of it can fail the run. */
+/** Reports a run to other programs. No failure to report fails the run. */
 export interface Reporting {
-  /** True when somebody wants to know more than the exit code. */
+  /** True when a receiver wants more than the exit code. */
   readonly wantsState: boolean;
   start(): void;
   note(told: SourceResult): void;
@@ -64,7 +64,7 @@ export interface Reporting {
 
 type ReportingEdges = Pick<Session, "log" | "lockFile">;
 
-/** @throws USAGE for what is no URL */
+/** @throws USAGE for a value that is not a URL */
 export async function openReporting(
   { metricsFile, pingUrl }: ReportingFlags,
   { log, lockFile }: ReportingEdges,
@@ -76,7 +76,7 @@ export async function openReporting(
     if (metricsFile === undefined || reports.length === 0) return;
     const { writeMetrics } = await import("../integrations/prometheus.ts");
     try {
-      // What another run writes between our reading and our writing would be lost.
+      // Without the lock, what another run writes between our read and our write would be lost.
       const lock = await lockFile(metricsFile);
       await writeMetrics(metricsFile, reports).finally(() => lock.close());
     } catch (error) {
@@ -103,7 +103,7 @@ export async function openReporting(
   };
 }
 
-/** How what is archived stands; null when the store does not tell. */
+/** Reads the state of the archives; null when the store does not answer. */
 export async function readState(
   local: LocalSnapshots,
   looking: Looking,
@@ -116,7 +116,7 @@ export async function readState(
   }
 }
 
-/** Of what can be restored, the newest counts; a chain that is broken has no length. */
+/** Describes a source: the newest snapshot that can be restored counts. A broken chain has no length. */
 export function describeState({ listed, pending }: ListedSource): SourceState {
   const archived = listed.flatMap(({ archive, chainLength }) => (archive === null ? [] : [{ archive, chainLength }]));
   const whole = archived.filter(({ archive, chainLength }) => chainLength !== null || archive.lineage === null);

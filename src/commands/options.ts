@@ -1,15 +1,15 @@
-// Options that several commands have, each said once.
+// Options that several commands share, each defined once.
 
 import { Option } from "clipanion";
 
-/** The option of commands that keep others away. */
+/** The option of commands that hold a lock. */
 export function waitLockOption(): string | undefined {
   return Option.String("--wait-lock", {
     description: "Wait so long for another run on the same subvolume and container (default: not at all).",
   });
 }
 
-/** The option of commands for which PATH may hold snapshots that were taken elsewhere. */
+/** The option of commands whose PATH may hold snapshots that were taken elsewhere. */
 export function receivedOption(): boolean {
   return Option.Boolean("--received", false, {
     description: "PATH is a directory, or a whole disk, with snapshots that were received there.",

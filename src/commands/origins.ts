@@ -1,5 +1,5 @@
-// Whose snapshots a PATH means: those of the subvolume that it is, or with --received those that were received into the
-// directory that it is, each chain on its own.
+// Finds whose snapshots a PATH means: those of the subvolume at PATH or, with --received, those that were received into
+// the directory at PATH, each chain on its own.
 
 import { BackupError } from "../errors.ts";
 import type { LocalSnapshots, Sender } from "../operations/ports.ts";
@@ -11,7 +11,7 @@ import type { Session } from "./session.ts";
 
 /** Snapshots of one origin. */
 export interface Origin {
-  /** For people. */
+  /** The name to show to people. */
   readonly name: string;
   readonly local: LocalSnapshots;
 }
@@ -19,15 +19,15 @@ export interface Origin {
 export interface Origins {
   readonly sender: Sender;
   /**
-   * As they are now; without snapshots, or none, when there is nothing to archive.
-   * @param look - opens what is known of the container, which is not asked where there is nothing
+   * Lists the origins as they are now; an origin has no snapshots, or there is none, when there is nothing to archive.
+   * @param look - opens the view of the container, which is not needed where there is nothing to archive
    */
   list(look: () => Promise<Looking>): Promise<readonly Origin[]>;
-  /** Why there is nothing. @param command - "sync" for those that take --allow-empty */
+  /** Explains why there is nothing to archive. @param command - "sync" for those that take --allow-empty */
   explainNone(command: "sync" | "other"): Promise<BackupError>;
 }
 
-/** What a PATH was typed with. */
+/** The options that decide what a PATH means. */
 export interface OriginFlags {
   readonly received: boolean;
   readonly sendProto: SendProto | null;

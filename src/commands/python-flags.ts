@@ -1,12 +1,12 @@
 import { isBoolean } from "../config/parse.ts";
 
-/** The long options of the Python tool, which took any unambiguous beginning of them. */
+/** The long options of the Python tool, which accepted any unambiguous abbreviation of them. */
 const legacyFlags = ["--container-name", "--work-dir", "--dry-run", "--age-recipient", "--syslog"] as const;
 
 /**
- * Makes a command line that was written for the Python tool one of ours: `--syslog false` becomes `--syslog=false`,
- * while in `--syslog PATH` the path stays one, and `--container` becomes `--container-name`. What follows `--` is left
- * alone.
+ * Translates a command line that was written for the Python tool into one of ours: `--syslog false` becomes
+ * `--syslog=false`, while in `--syslog PATH` the path stays a separate word, and `--container` becomes
+ * `--container-name`. Words after `--` are left alone.
  */
 export function joinLegacyFlags(argv: readonly string[]): string[] {
   const end = argv.indexOf("--");
@@ -19,7 +19,7 @@ export function joinLegacyFlags(argv: readonly string[]): string[] {
   return end === -1 ? joined : [...joined, ...argv.slice(end)];
 }
 
-/** A beginning of one legacy flag is that flag, as long as it is at least three letters long. */
+/** Completes an abbreviation of one legacy flag, if it is at least three letters long. */
 function completeFlag(word: string): string {
   const [flag = "", ...value] = word.split("=");
   if (!/^--[a-z-]{3,}$/.test(flag)) return word;

@@ -2,13 +2,13 @@ import type { CommandClass } from "clipanion";
 import type { Context } from "./session.ts";
 import type { CommandName } from "./summaries.ts";
 
-/** A command's class, with what clipanion does not know of. */
+/** A command's class, with the facts that clipanion does not know. */
 export type CommandType = CommandClass<Context> & {
-  /** The exit codes that its help tells, in their order. */
+  /** The exit codes that its help lists, in their order. */
   readonly exits: readonly number[];
 };
 
-/** What can be typed first. A command's module is loaded only when it is meant, so that starting costs little. */
+/** A command by name. Its module is loaded only when that command runs, so that the program starts fast. */
 export interface Registered {
   readonly name: CommandName;
   readonly load: () => Promise<CommandType>;

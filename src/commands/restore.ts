@@ -101,7 +101,7 @@ export class RestoreCommand extends DownloadCommand {
     return 0;
   }
 
-  /** What came, where it is, and what to do with it. */
+  /** Prints what was restored, where it is, and what to do next. */
   private async printResult(
     plan: RestorePlan,
     snapshot: Snapshot,
@@ -135,13 +135,19 @@ export class RestoreCommand extends DownloadCommand {
       );
   }
 
-  /** What is being read must not be pruned meanwhile, and two restores would take each other's leftovers away. */
+  /**
+   * Takes the locks: no run may prune these archives meanwhile, and a second restore would remove our leftovers, as we
+   * would its.
+   */
   private async keepOthersAway(archives: readonly Archive[], container: string, session: Session): Promise<Lock> {
     const sources = archives.map(({ source }) => source);
     return await session.lock({ container, sources, target: this.target, wait: this.waitLock });
   }
 
-  /** No more than a warning, as an archive may be larger or smaller than what becomes of it: one of them is compressed. */
+  /**
+   * Warns where space may be short. It is no error, because the restored data may be larger or smaller than an archive:
+   * either can be compressed.
+   */
   private async warnOfRoom({ steps }: RestorePlan, target: RestoreTarget, { log }: Session): Promise<void> {
     const room = await target.room();
     if (sumBytes(steps) <= room) return;
@@ -209,7 +215,7 @@ function sumBytes(steps: RestorePlan["steps"]): number {
   return steps.reduce((sum, step) => sum + step.archive.bytes, 0);
 }
 
-/** What is to be received; `inFull`, with every archive of the chain. */
+/** Prints what will be received; with `inFull`, every archive of the chain. */
 export function printPlan(plan: RestorePlan, inFull: boolean, session: Session): void {
   const { output } = session;
   const { chain, steps, held } = plan;
@@ -221,7 +227,7 @@ export function printPlan(plan: RestorePlan, inFull: boolean, session: Session):
     output.line(`the first of them builds on ${printable(held.path)}, which is there`);
 }
 
-/** What has to be read for a snapshot, oldest first. */
+/** Prints the archives that a snapshot needs, the oldest first. */
 function printChain(chain: Chain, state: (archive: Archive) => string, { output }: Pick<Session, "output">): void {
   const rows = chain.map((archive, position) => [
     `  ${archive.otime === null ? "-" : formatDate(archive.otime)}`,
@@ -244,7 +250,7 @@ function printChain(chain: Chain, state: (archive: Archive) => string, { output 
   });
 }
 
-/** @param quiet - stdout has another use: what there is to say goes to the log */
+/** @param quiet - stdout has another use: messages go to the log */
 function watch(steps: readonly Archive[], { log, output, progress }: Session, quiet = false): RestoreWatcher {
   progress.expect(
     steps.length,

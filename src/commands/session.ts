@@ -34,7 +34,7 @@ import { parseDuration } from "../config/parse.ts";
 import type { Closers } from "./closers.ts";
 import { openKeptCatalogue, openKeptProofs } from "./kept.ts";
 
-/** What main.ts lends to a command. */
+/** The streams, environment, clock and signal that main.ts passes to a command. */
 export interface Context extends BaseContext {
   readonly stderr: Terminal;
   readonly stdout: Terminal;
@@ -46,20 +46,20 @@ export interface Context extends BaseContext {
   /** Version of Node. */
   readonly node: string;
   readonly pid: number;
-  /** What was typed. */
+  /** The words of the command line. */
   readonly words: readonly string[];
-  /** True when Node may have taken words of these for options of its own. */
+  /** True when Node may have taken words of the command line for its own options. */
   readonly nodeReadsWords: boolean;
   /** How this program is started. */
   readonly program: readonly string[];
-  /** What the configuration file adds. */
+  /** The values that the configuration file adds. */
   readonly settings: Settings;
 }
 
-/** What was typed about the store and about who asks for it. */
+/** The options that name the store and the credentials. */
 export type TypedStoreFlags = StoreFlags & EnvironmentFlags;
 
-/** What a command works with. Whatever is opened through it is closed when the command ends. */
+/** The resources of a command. Whatever it opens through them is closed when the command ends. */
 export interface Session {
   readonly log: Logger;
   readonly screen: Screen;
@@ -75,56 +75,56 @@ export interface Session {
     readonly path: string;
   }): Promise<Scratch>;
   openContainer(tuning?: Tuning): Promise<Container>;
-  /** Of the container; null where nothing is to be kept. */
+  /** Opens the container's catalogue; null where nothing is to be kept. */
   openCatalogue(): Promise<Catalogue | null>;
-  /** Of the container; null where nothing can be kept. */
+  /** Opens the container's proofs; null where nothing can be kept. */
   openProofs(): Promise<Proofs | null>;
   /** Keeps other runs away until it is closed. @throws LOCKED */
   lock(request: LockRequest): Promise<Lock>;
-  /** Who asks and where the store is, as far as it is known before anybody is asked. @throws USAGE, CONFIG */
+  /** The credentials and the address of the store, as far as they are known without a request. @throws USAGE, CONFIG */
   readLogin(): Promise<StoreConfig>;
-  /** As far as they can be seen; none where only S3 can be asked. Never fails. */
+  /** The quotas that can be seen; none where only S3 answers. Never fails. */
   quotas(): Promise<readonly Quota[]>;
-  /** Keeps other runs from a file that they change too, until it is closed; waits for them. @throws LOCKED */
+  /** Keeps other runs from a file that they change too, until the lock is closed; waits for them. @throws LOCKED */
   lockFile(file: string): Promise<Lock>;
-  /** For the one command that looks at everything. */
+  /** The edges of doctor, the one command that examines everything. */
   openDoctor(): Promise<DoctorEdges>;
 }
 
-/** What a run needs for itself alone. */
+/** What a run locks for itself alone. */
 export interface LockRequest {
   readonly container: string;
-  /** Subvolumes whose archives are added to, read or removed. */
+  /** Subvolumes whose archives the run adds to, reads or removes. */
   readonly sources: readonly Uuid[];
-  /** Directory that is restored into. */
+  /** The directory that a restore writes into. */
   readonly target?: string | undefined;
-  /** What `--wait-lock` says. */
+  /** The value of `--wait-lock`. */
   readonly wait: string | undefined;
 }
 
-/** How requests are made, where a command lets people say. */
+/** How requests are made, for commands with options for it. */
 export interface Tuning {
-  /** How long a request that fails is tried again. */
+  /** How long a failed request is retried. */
   readonly retryForMs?: number;
-  /** How long a login and the first request are; absent: seconds, for they may fail for a typing mistake. */
+  /** How long a login and the first request are retried; absent: seconds, because a typing mistake may be the cause. */
   readonly contactForMs?: number | undefined;
-  /** Of all uploads together; null = as fast as it goes. */
+  /** The limit for all uploads together; null = no limit. */
   readonly uploadBytesPerSecond?: number | null;
-  /** On which one archive is read at once, at the most. */
+  /** The number of connections that read one archive at once, at most. */
   readonly connections?: number;
 }
 
-/** What edges are opened with. */
+/** The values that edges are opened with. */
 interface Opening {
   readonly context: Context;
   readonly flags: TypedStoreFlags;
-  /** Whether what archives hold is kept from run to run. */
+  /** Whether the contents of archives are kept on record from run to run. */
   readonly cache: boolean;
   readonly log: Logger;
   readonly closers: Closers;
 }
 
-/** Logs in once: what was found holds for the run. */
+/** Logs in once: the result holds for the run. */
 type FindAccess = (retryForMs?: number) => Promise<Access>;
 
 type StoreEdges = Pick<
@@ -133,7 +133,7 @@ type StoreEdges = Pick<
 >;
 type LocalEdges = Pick<Session, "openSource" | "openReceived" | "openTarget" | "openScratch" | "lock" | "lockFile">;
 
-/** The edges of a run. Each is opened when it is asked for, and closed by the closers. */
+/** The edges of a run. Each is opened on first use, and closed by the closers. */
 export function openEdges(opening: Opening): StoreEdges & LocalEdges {
   let access: Promise<Access> | null = null;
   const findAccess: FindAccess = (retryForMs) => (access ??= askForAccess(opening, retryForMs));
@@ -162,7 +162,7 @@ function storeEdges({ context, flags, cache, log, closers }: Opening, findAccess
     return await readQuotas(await findAccess(), containerName, signal);
   };
   return {
-    // It holds for whatever container is named.
+    // The login is the same for any container.
     readLogin: async () => readLogin({ context, flags: { ...flags, containerName: containerName || "-" } }),
     openContainer,
     openCatalogue: async () => {
@@ -175,7 +175,7 @@ function storeEdges({ context, flags, cache, log, closers }: Opening, findAccess
       const { machine } = await import("../btrfs/machine.ts");
       const { greetStore } = await import("../swift/probe.ts");
       const greet: DoctorEdges["greet"] = async () => greetStore(await findAccess(), signal);
-      // Who asks whether it works waits for the answer: no patience of many minutes.
+      // The user waits for this answer, so it does not retry for many minutes.
       const tuning = { retryForMs: 5_000, uploadBytesPerSecond: null };
       return { machine, findAccess, greet, openContainer: () => openContainer(tuning), quotas };
     },
@@ -223,7 +223,7 @@ async function takeRunLocks(
   return await takeLocks(subjects, options, context.signal);
 }
 
-/** Taken at the end of a run that was stopped, too. */
+/** A run that was stopped takes this lock too, at its end. */
 async function takeFileLock(file: string, context: Context): Promise<Lock> {
   const { lockDirectory, lockOfFile, takeLocks } = await import("../state/lock.ts");
   const options = { ...lockOptions(lockDirectory(context.env), context), waitMs: 30_000, onWait: () => undefined };

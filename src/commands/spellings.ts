@@ -1,4 +1,4 @@
-/** Every way to write an option: `-v,--verbose` is two, and `--no-verbose` a third. */
+/** Returns every way to write an option: `-v,--verbose` is two, and `--no-verbose` a third. */
 export function spellings(definition: string): string[] {
   const names = (definition.split(" ")[0] ?? "").split(",");
   return [...names, ...names.filter((name) => name.startsWith("--")).map((name) => name.replace("--", "--no-"))];

@@ -5,26 +5,27 @@ import { joinStates, type SourceState } from "./monitoring.ts";
 /** How the run of one PATH, or of one origin of its snapshots, ended. */
 export interface SubvolumeOutcome {
   readonly code: number;
-  /** What stopped it before its end. */
+  /** The failure that stopped it before its end. */
   readonly stoppedBy: BackupError | null;
   readonly receipts?: readonly Receipt[];
   readonly state?: SourceState | null;
 }
 
 /**
- * The exit code of a run of several subvolumes: usage errors want somebody at the command line, whatever else failed.
+ * The exit code of a run of several subvolumes. A usage error comes first, because somebody has to correct the command
+ * line.
  */
 export function sumCodes(codes: readonly number[]): number {
   if (codes.length === 1 || codes.includes(2)) return codes.includes(2) ? 2 : (codes[0] ?? 0);
   return codes.some((code) => code !== 0) ? 3 : 0;
 }
 
-/** Failures after which no other subvolume can fare better. */
+/** True for failures after which no other subvolume can succeed either. */
 export function stopsAll({ code }: BackupError): boolean {
   return ["ABORTED", "ACCESS_DENIED", "CONTAINER_MISSING", "STORE_UNAVAILABLE", "CONFIG"].includes(code);
 }
 
-/** As one, of several origins. */
+/** Joins the outcomes of several origins into one. */
 export function joinEnded(all: readonly SubvolumeOutcome[]): SubvolumeOutcome {
   const stoppedBy = all.at(-1)?.stoppedBy ?? null;
   return {

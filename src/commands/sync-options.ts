@@ -1,4 +1,4 @@
-// What can be typed with sync, and what it means.
+// The options of sync, and their values.
 
 import { Option } from "clipanion";
 import { parseChoice, parseCount, parseDuration, parseSize } from "../config/parse.ts";
@@ -80,7 +80,7 @@ export abstract class SyncOptions extends EncodingCommand {
     const retryForMs = parseDuration(this.retryFor, "--retry-for");
     return {
       retryForMs,
-      // At night the network may be about to come up. On a terminal somebody waits, who may have mistyped a name.
+      // At night the network may not be up yet. At a terminal somebody waits, and may have mistyped a name.
       contactForMs: screen.interactive ? undefined : retryForMs,
       uploadBytesPerSecond: this.limitUpload === undefined ? null : parseSize(this.limitUpload, "--limit-upload"),
     };

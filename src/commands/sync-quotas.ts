@@ -1,4 +1,4 @@
-// What a sync does about quotas before it sends anything.
+// How a sync handles quotas before it sends anything.
 
 import { BackupError } from "../errors.ts";
 import type { SyncOutcome } from "../operations/sync.ts";
@@ -9,7 +9,7 @@ import type { Session } from "./session.ts";
 import type { SubvolumeOutcome } from "./sync-ended.ts";
 import { printSummary, sumEstimates, type Summary } from "./sync-report.ts";
 
-/** As far as quotas can be seen. Null, or that nothing more can be stored. */
+/** Checks the quotas that can be seen. Returns null, or the error that nothing more can be stored. */
 export async function lookAtQuotas(
   { steps, container }: { readonly steps: readonly EstimatedStep[]; readonly container: string },
   makeRoom: () => Promise<void>,
@@ -29,7 +29,7 @@ export async function lookAtQuotas(
   return null;
 }
 
-/** Ends a run that has nothing to do where there is no room. */
+/** Ends a run that has nothing to send where there is no room. */
 export function endFull(
   path: string,
   full: BackupError,

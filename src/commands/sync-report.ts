@@ -78,7 +78,7 @@ export function watch({ log, output, progress }: Session, form: Form, dryRun: bo
       const { read, stored, resumed } = sent;
       kept = stored;
       if (dryRun) progress.update(read);
-      // What is there already is known in compressed bytes only.
+      // For data that is already stored, only the compressed size is known.
       else progress.update(bytesSent(sent), form.zstdLevel === null ? resumed : 0, read);
     },
     onReceipt: (receipt) => {
@@ -107,7 +107,9 @@ function describeStop({ snapshot }: UploadStep, { message }: BackupError, kept: 
   return `${message}; the next run resumes ${path}: ${formatBytes(kept)} of it are stored`;
 }
 
-/** After others, what is stored of an archive is of no use; of a full quota, the failure says itself what stays. */
+/**
+ * After other failures the stored part of an archive is of no use. The failure of a full quota itself says what stays.
+ */
 function canBeGoneOnWith({ code }: BackupError): boolean {
   return ["STORE_UNAVAILABLE", "ACCESS_DENIED", "SEND_FAILED"].includes(code);
 }
@@ -120,13 +122,13 @@ function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt, form: Form
   return `${stored === null ? "checked, not stored:" : "archived"} ${printable(step.snapshot.path)}  ${size}${gained}${there}`;
 }
 
-/** How the run of one subvolume came out. */
+/** The result of the run of one subvolume. */
 export interface Summary {
   readonly outcome: SyncOutcome;
   readonly dryRun: boolean;
-  /** Snapshots there are. */
+  /** The number of snapshots. */
   readonly of: number;
-  /** Of them, those that were archived before. */
+  /** How many of them were archived before. */
   readonly kept: number;
 }
 
@@ -157,7 +159,7 @@ export function printSummary(path: string, { outcome, dryRun, of, kept }: Summar
   );
 }
 
-/** What there is to say where nothing is sent. */
+/** Prints the reason when nothing is sent. */
 export function printNothingToDo(
   path: string,
   { kept, of, complete }: { readonly kept: number; readonly of: number; readonly complete: boolean },
@@ -170,7 +172,7 @@ export function printNothingToDo(
   output.record({ type: "summary", subvolume: path, kept, sent: 0, failed: 0 });
 }
 
-/** Tells findings: in the log, or as part of a JSON result. True when one of them leaves something undone. */
+/** Reports findings: in the log, or as part of a JSON result. True when one of them leaves something undone. */
 export function reportFindings(findings: readonly Finding[], { log, output }: Session): boolean {
   for (const finding of findings) {
     output.record({ type: "finding", ...finding });

@@ -24,14 +24,14 @@ import { printNothingToDo, printPlan, printSummary, sumEstimates, reportFindings
 import { SyncOptions } from "./sync-options.ts";
 import { summaryOf } from "./summaries.ts";
 
-/** What holds for every subvolume of a run. */
+/** The settings that hold for every subvolume of a run. */
 interface Settings {
   readonly policy: TransferPolicy;
   readonly sendProto: SendProto | null;
   readonly encoding: EncodingOptions;
-  /** How old what was left has to be before it is removed. */
+  /** The age in milliseconds from which leftovers are removed. */
   readonly leftoverAgeMs: number;
-  /** The container and what is known of it, opened when it is first needed. */
+  /** Opens the container and its inventory on first use. */
   readonly open: () => Promise<Store>;
   readonly reporting: Reporting;
 }
@@ -46,14 +46,14 @@ interface LocalEdges extends Store {
   readonly source: Sender;
 }
 
-/** A plan that somebody has agreed to. */
+/** A plan that the user has confirmed. */
 interface Agreed {
   readonly inventory: Inventory;
   readonly plan: SyncPlan;
   readonly steps: readonly EstimatedStep[];
   readonly request: SyncRequest;
   readonly form: Form;
-  /** How the run ends when nothing fails. */
+  /** The outcome of the run when nothing fails. */
   readonly ended: SubvolumeOutcome;
 }
 
@@ -142,7 +142,7 @@ export class SyncCommand extends SyncOptions {
     return { ...settings, encoding, open: () => (store ??= openOnce()) };
   }
 
-  /** One PATH; each origin of its snapshots has a plan and receipts of its own. */
+  /** Syncs one PATH; each origin of its snapshots has its own plan and receipts. */
   private async syncOne(path: string, settings: Settings, session: Session): Promise<SubvolumeOutcome> {
     const { received, waitLock: wait } = this;
     const origins = await openOrigins(path, { received, sendProto: settings.sendProto }, session);
@@ -178,7 +178,7 @@ export class SyncCommand extends SyncOptions {
     return joinEnded(all);
   }
 
-  /** Mostly a path that does not mean what it was typed for, which must not stay green for ever. */
+  /** Usually the path does not mean what the user typed it for; such a job must not succeed for ever. */
   private async endEmpty(origins: Origins, session: Session): Promise<SubvolumeOutcome> {
     const failure = await origins.explainNone("sync");
     const state = { ...NOTHING_KNOWN, pendingSnapshots: 0 };
@@ -204,7 +204,8 @@ export class SyncCommand extends SyncOptions {
         { kept: plan.kept.length, of: local.snapshots.length, complete: incomplete.code === 0 },
         session,
       );
-      // To look for leftovers takes the store minutes where there are very many segments: not for nothing every night.
+      // The store needs minutes to look for leftovers where there are very many segments, so a run with nothing to do
+      // skips it.
       const wantsTidy = this.leftoverAge !== LEFTOVER_AGE && !this.dryRun && !this.planOnly;
       if (wantsTidy) await removeOldLeftovers(inventory, { awaited: new Set(), olderThanMs }, container, session);
       return incomplete;
@@ -236,7 +237,7 @@ export class SyncCommand extends SyncOptions {
         container,
         session,
       );
-    // What is removed may be all the room there is.
+    // Removing leftovers may free the only room there is.
     const makeRoom = (): Promise<void> => tidyUp(plan.steps);
     const full = this.dryRun ? null : await lookAtQuotas({ steps, container: container.name }, makeRoom, session);
     const summary = { dryRun: this.dryRun, of: local.snapshots.length, kept: plan.kept.length };
@@ -267,7 +268,7 @@ export class SyncCommand extends SyncOptions {
     return estimated;
   }
 
-  /** Asks only where the plan is seen and somebody can answer: stdin, stdout and stderr are terminals. */
+  /** Asks only where the plan is visible and somebody can answer: stdin, stdout and stderr are terminals. */
   private async agreed({ screen, output, signal, log }: Session): Promise<boolean> {
     const { stdin, stdout, stderr } = this.context;
     const isSeen = screen.interactive && stdout.isTTY === true && !output.json;

@@ -3,7 +3,7 @@ import { exitMeanings } from "../errors.ts";
 import type { CommandHelp, OptionHelp } from "../terminal/help.ts";
 import type { CommandType } from "./registry.ts";
 
-/** What the value of an option is called; the help of those that are not here says VALUE. */
+/** The names of option values in the help; an option that is not here gets VALUE. */
 const values: Readonly<Record<string, string>> = {
   "--age-recipient": "RECIPIENT",
   "--age-recipients-file": "FILE",
@@ -35,7 +35,7 @@ const values: Readonly<Record<string, string>> = {
   "--writable": "NAME",
 };
 
-/** Options that many commands share, by the heading they stand under; all others come first. */
+/** Options that many commands share, by their heading; all others come first. */
 const groups: Readonly<Record<string, readonly string[]>> = {
   "Container and credentials": [
     "--config",
@@ -57,7 +57,7 @@ const groups: Readonly<Record<string, readonly string[]>> = {
   "Output and log": ["--json", "--quiet", "--verbose", "--progress", "--log-format", "--syslog"],
 };
 
-/** All that help, completions and manual tell of a command, from its definition alone. */
+/** Describes a command for help, completions and the manual, from its definition alone. */
 export function describeCommand(type: CommandType, binaryName: string): CommandHelp {
   const { usage } = type;
   const definition = Cli.from([type], { binaryName }).definitions()[0];
@@ -66,7 +66,7 @@ export function describeCommand(type: CommandType, binaryName: string): CommandH
   return {
     name: path.join(" "),
     isDefault: others.some((other) => other.length === 0),
-    // Of words that can be left out, the parser does not tell the name.
+    // The parser does not report the name of optional words.
     words: words.replace(/[<>]/g, "").replace(/^\.\.\.$/, "[PATH]..."),
     summary: usage?.description ?? "",
     details: toParagraphs(usage?.details ?? ""),
@@ -77,7 +77,7 @@ export function describeCommand(type: CommandType, binaryName: string): CommandH
   };
 }
 
-/** `-v,--verbose` or `--memory #0` and what is said of it. */
+/** Reads `-v,--verbose` or `--memory #0` and its description. */
 function toOption(definition: string, description: string): OptionHelp {
   const [names = "", value] = definition.split(" ");
   const spellings = names.split(",");
@@ -87,7 +87,7 @@ function toOption(definition: string, description: string): OptionHelp {
     name,
     short: spellings.length > 1 ? (spellings[0] ?? null) : null,
     value: value === undefined ? null : (values[name] ?? "VALUE"),
-    // What is on unless it is said otherwise says so in its description.
+    // The description of an option that is on by default contains "(default)".
     negatable: value === undefined && description.includes("(default)"),
     group,
     description,

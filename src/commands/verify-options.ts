@@ -1,4 +1,4 @@
-// What can be typed with verify.
+// The options of verify.
 
 import { Option } from "clipanion";
 import { DownloadCommand } from "./command.ts";

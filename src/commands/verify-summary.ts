@@ -1,4 +1,4 @@
-// What verify prints at its end.
+// The summary that verify prints at its end.
 
 import type { Survey } from "../operations/survey.ts";
 import type { Archive } from "../plan/model.ts";
@@ -6,7 +6,7 @@ import { judge, type Damage } from "../plan/verify.ts";
 import { count, formatBytes } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
 
-/** What was seen, and of it what was asked about. */
+/** The survey, and the part of it that the user asked about. */
 export interface Narrowed extends Survey {
   readonly mine: readonly Archive[];
 }
@@ -15,7 +15,7 @@ export interface Result {
   readonly surveyed: Narrowed;
   readonly chosen: readonly Archive[];
   readonly findings: readonly Damage[];
-  /** False when nothing was read but the beginnings. */
+  /** False when only the beginnings were read. */
   readonly thorough: boolean;
 }
 

@@ -24,7 +24,7 @@ import { printSummary, sumBytes, type Narrowed } from "./verify-summary.ts";
 import { summaryOf } from "./summaries.ts";
 import { VerifyOptions } from "./verify-options.ts";
 
-/** Of the snapshots that one finding breaks. */
+/** How many of the snapshots that one finding breaks are named. */
 const NAMED_AT_MOST = 10;
 
 const exits = { well: 0, "not compared": 3, "not opened": 12, damaged: 14 } as const;
@@ -64,7 +64,7 @@ export class VerifyCommand extends VerifyOptions {
     }
     const surveyed = narrow(await survey(reading, local?.origins.flatMap(keysOf) ?? [], session.signal), sources);
     session.progress.stop();
-    // Nothing wrong with nothing would stay green for ever.
+    // A check of nothing would find nothing wrong and succeed for ever.
     if (origins !== null && local !== null && surveyed.mine.length + surveyed.findings.length === 0)
       throw local.snapshots.length === 0 ? await origins.explainNone("other") : noArchiveOf(this.subvolume, surveyed);
     reportAll(surveyed.findings, session);
@@ -88,12 +88,15 @@ export class VerifyCommand extends VerifyOptions {
     return exits[judge(findings)];
   }
 
-  /** True for a PATH that is no path here: a subvolume of another machine is known by the names of its snapshots. */
+  /**
+   * True for a PATH that does not exist here: a subvolume of another machine is identified by the names of its
+   * snapshots.
+   */
   private isElsewhere(path: string): boolean {
     return !this.againstLocal && !this.drill && !this.received && !existsSync(path);
   }
 
-  /** Null where all subvolumes are meant. @throws USAGE, ARCHIVE_MISSING */
+  /** Returns null where all subvolumes are meant. @throws USAGE, ARCHIVE_MISSING */
   private async findElsewhere(reading: Reading, { signal }: Session): Promise<ReadonlySet<Uuid> | null> {
     const { subvolume: text } = this;
     return text === undefined
@@ -101,7 +104,7 @@ export class VerifyCommand extends VerifyOptions {
       : new Set([selectSource(await readArchives("", reading, signal), { text, local: null })]);
   }
 
-  /** What would be done after the cheap look. */
+  /** Shows what a run would do after the quick check. */
   private showIntent(local: Local | null, chosen: readonly Archive[], { mine, findings, session }: VerifyRun): number {
     const { output } = session;
     const amount = (archives: readonly Archive[]): string =>
@@ -200,14 +203,14 @@ export class VerifyCommand extends VerifyOptions {
   }
 }
 
-/** Exit code 0 would say that everything was proven. */
+/** Exit code 0 would claim that everything was proven. */
 function nothingCompared(path: string): Damage {
   return notCompared(path, `nothing was compared: no archive is of a snapshot of ${path} that is still here`, {
     remedy: "compare while the snapshots that were archived are still here",
   });
 }
 
-/** What btrfs calls changed, and holds the same: `sync` takes it for archived from now on. */
+/** Records snapshots that btrfs reports as changed but that hold the same data: `sync` then treats them as archived. */
 async function keepProofs(proofs: readonly Proof[], { openProofs, output }: Session): Promise<void> {
   if (proofs.length === 0) return;
   const kept = await openProofs();
@@ -221,14 +224,14 @@ async function keepProofs(proofs: readonly Proof[], { openProofs, output }: Sess
   output.line(`${count(proofs.length, "snapshot")} deduplicated since, equal to what is archived`);
 }
 
-/** What is on this machine of what PATH means. */
+/** The snapshots on this machine that PATH means. */
 interface Local {
   readonly origins: readonly LocalSnapshots[];
-  /** Of all of them. */
+  /** The snapshots of all of them. */
   readonly snapshots: readonly Snapshot[];
 }
 
-/** The archives of sources and all that they build on: chains may cross from one source to another. */
+/** Keeps the archives of the sources and all that they build on: chains may cross from one source to another. */
 function narrow(surveyed: Survey, sources: ReadonlySet<Uuid> | null): Narrowed {
   const { archives, findings } = surveyed;
   if (sources === null) return { ...surveyed, mine: archives };
@@ -254,7 +257,7 @@ function noArchiveOf(path: string | undefined, { archives }: Survey): BackupErro
   return new BackupError("USAGE", `no archive is of ${path ?? ""}`, { hint });
 }
 
-/** Keys that the snapshots on this machine have when they are archived. */
+/** The keys that the snapshots on this machine have once they are archived. */
 function keysOf({ source, snapshots }: LocalSnapshots): Key[] {
   return snapshots.flatMap(({ path }) => {
     const name = formatKey(source.uuid, path);
@@ -267,7 +270,7 @@ interface VerifyRun extends Narrowed {
   readonly session: Session;
 }
 
-/** One progress over all archives that are read. */
+/** Opens one progress display over all archives that are read. */
 function openContext(
   label: string,
   chosen: readonly Archive[],
@@ -294,7 +297,7 @@ async function readChosen(chosen: readonly Archive[], run: VerifyRun): Promise<D
   return findings;
 }
 
-/** What is damaged, what that breaks, and what to do. */
+/** Reports the damage, what it breaks, and what to do. */
 function reportAll(findings: readonly Damage[], { log }: Session): void {
   for (const { code, severity, message, breaks, remedy } of findings) {
     const lost = breaks.length === 0 ? "" : `; cannot be restored: ${enumerate(breaks)}`;
@@ -302,7 +305,7 @@ function reportAll(findings: readonly Damage[], { log }: Session): void {
   }
 }
 
-/** A damaged full archive may take a thousand with it; `--json` names them all. */
+/** Names a few paths only: a damaged full archive may break a thousand. `--json` names them all. */
 function enumerate(paths: readonly string[]): string {
   const more = paths.length - NAMED_AT_MOST;
   return `${paths.slice(0, NAMED_AT_MOST).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;

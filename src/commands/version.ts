@@ -4,7 +4,7 @@ import { runToEnd } from "../stream/process.ts";
 import { printLines } from "../terminal/print.ts";
 import type { Context } from "./session.ts";
 
-/** Tells the versions of this program and of what it rests on; what is missing is said in its place. */
+/** Prints the versions of this program and of the programs it needs; for a missing one, prints that it is missing. */
 export async function printVersion({ stdout, tool, node, signal }: Context): Promise<number> {
   const [name = "", version = ""] = tool.split("/");
   const addon = readAddon();
