@@ -70,7 +70,7 @@ export async function assertPresent(
   }
 }
 
-/** What volumes an archive has that needs several. @throws ARCHIVE_DAMAGED when it is no list of them */
+/** The volumes of an archive that needs several. @throws ARCHIVE_DAMAGED when it is no list of them */
 export async function readManifest(
   { key, volumes }: Archive,
   object: ObjectDetails,

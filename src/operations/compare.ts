@@ -73,7 +73,7 @@ export function findIncomparable({ source, snapshots }: LocalSnapshots, archives
 export interface Drill {
   readonly archive: Archive;
   readonly snapshot: Snapshot;
-  /** What is to be said of the choice; null when nothing is. */
+  /** A reservation about the choice; null when there is none. */
   readonly doubt: Finding | null;
 }
 
@@ -107,7 +107,7 @@ export async function drill(
   }
 }
 
-/** What follows from how the restored tree differs from the one that was archived. */
+/** Describes the consequences of the differences between the restored tree and the one that was archived. */
 export function describeTrees(
   archive: Archive,
   { differences, madeByReceive }: TreeComparison,

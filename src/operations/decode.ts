@@ -1,4 +1,5 @@
-// Takes off what stands around a send stream. What that is, its first bytes tell: metadata can be lost, or wrong.
+// Decodes an archive to its send stream. The first bytes say which encodings to take off; metadata can be lost, or
+// wrong.
 
 import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
@@ -9,25 +10,25 @@ import { fedBy, throughPrograms } from "../stream/pipeline.ts";
 import type { Command } from "../stream/process.ts";
 import { decompressCommand, ZSTD_MAGIC } from "../stream/zstd.ts";
 
-/** What one program takes off. */
+/** An encoding that one program takes off. */
 export type Layer = "age" | "zstd";
 
 export interface Decoding {
   /** Files with age identities. */
   readonly identities: readonly string[];
-  /** What an error says it is about. */
+  /** The subject of error messages. */
   readonly subject: string;
   /** Called with each layer of the first object, the outermost first. */
   readonly onLayer?: (layer: Layer) => void;
 }
 
-/** What an encoding is called that has these layers. */
+/** Name of the encoding that consists of these layers. */
 export function encodingOf(layers: readonly Layer[]): Encoding {
   if (!layers.includes("age")) return layers.includes("zstd") ? "zstd" : "identity";
   return layers.includes("zstd") ? "zstd+age" : "age";
 }
 
-/** What begins like this; null = nothing that has to be taken off. */
+/** Recognises a layer by its first bytes; null = nothing has to be taken off. */
 export function recogniseLayer(head: Buffer): Layer | null {
   const begins = (magic: string): boolean => head.subarray(0, magic.length).equals(Buffer.from(magic, "latin1"));
   if (begins(AGE_MAGIC)) return "age";
@@ -68,7 +69,8 @@ async function openFirst(object: Readable, decoding: Decoding, signal: AbortSign
     const { head, whole } = await takeHead(stream, AGE_MAGIC.length);
     stream = whole;
     const layer = recogniseLayer(head);
-    // Encrypted at the most once, and then compressed at the most once: deeper, it is the stream that looks like that.
+    // An archive is encrypted at most once, and then compressed at most once. Anything deeper is the stream itself,
+    // which only looks like that.
     if (layer === null || layers.at(-1) === layer || layers.at(-1) === "zstd") return { stream, layers };
     if (layer === "age" && decoding.identities.length === 0) throw encrypted(decoding);
     layers.push(layer);

@@ -20,9 +20,9 @@ export interface Check {
   readonly name: string;
   readonly status: CheckStatus;
   readonly message: string;
-  /** What to do about it; null when there is nothing. */
+  /** The next step for the user; null when there is none. */
   readonly fix: string | null;
-  /** Of the failure; null when it did not fail. */
+  /** The error of a failed check; null when it did not fail. */
   readonly error: BackupError | null;
 }
 
@@ -41,7 +41,7 @@ interface CheckResult<Found> {
 /** A run goes by the clock of the store all the same; other programs here do not. */
 const SKEW_WARNING_MS = 5 * 60_000;
 
-/** What a sync would be told. */
+/** The options that a sync would get. */
 export interface DoctorRequest extends EncodingWishes {
   readonly path: string;
   /** True when a subvolume without snapshots is no failure. */
@@ -129,7 +129,7 @@ async function* diagnoseMachine(
 }
 
 interface ContainerEdges extends DoctorEdges, DoctorRequest {
-  /** Null when the machine did not tell. */
+  /** Null when the machine gave no answer. */
   readonly surveyed: Survey | null;
 }
 

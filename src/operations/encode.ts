@@ -19,7 +19,7 @@ export interface EncodingWishes {
 
 /** The same, tried. */
 export interface EncodingOptions extends EncodingWishes {
-  /** Of what age writes for the recipients. */
+  /** Length of the header that age writes for the recipients. */
   readonly headerBytes: number;
   /** Tells these recipients from others; null without any. */
   readonly fingerprint: string | null;
@@ -35,7 +35,7 @@ export const NOT_ENCODED: EncodingOptions = {
   encryptor: null,
 };
 
-/** What one stream is encoded with. */
+/** The encoding of one stream. */
 export interface Encoder {
   readonly cost: EncodingCost;
   /** See {@link EncodingOptions}; null when this stream is not encrypted. */
@@ -43,7 +43,7 @@ export interface Encoder {
   readonly programs: readonly Command[];
 }
 
-/** By so much of a stream it is told whether zstd helps. */
+/** This much of a stream decides whether zstd helps. */
 const SAMPLE_BYTES = 16 * 1024 * 1024;
 
 /** Tries what every stream will need. @throws CONFIG */
@@ -54,12 +54,15 @@ export async function tryEncoding(wishes: EncodingWishes, signal: AbortSignal): 
   return { ...wishes, ...(await tryRecipients(recipients, signal)), encryptor: encryptCommand(recipients) };
 }
 
-/** What every stream is encoded with; null where that depends on the stream. */
+/** The encoding of every stream; null where it depends on the stream. */
 export function plannedEncoder(options: EncodingOptions): Encoder | null {
   return options.zstdLevel === null ? toEncoder(options, null) : null;
 }
 
-/** What a stream is to be encoded with, by its beginning, and the stream to go on with. @throws as the stream does */
+/**
+ * Chooses the encoding of a stream by its beginning. Also returns the complete stream to read from then on. @throws as
+ * the stream does
+ */
 export async function chooseEncoder(
   plain: Readable,
   options: EncodingOptions,
@@ -77,7 +80,7 @@ export async function chooseEncoder(
   }
 }
 
-/** What a stream becomes. */
+/** The encoded stream. */
 export function encoded(plain: Readable, { programs }: Encoder, signal: AbortSignal): Readable {
   return programs.length === 0 ? plain : throughPrograms(programs, fedBy(plain), signal);
 }

@@ -28,8 +28,8 @@ import { recogniseLayer } from "./decode.ts";
 const PEEK_BYTES = 512;
 
 /**
- * Of one that is encoded: the header that age writes, and whole blocks of zstd (128 KiB at the most) and of age (64 KiB),
- * before which neither gives anything out.
+ * Enough of an encoded archive: the header that age writes, and complete blocks of zstd (at most 128 KiB) and of age
+ * (64 KiB). Neither program gives anything out before it has a complete block.
  */
 const ENCODED_PEEK_BYTES = 256 * 1024;
 
@@ -62,7 +62,10 @@ export async function takeInventory(local: LocalSnapshots, looking: Looking, sig
   return { ...local, archived, archives: there, others: [], examined, volumes, proofs: looking.proofs ?? [] };
 }
 
-/** The inventory with all archives of its source, or of the whole container: after a restore, chains begin with others'. */
+/**
+ * The inventory with all archives of its source, or of the entire container: after a restore, chains begin with
+ * others'.
+ */
 export async function examine(
   inventory: Inventory,
   extent: "source" | "container",
@@ -126,7 +129,7 @@ export async function readArchives(
   return archives.flatMap((archive) => archive ?? []);
 }
 
-/** What the store does not give out is an archive with a failure: it keeps nobody from others. */
+/** Turns an archive that the store does not give out into one with a failure, so that it does not hide the others. */
 async function orUnreadable(object: StoredObject, look: () => Promise<Archive | null>): Promise<Archive | null> {
   try {
     return await look();
@@ -174,7 +177,7 @@ async function askArchive(listed: StoredObject, reading: Reading, signal: AbortS
   const { encoding, lineage } = archive;
   const bare = parseArchive(details);
   if (bare?.lineage != null) catalogue?.note(listed, { details, peeked: null });
-  // What could not be made out is asked again each time, and so is a copy, which is told by more than its first bytes.
+  // Asked again each time: archives that could not be recognised, and copies, which need more than their first bytes.
   else if (
     encoding !== null &&
     (lineage !== null || isSilent(archive)) &&
@@ -225,14 +228,14 @@ export async function examineObject(
   };
 }
 
-/** What the metadata of an archive was that a copy has lost; null when nothing tells. */
+/** Reads the metadata that a copy of an archive has lost; null when nothing gives it. */
 async function readProven(object: ObjectDetails, container: Container, signal: AbortSignal): Promise<Archive | null> {
   const proof = parseKey(object.key) === null ? null : await readProof(object, container, signal);
   const archive = proof === null ? null : parseArchive({ ...object, metadata: proof.metadata });
   return archive?.lineage === null ? null : archive;
 }
 
-/** What a list of volumes says whose metadata a copy has lost; null when it is none. */
+/** Reads the manifest of a copy that has lost its metadata; null when it is no manifest. */
 async function recogniseManifest(
   archive: Archive,
   { object, head }: { readonly object: ObjectDetails; readonly head: Buffer },
@@ -250,7 +253,7 @@ async function recogniseManifest(
   }
 }
 
-/** Whose stream an archive holds, by the first bytes of that stream; null when they do not tell. */
+/** Identifies the stream in an archive by the first bytes of that stream; null when they do not say. */
 export async function peekArchive(
   archive: Archive,
   reading: Reading,
@@ -277,7 +280,7 @@ function recogniseLineage(head: Buffer): Lineage | null {
   return toLineage(peekLineage(head));
 }
 
-/** What a stream says of itself; null when that cannot be. */
+/** The lineage that a stream states; null when it cannot be right. */
 export function toLineage(first: StreamLineage | null): Lineage | null {
   if (first === null) return null;
   const snapshot = toIdentity(first);
@@ -290,7 +293,9 @@ function toIdentity(raw: { readonly uuid: string; readonly ctransid: number }): 
   return uuid === null ? null : { uuid, ctransid: raw.ctransid };
 }
 
-/** What `work` gives for each item, in their order; so many at a time, and the first failure is the outcome. */
+/**
+ * The results of `work` for each item, in their order. It runs for so many at a time; the first failure is the outcome.
+ */
 export async function mapConcurrently<Item, Result>(
   items: readonly Item[],
   concurrency: number,

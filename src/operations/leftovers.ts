@@ -7,10 +7,10 @@ import type { Inventory } from "../plan/model.ts";
 import { planClearance, planSweep, type Remains } from "../plan/leftovers.ts";
 import type { Container, OpenUpload } from "./ports.ts";
 
-/** What a sweep has done. */
+/** Result of a removal of leftovers. */
 export interface Swept {
   readonly removed: Remains<OpenUpload>;
-  /** Uploads that the store lists as open though their archives are whole. An abort would destroy those. */
+  /** Uploads that the store lists as open though their archives are complete. An abort would destroy those. */
   readonly finished: readonly OpenUpload[];
   /** Keys of archives that were completed, by somebody else, while their uploads were removed: they cannot be read. */
   readonly broken: readonly string[];
@@ -60,8 +60,8 @@ export async function removeRemains(
 }
 
 /**
- * Those of remains that {@link removeRemains} would remove by what is seen from outside. An upload under whose key there is
- * an object is not among them: only its parts tell whether it is that object's.
+ * Finds the leftovers that {@link removeRemains} would remove, judged from outside. An upload under whose key there is
+ * an object is not among them: only its parts show whether it belongs to that object.
  */
 export async function findRemovable(
   { uploads, volumes }: Remains<OpenUpload>,
@@ -81,7 +81,7 @@ export async function findRemovable(
   return old;
 }
 
-/** What has been left under a prefix, whether a run would resume it or not. */
+/** Finds all leftovers under a prefix, whether a run would resume them or not. */
 export async function findRemains(
   prefix: string,
   container: Container,

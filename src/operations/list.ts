@@ -14,14 +14,14 @@ import { prepareSync } from "./sync.ts";
 export interface ListedSnapshot {
   readonly source: Uuid;
   readonly path: string;
-  /** Of this very snapshot, whatever its key; null when there is none. */
+  /** The archive of this very snapshot, under any key; null when there is none. */
   readonly archive: Archive | null;
   readonly local: Snapshot | null;
   /** How many archives have to be read to restore it; null when one of them is missing, or when it is not archived. */
   readonly chainLength: number | null;
 }
 
-/** What there is of one subvolume, and what a sync would have to say of it. */
+/** The snapshots and archives of one subvolume, and the remarks a sync would make. */
 export interface ListedSource {
   readonly listed: readonly ListedSnapshot[];
   readonly findings: readonly Finding[];

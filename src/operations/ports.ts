@@ -33,15 +33,15 @@ export interface LocalSnapshots {
   readonly snapshots: readonly Snapshot[];
   /** The read-only snapshot that the subvolume is a writable copy of; null when there is none. */
   readonly origin: Snapshot | null;
-  /** What was found while they were looked at; absent when there was nothing. */
+  /** Findings from looking at them; absent when there are none. */
   readonly doubts?: readonly Finding[];
   /** See {@link import("../plan/model.ts").Inventory.areCopies}. */
   readonly areCopies?: boolean;
 }
 
-/** What makes send streams of snapshots. */
+/** Makes send streams of snapshots. */
 export interface Sender {
-  /** What `send` and `estimate` use. */
+  /** The protocol that `send` and `estimate` use. */
   readonly sendProto: SendProto;
   /** True when extents stored compressed travel compressed, so that estimates are upper bounds. */
   readonly compressedData: boolean;
@@ -53,8 +53,8 @@ export interface Sender {
    */
   send(difference: Difference, signal: AbortSignal): Readable;
   /**
-   * What a program makes of the send stream, which on its way there does not pass through this process. It ends only when
-   * all of that holds which {@link send} promises, and the program has read everything and exited with 0.
+   * The output of a program that reads the send stream, which does not pass through this process. It ends only when
+   * everything holds that {@link send} promises, and when the program has read everything and exited with 0.
    */
   sendThrough(difference: Difference, passage: Passage, signal: AbortSignal): Readable;
   /** Undoes private mounts. Safe to call twice. */
@@ -65,7 +65,7 @@ export interface Sender {
 export interface SnapshotSource extends Sender {
   /** The subvolume itself and its read-only snapshots, wherever they lie on its filesystem. */
   list(signal: AbortSignal): Promise<LocalSnapshots>;
-  /** What else lies on its filesystem, for those who find nothing to archive. */
+  /** The other subvolumes on its filesystem, for those who find nothing to archive. */
   surroundings(): Promise<Surroundings>;
 }
 
@@ -78,7 +78,7 @@ export interface ReceivedSource extends Sender {
 /** Where a send stream goes through. */
 export interface Passage {
   readonly program: Command;
-  /** Called with the bytes of the send stream, before the end is told. */
+  /** Called with the number of bytes of the send stream, before the stream ends. */
   readonly onBytes: (bytes: number) => void;
 }
 
@@ -91,7 +91,7 @@ export interface RestoreTarget {
   list(relevant: ReadonlySet<Uuid>, signal: AbortSignal): Promise<readonly TargetSubvolume[]>;
   /** An absolute path to a snapshot on the target's filesystem; null when no mount leads there. */
   whereIs(snapshot: Snapshot): Promise<string | null>;
-  /** What is free on the target's filesystem, in bytes. */
+  /** Free space on the target's filesystem, in bytes. */
   room(): Promise<number>;
   /** @throws RECEIVE_FAILED when there is something at `<target>/<path>`, USAGE when that is no path below it */
   assertFree(path: string): Promise<void>;
@@ -119,12 +119,12 @@ export interface RestoreTarget {
 /** An empty filesystem to restore to for a test, which is gone when it is closed. */
 export interface Scratch {
   readonly target: RestoreTarget;
-  /** What differs between a snapshot on this machine and one that was restored to the target. */
+  /** Compares a snapshot on this machine with one that was restored to the target. */
   compare(local: Snapshot, restored: Snapshot, signal: AbortSignal): Promise<readonly TreeDifference[]>;
   close(): Promise<void>;
 }
 
-/** What a listing tells of an object. */
+/** An object as a listing describes it. */
 export interface StoredObject {
   readonly key: string;
   readonly bytes: number;
@@ -133,7 +133,7 @@ export interface StoredObject {
   readonly etag: string;
 }
 
-/** What a HEAD tells. Metadata names are lower case, without their `x-amz-meta-`. */
+/** An object as a HEAD describes it. Metadata names are lower case, without their `x-amz-meta-`. */
 export interface ObjectDetails extends StoredObject {
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -144,14 +144,17 @@ export interface ObjectToRead extends ObjectDetails {
   readonly digests?: PartDigests | "by the reader" | null;
 }
 
-/** What is known of an object beside its listing. */
+/** Known facts about an object beside its listing. */
 export interface KnownObject {
   readonly details: ObjectDetails;
-  /** What its first bytes say; null when its metadata says it. */
+  /** Read from its first bytes; null when its metadata says it. */
   readonly peeked: { readonly encoding: Encoding; readonly lineage: Lineage | null } | null;
 }
 
-/** What HEADs and first bytes have told, by what the listing said then. No absence is ever known, and no failure. */
+/**
+ * Remembers the results of HEADs and first bytes, by the listing they belong to. It never remembers an absence or a
+ * failure.
+ */
 export interface Catalogue {
   /** Null when nothing is known of the object as it is listed now. */
   find(listed: StoredObject): KnownObject | null;
@@ -171,7 +174,7 @@ export interface OpenUpload {
 
 export interface PutOptions {
   readonly partBytes: number;
-  /** Parts in flight at the most. */
+  /** The most parts in flight at once. */
   readonly concurrency: number;
   /** Parts that may be in memory at once; more than are in flight. */
   readonly partsInMemory: number;
@@ -185,29 +188,32 @@ export interface PutOptions {
 
 /** How far an upload is, in bytes. */
 export interface UploadProgress {
-  /** What the store has confirmed. */
+  /** Bytes that the store has confirmed. */
   readonly stored: number;
-  /** Of that, what an earlier upload had sent. */
+  /** Those of them that an earlier upload had sent. */
   readonly resumed: number;
-  /** What the network has taken and the store has not confirmed yet. It shrinks when a part has to be sent again. */
+  /**
+   * Bytes that the network has taken and the store has not confirmed yet. It shrinks when a part has to be sent again.
+   */
   readonly inFlight: number;
 }
 
 /**
- * What became of an open upload that was to be removed. Only "removed" has changed anything.
- * - young: it may be completed at this moment, by a run elsewhere or by the store itself
- * - finished: its object exists, and the store has only failed to forget the upload; an abort would delete the object's bytes
+ * The fate of an open upload that was to be removed. Only "removed" has changed anything.
+ * - young: a run elsewhere or the store itself may be completing it at this moment
+ * - finished: its object exists, and the store has only failed to forget the upload; an abort would delete the object's
+ * bytes
  * - doubtful: it is not proven that the object under its key is another's
  * - broken: it was removed, and its object has appeared at that moment, without its bytes
  */
 export type UploadFate = "removed" | "young" | "finished" | "doubtful" | "broken";
 
-/** What the store confirmed. */
+/** A confirmed object. */
 export interface Stored {
   readonly bytes: number;
   readonly etag: string;
   readonly parts: number;
-  /** Of the parts, in their order; of an object in one piece, one. */
+  /** The MD5s of the parts, in their order; of an object in one piece, one. */
   readonly md5s: readonly Buffer[];
   /** How many of the bytes were there already, from an upload before this one. */
   readonly resumedBytes: number;
@@ -231,15 +237,15 @@ export interface Container {
   get(object: ObjectToRead, partBytes: number | null, signal: AbortSignal): Readable;
   /**
    * Stores the body under a key that must not exist. The object appears only when the body ended well and the stored
-   * size and ETag are what was sent. What was stored of a body that fails stays in an open upload, to be gone on with. A
-   * {@link DirectReadable} is read directly.
-   * @throws ALREADY_ARCHIVED, STORE_UNAVAILABLE, QUOTA_EXCEEDED, and whatever `body` is destroyed with; RESUME_REFUSED when
-   * what was resumed turns out to be something else: try again without; STREAM_TOO_LONG
+   * size and ETag are those of the bytes sent. When the body fails, its stored parts stay in an open upload, which a
+   * later run resumes. A {@link DirectReadable} is read directly.
+   * @throws ALREADY_ARCHIVED, STORE_UNAVAILABLE, QUOTA_EXCEEDED, and any error that `body` is destroyed with;
+   * RESUME_REFUSED when the resumed parts turn out to be something else: try again without; STREAM_TOO_LONG
    */
   put(key: string, body: Readable, options: PutOptions, signal: AbortSignal): Promise<Stored>;
   /** Whether an object that was sent in such parts has this ETag. */
   isSentAs(etag: string, digests: PartDigests): boolean;
-  /** Reads a body to its end, and tells whether it is what is stored, part by part. */
+  /** Reads a body to its end, and returns whether it equals the stored object, part by part. */
   matches(object: ObjectDetails, partBytes: number, body: Readable): Promise<boolean>;
   /** Succeeds too when there is nothing to delete. */
   delete(key: string, signal: AbortSignal): Promise<void>;
@@ -262,18 +268,18 @@ export interface Machine {
   survey(path: string, signal: AbortSignal): Promise<Survey>;
 }
 
-/** What there is on a filesystem, from the point of view of one subvolume. */
+/** The contents of a filesystem, from the point of view of one subvolume. */
 export interface Survey {
   readonly source: Subvolume;
   /** Its read-only snapshots. */
   readonly snapshots: readonly Snapshot[];
   /** Those of them that no path leads to. */
   readonly unreachable: readonly { readonly path: string; readonly error: BackupError }[];
-  /** What else lies on its filesystem. */
+  /** The other subvolumes on its filesystem. */
   readonly around: Surroundings;
 }
 
-/** What answers at the endpoint. `aheadMs`: of this machine's clock; null when the answer had no date. */
+/** The answer at the endpoint. `aheadMs`: how far this machine's clock is ahead; null when the answer had no date. */
 export interface Greeting {
   readonly aheadMs: number | null;
 }
@@ -290,7 +296,7 @@ export interface Reached {
 
 export interface DoctorEdges {
   readonly machine: Machine;
-  /** Logs in; tells the source of the keys and the endpoint. */
+  /** Logs in; returns the source of the keys and the endpoint. */
   findAccess(): Promise<Reached>;
   greet(): Promise<Greeting>;
   openContainer(): Promise<Container>;

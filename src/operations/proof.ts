@@ -7,7 +7,7 @@ import type { Key } from "../plan/model.ts";
 import { formatProof, formatProofKey, MAX_PROOF_BYTES, isProofOf, parseProof, type Proof } from "../plan/proof.ts";
 import type { Container, ObjectDetails, Stored } from "./ports.ts";
 
-/** What was stored under a key. */
+/** An object stored under a key. */
 export interface ProvenObject {
   readonly key: Key;
   readonly layout: Layout;
@@ -15,7 +15,10 @@ export interface ProvenObject {
   readonly stored: Stored;
 }
 
-/** Stores the proof of an archive. The archive is whole without it, so that no failure is told, nor that the run is stopped. */
+/**
+ * Stores the proof of an archive. The archive is complete without it, so neither a failure nor a stop of the run is
+ * reported.
+ */
 export async function storeProof(
   { key, layout, metadata, stored }: ProvenObject,
   container: Container,

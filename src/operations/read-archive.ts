@@ -24,7 +24,7 @@ export interface Reading {
 /** The beginning of what is in an archive. */
 export interface DecodedHead {
   readonly bytes: Buffer;
-  /** What stood around it, as far as it could be taken off. */
+  /** The encoding around it, as far as it could be taken off. */
   readonly encoding: Encoding;
   /** True when it is encrypted, and none of the identities that were given opens it. */
   readonly isRefused: boolean;
@@ -70,7 +70,8 @@ export async function decodeHead(
   const decoding = { identities, subject: subjectOf(archive), onLayer: (layer: Layer) => layers.push(layer) };
   const stream = decoded([Readable.from([head], { objectMode: false })], decoding, signal);
   const { bytes, error } = await takeBeginning(stream);
-  // What is cut does not end well; and what no identity opens tells nothing here, which is said where it matters.
+  // A stream that is cut off does not end well. An archive that no identity opens shows nothing here; that is reported
+  // where it matters.
   const code = error instanceof BackupError ? error.code : null;
   if (error !== null && code !== "ARCHIVE_DAMAGED" && code !== "IDENTITY_REFUSED") throw error;
   return { bytes, encoding: encodingOf(layers), isRefused: code === "IDENTITY_REFUSED" };
@@ -96,7 +97,7 @@ export function assertDecodable(archive: Archive, identities: readonly string[])
   if (isEncrypted(archive.encoding) && identities.length === 0) throw identityMissing(archive, identities);
 }
 
-/** What to say when none of the identities that were given opens an archive. */
+/** The error when none of the given identities opens an archive. */
 export function identityMissing({ key, path }: Archive, identities: readonly string[]): BackupError {
   const reason = identities.length === 0 ? "is encrypted" : "is encrypted for somebody else: no identity opens it";
   return new BackupError("IDENTITY_REFUSED", `the archive of ${path} ${reason}`, {

@@ -46,7 +46,7 @@ export interface RestoreContext {
 }
 
 /**
- * What has to be read for the archive that is meant.
+ * Finds the archive that is meant, and all that have to be read for it.
  * @throws ARCHIVE_MISSING, CHAIN_BROKEN, IDENTITY_REFUSED, USAGE when it could be several
  */
 export async function findSelected(selection: Selection, reading: Reading, signal: AbortSignal): Promise<Chain> {
@@ -92,7 +92,7 @@ function tryFindChain(archives: readonly Archive[], selection: Selection): Chain
   }
 }
 
-/** What has to be received. @throws as {@link findSelected}, RECEIVE_FAILED */
+/** Plans what has to be received. @throws as {@link findSelected}, RECEIVE_FAILED */
 export async function prepareRestore(
   selection: Selection,
   edges: RestoreEdges,
@@ -110,7 +110,7 @@ export async function prepareRestore(
   return plan;
 }
 
-/** What is in the place of a snapshot may well look like it. */
+/** Adds why another subvolume was passed over: one in the place of a snapshot may well look like it. */
 function withReason(error: unknown, { passedOver: [first] }: RestorePlan): unknown {
   if (!(error instanceof BackupError) || first === undefined) return error;
   const { code, hint, context, cause } = error;
@@ -210,7 +210,7 @@ function isBrokenPipe(error: unknown): boolean {
   );
 }
 
-/** Of the sink: what connections to the store fail with is an error of ours by now. */
+/** True for errors of the sink: failures of connections to the store are errors of ours by now. */
 function isWriteError(error: unknown): boolean {
   return error instanceof Error && "syscall" in error && error.syscall === "write";
 }

@@ -30,10 +30,10 @@ import { inOrder, toDamage } from "./verify.ts";
 /** Requests in flight while archives are looked at. */
 const EXAMINERS = 16;
 
-/** What is in the container, and what is wrong with it at first sight. */
+/** The contents of the container, and the damage that shows at first sight. */
 export interface Survey {
   readonly archives: readonly Archive[];
-  /** Keys of archives whose checksum cannot be recomputed: only what their streams hold themselves tells of damage. */
+  /** Keys of archives whose checksum cannot be recomputed: only their streams themselves can show damage. */
   readonly withoutChecksum: ReadonlySet<string>;
   /** Keys of archives that were copied with other tools: their ETags are those of other uploads, and their contents decide. */
   readonly copied: ReadonlySet<string>;
@@ -97,7 +97,7 @@ async function examineNamed(
   return { examined, missing: await findMissing(absent, reading.container, signal) };
 }
 
-/** What was deleted since it was listed is not missing, and is listed no more. */
+/** An archive that was deleted since it was listed is not missing, and is no longer listed. */
 async function findMissing(
   absent: readonly string[],
   container: Container,

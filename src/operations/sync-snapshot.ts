@@ -13,7 +13,7 @@ import type { Container, Sender, Stored, UploadProgress } from "./ports.ts";
 import { chooseEncoder, plannedEncoder, type Encoder, type EncodingOptions } from "./encode.ts";
 import { storeArchive } from "./write-archive.ts";
 
-/** What steps are carried out between. */
+/** The edges between which steps are carried out. */
 export interface SyncEdges {
   readonly source: Sender;
   readonly container: Container;
@@ -39,15 +39,15 @@ export interface SyncOptions {
 /** A step with what is known of its stream before it is made. */
 export interface EstimatedStep {
   readonly step: UploadStep;
-  /** Null when it was not asked for, or could not be told. */
+  /** Null when it was not asked for, or is not known. */
   readonly estimate: Estimate | null;
 }
 
 /** How far a step is, in bytes. */
 export interface StepProgress extends UploadProgress {
-  /** Of the stream, what has been read. */
+  /** Bytes of the stream that were read. */
   readonly read: number;
-  /** What has been made of that; the same where nothing is encoded. */
+  /** Encoded bytes made of them; the same number where nothing is encoded. */
   readonly encoded: number;
 }
 
@@ -62,7 +62,7 @@ export function bytesSent({ read, encoded, stored, inFlight }: StepProgress): nu
 
 export interface Receipt {
   readonly step: UploadStep;
-  /** Of the stream; in a dry run nothing of it was stored. */
+  /** Size of the stream; in a dry run nothing of it was stored. */
   readonly bytes: number;
   /** Null in a dry run. */
   readonly stored: StoredArchive | null;
@@ -76,18 +76,18 @@ export interface StoredArchive extends Stored {
 /** A stream that is sent, or what a program makes of it. */
 export interface Sending {
   readonly stream: Readable;
-  /** Of the send stream, when it has ended; null when it is the stream itself, which tells. */
+  /** Size of the send stream once it has ended; null when it is the uploaded stream itself, which counts. */
   readonly sentBytes: () => number | null;
 }
 
-/** How a step is gone about; a round that fails may tell how to go about the next. */
+/** How to carry out a step. A failed attempt may change how the next one does it. */
 interface Round {
   readonly estimate: Estimate | null;
   /** See {@link import("./write-archive.ts").Storing.trusted}. */
   readonly trusted: number;
 }
 
-/** What a step is given. */
+/** The inputs of a step. */
 export interface StepContext {
   readonly edges: SyncEdges;
   readonly options: SyncOptions;
@@ -114,7 +114,10 @@ export async function runStep(
   }
 }
 
-/** What an earlier run has left, and an estimate that was too small, are no reasons to fail. @throws any other */
+/**
+ * Plans the next attempt: leftovers of an earlier run, and an estimate that was too small, are no reasons to fail.
+ * @throws any other error
+ */
 function nextRound(round: Round, error: unknown): Round {
   const code = error instanceof BackupError ? error.code : null;
   if (code === "RESUME_REFUSED" && round.trusted > 0) return { ...round, trusted: trustedAfter(round, error) };

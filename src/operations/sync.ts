@@ -25,13 +25,13 @@ export interface Failure {
 export interface SyncOutcome {
   readonly receipts: readonly Receipt[];
   readonly failures: readonly Failure[];
-  /** What was not tried any more. */
+  /** Steps that were not tried any more. */
   readonly untried: readonly UploadStep[];
-  /** What stopped the run before its end; null when every step was tried or failed by another. */
+  /** The error that stopped the run before its end; null when every step was tried or failed because of another. */
   readonly stoppedBy: BackupError | null;
 }
 
-/** What a person watching wants to know. */
+/** Receives progress for a person who watches. */
 export interface SyncWatcher {
   onStart(step: EstimatedStep): void;
   onProgress(progress: StepProgress): void;
@@ -79,7 +79,7 @@ export async function estimateSteps(
   return estimated;
 }
 
-/** What a run is to do, and what it was planned from. */
+/** The steps of a run, and the facts they were planned from. */
 export interface SyncRun {
   readonly steps: readonly EstimatedStep[];
   readonly inventory: Inventory;
@@ -130,7 +130,10 @@ export async function runSync(
   }
 }
 
-/** What is still to be sent, without what could not be: what would have built on that builds on what is archived. */
+/**
+ * Plans the steps that remain, without those that failed. Steps that would have built on those build on archives
+ * instead.
+ */
 async function planAgain(
   { inventory, request, steps }: SyncRun,
   done: Pick<SyncOutcome, "receipts" | "failures">,
@@ -188,10 +191,10 @@ function sendAhead(source: Sender, signal: AbortSignal): Ahead {
         try {
           ahead = { step: next, through, sending: send(next, { source, through }, signal) };
         } catch {
-          // Who takes it will be told, when it is tried again.
+          // Its next user gets the error, when it is tried again.
           return;
         }
-        // Should it fail before anybody reads it, its reader will be told.
+        // Should it fail before anybody reads it, its reader will get the error.
         ahead.sending.stream.on("error", () => undefined);
       });
       return sending;

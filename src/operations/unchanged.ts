@@ -24,7 +24,7 @@ export function findChanged({ source, snapshots }: LocalSnapshots, archives: rea
   );
 }
 
-/** Restores each of them, what they have in common once, and tells which hold the same as here. */
+/** Restores each of them, and what they have in common once. Returns those that hold the same as here. */
 export async function proveUnchanged(
   changed: readonly Changed[],
   scratch: Scratch,

@@ -36,7 +36,7 @@ export async function readArchivesThrough(
   return inOrder(findings);
 }
 
-/** What reading throws about an archive, as a finding; whatever else it throws is thrown on. */
+/** Turns an error about an archive into a finding; rethrows any other error. */
 export function toDamage(error: unknown, archive: Archive, archives: readonly Archive[]): Damage {
   const failure = toBackupError(error);
   switch (failure.code) {
@@ -90,7 +90,7 @@ async function readDecoded(archive: Archive, context: VerifyContext, signal: Abo
   return finding;
 }
 
-/** What cannot be decoded here can still be compared with its checksum. */
+/** An archive that cannot be decoded here can still be compared with its checksum. */
 async function readStored(archive: Archive, context: VerifyContext, signal: AbortSignal): Promise<Damage | null> {
   try {
     const body = await openBody(archive, context.reading.container, signal);

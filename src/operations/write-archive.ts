@@ -1,9 +1,11 @@
-// One stream into the container, as one object or as volumes with the manifest last; resumed where an earlier run was
-// stopped, and begun anew where what it left is not the beginning of what is sent now. Encoded in between: each object for
-// itself, so that common tools read any of them, and that an encrypted volume that is stored whole is not sent again.
+// Stores one stream in the container, as one object or as volumes with the manifest last. It resumes what an earlier
+// run left, and starts anew where that is not the beginning of the stream of this run. It encodes each object for
+// itself, so that common tools read any of them, and so that an encrypted volume that is completely stored is not sent
+// again.
 //
-// Volumes have the same keys in every run, on every machine with this subvolume. So one is deleted only to be replaced, or
-// when none has its number any more; and only after a HEAD has told that no archive is under the key that could need it.
+// Volumes have the same keys in every run, on every machine with this subvolume. So a volume is deleted only to be
+// replaced, or when no volume has its number any more; and only after a HEAD has shown that no
+// archive that could need it is under the archive's key.
 
 import { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
@@ -30,12 +32,12 @@ import type { Container, ObjectDetails, PutOptions, Stored, UploadProgress } fro
 import { encoded, type Encoder } from "./encode.ts";
 import { forgetProof, storeProof } from "./proof.ts";
 
-/** What is to be stored, and how. */
+/** The stream to store, and how to store it. */
 export interface Storing {
   readonly step: UploadStep;
   readonly layout: Layout;
   readonly encoder: Encoder;
-  /** Of this archive. */
+  /** The checkpoints of this archive. */
   readonly checkpoints: Checkpoints;
   /** Where to keep each object on disk before it is sent; null = nowhere. */
   readonly spoolDirectory: string | null;
@@ -49,8 +51,8 @@ export interface Storing {
 }
 
 /**
- * Stores the whole stream, or nothing that looks like an archive.
- * @throws RESUME_REFUSED, STREAM_TOO_LONG, what `Container.put` throws, and whatever the body is destroyed with
+ * Stores the complete stream, or nothing that looks like an archive.
+ * @throws RESUME_REFUSED, STREAM_TOO_LONG, errors of `Container.put`, and any error that the body is destroyed with
  */
 export async function storeArchive(
   plain: Readable,
@@ -69,7 +71,10 @@ export async function storeArchive(
   return stored;
 }
 
-/** What a run has left that wanted several objects: nobody would see it beside a whole archive. Not worth a failure. */
+/**
+ * Deletes the volumes of an earlier run that needed several objects: nobody would see them beside a complete archive.
+ * Not worth a failure.
+ */
 async function forgetVolumes(
   { etag }: Stored,
   { step, checkpoints }: Storing,
@@ -202,10 +207,10 @@ async function putVolume(
   return { volume, stored };
 }
 
-/** What the manifest has to say of a stored volume beside what the store says. */
+/** Facts about a stored volume that the manifest holds and the store does not. */
 type Kept = Pick<Volume, "sha256" | "partBytes">;
 
-/** Of a stored volume when it is what a body would make it now; else null. */
+/** Facts of a stored volume when it equals the volume that a body would make now; else null. */
 async function compareVolume(
   body: Readable,
   existing: ObjectDetails,
@@ -215,13 +220,13 @@ async function compareVolume(
   return (await container.matches(existing, partBytes, body)) ? { sha256: digest().sha256, partBytes } : null;
 }
 
-/** What is noted of a stored volume that was made for whom it would be made now; else null. */
+/** The note about a stored volume when it was made for the same recipients as now; else null. */
 function noteOf({ key, etag, bytes }: ObjectDetails, storing: Storing): Checkpoint | null {
   const noted = storing.checkpoints.find(key);
   return noted?.etag === etag && noted.bytes === bytes && noted.encodedFor === encodedFor(storing) ? noted : null;
 }
 
-/** Of a stored volume when it was made of this slice; else null. */
+/** Facts of a stored volume when it was made of this slice; else null. */
 async function recallVolume(slice: Readable, { plainSha256, sha256, partBytes }: Checkpoint): Promise<Kept | null> {
   const digest = digestOf(slice);
   await finished(slice.resume());
