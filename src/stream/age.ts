@@ -9,10 +9,10 @@ import { openNameless } from "./unnamed-file.ts";
 import { fedBy, throughPrograms } from "./pipeline.ts";
 import { runInto, type Command, type Exit } from "./process.ts";
 
-/** What every file begins with that age writes. */
+/** The beginning of every file that age writes. */
 export const AGE_MAGIC = "age-encryption.org/v1";
 
-/** What comes after the header: a nonce, and a tag for each 64 KiB. */
+/** The part after the header: a nonce, and a tag for each 64 KiB. */
 const NONCE_BYTES = 16;
 const TAG_BYTES = 16;
 
@@ -24,7 +24,7 @@ export interface Recipients {
   readonly files: readonly string[];
 }
 
-/** What opens it: files, as `age --identity` takes them. */
+/** Identities that open an archive: files, as `age --identity` takes them. */
 export type Identities = readonly string[];
 
 /** Encrypts what it reads. */
@@ -37,7 +37,7 @@ export function encryptCommand({ names, files }: Recipients): Command {
   return { program: "age", args, failure: toEncryptFailure, begins: AGE_MAGIC };
 }
 
-/** What is known of recipients that age takes. */
+/** Known facts about recipients that age accepts. */
 export interface TriedRecipients {
   /** How long the header is that age writes for them. */
   readonly headerBytes: number;
@@ -65,7 +65,7 @@ async function fingerprintOf({ names, files }: Recipients): Promise<string> {
     .digest("hex");
 }
 
-/** What an identity file begins with that is itself encrypted, with a passphrase. */
+/** The beginnings of an identity file that is itself encrypted, with a passphrase. */
 const LOCKED = [AGE_MAGIC, "-----BEGIN AGE ENCRYPTED FILE-----"];
 
 /** Files in it are in memory. */

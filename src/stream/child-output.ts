@@ -12,10 +12,10 @@ import { LEFT_BEHIND, LINGER_MS, onAbort, settlesWithin, start, type Command, ty
 /** The largest pipe that the kernel gives to everybody. */
 export const PIPE_BYTES = 1024 * 1024;
 
-/** What a stream passes on at once. */
+/** The size of the pieces that a stream passes on. */
 const PIECE_BYTES = 256 * 1024;
 
-/** What may be read from a program before anybody asks for it; then the program has to wait. */
+/** The amount that is read from a program before anybody asks for it; then the program has to wait. */
 const READ_AHEAD_BYTES = 1024 * 1024;
 
 /** How long a failure waits for pieces that have come before it to be taken, and how often it is looked. */
@@ -35,14 +35,14 @@ export interface DirectReadable extends Readable {
   readInto(memory: Buffer): Promise<number>;
 }
 
-/** What an output comes from, and what its end depends on. */
+/** The source of an output, and the conditions of its end. */
 export interface ChildOutputSource {
   readonly reader: PipeReader;
   /** Resolves when all has ended well, and nothing more comes; rejects with what went wrong. */
   readonly success: Promise<unknown>;
   /** Ends whatever is at work. Resolves when it is gone. */
   stop(): Promise<void>;
-  /** What the output has to begin with, before any of it is passed on. */
+  /** The required beginning of the output, checked before any of it is passed on. */
   readonly head?: Head | undefined;
   /** Whether the last piece is passed on only when all has ended well. */
   readonly withholds?: boolean;
@@ -93,7 +93,8 @@ class Output extends Readable implements DirectReadable {
     super({ highWaterMark: READ_AHEAD_BYTES });
     this.#origin = origin;
     this.#head = origin.head;
-    // It may fail before anybody reads it, and is told whoever does then; until that, it must not end this process.
+    // It may fail before anybody reads it, and its later reader gets the error; until then, the error must not end this
+    // process.
     this.on("error", () => undefined);
   }
 
@@ -110,7 +111,7 @@ class Output extends Readable implements DirectReadable {
     }
   };
 
-  /** What has come before is passed on before that is told: the beginning of what is cut tells something, too. */
+  /** Passes on all earlier bytes before the error: the beginning of a stream that is cut off is informative, too. */
   async fail(error: Error): Promise<void> {
     await settlesWithin(this.#piece, LAST_PIECES_MS);
     for (let waited = 0; this.readableLength > 0 && waited < LAST_PIECES_MS; waited += LOOK_MS) await sleep(LOOK_MS);
@@ -135,7 +136,7 @@ class Output extends Readable implements DirectReadable {
     this.#way = way;
   }
 
-  /** What comes next; less than was wanted, or nothing, when all has ended well. */
+  /** The next bytes; fewer than asked for, or none, when all has ended well. */
   async #take(memory: Buffer, isWhole: boolean): Promise<number> {
     const { reader, success } = this.#origin;
     const head = this.#head;
@@ -183,7 +184,7 @@ class Output extends Readable implements DirectReadable {
     else if (ready === null) await this.#pushPiece();
   }
 
-  /** Of a stream that was not read as one. */
+  /** Ends a stream that was not read as one. */
   #end(): void {
     if (this.#isEnded) return;
     this.#isEnded = true;
@@ -192,7 +193,7 @@ class Output extends Readable implements DirectReadable {
   }
 }
 
-/** What a command says of how its output begins. */
+/** The beginning that a command promises for its output. */
 export function headOf({ program, begins, failure }: Command): Head | undefined {
   if (begins === undefined) return undefined;
   const expected = Buffer.from(begins, "latin1");

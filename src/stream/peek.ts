@@ -1,9 +1,9 @@
 import { Readable } from "node:stream";
 
 /**
- * The beginning of a stream, so many bytes unless it is shorter, and the whole stream to go on with. Destroying that
- * destroys the source.
- * @throws what the source fails with before its beginning is there
+ * Reads the beginning of a stream: this many bytes, unless the stream is shorter. Also returns the complete stream to
+ * read from then on. Destroying that destroys the source.
+ * @throws any error of the source before its beginning is there
  */
 export async function takeHead(
   source: Readable,

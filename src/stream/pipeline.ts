@@ -15,7 +15,7 @@ const LOOK_MS = 50;
 /** How long it is waited for a failure nearer to the source, which is the cause when one comes. */
 const CAUSE_MS = 100;
 
-/** What fills the pipe that the first program reads. */
+/** Fills the pipe that the first program reads. */
 export interface Feeding {
   /** Resolves when all has been written and the pipe's end is closed; rejects with what has gone wrong. */
   readonly done: Promise<void>;
@@ -41,11 +41,11 @@ export function fedBy(source: Readable): ByteFeed {
 }
 
 /**
- * What programs make of what they are fed with. It ends only after the feeding ended well, and every program has read all
- * of its input and exited with status 0; otherwise it is destroyed with the first failure from the source on, and all of
- * them are ended. Destroying it ends them too.
- * @throws (as the stream's error) what the feeding rejects with, what `Command.failure` makes; CONFIG when a program is
- * missing; ABORTED
+ * The output of a row of programs. It ends only after the feeding ended well, and every program has read all of its
+ * input and exited with status 0. Otherwise it is destroyed with the first failure, counted from the source, and all
+ * programs are ended. Destroying it ends them too.
+ * @throws (as the stream's error) any error that the feeding rejects with, the error that `Command.failure` makes;
+ * CONFIG when a program is missing; ABORTED
  */
 export function throughPrograms(commands: readonly Command[], feed: ByteFeed, signal: AbortSignal): DirectReadable {
   const pipes = Array.from({ length: commands.length + 1 }, () => openPipe(PIPE_BYTES));
@@ -68,7 +68,7 @@ interface Stage extends ReturnType<typeof start> {
   readonly input: PipelineInput;
 }
 
-/** Our hold on the end of a pipe that a program reads from: nobody else can tell what it has left there. */
+/** Our hold on the end of a pipe that a program reads from: nobody else can know how much it has left there. */
 interface PipelineInput {
   unread(): number;
   close(): void;
@@ -117,7 +117,7 @@ async function endOf({ command, life, input }: Stage, fed: Promise<void>): Promi
   }
 }
 
-/** What fails at the end of a row follows from what failed before it. */
+/** A failure at the end of a row follows from one before it. */
 async function throwCause(parts: readonly Promise<void>[]): Promise<never> {
   await settlesWithin(Promise.allSettled(parts), CAUSE_MS);
   for (const part of parts) if (await settlesWithin(part, 0)) await part;

@@ -1,8 +1,9 @@
-// Processes as streams. The only file that starts any.
-// Never a shell: arguments are passed as they are. Each child leads a session and process group of its own, so that
-// Ctrl-Z and Ctrl-C on the terminal reach this program and not them: a `btrfs send` that is stopped and continued may
-// emit a corrupt stream and still exit 0 (seen on Linux 6.18). The end of a child's output is no success; exit status 0
-// is. Whoever runs a command says what its failure means; nothing here knows btrfs, age or Swift.
+// Processes as streams. The only file that starts any. Never a shell: arguments are passed as they are.
+//
+// Each child leads a session and process group of its own, so that Ctrl-Z and Ctrl-C on the terminal reach this program
+// and not the children. A `btrfs send` that is stopped and continued may emit a corrupt stream and still exit 0 (seen
+// on Linux 6.18). The end of a child's output is no success; exit status 0 is. The caller of a command defines what its
+// failure means; nothing here knows btrfs, age or Swift.
 
 import { spawn, type ChildProcess, type StdioOptions } from "node:child_process";
 import { env, kill } from "node:process";
@@ -17,7 +18,7 @@ export interface Command {
   readonly args: readonly string[];
   /** The error for every ending but exit status 0. */
   readonly failure: (ending: Exit) => BackupError;
-  /** What its output has to begin with, before any of it is passed on. */
+  /** The required beginning of its output, checked before any of it is passed on. */
   readonly begins?: string;
   /**
    * True for a program that may ask something on the terminal: it stays in our session, which has that terminal, and so
@@ -59,7 +60,7 @@ export const LEFT_BEHIND = "exited, but left a process behind that holds its out
 
 const STDERR_TAIL_CHARS = 4_096;
 
-/** What a sink may leave unread before lines are dropped. */
+/** The backlog that a sink may leave unread before lines are dropped. */
 const SINK_BACKLOG_BYTES = 1024 * 1024;
 
 /** Debian's package of each program that we run. */
@@ -82,15 +83,15 @@ export interface Started {
   readonly life: Lifetime;
 }
 
-/** Starts a program; that it cannot be started is told by its life. */
+/** Starts a program; its lifetime reports when it cannot be started. */
 export function start(command: Command, stdio: StdioOptions): Started {
   const child = spawn(command.program, command.args, { ...surroundings(), detached: command.mayAsk !== true, stdio });
   return { child, life: watch(child, command) };
 }
 
 /**
- * The whole standard output of a program that says little, after exit status 0.
- * @throws what `command.failure` makes; CONFIG when the program is missing; ABORTED
+ * The complete standard output of a program that prints little, after exit status 0.
+ * @throws the error that `command.failure` makes; CONFIG when the program is missing; ABORTED
  */
 export async function runToEnd(command: Command, signal: AbortSignal): Promise<string> {
   const { child, life } = start(command, ["ignore", "pipe", "pipe"]);
@@ -178,12 +179,12 @@ export function openSink({ program, args }: Pick<Command, "program" | "args">): 
   };
 }
 
-/** What the life of a child comes to. */
+/** The lifetime of a child. */
 export interface Lifetime {
   /** Resolves after exit status 0; rejects after any other ending. */
   readonly success: Promise<void>;
   readonly stderr: () => string;
-  /** Ends the whole group; resolves when its leader is gone, or will not go even when killed. */
+  /** Ends the entire process group. Resolves when its leader is gone, or does not go even when killed. */
   stop(): Promise<void>;
 }
 

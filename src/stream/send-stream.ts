@@ -26,17 +26,17 @@ const GRACE_MS = 2_000;
 // ENCODED_WRITE has around it more than WRITE (80 + path against 28 + path): many tiny files grow.
 const encodedOverhead = 52;
 
-/** What is wrong when the stream is: what `btrfs send` just made, or what an archive holds. */
+/** The error code for a damaged stream: one that `btrfs send` just made, or one that an archive holds. */
 export type DamageCode = "SEND_FAILED" | "ARCHIVE_DAMAGED";
 
 export interface CheckOptions {
-  /** SEND_FAILED unless told otherwise. */
+  /** By default SEND_FAILED. */
   readonly code?: DamageCode | undefined;
-  /** What the error says is damaged; "the send stream" unless told otherwise. */
+  /** The subject of the error; by default "the send stream". */
   readonly subject?: string | undefined;
   /** Called once, before anything is passed on that comes after the first command: what it throws is the stream's error. */
   readonly onLineage?: ((lineage: StreamLineage) => void) | undefined;
-  /** Called once, when the whole stream has been found good, right before it ends. */
+  /** Called once, when the entire stream has been found good, right before it ends. */
   readonly onSummary?: ((summary: StreamSummary) => void) | undefined;
 }
 
@@ -47,13 +47,13 @@ export interface StreamLineage {
   readonly sendParent: { readonly uuid: string; readonly ctransid: number } | null;
 }
 
-/** What a `--no-data` stream tells of the stream it stands for. */
+/** The facts that a `--no-data` stream gives about the stream it stands for. */
 export interface StreamEstimate {
   /** Exact, unless the stream is sent with `--compressed-data`. */
   readonly bytes: number;
   /** With `--compressed-data` it is never larger than this. */
   readonly upperBound: number;
-  /** Of the send protocol. */
+  /** Version of the send protocol. */
   readonly proto: number;
   readonly lineage: StreamLineage;
 }
@@ -62,10 +62,10 @@ export interface StreamEstimate {
 const highWaterMark = 1 << 18;
 
 /**
- * The bytes of `source`, unchanged. It ends only when the source has ended well and all of it was a whole, undamaged
- * send stream; otherwise it is destroyed with the error of the source, or with `code`. Destroying it destroys the
- * source. The last piece is withheld until then: whoever acts on the END command never sees it in a stream that is not
- * good.
+ * The bytes of `source`, unchanged. It ends only when the source has ended well and all of it was a complete, undamaged
+ * send stream. Otherwise it is destroyed with the error of the source, or with `code`. Destroying it destroys the
+ * source. The last piece is withheld until then: a reader that acts on the END command never sees it in a stream that
+ * is not good.
  */
 export function checkedStream(source: Readable, options: CheckOptions = {}): Readable {
   const checker = openSendStreamChecker();
@@ -107,11 +107,12 @@ export function checkedStream(source: Readable, options: CheckOptions = {}): Rea
 }
 
 /**
- * What a command writes, checked by the thread that reads it. It ends only when the command has ended well and all of it
- * was a whole, undamaged send stream.
+ * The output of a command, checked by the thread that reads it. It ends only when the command has ended well and all of
+ * it was a complete, undamaged send stream.
  * @param open - makes the command
  * @param head - looks at how the stream begins
- * @throws (as the stream's error) what `open` and `head` throw, what `Command.failure` makes, SEND_FAILED; ABORTED
+ * @throws (as the stream's error) any error that `open` and `head` throw, the error that `Command.failure` makes,
+ * SEND_FAILED; ABORTED
  */
 export function sentStream(open: () => Promise<Command>, head: Head, signal: AbortSignal): DirectReadable {
   const pipe = openPipe(PIPE_BYTES);
@@ -142,10 +143,11 @@ async function startInto(writeEnd: number, open: () => Promise<Command>, isStopp
 }
 
 /**
- * Feeds programs with what a command writes, checked on a thread of its own: none of it passes through here. When it has
- * ended well, the end of it was told, and `accept` has not thrown.
+ * Feeds programs with the output of a command, checked on a thread of its own: none of it passes through here. The
+ * feeding has succeeded when the command has ended well, its end was reported, and `accept` has not thrown.
  * @param open - makes the command
- * @throws (as the feeding's failure) what `open` and `accept` throw, what `Command.failure` makes, SEND_FAILED
+ * @throws (as the feeding's failure) any error that `open` and `accept` throw, the error that `Command.failure` makes,
+ * SEND_FAILED
  */
 export function checkedFeed(open: () => Promise<Command>, accept: (summary: StreamSummary) => void): ByteFeed {
   return (writeEnd) => {
@@ -204,7 +206,7 @@ async function sumUp(life: Lifetime, moved: Promise<StreamSummary>): Promise<Str
   return summary;
 }
 
-/** @throws Error unless it is a whole send stream, with the data of files */
+/** @throws Error unless it is a complete send stream, with the data of files */
 function finish(checker: SendStreamChecker): void {
   checker.finish();
   assertHasData(checker.summary());

@@ -4,9 +4,9 @@ import { BackupError } from "../errors.ts";
 import { openWorkFile } from "./unnamed-file.ts";
 
 /**
- * Keeps a whole stream on disk, then gives it back. The file (0600) has no name from the moment it exists, so it is
+ * Keeps an entire stream on disk, then gives it back. The file (0600) has no name from the moment it exists. So it is
  * gone when the returned stream is closed and when this process ends, however it ends.
- * @throws CONFIG when the directory cannot be written, STEP_FAILED when it fills up, and whatever `source` fails with
+ * @throws CONFIG when the directory cannot be written, STEP_FAILED when it fills up, and any error of `source`
  */
 export async function spool(source: Readable, directory: string): Promise<Readable> {
   const file = await openWorkFile(directory).catch((error: unknown) => {

@@ -10,7 +10,7 @@ export function observe(stream: Readable, onPiece: (piece: Buffer) => void): voi
   stream.on("data", onPiece);
 }
 
-/** What has passed through a stream. */
+/** Digest of the bytes that have passed through a stream. */
 export interface Digest {
   readonly bytes: number;
   /** In hexadecimal. */

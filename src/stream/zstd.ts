@@ -5,7 +5,7 @@ import { BackupError } from "../errors.ts";
 import { fedBy, throughPrograms } from "./pipeline.ts";
 import type { Command, Exit } from "./process.ts";
 
-/** What every frame begins with that zstd writes. */
+/** The beginning of every frame that zstd writes. */
 export const ZSTD_MAGIC = "\x28\xb5\x2f\xfd";
 
 /** Compresses what it reads, on all processors; what comes out does not depend on how many there are. */
