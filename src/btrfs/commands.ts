@@ -11,7 +11,7 @@ export interface SendMode {
 }
 
 /**
- * `btrfs send` of the first place reached, as the difference to the second if there is one.
+ * `btrfs send` of the first place reached, incremental against the second if there is one.
  * @param noData - leave the file data out: the same commands, with lengths in the place of data
  */
 export function sendCommand({ paths, enter }: Reach, mode: SendMode, noData: boolean): Command {
@@ -29,7 +29,7 @@ export function sendCommand({ paths, enter }: Reach, mode: SendMode, noData: boo
 /** Where something is received. */
 export interface Reception {
   readonly directory: string;
-  /** What it will be in the end, for people. */
+  /** Its final name, for people. */
   readonly name: string;
   /** Stands before a program that is to see the directory. */
   readonly enter: readonly string[];
@@ -53,7 +53,7 @@ export function snapshotCommand({ paths, enter }: Reach, place: string): Command
   return { program, args, failure };
 }
 
-/** What `btrfs send` prints of its options. @throws CONFIG when there is no such program, ABORTED */
+/** The options that `btrfs send` prints in its help. @throws CONFIG when there is no such program, ABORTED */
 export function readSendOptions(signal: AbortSignal): Promise<string> {
   const failure = (ending: Exit): BackupError => toFailure("SEND_FAILED", "btrfs send --help", ending);
   return runToEnd({ program: "btrfs", args: ["send", "--help"], failure }, signal);
@@ -67,7 +67,7 @@ interface Refusal {
   readonly hint?: string;
 }
 
-/** What is said plainer than the programs say it. */
+/** Refusals that we explain more plainly than the programs do. */
 const refusals: readonly Refusal[] = [
   {
     pattern: /Operation not permitted|Permission denied/,

@@ -21,7 +21,7 @@ export async function openDirectory(path: string): Promise<Directory> {
   return hold(await open(path, constants.O_RDONLY | constants.O_DIRECTORY), path);
 }
 
-/** What `use` makes of the path of an open file, which is closed then; null where there is none. */
+/** The result of `use` with the path of an open file, which is closed afterwards; null where there is none. */
 export async function withDescriptor<T>(
   descriptor: number | null,
   use: (path: string) => Promise<T>,

@@ -14,7 +14,7 @@ import { enterDirectories, type Directory } from "./directories.ts";
 import { editedStage, kinds, setAttributeCommand, type SendCommand } from "./send-commands.ts";
 
 export interface Fidelity {
-  /** What a stream passes on its way to `btrfs receive`. */
+  /** Edits a stream on its way to `btrfs receive`. */
   readonly stage: Transform;
   /** Repairs what was received, while it is writable. True when it was changed. */
   repair(received: Directory): Promise<boolean>;
@@ -70,7 +70,10 @@ export function openFidelity(openParent: (uuid: string) => Promise<Parent | null
 const DEFAULT_ACL = "system.posix_acl_default";
 const COMPRESSION = "btrfs.compression";
 
-/** What Linux takes for the removal of an attribute, whether there is one or not: an ACL without entries, no value. */
+/**
+ * Values that Linux takes for the removal of an attribute, whether there is one or not: an ACL without entries, no
+ * value.
+ */
 const removals: ReadonlyMap<string, Buffer> = new Map([
   [DEFAULT_ACL, Buffer.from([2, 0, 0, 0])],
   [COMPRESSION, Buffer.alloc(0)],
@@ -78,7 +81,7 @@ const removals: ReadonlyMap<string, Buffer> = new Map([
 
 const NOTHING = Buffer.alloc(0);
 
-/** What a snapshot of this subvolume begins with. */
+/** The attributes that a snapshot of this subvolume begins with. */
 async function readInherited(parent: Directory): Promise<Map<string, Buffer>> {
   const inherited = new Map<string, Buffer>();
   for (const name of removals.keys()) {
@@ -135,14 +138,14 @@ const SET_ID_BITS = 0o6000;
 const MOST_PROGRAMS = 10_000;
 
 function openOwners(parent: Parent): Owners {
-  /** Of files that may have lost bits, by their paths in the snapshot as it is by now. */
+  /** Owners of files that may have lost bits, by the files' current paths in the snapshot. */
   const owners = new Map<string, Owner>();
   let owned: SendCommand | null = null;
   return {
     note: async (command) => {
       const { kind } = command;
       const path = pathOf(command);
-      // A new mode is told in the next command.
+      // A new mode comes in the next command.
       if (owned !== null && !(kind === kinds.chmod && path === pathOf(owned)) && owners.size < MOST_PROGRAMS) {
         if (await mayHaveBits(parent.directory.at(pathOf(owned)))) owners.set(pathOf(owned), ownerOf(owned));
       }

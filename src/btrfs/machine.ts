@@ -12,7 +12,7 @@ import { listSnapshots, readSubvolume, translated } from "./subvolumes.ts";
 /** Bit of CAP_SYS_ADMIN in a capability set; linux/capability.h. */
 const CAP_SYS_ADMIN = 21n;
 
-/** What this machine has and allows, and what it holds. Everything is only looked at. */
+/** The tools, rights and filesystems of this machine. Everything is only looked at. */
 export const machine: Machine = {
   mayAdministrate,
   versions: async (signal) => {

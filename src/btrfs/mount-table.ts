@@ -4,12 +4,12 @@ import { isUtf8 } from "node:buffer";
 import { constants, open, readFile, realpath, type FileHandle } from "node:fs/promises";
 import { BackupError } from "../errors.ts";
 
-/** One mount, as proc(5) tells it. */
+/** One mount, as proc(5) describes it. */
 export interface Mount {
   readonly id: number;
   /** "major:minor" of the superblock. Not what stat(2) gives, which on btrfs is another one for each subvolume. */
   readonly device: string;
-  /** What of the filesystem is mounted: "/" for its top, "/@home", or any directory for a bind mount. */
+  /** The mounted part of the filesystem: "/" for its top, "/@home", or any directory for a bind mount. */
   readonly root: string;
   readonly mountPoint: string;
   readonly filesystem: string;
@@ -25,18 +25,18 @@ export interface View {
   readonly enter: readonly string[];
 }
 
-/** Of this process. */
+/** The mounts that this process sees. */
 export const ownView: View = { mountInfo: "/proc/self/mountinfo", root: "", enter: [] };
 
 /** Where a path leads, both from the top of its filesystem, without a slash before it. */
 export interface Location {
   readonly path: string;
-  /** Of what is mounted there; empty for the top level. */
+  /** The path of the mounted subvolume; empty for the top level. */
   readonly mounted: string;
   readonly device: string;
 }
 
-/** Null when nothing tells. */
+/** Null when it cannot be found out. */
 export async function locate(path: string): Promise<Location | null> {
   const handle = await open(path, constants.O_RDONLY);
   try {
@@ -110,7 +110,7 @@ export async function readMountsOf(path: string): Promise<Mount[]> {
   }
 }
 
-/** Of an open file; proc_pid_fdinfo(5). */
+/** The mount id of an open file; proc_pid_fdinfo(5). */
 export async function mountIdOf(handle: FileHandle): Promise<number | null> {
   const info = await readFile(`/proc/self/fdinfo/${handle.fd}`, "utf8");
   const id = /^mnt_id:\s*(\d+)$/m.exec(info)?.[1];

@@ -17,9 +17,9 @@ export interface Place {
 export interface Reach {
   /** In the order of the places. */
   readonly paths: readonly string[];
-  /** What to put in front of a program and its arguments so that these paths are valid for it; mostly nothing. */
+  /** The words to put in front of a program and its arguments so that these paths are valid for it; mostly none. */
   readonly enter: readonly string[];
-  /** What to put in front of these paths to make them paths of ours; mostly nothing. */
+  /** The prefix that makes these paths valid for this process; mostly empty. */
   readonly root: string;
 }
 

@@ -14,7 +14,7 @@ import { openTarget } from "./target.ts";
 export interface ScratchOptions {
   /** Where its image is kept; null: where temporary files are. */
   readonly directory: string | null;
-  /** What will be received, at least. */
+  /** The least number of bytes that will be received. */
   readonly bytes: number;
   /** The subvolume whose snapshots will be compared. */
   readonly path: string;
@@ -54,7 +54,7 @@ export async function openScratch(options: ScratchOptions, signal: AbortSignal):
 }
 
 interface Image {
-  /** Of the directory that its file is in. */
+  /** The directory that its file is in. */
   readonly parent: string;
   readonly bytes: number;
 }
@@ -79,7 +79,7 @@ interface Trees {
   readonly namespace: Namespace;
 }
 
-/** rsync tells what it would have to do to make them equal: content, owners, modes, times, links, ACLs, attributes. */
+/** Asks rsync for the changes that would make them equal: content, owners, modes, times, links, ACLs, attributes. */
 async function compareTrees(
   { local, restored, mounts, namespace }: Trees,
   signal: AbortSignal,

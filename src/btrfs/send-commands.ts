@@ -8,7 +8,7 @@ export const STREAM_HEADER_BYTES = 17;
 export const COMMAND_HEADER_BYTES = 10;
 export const ATTRIBUTE_HEADER_BYTES = 4;
 
-/** Of the commands, those that somebody here wants to see. */
+/** The numbers of those commands that somebody here wants to see. */
 export const kinds = {
   subvol: 1,
   snapshot: 2,
@@ -22,7 +22,7 @@ export const kinds = {
 
 const attributes = { uid: 6, gid: 7, xattrName: 13, xattrData: 14, path: 15, pathTo: 16, cloneUuid: 20 } as const;
 
-/** What a command says; null for an attribute that it has not. */
+/** The content of a command; null for an attribute that it does not have. */
 export interface SendCommand {
   readonly kind: number;
   /** All of it. */
@@ -30,7 +30,7 @@ export interface SendCommand {
   get(name: keyof typeof attributes): Buffer | null;
 }
 
-/** What takes the place of a command; itself, where nothing is to be changed. */
+/** Replaces a command; returns the command itself where nothing is to be changed. */
 export type Edit = (command: SendCommand) => Promise<readonly Buffer[]> | readonly Buffer[];
 
 /**

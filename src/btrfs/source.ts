@@ -34,7 +34,7 @@ export interface SourceOptions {
  * @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, CONFIG when btrfs-progs are missing, USAGE when there is nothing
  */
 export async function openSource(path: string, options: SourceOptions, signal: AbortSignal): Promise<SnapshotSource> {
-  // Before anything else, because it tells best what is wrong with the path.
+  // Before anything else, because it explains best what is wrong with the path.
   await readSubvolume(path);
   return {
     ...(await openSender(path, options, signal)),
@@ -52,7 +52,7 @@ export async function openSource(path: string, options: SourceOptions, signal: A
 }
 
 /**
- * The received snapshots in a directory, which may be the whole filesystem or one of them.
+ * The received snapshots in a directory, which may be the entire filesystem or one of them.
  * @throws NOT_BTRFS, NO_PRIVILEGE, CONFIG when btrfs-progs are missing, USAGE when there is nothing
  */
 export async function openReceived(path: string, options: SourceOptions, signal: AbortSignal): Promise<ReceivedSource> {
@@ -102,7 +102,7 @@ async function chooseMode(options: SourceOptions, signal: AbortSignal): Promise<
   return { sendProto, compressedData: sendProto === 2 && compressedData };
 }
 
-/** Kernels that do not tell know version 1. */
+/** Kernels that do not state it know version 1. */
 async function kernelProtocol(): Promise<number> {
   const version = await readFile("/sys/fs/btrfs/features/send_stream_version", "utf8").catch(() => "1");
   return Number.parseInt(version, 10);

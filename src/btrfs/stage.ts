@@ -1,11 +1,12 @@
-// Where a snapshot is received, and how it gets from there to its place; and the removal of what was received and is not
-// wanted. `btrfs receive` works in a chroot of a directory that holds nothing else, so that a symbolic link in a hostile
-// stream leads to nothing but what the same stream made.
+// The directory where a snapshot is received, its move to its final place, and the removal of received subvolumes that
+// are not wanted. `btrfs receive` works in a chroot of a directory that holds nothing else, so that a symbolic link in
+// a hostile stream leads only to things that the same stream made.
 //
-// A read-only subvolume can be renamed but not moved to another directory (EROFS), so for the moment of the move it is
-// made writable. That leaves it what it was received as; it is looked at afterwards whether anybody used the moment. It is
-// moved under a name that is ours alone, and gets its own name when it is sealed again, checked and on disk. So the name
-// tells what is whole, even after a loss of power: `btrfs receive` seals before the data is written out.
+// A read-only subvolume can be renamed but not moved to another directory (EROFS), so it is made writable for the
+// moment of the move. It stays the subvolume that was received; a check afterwards shows whether anybody used the
+// moment. It moves under a name that is ours alone, and gets its own name when it is sealed again, checked and on disk.
+// So the name shows which ones are complete, even after a loss of power: `btrfs receive` seals before the data is
+// written out.
 
 import { constants, open, readdir, rename, rmdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -63,7 +64,7 @@ export async function clearStage(directory: Directory, uuid: Uuid): Promise<void
   await removeEmptied(directory, FOLDER_PREFIX + uuid);
 }
 
-/** What was received. */
+/** A received subvolume. */
 export interface Reception {
   readonly expected: Identity;
   /** Called while it is writable. True when it has changed something. */
@@ -148,7 +149,7 @@ export async function assertAbsent(directory: Directory, name: string): Promise<
   );
 }
 
-/** What was repaired counts as received, not as changed afterwards. */
+/** Seals it again; a repaired subvolume counts as received, not as changed afterwards. */
 async function sealAgain(subvolume: Directory, { uuid, ctransid }: Identity): Promise<void> {
   await translated(subvolume.path, () => syncFilesystem(subvolume.at()));
   await translated(subvolume.path, () => setReceived(subvolume.at(), uuid, ctransid));

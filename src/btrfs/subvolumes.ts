@@ -30,8 +30,9 @@ export async function readSubvolume(path: string): Promise<Subvolume> {
 }
 
 /**
- * The read-only snapshot that the subvolume whose root a path is was made from; null when there is none.
- * @returns with it how it was changed after it was received, as {@link readChange} tells
+ * The read-only snapshot from which the subvolume at a path was made; null when there is none. The path is the
+ * subvolume's root.
+ * @returns with it how it was changed after it was received, as {@link readChange} reports it
  */
 export async function readOrigin(
   path: string,

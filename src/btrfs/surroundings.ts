@@ -5,7 +5,10 @@ import { pathThrough, readMountsOf } from "./mount-table.ts";
 /** The id of every filesystem's top level. */
 const TOP_LEVEL = 5;
 
-/** What lies on the filesystem of a path. Of paths it tells where mounts should show them; it does not look there. */
+/**
+ * The subvolumes on the filesystem of a path, and the paths where mounts should show them. It does not look at those
+ * paths.
+ */
 export async function readSurroundings(path: string): Promise<Surroundings> {
   const [top, others, mounts] = await Promise.all([
     subvolumeInfo(path, TOP_LEVEL),

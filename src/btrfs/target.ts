@@ -74,7 +74,7 @@ export async function openTarget(
     room: () => statfs(top.at()).then(({ bavail, bsize }) => bavail * bsize),
     assertFree: (path) => assertFree(top, path),
     receive: (stream, path, expected, stop) => {
-      // Whatever becomes of it before it is read, it is told when it is read.
+      // It may fail before it is read; its reader gets the error then.
       stream.on("error", () => undefined);
       const received = withParent(path, (parent, name) => receive(stream, { parent, name, expected, enter }, stop));
       return received.finally(() => stream.destroy());
@@ -159,7 +159,7 @@ async function receive(
     await writeTo(receiveCommand({ directory: stage.at(), name: join(parent.path, name), enter }), renamed, signal);
     return await putInPlace(stage, parent, name, { expected, repair: fidelity.repair });
   } catch (error) {
-    // The first failure is the one to tell; what cannot be removed now, the next attempt will remove.
+    // The first failure is the one to report; the next attempt will remove what cannot be removed now.
     await clearStage(parent, expected.uuid).catch(() => undefined);
     throw error;
   } finally {
@@ -168,8 +168,8 @@ async function receive(
 }
 
 /**
- * What `btrfs receive` builds on for a stream that names this UUID: the first subvolume that was received under it, else
- * the one that has it. Null when it cannot be opened.
+ * Opens the send parent that `btrfs receive` uses for a stream that names this UUID: the first subvolume that was
+ * received under it, else the one that has it. Null when it cannot be opened.
  */
 async function openParent(filesystem: Directory, uuid: string): Promise<Parent | null> {
   const all = (await listPresent(filesystem.at())).map(({ snapshot }) => snapshot).sort((a, b) => a.id - b.id);
