@@ -35,9 +35,9 @@ export interface ClientOptions {
   /** `name/version` */
   readonly userAgent: string;
   readonly log: Log | undefined;
-  /** Of all uploads together; null = as fast as it goes. */
+  /** Limit for all uploads together; null = no limit. */
   readonly uploadBytesPerSecond: number | null;
-  /** What to add to this machine's clock to have the store's, as far as it is known. */
+  /** Added to this machine's clock, gives the store's, as far as it is known. */
   readonly clockOffsetMs?: number;
 }
 
@@ -56,7 +56,7 @@ export interface Clients {
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
-/** What is shorter is sent at once. */
+/** Shorter bodies are sent at once. */
 const LEAST_SLICED_BYTES = 64 * 1024;
 
 export function openClients(options: ClientOptions): Clients {

@@ -24,17 +24,17 @@ export interface ContactOptions extends Omit<ClientOptions, "region" | "endpoint
   readonly region: string | null;
   /** To begin with, when nobody said one. */
   readonly likelyRegion?: string | null;
-  /** What to do when the store refuses the keys. */
+  /** Advice for when the store refuses the keys. */
   readonly refusalHint?: string | undefined;
   /** How long the first request is tried again: the network may be about to come up. */
   readonly contactForMs?: number | undefined;
 }
 
-/** What was learnt. */
+/** Facts learnt from the first contact. */
 export interface Contact {
   readonly endpoint: URL;
   readonly region: string;
-  /** What to add to this machine's clock to have the store's. */
+  /** Added to this machine's clock, gives the store's. */
   readonly clockOffsetMs: number;
 }
 

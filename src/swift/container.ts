@@ -32,7 +32,7 @@ export interface ContainerOptions {
   readonly profile?: string | null;
   /** Absent: no proxy, and those are trusted whom Node trusts by itself. */
   readonly network?: Network;
-  /** What to do when the store refuses the keys. */
+  /** Advice for when the store refuses the keys. */
   readonly refusalHint?: string | undefined;
   /** `name/version` */
   readonly userAgent: string;
@@ -40,9 +40,9 @@ export interface ContainerOptions {
   readonly retryForMs?: number;
   /** How long the very first one is; by default seconds. */
   readonly contactForMs?: number | undefined;
-  /** Of all uploads together; absent or null = as fast as it goes. */
+  /** Limit for all uploads together; absent or null = no limit. */
   readonly uploadBytesPerSecond?: number | null;
-  /** On how many connections one object is read at once, at the most; by default 4. */
+  /** The most connections on which one object is read at once; by default 4. */
   readonly connections?: number;
   /** After how long without a byte a connection is given up; by default one minute. */
   readonly stallMs?: number;

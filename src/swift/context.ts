@@ -13,9 +13,9 @@ export interface Store extends Pick<Clients, "bind"> {
   readonly container: string;
   readonly limits: Container["limits"];
   readonly retryForMs: number;
-  /** On which one object is read at once, at the most. */
+  /** The most connections on which one object is read at once. */
   readonly connections: number;
-  /** Of its uploads. */
+  /** The memory of its uploads. */
   readonly memories: BufferPool;
   readonly parallelism: Parallelism;
   /** How an object of one part is created where there is none. */
@@ -23,7 +23,7 @@ export interface Store extends Pick<Clients, "bind"> {
     /** By a PUT with `If-None-Match: *`; else by an upload of one part. Swift takes such a PUT from 2.36 on. */
     byPut: boolean;
   };
-  /** What was stored in parts lies in a container of its own, with rights of its own. */
+  /** Objects that were stored in parts keep their bytes in a container of its own, with rights of its own. */
   readonly segments: {
     /** True once these credentials were seen to read there. */
     areReadable: boolean;
@@ -31,6 +31,6 @@ export interface Store extends Pick<Clients, "bind"> {
   /** The store's time, in milliseconds since the epoch. */
   now(): number;
   readonly log: Log | undefined;
-  /** What a failed request means; `key` as far as it was about an object. */
+  /** Translates a failed request; `key` as far as it was about an object. */
   translate(error: unknown, signal: AbortSignal, key?: string): BackupError;
 }

@@ -15,9 +15,9 @@ import type { Store } from "./context.ts";
 const WITHHELD_BYTES = 64 * 1024;
 
 /**
- * What one request asks for. Large enough that a request more or less is nothing, small enough that several fit in
- * memory: a piece is read to its end whether or not anybody wants its bytes yet, so that a slow reader never lets the
- * store lose patience with a connection.
+ * The size of one request. Large enough that a request more or less is nothing, small enough that several fit in
+ * memory. A piece is read to its end whether or not anybody wants its bytes yet, so that a slow reader never makes the
+ * store time out a connection.
  */
 export const RANGE_BYTES = 8 * 1024 * 1024;
 
@@ -53,8 +53,8 @@ export async function peekObject(
 }
 
 /**
- * The bytes of an object, in order, out of pieces that are fetched side by side: so many connections at the most, and so
- * many pieces in memory.
+ * The bytes of an object, in order, from pieces that are fetched side by side. It limits both the connections and the
+ * pieces in memory.
  */
 async function* readPieces(
   store: Store,
@@ -81,7 +81,7 @@ async function* readPieces(
 function fetchPiece(store: Store, stretch: ByteRange, signal: AbortSignal): Readable {
   // Chunks, not bytes, are counted here: there are never as many as bytes, so nothing makes it pause.
   const piece = Readable.from(readRange(store, stretch, signal), { objectMode: true, highWaterMark: RANGE_BYTES });
-  // What goes wrong before it is wanted is told when it is.
+  // A failure before the piece is wanted is reported when it is wanted.
   piece.on("error", () => undefined);
   piece.read(0);
   return piece;
@@ -174,7 +174,8 @@ export function toReadable(generate: (stop: AbortSignal) => AsyncGenerator<Buffe
   function onAbort(): void {
     stream.destroy(abortedError(signal));
   }
-  // It may be stopped before anybody reads it, and is told whoever does then; until that, it must not end this process.
+  // It may be stopped before anybody reads it, and its later reader gets the error; until then, the error must not end
+  // this process.
   stream.on("error", () => undefined);
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();

@@ -1,17 +1,18 @@
-// What a failed request means: the one place where the SDK's names, HTTP status and errno become a BackupError.
-// Messages and contexts carry what the caller may read in a log; the SDK's errors, which hold whole responses, stay out.
+// The meaning of a failed request: the one place where the SDK's names, HTTP status and errno become a BackupError.
+// Messages and contexts carry only facts that the caller may read in a log; the SDK's errors, which hold entire
+// responses, stay out.
 
 import { abortedError, BackupError } from "../errors.ts";
 import { judgeByNetwork, judgeProxy, judgeRedirect } from "./reach.ts";
 import type { Diagnosis } from "./tls.ts";
 
-/** What was asked of whom. */
+/** The subject of a request, and the server that it went to. */
 export interface Request {
   readonly endpoint: URL;
   readonly container: string;
   /** Absent when the container itself was asked for. */
   readonly key?: string | undefined;
-  /** What to do when the keys are refused; depends on where they come from. */
+  /** Advice for when the keys are refused; depends on where they come from. */
   readonly refusalHint?: string | undefined;
   /** Through which it was asked, for people; null or absent: none. */
   readonly proxy?: string | null | undefined;
@@ -20,18 +21,18 @@ export interface Request {
   readonly signal: AbortSignal;
 }
 
-/** What of an error of the SDK or of Node's network tells its kind. */
+/** The facts that show the kind of an error of the SDK or of Node's network. */
 interface ErrorFacts {
   /** S3's code; `Unknown` or `NotFound` when the answer had no body, as to a HEAD. */
   readonly name: string;
   readonly message: string;
   /** Null when there was no answer. */
   readonly status: number | null;
-  /** Of the operating system, of TLS or of the HTTP parser. */
+  /** A code of the operating system, of TLS or of the HTTP parser. */
   readonly code: string | null;
   /** The right one, in AuthorizationHeaderMalformed. */
   readonly region: string | null;
-  /** The store's clock, as its answer's Date header tells it. */
+  /** The store's clock, from its answer's Date header. */
   readonly date: string | null;
   /** For which hosts a certificate is that was refused. */
   readonly altNames: string | null;
@@ -95,7 +96,7 @@ function isDamaged({ status, requestId }: ErrorFacts): boolean {
   return status !== null && status >= 200 && status < 300 && requestId !== null;
 }
 
-/** Of an answer that came from an S3 store and was damaged on its way. */
+/** An error for an answer that came from an S3 store and was damaged on its way. */
 export function damagedAnswer(endpoint: URL): BackupError {
   return new BackupError("STORE_UNAVAILABLE", `an answer of ${endpoint.host} was damaged on its way`, {
     context: { endpoint: endpoint.host },
@@ -230,7 +231,7 @@ function judge(trouble: ErrorFacts, request: Request): Diagnosis {
   );
 }
 
-/** What is wrong with the way to a server; null when the error is of another kind. */
+/** Diagnoses the way to a server; null when the error is of another kind. */
 export function networkVerdict(error: unknown, endpoint: URL, proxy: string | null): Diagnosis | null {
   return judgeByNetwork(readTrouble(error), endpoint, proxy);
 }

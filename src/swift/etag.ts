@@ -50,9 +50,10 @@ export interface ContentCheck {
 }
 
 /**
- * What tells whether the bytes of an object are those that were stored: its ETag where that can be recomputed, or the MD5s
- * of the parts as they were sent. An object that was copied in other parts has another ETag, and proves itself by those;
- * MD5s that an earlier object has left behind say nothing against an ETag that is right. Null when nothing can tell.
+ * Checks whether the bytes of an object are those that were stored. It uses the object's ETag where that can be
+ * recomputed, or the MD5s of the parts as they were sent. An object that was copied in other parts has another ETag,
+ * and proves itself by those MD5s. MD5s that an earlier object has left behind prove nothing against an ETag that is
+ * right. Null when there is nothing to check with.
  */
 export function contentCheck({ etag, bytes, digests }: ObjectToRead, partBytes: number | null): ContentCheck | null {
   if (digests === "by the reader") return null;
@@ -111,7 +112,7 @@ export function multipartEtag(md5s: readonly Buffer[]): string {
 }
 
 /**
- * What recomputes this ETag from the body; null when nothing can: the parts' borders are unknown or do not fit the
+ * Recomputes this ETag from the body. Null when that cannot be done: the parts' borders are unknown or do not fit the
  * number of parts, or it is the ETag of a large object that was made natively (`<md5>-N` with the letter N).
  */
 export function hasherFor(etag: string, bytes: number, partBytes: number | null): EtagHasher | null {

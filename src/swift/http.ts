@@ -49,7 +49,7 @@ async function ask(url: URL, options: HttpOptions, signal: AbortSignal): Promise
     ...trusting(options.network, url),
     ...(agent === null ? {} : { agent }),
   });
-  // Of an error after the answer has begun, the answer tells too.
+  // After the answer has begun, the answer reports an error too.
   request.on("error", () => undefined);
   request.end(body ?? undefined);
   const [answer] = (await once(request, "response")) as [IncomingMessage];
@@ -66,7 +66,7 @@ export interface Network {
   openProxyAgent(server: URL, keepAlive: boolean, signal: AbortSignal): Agent | null;
   /** How long Keystone is asked again when it does not answer; absent: seconds. */
   readonly retryForMs?: number | undefined;
-  /** Is told when Keystone is waited for. */
+  /** Gets a warning when Keystone is waited for. */
   readonly log?: Pick<Log, "warn"> | undefined;
 }
 

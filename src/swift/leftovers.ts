@@ -1,10 +1,10 @@
-// Uploads that nobody ends any more, and the one place where they are aborted.
+// Uploads that nobody completes any more, and the one place where they are aborted.
 //
-// s3api completes an upload in two steps: it stores the object's manifest, then it deletes the upload's marker. When the
-// second step fails (a storage node that is away for seconds is enough) the object is whole, the upload is listed as open
-// for ever, and an abort deletes every segment of the object, which HEAD and listings go on showing as it was (Swift 2.30
-// to 2.38). An abort during a completion does the same. So an upload is aborted only when it is old, and when no object is
-// under its key or the object there is proven to be another upload's.
+// s3api completes an upload in two steps: it stores the object's manifest, then it deletes the upload's marker. The
+// second step fails when, for example, a storage node is away for seconds. Then the object is complete, and the upload
+// is listed as open for ever. An abort deletes every segment of the object, while HEAD and listings keep showing it as
+// it was (Swift 2.30 to 2.38). An abort during a completion does the same. So an upload is aborted only when it is old,
+// and when no object is under its key or the object there is proven to be another upload's.
 
 import { AbortMultipartUploadCommand, CompleteMultipartUploadCommand } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
@@ -27,13 +27,15 @@ const LAG = 7;
 const FORGET_MS = 60_000;
 const READ_BACK_MS = 20_000;
 
-/** What is known of an open upload when it is to be removed. */
+/** Known facts about an open upload that is to be removed. */
 export interface Suspect extends Resumable {
   /** Under its key; null when there is none. */
   readonly object: Pick<ObjectDetails, "etag"> | null;
 }
 
-/** What may be done with an open upload. @param now - by the store's clock, as `olderThanMs` in milliseconds */
+/**
+ * Decides whether an open upload may be aborted. @param now - by the store's clock, as `olderThanMs` in milliseconds
+ */
 export function judgeUpload(suspect: Suspect, now: number, olderThanMs: number): Exclude<UploadFate, "broken"> {
   const { upload, parts, newest, object } = suspect;
   // s3api rounds times up to a second, so what is of this moment lies ahead.
@@ -45,7 +47,7 @@ export function judgeUpload(suspect: Suspect, now: number, olderThanMs: number):
   const partsOfObject = /-(\d+|N)$/.exec(object.etag)?.[1];
   // An MD5: it was stored in one piece, not by an upload.
   if (partsOfObject === undefined) return "removed";
-  // An object that was written natively does not tell the MD5s of its parts.
+  // An object that was written natively does not show the MD5s of its parts.
   if (partsOfObject === "N") return "doubtful";
   return inOrder.length >= Number(partsOfObject) || ageMs >= LAG * olderThanMs ? "removed" : "doubtful";
 }

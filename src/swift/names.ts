@@ -18,7 +18,10 @@ export function checkContainerName(name: string): void {
   throw new BackupError("CONFIG", `'${name}' cannot be the name of a container`, { context: { container: name } });
 }
 
-/** What XML 1.0 cannot carry: an upload of such a key fails when it is begun, and stays, and spoils listings of uploads. */
+/**
+ * Characters that XML 1.0 cannot carry: an upload of such a key fails when it is begun, and stays, and spoils listings
+ * of uploads.
+ */
 const NOT_IN_XML = /[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/u;
 
 /** @throws INTERNAL for a key that the store would refuse */

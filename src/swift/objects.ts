@@ -64,7 +64,10 @@ async function askHead(store: Store, key: string, signal: AbortSignal): Promise<
   };
 }
 
-/** A refused listing tells why, as no HEAD can, and is tried again when it may pass. @throws ACCESS_DENIED, STORE_UNAVAILABLE */
+/**
+ * A refused listing gives the reason, which no HEAD can, and is tried again when it may pass. @throws ACCESS_DENIED,
+ * STORE_UNAVAILABLE
+ */
 async function askForReason(store: Store, signal: AbortSignal): Promise<void> {
   try {
     await store.client.send(new ListObjectsV2Command({ Bucket: store.container, MaxKeys: 1, EncodingType: "url" }), {

@@ -1,4 +1,4 @@
-// What a store tells of itself beside S3: that it is there, what time it has, and what the operator allows.
+// A store's answers beside S3: that it is there, its time, and the limits that its operator sets.
 
 import { abortedError, BackupError } from "../errors.ts";
 import type { Greeting } from "../operations/ports.ts";
@@ -27,9 +27,9 @@ export async function greetStore({ endpoint, network }: Access, signal: AbortSig
 }
 
 /**
- * What is used and what may be, of the account, of the container, and of the one in which Swift's S3 API keeps the parts of
- * multipart uploads, hence nearly all bytes (s3api: `MULTIUPLOAD_SUFFIX`). Null where a login gave no access to Swift's own
- * API: S3 has no word for it.
+ * Usage and quota of the account, of the container, and of the container in which Swift's S3 API keeps the parts of
+ * multipart uploads, hence nearly all bytes (s3api: `MULTIUPLOAD_SUFFIX`). Null where a login gave no access to Swift's
+ * own API: S3 has no request for it.
  */
 export async function readQuotas(
   { native, network }: Access,

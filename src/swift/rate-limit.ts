@@ -1,6 +1,6 @@
-// How fast bytes leave. Bodies go to the socket in slices: given a whole part at once, Node would encrypt all of it into
-// memory first (90 MiB more for parts of 16 MiB, measured), and nothing could be slowed down in between. Between slices
-// everything else has its turn: a fast line takes part after part without a pause.
+// Limits how fast bytes leave. Bodies go to the socket in slices. If Node got an entire part at once, it would encrypt
+// all of it into memory first (90 MiB more for parts of 16 MiB, measured), and nothing could slow it down in between.
+// Between slices everything else has its turn: a fast line takes part after part without a pause.
 
 import { Readable } from "node:stream";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
@@ -36,7 +36,7 @@ export function openRateLimiter(bytesPerSecond: number | null): RateLimiter {
 /** The first slice of a body; the next ones grow as fast as they are taken. */
 const FIRST_SLICE_BYTES = 64 * 1024;
 const LEAST_SLICE_BYTES = 16 * 1024;
-/** What is taken faster than this could be larger; what takes longer says too seldom how far it is. */
+/** A slice that is taken faster than this could be larger; one that takes longer reports its progress too seldom. */
 const FAST_MS = 50;
 const SLOW_MS = 500;
 

@@ -41,7 +41,7 @@ export function judgeByNetwork(
   return isLate ? { code: "STORE_UNAVAILABLE", message: `${way} did not answer in time` } : null;
 }
 
-/** What a proxy answers by itself. */
+/** Recognises an answer that a proxy gave by itself. */
 export function judgeProxy(status: number, where: string, proxy: string | null): Diagnosis {
   if (status === 407) {
     return {
@@ -57,7 +57,7 @@ export function judgeProxy(status: number, where: string, proxy: string | null):
   };
 }
 
-/** What a redirection means, which is never followed: a signature holds for one host only. Null for another answer. */
+/** Explains a redirection. It is never followed: a signature holds for one host only. Null for another answer. */
 export function judgeRedirect(status: number, location: string | null, asked: URL): Diagnosis | null {
   if (![301, 302, 303, 307, 308].includes(status) || location === null || !URL.canParse(location, asked.href))
     return null;

@@ -1,5 +1,6 @@
-// Swift keeps what was stored in parts in a container of its own. To who may read the container and not that one, it
-// answers of every archive what it answers of one that has lost its parts (BrokenMPU): what else can be read tells which.
+// Swift keeps objects that were stored in parts in a container of its own. A user who may read the container and not
+// that one gets, for every archive, the answer for an archive that has lost its parts (BrokenMPU). It shows
+// which of the two it is whether the user can list the account, or read another such object.
 
 import { GetObjectCommand, ListBucketsCommand, ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
@@ -9,7 +10,7 @@ import type { Store } from "./context.ts";
 /** Archives that are tried before it is believed that none can be read. */
 const TRIED = 4;
 
-/** What it means that the store cannot put an object together. @throws STORE_UNAVAILABLE, ABORTED */
+/** Explains why the store cannot put an object together. @throws STORE_UNAVAILABLE, ABORTED */
 export async function explainBroken(
   error: unknown,
   store: Store,

@@ -9,7 +9,7 @@ type StoreLimits = Container["limits"];
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 
-/** S3's own limits, which hold where a store does not tell its own. */
+/** S3's own limits, which hold where a store does not state its own. */
 export const s3Limits: StoreLimits = { partsPerUpload: 10_000, minPartBytes: 5 * MIB, maxPartBytes: 5 * GIB };
 
 /** A Swift as it is installed: what to go by when the store could not be asked. */
@@ -31,7 +31,7 @@ export function parseLimits(text: string): StoreLimits {
   };
 }
 
-/** What a store can do. */
+/** Capabilities of a store. */
 export interface StoreFeatures {
   readonly limits: StoreLimits;
   /** It takes a PUT with `If-None-Match: *`. */

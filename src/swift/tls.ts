@@ -2,7 +2,7 @@
 
 import type { FailureCode } from "../errors.ts";
 
-/** What a failure means. */
+/** The meaning of a failure. */
 export interface Diagnosis {
   readonly code: FailureCode;
   readonly message: string;

@@ -27,7 +27,7 @@ export interface Access {
   readonly proxy: string | null;
   /** True where HTTP_PROXY would be used if curl read it. */
   readonly ignoresProxy: boolean;
-  /** What to do when the store refuses the keys. */
+  /** Advice for when the store refuses the keys. */
   readonly refusalHint: string;
   /** Swift's own API, as far as a login gave it: the account's URL and a token. */
   readonly native: { readonly accountUrl: string; readonly token: string } | null;
@@ -125,7 +125,7 @@ function nativeApi(session: Session): Access["native"] {
   return accountUrl === null ? null : { accountUrl, token: session.token };
 }
 
-/** What ~/.aws/config says of the store, beside keys. */
+/** Reads the store's settings, other than keys, in ~/.aws/config. */
 async function readAwsFiles(
   aws: AwsProfile,
 ): Promise<{ readonly endpoint: string | undefined; readonly region: string | undefined }> {

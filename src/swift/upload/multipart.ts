@@ -15,7 +15,9 @@ import { openPartHasher } from "./part-hasher.ts";
 import type { Part } from "./part-buffers.ts";
 import type { StoredPart } from "./open-uploads.ts";
 
-/** What every object is. s3api would give one of several parts the type of the request that completes it. */
+/**
+ * The type of every object. For an object of several parts, s3api would use the type of the request that completes it.
+ */
 export const CONTENT_TYPE = "application/octet-stream";
 
 /** Sends the parts, so many at a time, and makes the object of them. */

@@ -1,6 +1,6 @@
-// Uploads that were begun and not ended: which there are, and which one can be resumed.
-// Nothing about them is kept on this machine: what is stored tells all. A part is taken for sent when its number, size
-// and MD5 are those of the part that would be sent now, so the object is byte for byte what this run has made.
+// Uploads that were begun and not ended: lists them, and finds the one to resume. Nothing about them is kept on this
+// machine, because the stored parts show everything. A part counts as sent when its number, size and MD5 are those of
+// the part that would be sent now. So the object is byte for byte the one that this run has made.
 
 import {
   ListMultipartUploadsCommand,
@@ -117,7 +117,7 @@ function isUniform({ parts }: Resumable, partBytes: number): boolean {
   );
 }
 
-/** What is stored of an upload; nothing when it is gone. @throws STORE_UNAVAILABLE, ACCESS_DENIED */
+/** The stored parts of an upload; none when it is gone. @throws STORE_UNAVAILABLE, ACCESS_DENIED */
 export async function listParts(store: Store, upload: OpenUpload, signal: AbortSignal): Promise<Resumable> {
   const { key, uploadId } = upload;
   const parts = new Map<number, StoredPart>();
@@ -146,7 +146,7 @@ export async function listParts(store: Store, upload: OpenUpload, signal: AbortS
 function parseUpload(upload: NonNullable<ListMultipartUploadsCommandOutput["Uploads"]>[number]): readonly OpenUpload[] {
   const { Key, UploadId, Initiated } = upload;
   if (Key === undefined || UploadId === undefined) return [];
-  // One whose age nobody tells is young.
+  // An upload of unknown age counts as young.
   return [{ key: decodeURIComponent(Key), uploadId: UploadId, initiated: Initiated ?? new Date(8.64e15) }];
 }
 

@@ -4,20 +4,20 @@
 
 import type { Log } from "../retry.ts";
 
-/** What is in flight should not take longer than this to be sent. */
+/** The bytes in flight should not take longer than this to be sent. */
 const IN_FLIGHT_MS = 30_000;
 
 /** A line that is so much faster with one part more in flight is worth it. */
 const GAIN = 1.25;
 
-/** What a new connection takes at first fills buffers: it is no measure of the line. */
+/** The bytes that a new connection takes at first fill buffers: they do not measure the line. */
 const SETTLE_MS = 5_000;
 /** A rate is that of so many milliseconds. */
 const WINDOW_MS = 15_000;
 /** More than buffers hold: a line that takes so much on each connection sooner is a fast one. */
 const BEYOND_BUFFERS_BYTES = 4 * 1024 * 1024;
 
-/** What was measured longer ago says nothing about the line of today. */
+/** A measurement older than this does not describe the line of today. */
 const REMEMBERED_MS = 30 * 60_000;
 
 /** The parts of an upload. */
@@ -140,7 +140,7 @@ function openMeter(now: () => number) {
     end(): void {
       window = null;
     },
-    /** What was seen so far; null while nothing is measured. */
+    /** The measurements so far; null while nothing is measured. */
     moved(more: number): Seen | null {
       if (window === null) return null;
       const [at, bytes] = [now(), window.bytes + more];

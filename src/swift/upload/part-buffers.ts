@@ -71,8 +71,8 @@ const READ_BYTES = 1024 * 1024;
 const AHEAD_BYTES = 64 * 1024;
 
 /**
- * Cuts a body into parts, all but the last of the memory's size; the last one is empty only when the body is. Whoever has
- * all the memory's parts but one in hand gives one back before asking for the next.
+ * Cuts a body into parts, all but the last of the memory's size; the last one is empty only when the body is. A caller
+ * that holds all the memory's parts but one returns one before it asks for the next.
  */
 export async function* partsOf(body: Readable, memory: PartBuffer): AsyncGenerator<Part, void> {
   const readInto = isDirect(body) ? body.readInto : copyingFrom(body);

@@ -15,14 +15,14 @@ import type { Part } from "./part-buffers.ts";
 import type { Resumable } from "./open-uploads.ts";
 import type { Store } from "../context.ts";
 
-/** What to store. */
+/** The object to store. */
 export interface Put {
   readonly key: string;
   readonly body: Readable;
   readonly options: PutOptions;
 }
 
-/** What is known of an upload under way. */
+/** Known facts about an upload under way. */
 export interface UploadSession extends Put {
   readonly store: Store;
   /** The caller's. */
@@ -37,7 +37,7 @@ export interface UploadSession extends Put {
   resumable: Resumable | null;
   /** How much of what was to be sent was there already. */
   resumedBytes: number;
-  /** Of the multipart upload; null when there is none, or not yet. */
+  /** The multipart upload's id; null when there is none, or not yet. */
   uploadId: string | null;
   sentBytes: number;
   confirmedBytes: number;

@@ -172,8 +172,8 @@ async function checkStored(session: UploadSession): Promise<Stored> {
 }
 
 /**
- * What has become of an upload that failed. It may have worked nevertheless, when only the answer was lost; otherwise its
- * parts stay, to be resumed, unless the failure is about them or nothing could resume them.
+ * Finds out how an upload ended that failed. It may have worked nevertheless, when only the answer was lost. Otherwise
+ * its parts stay, to be resumed, unless the failure is about them or nothing could resume them.
  */
 async function resolveFailure(session: UploadSession): Promise<Stored> {
   const { failure, store, key, signal } = session;
@@ -181,7 +181,7 @@ async function resolveFailure(session: UploadSession): Promise<Stored> {
   if (session.committedEtag !== null) throw error;
   if (!session.committing) {
     const code = error instanceof BackupError ? error.code : null;
-    // Where there is no room, what holds nothing is not worth to be told of.
+    // Where there is no room, an upload that holds nothing is not worth a message.
     const holdsNothing = code === "QUOTA_EXCEEDED" && session.confirmedBytes === 0;
     const useless = session.options.resumable === false || holdsNothing || (code !== null && againstParts.has(code));
     throw withFate(error, {
@@ -204,7 +204,7 @@ async function resolveFailure(session: UploadSession): Promise<Stored> {
   throw found === "unknown" || found === null ? withFate(error, { stays, session }) : alreadyArchived(key);
 }
 
-/** What is under the key after a completion that failed. A HEAD that fails, too, says nothing. */
+/** Looks at the key again after a completion that failed. A HEAD that fails, too, shows nothing. */
 async function lookAgain({ store, key, signal }: UploadSession): Promise<ObjectDetails | null | "unknown"> {
   if (signal.aborted) return "unknown";
   return await headObject(store, key, signal).catch(() => "unknown");
@@ -260,7 +260,7 @@ async function abortOwnUpload({ store, key, uploadId, resumable, signal }: Uploa
 
 function isWhatWasSent(session: UploadSession, found: ObjectDetails | null): boolean {
   if (found === null || found.bytes !== session.sentBytes || found.etag !== expectedEtag(session)) return false;
-  // Another machine may have stored the same bytes; what they are is told by their metadata.
+  // Another machine may have stored the same bytes; their metadata shows what they are.
   return Object.entries(session.options.metadata).every(([name, value]) => found.metadata[name] === value);
 }
 
