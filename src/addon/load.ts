@@ -9,7 +9,10 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { BackupError } from "../errors.ts";
 
-/** What builds the addon, by what installs it; the first that is there is the one to name. */
+/**
+ * The packages that build the addon, by the program that installs them. The first installer that exists is the one to
+ * name.
+ */
 const packages: readonly (readonly [installer: string, words: string])[] = [
   ["/usr/bin/apt-get", "apt-get install g++ make python3 libbtrfsutil-dev"],
   ["/usr/bin/dnf", "dnf install gcc-c++ make python3 btrfs-progs-devel"],
@@ -21,20 +24,20 @@ const packages: readonly (readonly [installer: string, words: string])[] = [
 let loaded: unknown = null;
 
 /**
- * What the addon exports, loaded at the first use and not with a module: so a machine without it still prints its help,
+ * The addon's exports, loaded at the first use and not with a module: so a machine without it still prints its help,
  * and its error. Each file of this room types the part it is about. @throws CONFIG
  */
 export function loadOnce(): unknown {
   return (loaded ??= loadAddon());
 }
 
-/** What the addon was compiled with. @throws CONFIG */
+/** The versions that the addon was compiled with. @throws CONFIG */
 export function addonVersions(): { readonly libbtrfsutil: string; readonly napi: number } {
   return (loadOnce() as { versions: { libbtrfsutil: string; napi: number } }).versions;
 }
 
 /**
- * What the addon exports.
+ * The addon's exports.
  * @param root the package's, or a bundle's, directory
  * @param sources fingerprint of the sources that it must have been built from; null = any
  * @throws CONFIG with the packages to install
@@ -48,7 +51,7 @@ export function loadAddon(root = findRoot(), sources = readSources()): unknown {
       if (sources === null || addon.versions?.sources === sources) return addon;
       reason = `${file} was built from other sources than this program`;
     } catch (error) {
-      // Loaders tell the rest on further lines.
+      // Loaders give the details on further lines.
       reason = (error instanceof Error ? error.message : String(error)).split("\n", 1)[0] ?? "";
     }
   }
@@ -68,7 +71,7 @@ function candidates(root: string): string[] {
   );
 }
 
-/** What to type to get an addon, for the distribution that `exists` tells by its installer. */
+/** The commands to type to get an addon, for the distribution that `exists` recognises by its installer. */
 export function howToBuild(root: string, exists: (path: string) => boolean): string {
   const known = packages.find(([installer]) => exists(installer));
   const install = known?.[1] ?? "install a C++ compiler, make, python3 and libbtrfsutil with its headers";
@@ -79,7 +82,10 @@ export function howToBuild(root: string, exists: (path: string) => boolean): str
   return `${install}; then: ${build}`;
 }
 
-/** What native/fingerprint.mjs said when this program was built; null in a directory that was compiled by tsc alone. */
+/**
+ * The fingerprint that native/fingerprint.mjs printed when this program was built; null in a directory that was
+ * compiled by tsc alone.
+ */
 function readSources(): string | null {
   const file = new URL("../../addon-sources.txt", import.meta.url);
   return existsSync(file) ? readFileSync(file, "utf8").trim() : null;

@@ -12,9 +12,10 @@ export interface Pipe {
 /** Reads a pipe on a thread of its own, into memory that it is given. */
 export interface PipeReader {
   /**
-   * How much of the memory was filled: all of it, unless the pipe ends before or, where it need not be whole, nothing has
-   * come for a moment; 0 when it is over, well or not. Until then nobody may touch the memory. Who asks several times gets
-   * the answers in that order, and what comes in between is not held up.
+   * The number of bytes of the memory that were filled; 0 when the pipe is over, well or not. It fills the memory
+   * completely, unless the pipe ends before. Without `isWhole`, it also stops when nothing has come for a moment. Until
+   * then nobody may touch the memory. A caller that asks several times gets the answers in that order, and the bytes
+   * that come in between are not held up.
    */
   fill(memory: Buffer, isWhole: boolean): Promise<number>;
   /** Resolves at the pipe's end; rejects with what is damaged or went wrong. What the stream was, where it is checked. */

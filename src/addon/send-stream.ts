@@ -2,9 +2,9 @@
 
 import { loadOnce } from "./load.ts";
 
-/** What the first command of a send stream says. */
+/** The content of the first command of a send stream. */
 export interface RawIdentity {
-  /** Of the send protocol: 1 or 2. */
+  /** Version of the send protocol: 1 or 2. */
   readonly version: number;
   readonly kind: "full" | "incremental";
   /** Name of the snapshot, without directories. */
@@ -12,7 +12,7 @@ export interface RawIdentity {
   /** Lower-case; never all zeros. */
   readonly uuid: string;
   readonly ctransid: number;
-  /** Of the send parent; null when full. */
+  /** UUID of the send parent; null when full. */
   readonly cloneUuid: string | null;
   readonly cloneCtransid: number | null;
 }
@@ -60,9 +60,9 @@ export function peekIdentity(bytes: Buffer): RawIdentity | null {
 
 /**
  * Moves a send stream from one pipe into another, on a thread of its own, checks it on the way, and closes both ends.
- * What is damaged may come out before that is known: it counts only when it is over.
+ * Damaged bytes may come out before the damage is known: the result counts only when the move is over.
  * @param onEnd - called once, when it is over: with a sentence about what is damaged or went wrong, or with null
- * @returns what cancels it
+ * @returns a function that cancels it
  */
 export function moveSendStream(
   from: number,

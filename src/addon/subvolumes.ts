@@ -2,7 +2,10 @@
 
 import { loadOnce } from "./load.ts";
 
-/** What btrfs knows of one subvolume. Transaction ids and subvolume ids are exact: both stay far below 2^53. */
+/**
+ * The facts that btrfs keeps about one subvolume. Transaction ids and subvolume ids are exact: both stay far below
+ * 2^53.
+ */
 export interface RawInfo {
   readonly id: number;
   /** Id of the subvolume it lies in; 0 for the top level and for one that is being deleted. */
@@ -10,18 +13,18 @@ export interface RawInfo {
   readonly readOnly: boolean;
   /** Lower-case; null only for a top level made before btrfs-progs 4.16. */
   readonly uuid: string | null;
-  /** Of the subvolume it is a snapshot of; null when it is no snapshot. */
+  /** UUID of the subvolume it is a snapshot of; null when it is no snapshot. */
   readonly parentUuid: string | null;
   /** By which it was received; null when it was made here. */
   readonly receivedUuid: string | null;
   readonly generation: number;
-  /** Of the last change inside it: for a snapshot, of its source before it was taken. */
+  /** Transaction of the last change inside it: for a snapshot, of its source before it was taken. */
   readonly ctransid: number;
-  /** Of its creation. */
+  /** Transaction of its creation. */
   readonly otransid: number;
-  /** Of the sender, when received; else 0. */
+  /** Transaction of the sender, when received; else 0. */
   readonly stransid: number;
-  /** Of the end of receiving, when received; else 0. */
+  /** Transaction of the end of receiving, when received; else 0. */
   readonly rtransid: number;
   /** Nanoseconds since the epoch, as all times here. */
   readonly ctimeNs: bigint;
@@ -39,7 +42,7 @@ export interface RawSubvolume extends RawInfo {
 /** A file or directory that was changed where nothing should be. */
 export interface RawChange {
   readonly inode: number;
-  /** Of the transaction that wrote it last. */
+  /** Transaction that wrote it last. */
   readonly transid: number;
   /** When it was changed, in nanoseconds since the epoch. */
   readonly timeNs: bigint;
@@ -94,7 +97,7 @@ export async function listSubvolumes(path: string, options: ListOptions = {}): P
 }
 
 /**
- * Of the subvolume with this id (5: the top level), or without id of the one whose root the path is.
+ * Reads the subvolume with this id (5: the top level), or without id the one whose root the path is.
  * @throws {@link BtrfsError}; CONFIG
  */
 export async function subvolumeInfo(path: string, id = 0): Promise<RawInfo> {
@@ -144,12 +147,13 @@ export async function setReceived(path: string, uuid: string, transid: number): 
   return addon().setReceived(path, uuid, transid);
 }
 
-/** Of the root directory of every subvolume. */
+/** The inode number of every subvolume's root directory. */
 const ROOT_INODE = 256;
 
 /**
- * A descriptor of an inode of the subvolume with this id, by default of its root directory, on the filesystem that the
- * path lies on, whether a mount leads to it or not. Whoever asks closes it. Needs CAP_DAC_READ_SEARCH.
+ * A descriptor of an inode of the subvolume with this id, by default of its root directory. The subvolume lies on the
+ * filesystem of the path, whether a mount leads to it or not. The caller closes the descriptor. Needs
+ * CAP_DAC_READ_SEARCH.
  * @throws {@link BtrfsError}; CONFIG
  */
 export async function openInode(path: string, id: number, inode = ROOT_INODE): Promise<number> {
@@ -162,8 +166,8 @@ export async function readAttribute(path: string, name: string): Promise<Buffer 
 }
 
 /**
- * What was changed in a received subvolume after it was received; null when nothing was, or it was not received. Data
- * that is written out late, deduplication and balance are no changes. Everything must be on disk.
+ * Finds a change in a received subvolume after it was received; null when nothing was changed, or it was not received.
+ * Data that is written out late, deduplication and balance are no changes. Everything must be on disk.
  * @throws {@link BtrfsError}; CONFIG
  */
 export async function findChange(path: string, id: number): Promise<RawChange | null> {
