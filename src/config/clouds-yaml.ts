@@ -1,5 +1,5 @@
-// clouds.yaml and secure.yaml, at the places and with the precedence of the OpenStack clients; one cloud of them, as the
-// OS_* variables that would say the same.
+// Reads clouds.yaml and secure.yaml, at the places and with the precedence of the OpenStack clients. Returns one cloud
+// of them as the equivalent OS_* variables.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { said, type Environment } from "./openstack.ts";
 
 type Mapping = Readonly<Record<string, unknown>>;
 
-/** @throws CONFIG when there is no such cloud, or a file is no YAML */
+/** @throws CONFIG when there is no such cloud, or a file is not YAML */
 export async function readCloud(name: string, env: Environment): Promise<Environment> {
   const clouds = await readFirst("clouds", said(env, "OS_CLIENT_CONFIG_FILE"), env);
   const open = child(clouds?.content, "clouds");
@@ -25,7 +25,7 @@ export async function readCloud(name: string, env: Environment): Promise<Environ
   return toVariables(inRegion(merge(merge(profile, cloud), secret), said(env, "OS_REGION_NAME") ?? null));
 }
 
-/** What the cloud's provider says of itself, in a file that lies beside. */
+/** Reads the provider's profile of the cloud, from a file beside clouds.yaml. */
 async function readProfile(cloud: Mapping, env: Environment): Promise<Mapping> {
   const name = text(cloud["profile"]) ?? text(cloud["cloud"]);
   if (name === null) return {};
@@ -39,7 +39,7 @@ async function readProfile(cloud: Mapping, env: Environment): Promise<Mapping> {
   return profile ?? {};
 }
 
-/** Settings under `auth` and beside it, by what follows `OS_` in the variable that means the same. */
+/** Settings under `auth` and beside it, each with the rest of the `OS_` variable that means the same. */
 const names: Readonly<Record<string, string>> = {
   auth_token: "TOKEN",
   tenant_id: "PROJECT_ID",
@@ -48,7 +48,7 @@ const names: Readonly<Record<string, string>> = {
   endpoint_type: "INTERFACE",
 };
 
-/** The region that is wanted, or the first of the list, with what is set for it alone. */
+/** Merges the settings of the wanted region, or of the first in the list, into the cloud. */
 function inRegion(cloud: Mapping, wanted: string | null): Mapping {
   const { regions } = cloud;
   const known: readonly unknown[] = Array.isArray(regions) ? regions : [];
@@ -83,7 +83,7 @@ function searchPath(base: string, env: Environment): string[] {
   );
 }
 
-/** The first file that there is; JSON is YAML too. Null when there is none. @throws CONFIG */
+/** Reads the first file that exists; JSON is YAML too. Null when there is none. @throws CONFIG */
 async function readFirst(
   base: string,
   named: string | undefined,
@@ -103,8 +103,8 @@ function absent(file: string, cause: unknown): null {
 }
 
 /**
- * Every value as the text it is written as: a password of digits is no number. The parser's own error quotes the line,
- * where a password may stand, so only its kind and place are told.
+ * Parses every value as text: a password of digits is not a number. The parser's own error quotes the line, which may
+ * contain a password, so only the kind of error and its position are reported.
  */
 async function parseYaml(source: string, file: string): Promise<Mapping> {
   const { parseDocument } = await import("yaml");
@@ -116,7 +116,7 @@ async function parseYaml(source: string, file: string): Promise<Mapping> {
   return mapping(document.toJS()) ?? {};
 }
 
-/** `over` where it says something, with `auth` merged entry by entry. */
+/** Merges two mappings: `over` wins where it has a value, and `auth` is merged entry by entry. */
 function merge(under: Mapping, over: Mapping | null): Mapping {
   if (over === null) return under;
   return { ...under, ...over, auth: { ...child(under, "auth"), ...child(over, "auth") } };

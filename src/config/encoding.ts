@@ -1,4 +1,4 @@
-// How streams are to be encoded, as it was asked for: recipients, compression, whether plaintext is meant.
+// Parses how streams should be encoded: recipients, compression, and whether plaintext is intended.
 
 import { BackupError } from "../errors.ts";
 import { said, type Environment } from "./openstack.ts";
@@ -13,7 +13,7 @@ export interface EncodingFlags {
   readonly compress: string | undefined;
 }
 
-/** What streams are encoded with. */
+/** How streams are encoded. */
 export interface EncodingConfig {
   /** Null = not encrypted. */
   readonly recipients: { readonly names: readonly string[]; readonly files: readonly string[] } | null;
@@ -25,7 +25,7 @@ export interface EncodingConfig {
 
 const REQUIRE_ENCRYPTION = "BTRFS_SNAPSHOTS_TO_SWIFT_REQUIRE_ENCRYPTION";
 
-/** @throws USAGE for what contradicts itself, and where encryption is required and there is nobody to encrypt for */
+/** @throws USAGE for contradictions, and where encryption is required without a recipient */
 export function readEncodingConfig(flags: EncodingFlags, env: Environment): EncodingConfig {
   const { ageRecipients: names, ageRecipientsFiles: files, noEncryption } = flags;
   const encrypt = names.length + files.length > 0;
@@ -55,7 +55,7 @@ function requiredByVariable(env: Environment): string | null {
   return value !== undefined && parseBoolean(value, REQUIRE_ENCRYPTION) ? REQUIRE_ENCRYPTION : null;
 }
 
-/** What zstd takes without more memory than every reader of its output has. */
+/** The highest zstd level that needs no more memory than every reader of its output has. */
 const MAX_ZSTD_LEVEL = 19;
 const USUAL_ZSTD_LEVEL = 3;
 

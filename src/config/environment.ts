@@ -1,5 +1,5 @@
-// What the environment says once everything it refers to has been read: an env file, secrets kept in files, a cloud of
-// clouds.yaml. What comes out is a plain environment again, which config.ts can read without touching the world.
+// Reads everything that the environment refers to: an env file, secrets kept in files, a cloud of clouds.yaml. The
+// result is again a plain environment, which store.ts can read without touching the world.
 
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,11 +11,14 @@ import { said, type Environment } from "./openstack.ts";
 export interface EnvironmentFlags {
   readonly envFile: string | undefined;
   readonly osCloud: string | undefined;
-  /** True when Node has read the env file before this program, as an option of its own. */
+  /** True when Node, treating the option as its own, read the env file before this program. */
   readonly readByNode?: boolean;
 }
 
-/** What may be kept in a file: named by the variable with `_FILE`, or by its own name in $CREDENTIALS_DIRECTORY. */
+/**
+ * Variables that can be kept in a file: named by the variable with `_FILE`, or by its own name in
+ * $CREDENTIALS_DIRECTORY.
+ */
 const secrets = [
   "AWS_ACCESS_KEY_ID",
   "AWS_SECRET_ACCESS_KEY",
@@ -27,7 +30,7 @@ const secrets = [
   "ST_KEY",
 ];
 
-/** What goes with any cloud: choices and secrets, but nothing that would tell who or which project. */
+/** Variables that combine with any cloud: choices and secrets, but nothing that identifies a user or project. */
 const besideCloud = [
   "OS_REGION_NAME",
   "OS_INTERFACE",
@@ -37,12 +40,12 @@ const besideCloud = [
   "OS_APPLICATION_CREDENTIAL_SECRET",
 ];
 
-/** What is chosen anew for a run, where a cloud may have said something else. */
+/** Variables that may be set anew for a run, and win over the cloud's own values. */
 const overCloud = ["OS_REGION_NAME", "OS_INTERFACE", "OS_CACERT"];
 
 /**
- * What a flag names stands alone: beside an env file or a cloud named by a flag, the credentials that happen to be in
- * the environment are not looked at.
+ * Reads the environment. A flag stands alone: beside an env file or a cloud named by a flag, the credentials that
+ * happen to be in the environment are ignored.
  * @throws CONFIG for what cannot be read
  */
 export async function readEnvironment(env: Environment, flags: EnvironmentFlags): Promise<Environment> {
@@ -71,7 +74,7 @@ async function readEnvFile(file: string, readByNode: boolean): Promise<Environme
   throw new BackupError("CONFIG", what, { hint: "start the program by its name, or as `node -- main.js`" });
 }
 
-/** Tells of a file with secrets that others than its owner can read. */
+/** Warns of a file with secrets that others than its owner can read. */
 export async function warnOfReaders(file: string, warn: (sentence: string) => void): Promise<void> {
   const found = await stat(file).catch(() => null);
   if (found === null || !found.isFile() || (found.mode & 0o044) === 0) return;
@@ -114,13 +117,13 @@ export async function readText(file: string, what: string): Promise<string> {
   }
 }
 
-/** Its value may stand in quotes; elsewhere what follows ` #` is a comment. */
+/** Its value may stand in quotes; without quotes, text after ` #` is a comment. */
 const VALUE = /'(?<single>[^']*)'|"(?<double>(?:[^"\\]|\\.)*)"|(?<bare>[^'"\s]\S*(?:\s+[^#\s]\S*)*)/;
 const ASSIGNMENT = new RegExp(`^\\s*(?:export\\s+)?(?<name>[A-Za-z_]\\w*)\\s*=\\s*(?:${VALUE.source})?\\s*(?:#.*)?$`);
 
 /**
- * The variables of an env file: `NAME=VALUE` lines, as shells, systemd and Docker have them, without what only a shell
- * can do. @throws CONFIG with the number of the line, never with what stands there
+ * Parses the variables of an env file: `NAME=VALUE` lines, as in shells, systemd and Docker, without anything that only
+ * a shell can do. @throws CONFIG with the number of the line, never with its text
  */
 export function parseEnvFile(text: string, file: string): Environment {
   const env: Record<string, string> = {};

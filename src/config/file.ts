@@ -1,5 +1,5 @@
-// The configuration file: named targets, each with what would otherwise stand on the command line. What it says becomes
-// words of the command line again, so that every value is parsed and checked in one place. Flags win over the
+// The configuration file: named targets, each with the options that would otherwise be on the command line. Its values
+// become words of the command line again, so that every value is parsed and checked in one place. Flags win over the
 // environment, the environment over the file.
 
 import { existsSync, readFileSync } from "node:fs";
@@ -18,7 +18,7 @@ interface Key {
   readonly flag: string;
   /** `list`: text or several; `switch`: true or false. */
   readonly takes: "text" | "list" | "switch";
-  /** What else on the command line says the same thing, or its contrary. */
+  /** Other flags with the same or the contrary meaning. */
   readonly rivals?: readonly string[];
   /** Variables that win over the file. */
   readonly variables?: readonly string[];
@@ -63,7 +63,7 @@ const limits: Readonly<Record<string, Key>> = {
   "leftover-age": { flag: "--leftover-age", takes: "text" },
 };
 
-/** One setting as it is in force, for people. */
+/** One setting that is in force, for people. */
 export interface InForce {
   readonly key: string;
   readonly value: string;
@@ -72,7 +72,7 @@ export interface InForce {
 }
 
 export interface Settings {
-  /** To be put before what was typed. */
+  /** Words to put before the typed ones. */
   readonly words: readonly string[];
   /** Subvolumes of the target. */
   readonly paths: readonly string[];
@@ -90,8 +90,8 @@ export interface Target {
 }
 
 /**
- * What the configuration file adds to what was typed.
- * @param known - the flags of the command that was typed; what it does not have is left out
+ * Reads the words that the configuration file adds to the command line.
+ * @param known - the flags of the command; others are left out
  * @throws CONFIG, USAGE
  */
 export function readSettings(argv: readonly string[], known: readonly string[], env: Environment): Settings {
@@ -127,7 +127,7 @@ interface FoundTarget {
 
 const NO_TARGET: FoundTarget = { file: null, name: null, target: { values: new Map(), paths: [] }, skipped: null };
 
-/** What a container that was typed takes from the file: where the store is and who asks, nothing else. */
+/** The keys that a typed container takes from the file: the address of the store and the login, nothing else. */
 const loginKeys = ["endpoint", "region", "env-file", "os-cloud", "create-credentials"];
 
 function findTarget(argv: readonly string[], env: Environment): FoundTarget {
@@ -150,7 +150,7 @@ function namesLogin(argv: readonly string[], env: Environment): boolean {
   );
 }
 
-/** The login of the file, beside a container that was typed. What is wrong with a file that nobody asked for stops nothing. */
+/** Finds the file's login for a typed container. An error in a file that nobody named stops nothing. */
 function findLogin(file: string, env: Environment): FoundTarget {
   const skip = (reason: string): FoundTarget => ({
     ...NO_TARGET,
@@ -170,7 +170,7 @@ function findLogin(file: string, env: Environment): FoundTarget {
   }
 }
 
-/** The variables by which somebody logs in, what is secret in them left out. */
+/** The login variables that are set, without the secret ones. */
 function showLogin(env: Environment): InForce[] {
   const isShown =
     /^(AWS_(ACCESS_KEY_ID|PROFILE|(DEFAULT_)?REGION|ENDPOINT_URL(_S3)?|CA_BUNDLE|CONFIG_FILE|SHARED_CREDENTIALS_FILE)|OS_(AUTH_URL|CLOUD|USERNAME|PROJECT_(NAME|ID)|REGION_NAME|INTERFACE|CACERT|STORAGE_URL|\w+_DOMAIN_(NAME|ID))|ST_(AUTH|USER)|\w+_FILE)$/;
@@ -186,7 +186,7 @@ function withoutPassword(value: string): string {
   return value.replace(/(\/\/)[^/@]*@/, "$1[redacted]@");
 }
 
-/** The value that wins, and where it is from; null = the file. */
+/** Finds the value that wins, and its origin; null = the file. */
 function find(
   { flag, takes, rivals = [], variables = [] }: Key,
   ofFile: readonly string[],
@@ -197,12 +197,12 @@ function find(
   if (said.length > 0) return { values: said, from: "flag" };
   if (rivals.some((rival) => argv.some((word) => word === rival || word.startsWith(`${rival}=`)))) return null;
   const variable = variables.find((each) => (env[each] ?? "") !== "");
-  // A login is not a value of this setting, but takes its place.
+  // A login is not a value of this setting, but replaces it.
   if (variable !== undefined) return variables === logins ? null : { values: [env[variable] ?? ""], from: variable };
   return ofFile.length === 0 ? null : { values: ofFile, from: null };
 }
 
-/** Every value that was typed for a flag. */
+/** Returns every value that was typed for a flag. */
 function typed(argv: readonly string[], flag: string): string[] {
   const end = argv.indexOf("--");
   const words = end === -1 ? argv : argv.slice(0, end);
@@ -221,7 +221,7 @@ function defaultFile(env: Environment): string | null {
   );
 }
 
-/** The targets of the file that is named, else of the one that is found; null when there is none. @throws CONFIG */
+/** Reads the targets of the named file, else of the one that is found; null when there is none. @throws CONFIG */
 export function readAllTargets(named: string | undefined, env: Environment): ReadonlyMap<string, Target> | null {
   const file = named ?? defaultFile(env);
   return file === null ? null : readTargets(file, env);
@@ -239,12 +239,12 @@ function readTargets(file: string, env: Environment): ReadonlyMap<string, Target
 }
 
 /**
- * Paths in the file are relative to the directory it lies in, and `~` is the home directory.
- * @throws CONFIG, for unknown keys with the one that may have been meant
+ * Parses the targets. Paths in the file are relative to its directory, and `~` is the home directory.
+ * @throws CONFIG; for an unknown key it names the most similar known one
  */
 export function parseTargets(text: string, file: string, home: string): ReadonlyMap<string, Target> {
   let document: unknown;
-  // Loaded at the first use: most runs have no such file.
+  // Loaded on first use: most runs have no such file.
   const { parse } = createRequire(import.meta.url)("yaml") as typeof Yaml;
   try {
     document = parse(text);

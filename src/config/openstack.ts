@@ -1,38 +1,38 @@
-// What OS_* and ST_* variables mean, as the OpenStack clients read them. Pure: words in, a login out.
+// Reads the OS_* and ST_* variables as the OpenStack clients do. Pure: words in, a login out.
 
 import { BackupError } from "../errors.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** A domain, user or project, by the one thing that tells which. */
+/** A domain, user or project, by its id or its name. */
 export type Named = { readonly id: string } | { readonly name: string };
 
-/** A user or project; by its name it is known only within its domain. */
+/** A user or project; a name is unique only within its domain. */
 export type InDomain = { readonly id: string } | { readonly name: string; readonly domain: Named };
 
-/** By what Keystone is to know us. */
+/** The identity that we present to Keystone. */
 export type Identity =
   /** `passedOver`: variables of another login that are set too. */
   | { readonly kind: "password"; readonly user: InDomain; readonly password: string; readonly passedOver?: string }
   | { readonly kind: "token"; readonly token: string }
   | { readonly kind: "application credential"; readonly credential: ApplicationCredential; readonly secret: string };
 
-/** By its name it is known only among its user's. */
+/** A name is unique only among the credentials of its user. */
 export type ApplicationCredential = { readonly id: string } | { readonly name: string; readonly user: InDomain };
 
-/** All that a login at Keystone takes, and what is wanted of its catalog. */
+/** Everything that a login at Keystone needs, and the wanted entry of its catalog. */
 export interface KeystoneLogin {
-  /** Of version 3, without a slash at its end. */
+  /** URL of the version 3 API, without a trailing slash. */
   readonly authUrl: string;
   readonly identity: Identity;
-  /** Null: that of the application credential or token, or the one that Keystone keeps as the user's own. */
+  /** Null: the project of the application credential or token, or the user's default project in Keystone. */
   readonly project: InDomain | null;
   /** Null: the only one there is. */
   readonly region: string | null;
   readonly interface: string;
 }
 
-/** An empty variable says nothing. */
+/** Returns a variable's value; an empty variable counts as unset. */
 export function said(env: Environment, name: string): string | undefined {
   const value = env[name];
   return value === "" ? undefined : value;
@@ -50,24 +50,24 @@ const telling = [
   "ST_AUTH_VERSION",
 ];
 
-/** True when a variable is set that only a login at Keystone can be meant by. */
+/** True when a variable is set that only makes sense for a login at Keystone. */
 export function namesKeystone(env: Environment): boolean {
   if (speaksVersion1(env)) return false;
   return telling.some((name) => said(env, name) !== undefined);
 }
 
-/** True when version 1 of Swift's own authentication is asked for in so many words. */
+/** True when version 1 of Swift's own authentication is requested explicitly. */
 function speaksVersion1(env: Environment): boolean {
   return /^1(\.0)?$/.test(said(env, "ST_AUTH_VERSION") ?? "");
 }
 
-/** @throws CONFIG for what is missing or cannot be meant */
+/** @throws CONFIG for what is missing or contradictory */
 export function readKeystoneLogin(env: Environment): KeystoneLogin {
   const identity = readIdentity(env);
   return {
     authUrl: readAuthUrl(env),
     identity,
-    // An application credential is bound to its project: Keystone refuses to be told one.
+    // An application credential is bound to its project: Keystone refuses a request that names one.
     project: identity.kind === "application credential" ? null : readProject(env),
     region: said(env, "OS_REGION_NAME") ?? null,
     interface: (said(env, "OS_INTERFACE") ?? said(env, "OS_ENDPOINT_TYPE") ?? "public").replace(/URL$/, ""),
@@ -75,7 +75,8 @@ export function readKeystoneLogin(env: Environment): KeystoneLogin {
 }
 
 /**
- * Version 3, whichever the URL names: the versions before it are gone from Keystone, but not from configurations.
+ * Uses version 3, whichever the URL names: Keystone has dropped the versions before it, but configurations still name
+ * them.
  */
 function readAuthUrl(env: Environment): string {
   const text = said(env, "OS_AUTH_URL") ?? said(env, "ST_AUTH");
@@ -113,8 +114,9 @@ function readIdentity(env: Environment): Identity {
 }
 
 /**
- * As openstackclient chooses (6.0): a user's name comes before a token. That takes an application credential only where
- * OS_AUTH_TYPE says so; here one is enough by itself, and a password beside it comes first, as the other may be a leftover.
+ * Chooses as openstackclient does (6.0): a user's name wins over a token. openstackclient uses an application
+ * credential only when OS_AUTH_TYPE requests it. Here the credential alone is enough, but a password beside it wins, as
+ * the credential may be a leftover.
  */
 function guessType(env: Environment): string {
   const has = (...names: string[]): boolean => names.some((name) => said(env, name) !== undefined);
@@ -126,7 +128,7 @@ function guessType(env: Environment): string {
 
 const credentialNames = ["OS_APPLICATION_CREDENTIAL_ID", "OS_APPLICATION_CREDENTIAL_NAME"];
 
-/** True when nobody but the guess above has chosen the password. */
+/** True when only the guess above chose the password. */
 function passesOverCredential(env: Environment): boolean {
   return said(env, "OS_AUTH_TYPE") === undefined && credentialNames.some((name) => said(env, name) !== undefined);
 }
@@ -148,7 +150,7 @@ function readApplicationCredential(env: Environment): Identity {
 function readUser(env: Environment): InDomain {
   const id = said(env, "OS_USER_ID");
   if (id !== undefined) return { id };
-  // swiftclient takes `project:user` in ST_USER.
+  // swiftclient accepts `project:user` in ST_USER.
   const name = said(env, "OS_USERNAME") ?? said(env, "ST_USER")?.replace(/^.*:/, "");
   if (name === undefined) throw missing("the user", "OS_USERNAME or OS_USER_ID");
   return { name, domain: readDomain(env, "USER") };
@@ -162,7 +164,10 @@ function readProject(env: Environment): InDomain | null {
   return name === undefined ? null : { name, domain: readDomain(env, "PROJECT") };
 }
 
-/** As openstackclient has it: what is said of the one, of both, or the domain whose id is `default`. */
+/**
+ * Finds the domain as openstackclient does: the specific variable, the one for both, or the domain whose id is
+ * `default`.
+ */
 function readDomain(env: Environment, whose: "USER" | "PROJECT"): Named {
   for (const prefix of [`OS_${whose}_DOMAIN`, "OS_DOMAIN"]) {
     const id = said(env, `${prefix}_ID`);

@@ -1,5 +1,5 @@
-// Words that people type, made into values. Every one is parsed here or in config.ts, so that nothing behind them meets
-// unchecked text.
+// Parses typed words into values. Every word is parsed here or in store.ts, so that no code behind them meets unchecked
+// text.
 
 import { BackupError } from "../errors.ts";
 import type { Subset } from "../plan/subset.ts";
@@ -44,14 +44,14 @@ export function parseSubset(text: string, flag: string): Subset {
 }
 
 /**
- * The end of what a date says, in nanoseconds since the epoch: of a day (`2026-11-23`), a minute (`2026-11-23 03:00`) or
- * a second. Local time, unless a zone is said (`2026-11-23T03:00:00Z`). @throws USAGE
+ * The end of the period that a date names, in nanoseconds since the epoch: a day (`2026-11-23`), a minute (`2026-11-23
+ * 03:00`) or a second. Local time, unless the date has a zone (`2026-11-23T03:00:00Z`). @throws USAGE
  */
 export function parseDate(text: string, flag: string): bigint {
   const match = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d)?\s*(Z|[+-]\d\d:\d\d)?)?$/i.exec(text.trim());
   const [, day = "", minute = "23:59", second = ":59", zone = ""] = match ?? [];
   const milliseconds = Date.parse(`${day}T${minute}${second}${zone.toUpperCase()}`);
-  // JavaScript takes the 31st of a month of 30 days for the first of the next.
+  // JavaScript reads the 31st of a month of 30 days as the first of the next.
   const exists = !Number.isNaN(milliseconds) && new Date(`${day}T00:00:00Z`).toISOString().startsWith(day);
   if (exists) return BigInt(milliseconds) * 1_000_000n + 999_999_999n;
   throw new BackupError("USAGE", `${flag} takes a date, not "${text}"`, {

@@ -1,4 +1,4 @@
-// Which proxy stands between this machine and a server, by the variables and rules of curl (7.86 and newer, its manual).
+// Chooses the proxy between this machine and a server, by the variables and rules of curl (7.86 and newer, its manual).
 // Pure: the environment is an argument.
 
 import { BlockList, isIP, isIPv6 } from "node:net";
@@ -15,13 +15,13 @@ export interface Proxies {
   /** For servers at http:// and at https://; null: none. */
   readonly http: Proxy | null;
   readonly https: Proxy | null;
-  /** Hosts that are asked directly. */
+  /** Hosts that are reached directly. */
   readonly except: readonly string[];
   /** True where only HTTP_PROXY is set, which curl does not read: in a CGI script a visitor could set it. */
   readonly ignoresUpperCase: boolean;
 }
 
-/** @throws CONFIG for a proxy that is no URL, or not of a kind that is understood; its password is never told */
+/** @throws CONFIG for a proxy that is not a URL, or of an unknown kind; the message never contains its password */
 export function readProxies(env: Environment): Proxies {
   const except = env["no_proxy"] ?? env["NO_PROXY"] ?? "";
   const http = firstSet(env, ["http_proxy", "all_proxy", "ALL_PROXY"]);
@@ -38,12 +38,12 @@ function readProxy(env: Environment, variables: readonly string[]): Proxy | null
   return variable === null ? null : parseProxy(env, variable);
 }
 
-/** An empty variable counts: it takes away what the next ones say. */
+/** Returns the first variable that is set. An empty one counts: it overrides the next ones. */
 function firstSet(env: Environment, variables: readonly string[]): string | null {
   return variables.find((name) => env[name] !== undefined) ?? null;
 }
 
-/** Without a scheme it is http, without a port 1080, as curl has it. */
+/** Defaults to http without a scheme and to port 1080 without a port, as curl does. */
 function parseProxy(env: Environment, variable: string): Proxy | null {
   const text = env[variable] ?? "";
   if (text === "") return null;
@@ -54,12 +54,12 @@ function parseProxy(env: Environment, variable: string): Proxy | null {
       hint: "proxies for http and https are understood, SOCKS is not",
     });
   }
-  // A port that the scheme implies is not in the parsed URL.
+  // The parsed URL omits a port that the scheme implies.
   if (url.protocol === "http:" && url.port === "" && !/:80(\/|$)/.test(full)) url.port = "1080";
   return { url, variable };
 }
 
-/** Through which proxy a server is asked; null: directly. */
+/** The proxy for requests to a server; null: direct. */
 export function chooseProxy(proxies: Proxies, server: URL): Proxy | null {
   const proxy = server.protocol === "https:" ? proxies.https : proxies.http;
   return proxy === null || isExcepted(server.hostname, proxies.except) ? null : proxy;
@@ -73,13 +73,13 @@ function isExcepted(hostname: string, except: readonly string[]): boolean {
   );
 }
 
-/** A name stands for itself and all below it, with or without a dot before it. */
+/** A name matches itself and all names below it, with or without a leading dot. */
 function matchesName(host: string, entry: string): boolean {
   const name = entry.replace(/^\./, "").replace(/\.$/, "").toLowerCase();
   return host === name || host.endsWith(`.${name}`);
 }
 
-/** An address stands for itself, one with /BITS for its network. */
+/** An address matches itself, one with /BITS its network. */
 function matchesAddress(host: string, entry: string): boolean {
   const [address = "", bits] = entry.split("/");
   if (isIP(address) !== isIP(host)) return false;
@@ -95,7 +95,7 @@ function withoutBrackets(host: string): string {
   return host.replace(/^\[|\]$/g, "");
 }
 
-/** The proxy in a sentence, without user and password. */
+/** Describes the proxy in a sentence, without user and password. */
 export function describeProxy({ url, variable }: Proxy): string {
   const port = url.port === "" ? (url.protocol === "https:" ? "443" : "80") : url.port;
   return `${url.hostname}:${port} (${variable})`;

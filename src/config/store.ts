@@ -1,4 +1,5 @@
-// Flags over environment, made into one frozen description of what to do. Pure: the environment is an argument.
+// Merges flags and environment into one frozen description of the store and the login. Flags win. Pure: the environment
+// is an argument.
 
 import { BackupError } from "../errors.ts";
 import { namesKeystone, readKeystoneLogin, said, type Environment, type KeystoneLogin } from "./openstack.ts";
@@ -20,39 +21,39 @@ export interface S3Keys {
 
 /** A profile of the AWS files. */
 export interface AwsProfile {
-  /** Null: the one that is in force there. */
+  /** Null: the AWS default, or the profile that the environment selects. */
   readonly profile: string | null;
-  /** Null: where the AWS tools look. */
+  /** Null: the usual places of the AWS tools. */
   readonly configFile: string | null;
   readonly keysFile: string | null;
 }
 
 /** Where the S3 keys come from. */
 export type KeySource =
-  /** Said in so many words; `variables` names which. `passedOver`: there is a login at Keystone too. */
+  /** Given explicitly; `variables` names where. `passedOver`: there is also a login at Keystone. */
   | { readonly kind: "keys"; readonly keys: S3Keys; readonly variables: string; readonly passedOver: boolean }
   | { readonly kind: "profile" }
-  /** Those that Keystone keeps for the project. */
+  /** The keys that Keystone holds for the project. */
   | { readonly kind: "keystone" };
 
-/** Where the container is and who asks for it. */
+/** The address of the container and the login. */
 export interface StoreConfig {
   readonly containerName: string;
-  /** URL of the S3 API; null when the AWS files or Keystone's catalog are to tell. */
+  /** URL of the S3 API; null when it comes from the AWS files or Keystone's catalog. */
   readonly endpoint: string | null;
-  /** Said by a flag, so it must be right; null: the store tells. */
+  /** Set by a flag, so it must be right; null: the store reports it. */
   readonly region: string | null;
-  /** Said in passing: where to begin, until the store tells. */
+  /** A hint from elsewhere: the first region to try, until the store reports its own. */
   readonly likelyRegion: string | null;
   readonly source: KeySource;
   readonly aws: AwsProfile;
-  /** Whom to ask for the keys, the endpoint or both; null when nothing is to be asked. */
+  /** The Keystone login for the keys, the endpoint or both; null when Keystone is not needed. */
   readonly keystone: KeystoneLogin | null;
   readonly createCredentials: boolean;
-  /** PEM files of authorities to trust beside the usual ones. */
+  /** PEM files of authorities to trust in addition to the usual ones. */
   readonly authorities: readonly string[];
   readonly proxies: Proxies;
-  /** What to do when nothing says where the store is. */
+  /** The hint for the case that nothing names the store's address. */
   readonly nowhereHint: string;
 }
 
@@ -86,14 +87,14 @@ export function readStoreConfig(flags: StoreFlags, env: Environment): StoreConfi
   });
 }
 
-/** Who asks, for people, as far as it is known before anybody is asked. */
+/** Describes the login for people, as far as it is known before any request. */
 export function describeLogin({ source, aws, keystone }: StoreConfig): string {
   if (source.kind === "keys") return `S3 keys of ${source.variables}`;
   if (source.kind === "profile") return aws.profile === null ? "the AWS files" : `the AWS profile '${aws.profile}'`;
   return keystone === null ? "a login at Keystone" : `a login at Keystone, ${keystone.authUrl}`;
 }
 
-/** Where the store is, for people, as far as it is known before anybody is asked. */
+/** Describes the store's address for people, as far as it is known before any request. */
 export function describeEndpoint({ endpoint, keystone }: StoreConfig): string {
   return endpoint ?? (keystone === null ? "what the AWS files say" : "what Keystone's catalog says");
 }
@@ -101,19 +102,19 @@ export function describeEndpoint({ endpoint, keystone }: StoreConfig): string {
 export const OPEN_PASSWORDS =
   "OS_AUTH_URL begins with http://: the password crosses the network where others can read it; use https:// if Keystone has it";
 
-/** True where a login is not encrypted on its way, except to this machine itself. */
+/** True where a login travels unencrypted, except to this machine itself. */
 export function sendsPasswordsOpenly({ authUrl }: KeystoneLogin): boolean {
   const { protocol, hostname } = new URL(authUrl);
   return protocol === "http:" && !/^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
 }
 
-/** True when the variables that the AWS tools read name keys or a profile. */
+/** True when the variables of the AWS tools name keys or a profile. */
 export function namesAws(env: Environment): boolean {
   const telling = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"];
   return telling.some((name) => said(env, name) !== undefined);
 }
 
-/** The first of them that is named at all, so that a half of one is told and not passed over. */
+/** Chooses the first source that is named at all, so that an incomplete one is an error and not skipped. */
 function chooseSource(env: Environment): KeySource {
   if (namesAws(env)) return readAwsKeys(env) ?? { kind: "profile" };
   if (namesKeystone(env)) return { kind: "keystone" };
@@ -150,7 +151,7 @@ function readAwsKeys(env: Environment): KeySource | null {
 
 const TEMPAUTH_VARIABLES = "ST_USER and ST_KEY";
 
-/** s3api takes TempAuth's user and key for S3 keys as they are. */
+/** s3api accepts TempAuth's user and key as S3 keys. */
 function readTempAuth(env: Environment): KeySource {
   const [url, accessKeyId, secretAccessKey] = ["ST_AUTH", "ST_USER", "ST_KEY"].map((name) => said(env, name));
   if (url !== undefined && accessKeyId !== undefined && secretAccessKey !== undefined) {
@@ -163,7 +164,7 @@ function readTempAuth(env: Environment): KeySource {
 
 function namedEndpoint(source: KeySource, env: Environment): string | undefined {
   const isTempAuth = source.kind === "keys" && source.variables === TEMPAUTH_VARIABLES;
-  // TempAuth, and Swift's own API where swiftclient is told its URL, are served by the proxy that answers S3 too.
+  // The proxy that answers S3 also serves TempAuth, and Swift's own API where swiftclient has its URL.
   const ofProxy = said(env, "OS_STORAGE_URL") ?? (isTempAuth ? said(env, "ST_AUTH") : undefined);
   return said(env, "AWS_ENDPOINT_URL_S3") ?? said(env, "AWS_ENDPOINT_URL") ?? ofProxy;
 }

@@ -1,4 +1,4 @@
-/** The one of `known` that is most like a word, if it is like enough to have been meant; else null. */
+/** Returns the one of `known` that is most like a word, if it is similar enough to be a typing mistake; else null. */
 export function nearest(word: string, known: readonly string[]): string | null {
   const ranked = known
     .map((candidate) => ({ candidate, distance: distance(word, candidate) }))
@@ -7,7 +7,7 @@ export function nearest(word: string, known: readonly string[]): string | null {
   return best !== undefined && best.distance <= Math.max(1, Math.floor(word.length / 3)) ? best.candidate : null;
 }
 
-/** How many letters have to be put in, taken out, changed, or swapped with their neighbour. */
+/** Counts the letters to insert, delete, change, or swap with their neighbour. */
 function distance(a: string, b: string): number {
   const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, j) => j)];
   const at = (i: number, j: number): number => rows[i]?.[j] ?? 0;

@@ -7,18 +7,18 @@ const TIMEOUT_MS = 10_000;
 const ATTEMPTS = 2;
 const PAUSE_MS = 1_000;
 
-/** A healthcheck service that wants to know of a run. */
+/** A healthcheck service that receives the beginning and the end of a run. */
 export interface Ping {
-  /** Tells that the run begins; nobody waits for the answer. */
+  /** Reports that the run begins; nobody waits for the answer. */
   start(): void;
-  /** Tells how it ended. Never fails, and takes no longer than 20 s or so. */
+  /** Reports how the run ended. Never fails, and takes no longer than about 20 s. */
   end(exitCode: number): Promise<void>;
 }
 
 /**
- * Pings as healthchecks.io takes them: `URL/start`, `URL` after success, `URL/<exit code>` after failure.
- * @param warn - told, without the URL's path, which is a secret, when the service does not answer
- * @throws USAGE when it is no URL
+ * Pings as healthchecks.io expects: `URL/start`, `URL` after success, `URL/<exit code>` after failure.
+ * @param warn - called when the service does not answer; the sentence omits the URL's path, which is a secret
+ * @throws USAGE when it is not a URL
  */
 export function openPing(text: string, warn: (sentence: string) => void): Ping {
   const base = parseUrl(text);
@@ -52,7 +52,7 @@ function parseUrl(text: string): URL {
   throw new BackupError("USAGE", "--ping-url takes a URL of the form https://host/path");
 }
 
-/** Null when the service answered well, else what was wrong. */
+/** Null when the service answered well, else the problem. */
 function ask(url: URL): Promise<string | null> {
   const open = url.protocol === "https:" ? httpsRequest : httpRequest;
   return new Promise((resolve, reject) => {

@@ -1,5 +1,5 @@
-// What is told to programs that watch over runs: numbers for node_exporter's textfile collector, pings for healthcheck
-// services. A run never fails for want of them. Nothing about btrfs, stores or commands comes in here.
+// Reports to programs that monitor runs: numbers for node_exporter's textfile collector, pings for healthcheck
+// services. A run never fails because a report failed. Nothing about btrfs, stores or commands belongs here.
 
 import { userInfo } from "node:os";
 import { replaceFile } from "../state/own-directories.ts";
@@ -12,9 +12,11 @@ export interface SourceReport {
   readonly durationMs: number;
   readonly sentBytes: number;
   readonly sentSnapshots: number;
-  /** Snapshots that are here and not archived; null = the run did not come to know. */
+  /** Snapshots that are here and not archived; null = the run did not find out. */
   readonly pendingSnapshots: number | null;
-  /** Archives that have to be read to restore the newest; NaN = one of them is missing; null = the run did not come to know. */
+  /**
+   * Archives that a restore of the newest has to read; NaN = one of them is missing; null = the run did not find out.
+   */
   readonly chainLength: number | null;
   /** Archives that cannot be restored, because one that they build on is missing; null as above. */
   readonly brokenArchives: number | null;
@@ -44,14 +46,14 @@ type Metric = keyof typeof metrics;
 type Samples = Map<string, number>;
 
 /**
- * Writes the reports into a file in Prometheus' text format, in one step, so that nobody reads a half. What it tells of
- * other subvolumes stays, and so does what this run did not come to know, as when it last succeeded.
+ * Writes the reports into a file in Prometheus' text format, in one step, so that nobody reads an incomplete file.
+ * Values of other subvolumes stay. So do values that this run did not find out, such as the time of its last success.
  */
 export async function writeMetrics(file: string, reports: readonly SourceReport[], nowMs = Date.now()): Promise<void> {
   await replaceFile(file, (previous) => formatMetrics(previous, reports, nowMs), { uid: userInfo().uid });
 }
 
-/** The new text of the file that had `previous` in it. */
+/** Returns the new text of a file that contained `previous`. */
 export function formatMetrics(previous: string, reports: readonly SourceReport[], nowMs: number): string {
   const all = new Map<Metric, Samples>();
   for (const name of Object.keys(metrics) as Metric[]) all.set(name, parseSamples(previous, name));

@@ -2,17 +2,17 @@ import { BackupError } from "../errors.ts";
 
 const NAME = "btrfs-snapshots-to-swift";
 
-/** What a target of the configuration file needs of its service. */
+/** The paths that a target of the configuration file needs in its service. */
 export interface UnitNeeds {
-  /** What is archived. */
+  /** The archived paths. */
   readonly paths: readonly string[];
-  /** Directories that are written to. */
+  /** Directories that the service writes to. */
   readonly writes: readonly string[];
 }
 
 /**
- * What is special to one target's service, by the name of its file. Null for a name that would have to be escaped.
- * @throws CONFIG for a path that no unit can name
+ * Formats the drop-in of one target's service, by its file name. Null for a name that would need escaping.
+ * @throws CONFIG for a path that a unit cannot name
  */
 export function formatDropIn(
   target: string,
@@ -31,9 +31,9 @@ export function formatDropIn(
 }
 
 /**
- * Units of systemd by the names of their files: one service and one timer for every target of the configuration file.
+ * Formats systemd units by their file names: one service and one timer for every target of the configuration file.
  * @param words - the program and its command, with absolute paths
- * @throws CONFIG for words that no unit can hold
+ * @throws CONFIG for words that a unit cannot hold
  */
 export function formatUnits(words: readonly string[]): Readonly<Record<string, string>> {
   const command = words.map((word) => `"${escape(word).replaceAll("$", "$$$$")}"`).join(" ");
@@ -41,7 +41,7 @@ export function formatUnits(words: readonly string[]): Readonly<Record<string, s
 }
 
 function escape(word: string): string {
-  // The end of a line would begin a setting of its own.
+  // A line break would begin a new setting.
   if (/[\u0000-\u001f\u007f]/.test(word)) {
     throw new BackupError("CONFIG", `a unit cannot name ${word}: it holds a control character`);
   }
@@ -62,9 +62,9 @@ WantedBy=timers.target
 
 /**
  * Not PrivateDevices nor ProtectClock: they hide the block device that the private mount of the top level needs. Not
- * MemoryDenyWriteExecute: V8 compiles. CAP_SYS_ADMIN is what btrfs send and mounts take, CAP_SYS_CHROOT what nsenter takes,
- * CAP_FOWNER what opening files of other owners without changing their times takes (O_NOATIME). V8 asks for protection
- * keys on processors that have them (Node 20 and newer): without @pkey the filter would kill it at its start.
+ * MemoryDenyWriteExecute: V8 compiles. btrfs send and mounts need CAP_SYS_ADMIN, nsenter needs CAP_SYS_CHROOT, and
+ * opening files of other owners without changing their times (O_NOATIME) needs CAP_FOWNER. V8 uses protection keys on
+ * processors that have them (Node 20 and newer): without @pkey the filter would kill it at its start.
  */
 const SERVICE = `[Unit]
 Description=Archive btrfs snapshots (%i)

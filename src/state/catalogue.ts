@@ -1,6 +1,6 @@
-// What HEADs and first bytes have told of archives, kept from run to run, so that a container of thousands is not asked
-// thousands of questions each time. It is believed only while the listing shows the object as it was then: never an absence,
-// never a failure, and whatever deletes or builds on an archive asks the store all the same.
+// Keeps the answers of HEADs and first bytes from run to run, so that a container of thousands needs no thousands of
+// requests each time. An entry counts only while the listing shows the object as it was then. The catalogue never
+// records an absence or a failure. Whatever deletes or builds on an archive asks the store all the same.
 
 import { createHash } from "node:crypto";
 import { join } from "node:path";
@@ -8,13 +8,16 @@ import type { Catalogue, KnownObject, StoredObject } from "../operations/ports.t
 import { parseKnown } from "./known.ts";
 import { readLines, writeLines } from "./lines.ts";
 
-/** Which container, of which store. */
+/** A container of a store. */
 export interface Place {
   readonly endpoint: string;
   readonly container: string;
 }
 
-/** A catalogue that is written when it is closed, if there is anything new. A file that cannot be written is done without. */
+/**
+ * Opens the catalogue. Closing writes it if there is anything new. The run continues without a file that cannot be
+ * written.
+ */
 export async function openCatalogue(directory: string, place: Place): Promise<Catalogue & { close(): Promise<void> }> {
   const scope = scopeOf(place);
   const file = join(directory, `catalogue-${scope}.jsonl`);
@@ -58,7 +61,7 @@ function isSame(a: StoredObject, b: StoredObject): boolean {
   return a.etag === b.etag && a.bytes === b.bytes && a.modified.getTime() === b.modified.getTime();
 }
 
-/** Tells a container from all others, in the name of a file. */
+/** Names the file of a container, distinct from all other containers. */
 export function scopeOf({ endpoint, container }: Place): string {
   return createHash("sha256").update(`${endpoint}\n${container}`).digest("hex").slice(0, 16);
 }

@@ -1,41 +1,41 @@
-// Notes about encrypted volumes: what was encrypted. Encrypted bytes differ each time, so nothing that is stored can tell
-// a later run what it holds, and nothing that could is put there, for it would tell others as well. A note is about one
-// object, by its ETag: it proves that this machine has stored just those bytes, and made them of just that piece. A volume
-// without a note, or with a wrong one, is sent again; nothing else depends on them. Each note is a line that is appended,
-// so that one which is torn or lost costs one volume.
+// Checkpoints of encrypted volumes: they record the plaintext that each volume was made of. Encrypted bytes differ each
+// time, so the stored bytes cannot show a later run what they contain. The store holds nothing that could, because
+// others could read it too. A checkpoint is about one object, by its ETag: it proves that this machine stored exactly
+// those bytes, and made them of exactly that piece. A volume without a checkpoint, or with a wrong one, is sent again;
+// nothing else depends on them. Each checkpoint is an appended line, so that a torn or lost one costs one volume.
 
 import { createHash } from "node:crypto";
 import { appendFile, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ensureDirectory } from "./own-directories.ts";
 
-/** Of one stored volume. */
+/** The checkpoint of one stored volume. */
 export interface Checkpoint {
   readonly key: string;
   readonly etag: string;
   readonly bytes: number;
-  /** Of the parts that it was stored in, which need not be those of a later run. */
+  /** The size of the parts that it was stored in; a later run may use another size. */
   readonly partBytes: number;
-  /** Of the stored bytes, as the manifest has it. */
+  /** SHA-256 of the stored bytes, as in the manifest. */
   readonly sha256: string;
-  /** Of the piece of the send stream in it. */
+  /** SHA-256 of the piece of the send stream in it. */
   readonly plainSha256: string;
-  /** For whom it was encrypted, and in which encoding. */
+  /** The recipients it was encrypted for, and the encoding. */
   readonly encodedFor: string;
 }
 
-/** Those of one archive. */
+/** The checkpoints of one archive. */
 export interface Checkpoints {
   find(key: string): Checkpoint | null;
-  /** Never fails: what cannot be noted will be sent again, should it come to that. */
+  /** Never fails: a volume that cannot be recorded is sent again by a run that resumes. */
   note(checkpoint: Checkpoint): Promise<void>;
-  /** When the archive is whole. */
+  /** Removes the checkpoints, when the archive is complete. */
   forget(): Promise<void>;
 }
 
 /**
- * @param directory - null: nothing is noted and nothing known
- * @param archive - tells the archive from all others, of other containers too
+ * @param directory - null: nothing is recorded and nothing known
+ * @param archive - identifies the archive among all others, of other containers too
  */
 export async function openCheckpoints(directory: string | null, archive: string): Promise<Checkpoints> {
   const known = new Map<string, Checkpoint>();
@@ -47,7 +47,7 @@ export async function openCheckpoints(directory: string | null, archive: string)
     async note(checkpoint) {
       known.set(checkpoint.key, checkpoint);
       await ensureDirectory(directory, 0o700).catch(() => undefined);
-      // It begins a line of its own even behind one that was torn.
+      // The leading newline begins a new line even after a torn one.
       await appendFile(file, `\n${JSON.stringify(checkpoint)}\n`, { mode: 0o600 }).catch(() => undefined);
     },
     async forget() {
@@ -57,7 +57,7 @@ export async function openCheckpoints(directory: string | null, archive: string)
   };
 }
 
-/** Of the same volume, the last note holds. Before, all notes were one line with a list of them. */
+/** The last checkpoint of a volume counts. Earlier versions wrote all of them in one line with a list. */
 async function readCheckpoints(file: string): Promise<readonly Checkpoint[]> {
   const text = await readFile(file, "utf8").catch(() => "");
   return text.split("\n").flatMap(parseLine).filter(isCheckpoint);

@@ -1,4 +1,4 @@
-// The reader of the catalogue's lines: whatever does not look like what was written is nothing.
+// The reader of the catalogue's lines. It ignores whatever does not look like a line that this program wrote.
 
 import type { KnownObject, StoredObject } from "../operations/ports.ts";
 import { encodings, parseUuid, type Identity, type Lineage } from "../plan/model.ts";
@@ -35,7 +35,7 @@ function parseMetadata(value: unknown): Record<string, string> | null {
   return texts.length === Object.keys(value).length ? Object.fromEntries(texts) : null;
 }
 
-/** Undefined for what nobody wrote. */
+/** Undefined for anything that this program did not write. */
 function parsePeeked(value: unknown): KnownObject["peeked"] | undefined {
   if (value === null) return null;
   if (!isRecord(value)) return undefined;

@@ -1,5 +1,6 @@
-// Files of JSON lines, each with a checksum: what is kept on this machine between runs, and can be lost without harm. A
-// line that is damaged, cut off or somebody else's is left out, alone; a file is replaced in one step.
+// Files of JSON lines, each with a checksum, for data that stays on this machine between runs and can be lost without
+// harm. The reader skips a line that is damaged, cut off or from another program, and only that line. The writer
+// replaces a file in one step.
 
 import { randomUUID } from "node:crypto";
 import { constants } from "node:fs";
@@ -8,7 +9,7 @@ import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
 import { ensureDirectory } from "./own-directories.ts";
 
-/** The values of the lines that are as they were written; none when there is no file, or nobody may read it. */
+/** The values of all intact lines; none when there is no file, or it cannot be read. */
 export async function readLines(file: string): Promise<unknown[]> {
   const text = await readOwn(file).catch(() => "");
   return text.split("\n").flatMap((line) => {
@@ -17,7 +18,7 @@ export async function readLines(file: string): Promise<unknown[]> {
   });
 }
 
-/** Not through a link that somebody may have put there. */
+/** Does not follow a link that somebody may have put there. */
 async function readOwn(file: string): Promise<string> {
   const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
@@ -27,7 +28,7 @@ async function readOwn(file: string): Promise<string> {
   }
 }
 
-/** Makes the directory too, for nobody else to look into. @throws what the filesystem says */
+/** Creates the directory too, readable by nobody else. @throws what the filesystem reports */
 export async function writeLines(file: string, values: readonly unknown[]): Promise<void> {
   const directory = dirname(file);
   if (await ensureDirectory(directory, 0o700)) await chmod(directory, 0o700);

@@ -1,6 +1,6 @@
-// One run at a time for a container and a subvolume. The kernel frees a lock when its holder is gone, however it went, so
-// there is nothing to clean up and nothing to break. The files lie where only the same user can put or open any: in a
-// directory that everybody can write, others could hold a lock for ever.
+// One run at a time for a container and a subvolume. The kernel frees a lock when its holder is gone, however it ended,
+// so there is nothing to clean up and nothing to break. The files lie where only the same user can create or open any:
+// in a directory that everybody can write, others could hold a lock for ever.
 
 import { createHash } from "node:crypto";
 import { closeSync, ftruncateSync, writeSync } from "node:fs";
@@ -12,20 +12,20 @@ import { lockFile } from "../addon/lock.ts";
 import { abortedError, BackupError, describeDirectoryError } from "../errors.ts";
 import { ensureDirectory } from "./own-directories.ts";
 
-/** What a run needs for itself alone. */
+/** A lock that a run needs for itself alone. */
 export interface LockSubject {
   /** Name of the file. */
   readonly file: string;
-  /** For people. */
+  /** The name to show to people. */
   readonly what: string;
 }
 
 export interface LockOptions {
-  /** Where the locks of this user are. */
+  /** The directory with the locks of this user. */
   readonly directory: string;
-  /** What others are told who has them. */
+  /** The process that messages of other runs name as the holder. */
   readonly holder: { readonly pid: number; readonly command: string };
-  /** How long to wait for another one to finish; 0 = not at all. */
+  /** How long to wait for the other run to finish; 0 = not at all. */
   readonly waitMs: number;
   /** Milliseconds of a clock that never steps back. */
   readonly now: () => number;
@@ -44,27 +44,27 @@ const RETRY_MS = 250;
 
 const NAME = "btrfs-snapshots-to-swift";
 
-/** Root's is the same from a terminal, cron and systemd, whatever the environment says. */
+/** Root's directory is the same from a terminal, cron and systemd, whatever the environment contains. */
 export function lockDirectory(env: Readonly<Record<string, string | undefined>>): string {
   if (userInfo().uid === 0) return join("/run", NAME);
   const runtime = env["XDG_RUNTIME_DIR"] ?? "";
   return runtime === "" ? join(homedir(), ".local/state", NAME) : join(runtime, NAME);
 }
 
-/** The archives of one subvolume in one container. */
+/** The lock of one subvolume's archives in one container. */
 export function lockOfSource(container: string, source: string): LockSubject {
-  // A file's name has at most 255 bytes, and a container's up to 256 with what no S3 API would take.
+  // A file name has at most 255 bytes. A container name has up to 256, with characters that no S3 API would accept.
   const name = /^[\w.-]{1,100}$/.test(container) ? container : `sha256-${digest(container)}`;
   return { file: `${source}.${name}`, what: `subvolume ${source} and container ${container}` };
 }
 
-/** The directory that is restored into. */
+/** The lock of the directory that a restore writes into. */
 export async function lockOfTarget(directory: string): Promise<LockSubject> {
   const { dev, ino } = await stat(directory, { bigint: true });
   return { file: `target.${dev}.${ino}`, what: `the target ${directory}` };
 }
 
-/** A file that several runs read, change and replace. */
+/** The lock of a file that several runs read, change and replace. */
 export function lockOfFile(file: string): LockSubject {
   return { file: `file.${digest(file)}`, what: file };
 }
@@ -143,19 +143,19 @@ function tryToLock(path: string): number | null {
   }
 }
 
-/** `process 4711, since 2026-11-23 03:00:00: sync /home`, as far as it is known: the holder may just have begun. */
+/** `process 4711, since 2026-11-23 03:00:00: sync /home`, as far as it is known: the holder may have begun just now. */
 async function describeHolder(path: string): Promise<string> {
   try {
     const [text, { mtime }] = await Promise.all([readFile(path, "utf8"), stat(path)]);
     const { pid, command } = JSON.parse(text) as Record<string, unknown>;
-    // Swedes write dates as everybody should.
+    // The Swedish locale formats dates as ISO 8601 does.
     return `process ${String(pid)}, since ${mtime.toLocaleString("sv-SE")}: ${String(command)}`;
   } catch {
     return "it has only just begun";
   }
 }
 
-/** @throws CONFIG when others could put files there */
+/** @throws CONFIG when others could create files there */
 async function makeDirectory(directory: string): Promise<void> {
   const failure = (reason: string): BackupError =>
     new BackupError("CONFIG", `there is no safe place for locks: ${directory} ${reason}`, {

@@ -1,5 +1,5 @@
-// Where this program keeps what is its own, when root runs it: `sudo -E` brings the environment of a user along, and what
-// root writes into a directory that somebody else can change, that one can turn into anything.
+// The directories of this program when root runs it. `sudo -E` brings along the environment of a user, and whoever can
+// change a directory that root writes into can redirect those writes anywhere.
 
 import { randomUUID } from "node:crypto";
 import { constants, lstatSync, readlinkSync, statSync } from "node:fs";
@@ -8,15 +8,15 @@ import { basename, dirname, resolve } from "node:path";
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
-/** As many links in a path as the kernel follows. */
+/** The kernel follows as many links in a path. */
 const MAX_LINKS = 40;
 
-/** The variables that systemd names a unit's own directories by. */
+/** The variables in which systemd names a unit's own directories. */
 const ofUnit = ["STATE_DIRECTORY", "CACHE_DIRECTORY"];
 
 /**
- * The environment as it is; for root with the system's directories for what is kept, whatever it says of a home. What
- * systemd names stays, where nobody but root can change it.
+ * Returns the environment unchanged; for root, with the system's directories for kept data, whatever home the
+ * environment names. A directory that systemd names stays, if nobody but root can change it.
  */
 export function withOwnDirectories<Env extends Variables>(env: Env, uid: number): Env {
   if (uid !== 0) return env;
@@ -45,10 +45,10 @@ export function isRootsAlone(path: string, links = MAX_LINKS): boolean {
 }
 
 /**
- * A directory to write into. Root follows the links of root only, in directories that are root's: any other could lead
- * anywhere, and be turned while it is followed.
- * @param make - the mode of directories that are missing; null = there are none
- * @throws Error with errno's name as `code`; ELOOP for a link that is somebody else's
+ * Opens a directory to write into. Root follows only root's links, in directories that belong to root: any other link
+ * could lead anywhere, and change while it is followed.
+ * @param make - the mode of directories to create where they are missing; null = create none
+ * @throws Error with errno's name as `code`; ELOOP for a link of another owner
  */
 export async function openOwnDirectory(path: string, uid: number, make: number | null = null): Promise<FileHandle> {
   if (uid !== 0) {
@@ -86,12 +86,12 @@ export async function openOwnDirectory(path: string, uid: number, make: number |
 
 const READ_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY;
 
-/** An entry of a directory that is held open, whatever the directory's path has come to mean. */
+/** The path of an entry in an open directory, whatever the directory's own path means by now. */
 function inside(directory: FileHandle, name: string): string {
   return `/proc/self/fd/${directory.fd}/${name}`;
 }
 
-/** True when nobody else can put another link in the place of root's. */
+/** True when nobody else can replace root's link with another. */
 function isKeptByRoot({ uid, mode }: { readonly uid: number; readonly mode: number }): boolean {
   return uid === 0 && ((mode & 0o022) === 0 || (mode & 0o1000) !== 0);
 }
@@ -102,14 +102,14 @@ function linkError(path: string, reason: string): Error {
 
 export interface Replacing {
   readonly uid: number;
-  /** True to make directories that are missing (0755). */
+  /** True to create missing directories (0755). */
   readonly makeDirectories?: boolean;
 }
 
 /**
- * Replaces a file in one step by one that everybody may read, so that nobody sees a half. No link is followed in its
- * place, and on the way to it only those that {@link openOwnDirectory} follows.
- * @param edit - makes the new text of the old one, which is empty where there is no file
+ * Replaces a file in one step by one that everybody may read, so that nobody sees an incomplete file. It does not
+ * follow a link at the file's own place, and on the way to it only links that {@link openOwnDirectory} follows.
+ * @param edit - makes the new text from the old one, which is empty where there is no file
  * @throws Error with errno's name as `code`
  */
 export async function replaceFile(
@@ -132,7 +132,7 @@ export async function replaceFile(
 }
 
 async function readRegular(path: string): Promise<string> {
-  // A pipe would wait for somebody who writes.
+  // Opening a pipe would wait for a writer.
   const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
   const handle = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch(() => null);
   if (handle === null) return "";
@@ -146,7 +146,7 @@ async function readRegular(path: string): Promise<string> {
 async function writeNew(path: string, text: string): Promise<void> {
   const handle = await open(path, "wx", 0o644);
   try {
-    // Whatever the umask: a collector of metrics, for one, is another user.
+    // Independent of the umask: a collector of metrics, for one, is another user.
     await handle.chmod(0o644);
     await handle.writeFile(text);
     await handle.datasync();
@@ -156,9 +156,9 @@ async function writeNew(path: string, text: string): Promise<void> {
 }
 
 /**
- * Makes a directory, and those above it that are missing. Not by Node's recursive mkdir: where the kernel makes none
- * although there is one above, as in /proc, that tries again for ever (seen on 20.20).
- * @returns false when it was there already
+ * Creates a directory and its missing parents. Not by Node's recursive mkdir: where the kernel creates none although
+ * the parent exists, as in /proc, it retries for ever (seen on 20.20).
+ * @returns false when it existed already
  * @throws Error with errno's name as `code`
  */
 export async function ensureDirectory(path: string, mode: number): Promise<boolean> {

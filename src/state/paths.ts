@@ -1,24 +1,24 @@
-// Where this program keeps things on this machine.
+// The directories of this program on this machine.
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
 const PROGRAM = "btrfs-snapshots-to-swift";
 
-/** Where to keep what is worth keeping from one run to the next; null when nobody says where. */
+/** The directory for data worth keeping from one run to the next; null when nothing names one. */
 export function stateDirectory(env: Environment): string | null {
   return ownDirectory(env, { ofUnit: "STATE_DIRECTORY", ofUser: "XDG_STATE_HOME", below: ".local/state" });
 }
 
-/** Where to keep what saves work and can be lost; null when nobody says where. */
+/** The directory for data that saves work and can be lost; null when nothing names one. */
 export function cacheDirectory(env: Environment): string | null {
   return ownDirectory(env, { ofUnit: "CACHE_DIRECTORY", ofUser: "XDG_CACHE_HOME", below: ".cache" });
 }
 
 interface Names {
-  /** By which systemd names a directory that is the unit's own; the first of a list. */
+  /** The variable in which systemd names the unit's own directory; the first of a list counts. */
   readonly ofUnit: string;
   readonly ofUser: string;
-  /** Of the home directory. */
+  /** The path below the home directory. */
   readonly below: string;
 }
 

@@ -1,5 +1,5 @@
-// Which snapshots were compared with their archives and hold the same, although btrfs says that they were changed. Without
-// the file they are compared again.
+// Records which snapshots hold the same as their archives, by comparison, although btrfs reports them as changed.
+// Without the file they are compared again.
 
 import { join } from "node:path";
 import { parseUuid, type Proof } from "../plan/model.ts";
@@ -8,7 +8,7 @@ import { readLines, writeLines } from "./lines.ts";
 
 export interface Proofs {
   readonly all: readonly Proof[];
-  /** @throws what the filesystem says: without the note, `sync` would not know */
+  /** @throws what the filesystem reports: without the record, `sync` would not know */
   add(proofs: readonly Proof[]): Promise<void>;
 }
 

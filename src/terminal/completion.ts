@@ -2,17 +2,17 @@ import { spell, type CommandHelp } from "./help.ts";
 
 export type Shell = "bash" | "zsh" | "fish";
 
-/** What the program is called, by which its completions are found; the others are only other names for it. */
+/** The names of the program that its completions belong to; the others are aliases of the first. */
 export type Names = readonly [name: string, ...others: string[]];
 
-/** What a shell is to source so that it completes commands, options, and the values that options take. */
+/** Returns the text that a shell sources to complete commands, options, and the values of options. */
 export function formatCompletion(shell: Shell, names: Names, commands: readonly CommandHelp[]): string {
   if (shell === "fish") return formatFish(names, commands);
   const bash = formatBash(names, commands);
   return shell === "bash" ? bash : formatZsh(names, bash);
 }
 
-/** Values of options that are few. */
+/** Options with few possible values. */
 const choices: Readonly<Record<string, string>> = {
   "--compress": "zstd",
   "--log-format": "text json",
@@ -20,7 +20,7 @@ const choices: Readonly<Record<string, string>> = {
   "--send-proto": "1 2",
 };
 
-/** Words that follow these. */
+/** The words that can follow these commands. */
 const wordsAfter = (commands: readonly CommandHelp[]): Readonly<Record<string, string>> => ({
   completion: "bash zsh fish man",
   help: commands.map(({ name }) => name.split(" ")[0] ?? "").join(" "),
@@ -32,7 +32,7 @@ const wordsAfter = (commands: readonly CommandHelp[]): Readonly<Record<string, s
   ),
 });
 
-/** The option whose values are the targets of the configuration file, which the program itself lists. */
+/** The option whose values are the targets of the configuration file; the program itself lists them. */
 const TARGET = "--use";
 
 /** Options that take a file or a directory, and those that take another value. */
@@ -88,7 +88,10 @@ complete -F ${name} ${[program, ...others].join(" ")}
 `;
 }
 
-/** zsh takes bash's. Found in $fpath, the file is read at the first completion, which it has to answer itself. */
+/**
+ * zsh uses the completion for bash. When zsh finds the file in $fpath, it reads the file at the first completion, which
+ * the file itself has to answer.
+ */
 function formatZsh(names: Names, bash: string): string {
   const [program] = names;
   const name = `_${program.replaceAll("-", "_")}`;

@@ -1,5 +1,5 @@
-// What people read: sizes, times and tables. terminal/ is the edge to the person; it knows the nouns of plan/model and
-// no other edge. Results go to stdout, everything else to stderr.
+// Formats text for people: sizes, times and tables. terminal/ is the edge to the person; it knows the nouns of
+// plan/model and no other edge. Results go to stdout, everything else to stderr.
 
 import type { Encoding } from "../plan/model.ts";
 
@@ -44,12 +44,15 @@ export function formatMinute(nanoseconds: bigint): string {
 }
 
 /**
- * What a terminal would obey or hide: control characters (C0, DEL, C1), and those that turn text around, join lines or
- * have no width.
+ * Characters that a terminal would obey or hide: control characters (C0, DEL, C1), and those that reverse text, join
+ * lines or have no width.
  */
 const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
-/** Those made visible, so that no name can move the cursor, break a line or show as another. Twice is as good as once. */
+/**
+ * Makes those characters visible, so that no name can move the cursor, break a line or look like another. A second pass
+ * changes nothing.
+ */
 export function printable(text: string): string {
   return text.replace(UNPRINTABLE, (char) => {
     const code = char.charCodeAt(0);
@@ -57,12 +60,12 @@ export function printable(text: string): string {
   });
 }
 
-/** Several lines, each of them printable. */
+/** Makes several lines printable, each on its own. */
 export function printableLines(text: string): string {
   return text.split("\n").map(printable).join("\n");
 }
 
-/** The same JSON without a character in it that a terminal would obey. */
+/** Returns the same JSON without any character that a terminal would obey. */
 export function printableJson(json: string): string {
   return json.replace(UNPRINTABLE, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
@@ -71,11 +74,11 @@ export function printableJson(json: string): string {
 export interface TableLayout {
   /** Columns that are aligned to the right. */
   readonly right?: readonly number[];
-  /** Columns that are cut where the table would be too wide. */
+  /** Columns that may be cut where the table would be too wide. */
   readonly flexible?: readonly number[];
 }
 
-/** A column that is cut keeps as many characters. */
+/** A column that is cut keeps at least this many characters. */
 const LEAST_WIDTH = 12;
 
 /** Columns padded to their widest cell, two spaces apart; no line is longer than `columns`, where cutting can help it. */
@@ -99,7 +102,7 @@ export function formatTable(
   );
 }
 
-/** Takes from the widest of the flexible columns until all fit. */
+/** Narrows the widest of the flexible columns until all fit. */
 function fitWidths(widths: readonly number[], flexible: readonly number[], room: number): number[] {
   const fitted = [...widths];
   for (let excess = fitted.reduce((sum, width) => sum + width, 0) - room; excess > 0; excess -= 1) {
@@ -111,7 +114,7 @@ function fitWidths(widths: readonly number[], flexible: readonly number[], room:
   return fitted;
 }
 
-/** A text in at most `width` characters. It is cut nearer to its beginning: of paths, the end says more. */
+/** Cuts a text to at most `width` characters, nearer to its beginning: the end of a path identifies it better. */
 export function cutMiddle(text: string, width: number): string {
   if (text.length <= width) return text;
   const head = Math.floor((width - 1) / 3);
@@ -130,7 +133,7 @@ const encodingWords: Readonly<Record<Encoding, string>> = {
   "zstd+age": "zstd, encrypted",
 };
 
-/** What stands around an archive's stream. */
+/** Describes the encoding around an archive's stream. */
 export function describeEncoding(encoding: Encoding | null): string {
   return encoding === null ? "unknown" : encodingWords[encoding];
 }

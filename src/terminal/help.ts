@@ -1,22 +1,22 @@
-/** What is said of one option. */
+/** The help of one option. */
 export interface OptionHelp {
   readonly name: string;
   readonly short: string | null;
-  /** What its value is called; null when it takes none. */
+  /** The name of its value; null when it takes none. */
   readonly value: string | null;
-  /** True when it is on unless `--no-…` is said. */
+  /** True when it is on unless `--no-…` is given. */
   readonly negatable: boolean;
   /** The heading it stands under; null for the command's own. */
   readonly group: string | null;
   readonly description: string;
 }
 
-/** All that there is to say of a command. */
+/** The help of one command. */
 export interface CommandHelp {
   readonly name: string;
   /** True when its name can be left out. */
   readonly isDefault: boolean;
-  /** What is said beside options, as in `PATH ...`. */
+  /** The words beside the options, as in `PATH ...`. */
   readonly words: string;
   readonly summary: string;
   readonly details: readonly string[];
@@ -32,7 +32,7 @@ export interface HelpStyle {
   readonly columns: number;
 }
 
-/** Where descriptions begin; a longer option has a line of its own. */
+/** The column where descriptions begin; a longer option has its own line. */
 const INDENT = 26;
 
 /** The overview of all commands. */
@@ -101,7 +101,7 @@ function formatGroup({ options }: CommandHelp, group: string | null, style: Help
   return ["", heading(group ?? "Options", style), ...rows];
 }
 
-/** A term and beside it, or below it when it is long, what it means. */
+/** Returns a term with its meaning beside it, or below it when the term is long. */
 function row(
   term: string,
   length: number,
@@ -114,7 +114,7 @@ function row(
   return [first.trimEnd(), ...lines.map((line) => " ".repeat(indent) + line)];
 }
 
-/** Lines no longer than `columns`, as long as no word is. */
+/** Wraps text into lines of at most `columns`; only a longer word exceeds that. */
 export function wrap(text: string, columns: number): string[] {
   const lines: string[] = [];
   for (const word of text.split(" ")) {

@@ -6,10 +6,10 @@ export type { Logger } from "pino";
 
 export type LogFormat = "text" | "json";
 
-/** Where lines go. The others than the screen take `<priority>text` lines. */
+/** Where lines go. Targets other than the screen take `<priority>text` lines. */
 export type LogTarget =
   | { readonly to: "screen" }
-  /** What is written to stderr ends in the journal of systemd. */
+  /** Stderr leads to the journal of systemd. */
   | { readonly to: "journal" }
   /** A program such as logger(1). */
   | { readonly to: "syslog"; readonly sink: DestinationStream };
@@ -27,12 +27,12 @@ const severities: Readonly<Record<string, number>> = { fatal: 2, error: 3, warn:
 
 const colours: Readonly<Record<string, string>> = { fatal: "31", error: "31", warn: "33", debug: "2", trace: "2" };
 
-/** Fields that carry a secret if anything does; they are never written. */
+/** Fields that may carry a secret; they are never written. */
 const secrets = ["secretAccessKey", "sessionToken", "password", "token", "secret", "identity"];
 
 /**
- * The log: short text, which people read in mails of cron too, or one JSON object a line. In the syslog and in the journal
- * lines have real priorities.
+ * Opens the log: short text, which people also read in mail from cron, or one JSON object per line. In the syslog and
+ * in the journal, lines have real priorities.
  */
 export function openLog(screen: Screen, options: LogOptions): Logger {
   const { format, target } = options;
@@ -60,7 +60,7 @@ function write(line: string, text: boolean, target: LogTarget, screen: Screen): 
     screen.line(message, text ? labelOf(level, screen.coloured) : "");
     return;
   }
-  // A line without a priority of its own would be taken for a message of its own.
+  // The journal would treat a line without a priority as a separate message.
   const lines = message.split("\n").map((each) => `<${severities[level] ?? 6}>${each}\n`);
   if (target.to === "syslog") target.sink.write(lines.join(""));
   else screen.line(lines.join("").trimEnd());
@@ -76,7 +76,7 @@ function labelOf(level: string, coloured: boolean): string {
   return coloured && colour !== undefined ? `\u001b[${colour}m${label}\u001b[0m` : label;
 }
 
-/** A line of pino as a sentence with its fields behind it. */
+/** Formats a line of pino as a sentence followed by its fields. */
 function toText(line: string): { readonly level: string; readonly message: string } {
   const { level, msg, err, ...fields } = JSON.parse(line) as Record<string, unknown>;
   const stack =

@@ -7,7 +7,7 @@ export interface Output {
   readonly json: boolean;
   /** A line for people. */
   line(text?: string): void;
-  /** A table for people, as wide as is wanted. */
+  /** A table for people, as wide as needed. */
   table(rows: readonly (readonly string[])[], layout?: TableLayout): void;
   /** One JSON document or one JSON line for programs. */
   record(value: Readonly<Record<string, unknown>>): void;
@@ -16,7 +16,7 @@ export interface Output {
 export interface OutputOptions {
   readonly json: boolean;
   readonly quiet?: boolean;
-  /** What tables are to fit; 80 where nobody said. */
+  /** The width that tables have to fit; 80 by default. */
   readonly columns?: number;
 }
 

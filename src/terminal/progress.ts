@@ -4,41 +4,41 @@ import type { Screen } from "./screen.ts";
 /** Milliseconds between two drawings: fast enough to look alive, slow enough to cost nothing. */
 const REDRAW_MS = 200;
 
-/** As often, in milliseconds, it is looked at while nothing moves: a rate of long ago would be a lie. */
+/** While nothing moves, the display is refreshed this often (milliseconds), because an old rate would be a lie. */
 const IDLE_MS = 1000;
 
 /** Milliseconds between two lines where there is no terminal. */
 const REPORT_MS = 30_000;
 
-/** The rate is that of the last so many milliseconds, so that a stall shows and a burst passes. */
+/** The rate covers the last so many milliseconds, so that a stall shows and a burst passes. */
 const RATE_WINDOW_MS = 15_000;
 
-/** Before so much was seen, and beyond so long, a time to wait is a guess that helps nobody. */
+/** Before this much time was measured, or with more than this left, an estimate helps nobody. */
 const RATE_AFTER_MS = 2_000;
 const TIME_LEFT_AT_MOST_MS = 99 * 3_600_000;
 
 export interface Progress {
-  /** Several transfers follow, of `total` bytes together; null when nobody knows. */
+  /** Announces several transfers, of `total` bytes together; null when nobody knows. */
   expect(transfers: number, total: number | null): void;
-  /** A new transfer, of which `total` bytes are expected; null when nobody knows. */
+  /** Begins a new transfer of `total` expected bytes; null when nobody knows. */
   start(label: string, total: number | null): void;
   /**
-   * @param resumed - of the bytes, those that were there before
-   * @param read - what was read to be transferred; absent: the same
+   * @param resumed - how many of the bytes were stored before
+   * @param read - bytes read for the transfer; absent: the same
    */
   update(bytes: number, resumed?: number, read?: number): void;
-  /** The transfer is over. Safe to call twice. */
+  /** Ends the transfer. Safe to call twice. */
   stop(): void;
 }
 
 export interface ProgressOptions {
   /** Milliseconds of a clock that never steps back. */
   readonly now: () => number;
-  /** Takes a line now and then where there is no terminal; null = nobody wants to see anything. */
+  /** Receives a line now and then where there is no terminal; null = no progress is wanted. */
   readonly report: ((line: string) => void) | null;
 }
 
-/** What is known of a transfer, or of several together. */
+/** The facts about a transfer, or about several together. */
 export interface Transfer {
   readonly bytes: number;
   /** Null when nobody knows. */
@@ -46,13 +46,13 @@ export interface Transfer {
   readonly resumed?: number;
   /** Bytes per second; null while too little is known. */
   readonly rate: number | null;
-  /** True while something is read that is to be transferred. */
+  /** True while data is read that will be transferred. */
   readonly isReading?: boolean;
 }
 
 /**
- * One status line on a terminal: what, how much of how much, how fast, how long still; and of several transfers, how
- * much of all. Elsewhere a line every 30 s.
+ * Opens the progress display. On a terminal it is one status line: the name, the bytes done and expected, the rate and
+ * the time left, and for several transfers the share of all. Elsewhere it is a line every 30 s.
  */
 export function openProgress(screen: Screen, { now, report }: ProgressOptions): Progress {
   const idle: Current = { label: "", total: 0, bytes: 0, resumed: 0 };
@@ -91,7 +91,7 @@ export function openProgress(screen: Screen, { now, report }: ProgressOptions): 
     stop() {
       clearInterval(timer ?? undefined);
       timer = null;
-      // What was expected of a transfer counts as done when it is over, so that the whole comes to its end.
+      // A transfer that is over counts with its expected size, so that the total reaches its end.
       all = { ...all, done: all.done + (current.total ?? current.bytes) };
       current = idle;
       screen.status(null);
@@ -106,7 +106,7 @@ interface Current extends Omit<Transfer, keyof Movement> {
 
 type Movement = Required<Pick<Transfer, "rate" | "isReading">>;
 
-/** Several transfers, of which those before the current one are done. */
+/** Several transfers; those before the current one are done. */
 interface Whole {
   readonly transfers: number;
   readonly position: number;
@@ -116,9 +116,9 @@ interface Whole {
 
 function describeStatus(current: Current, { transfers, position, total, done }: Whole, movement: Movement): string {
   const { label, bytes } = current;
-  // What has no size to tell of is no transfer.
+  // Without a size it is no transfer.
   if (bytes === 0 && current.total === null) return label;
-  // Names may be long, and what does not fit the terminal is cut off: they come after what is watched.
+  // Names may be long, and the terminal's edge cuts the line: so names come last.
   if (transfers < 2) return `${describeTransfer({ ...current, ...movement })}: ${label}`;
   const one = describeTransfer({ ...current, rate: null });
   const whole = describeTransfer({ bytes: done + bytes, total, ...movement });
@@ -127,13 +127,13 @@ function describeStatus(current: Current, { transfers, position, total, done }: 
 
 interface Meter {
   start(): void;
-  /** @param read - so far, of what is transferred */
+  /** @param read - bytes read so far for the transfer */
   move(bytes: number, read: number): void;
   rate(): number | null;
   isReading(): boolean;
 }
 
-/** Measures what moves. It goes on over several transfers, whose pauses count. */
+/** Measures the rate. It continues over several transfers, and their pauses count. */
 function openMeter(now: () => number): Meter {
   let moved = 0;
   let lastRead = { bytes: 0, at: -Infinity };
@@ -146,11 +146,11 @@ function openMeter(now: () => number): Meter {
     move(bytes, read) {
       const at = now();
       if (read > lastRead.bytes) lastRead = { bytes: read, at };
-      // What has to be sent again goes back, and moves all the same.
+      // Data that has to be sent again lowers the count, and is movement all the same.
       moved += Math.max(0, bytes);
       if (at - (samples.at(-1)?.at ?? -Infinity) < REDRAW_MS) return;
       samples.push({ at, moved });
-      // The newest of those that are too old stays: the window begins there.
+      // The newest of the outdated samples stays: the window begins there.
       while (at - (samples[1]?.at ?? at) > RATE_WINDOW_MS) samples.shift();
     },
     isReading: () => now() - lastRead.at < RATE_WINDOW_MS,
@@ -162,7 +162,7 @@ function openMeter(now: () => number): Meter {
   };
 }
 
-/** `12.3 MiB of 1.2 GiB (1 %), 34.5 MiB/s, 35 s left`; what is not known is left out. */
+/** `12.3 MiB of 1.2 GiB (1 %), 34.5 MiB/s, 35 s left`; unknown values are left out. */
 export function describeTransfer({ bytes, total, resumed = 0, rate, isReading = false }: Transfer): string {
   const parts = [
     total === null
@@ -176,7 +176,7 @@ export function describeTransfer({ bytes, total, resumed = 0, rate, isReading = 
   return parts.join(", ");
 }
 
-/** No finer than it can be known: `5 s`, `40 s`, `3 min`, `2 h 10 min`. */
+/** Rounds to what can be known: `5 s`, `40 s`, `3 min`, `2 h 10 min`. */
 function describeTimeLeft(milliseconds: number): string {
   const seconds = Math.max(5, Math.ceil(milliseconds / 5000) * 5);
   if (seconds < 60) return `${seconds} s`;
@@ -186,7 +186,7 @@ function describeTimeLeft(milliseconds: number): string {
   return `${Math.floor(tens / 6)} h${tens % 6 === 0 ? "" : ` ${(tens % 6) * 10} min`}`;
 }
 
-/** Never 100 before the end, and never more: an estimate may be short. */
+/** Never 100 before the end, and never more, because an estimate may be too low. */
 function percentage(bytes: number, total: number): number {
   return bytes >= total ? (bytes === total ? 100 : 99) : Math.floor((bytes / total) * 100);
 }

@@ -3,8 +3,8 @@ import type { Readable, Writable } from "node:stream";
 import { printable } from "./format.ts";
 
 /**
- * Asks until it is answered with y, yes, n, no or Enter (yes), in any case. The end of the input is a no: nobody said
- * yes. @throws the signal's reason
+ * Asks until the answer is y, yes, n, no or Enter (yes), in any case. The end of the input counts as no, because nobody
+ * agreed. @throws the signal's reason
  */
 export async function confirm(
   question: string,
@@ -24,7 +24,7 @@ export async function confirm(
     signal.throwIfAborted();
     return false;
   } finally {
-    // Else a terminal would hold the program open.
+    // Otherwise a terminal would keep the program running.
     lines.close();
   }
 }

@@ -4,14 +4,14 @@ import { printable, printableLines } from "./format.ts";
 /** A stream to a person or a file. `columns` is undefined where there is no terminal. */
 export type Terminal = Writable & { readonly isTTY?: boolean; readonly columns?: number };
 
-/** The lines a person sees, and one status line below them that is redrawn in place. */
+/** The lines that a person sees, and one status line below them that is redrawn in place. */
 export interface Screen {
   readonly interactive: boolean;
   /** True when colour is wanted: a terminal, no NO_COLOR, and TERM is not dumb. */
   readonly coloured: boolean;
   /**
    * Writes a line, or several, above the status line.
-   * @param prefix - stands before it as it is, colours and all
+   * @param prefix - stands before it unchanged, including colours
    */
   line(text: string, prefix?: string): void;
   /** Replaces the status line; null removes it. Does nothing where there is no terminal. */
@@ -26,7 +26,7 @@ export function openScreen(stream: Terminal, env: Readonly<Record<string, string
   let drawn = 0;
   const erase = (): void => {
     if (shown === null) return;
-    // A terminal that has become narrower since has broken the line into several.
+    // A terminal that has become narrower since has split the line into several.
     const above = Math.ceil(drawn / widthOf(stream)) - 1;
     stream.write(above > 0 ? `\r\u001b[${above}A\u001b[J` : "\r\u001b[K");
   };
@@ -57,7 +57,7 @@ export function openScreen(stream: Terminal, env: Readonly<Record<string, string
   };
 }
 
-/** A terminal that does not know its width, such as a serial line, says 0. */
+/** A terminal that does not know its width, such as a serial line, reports 0. */
 function widthOf({ columns }: Terminal): number {
   return columns === undefined || columns === 0 ? 80 : columns;
 }
