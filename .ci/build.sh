@@ -1,6 +1,6 @@
 #!/bin/sh
 # Compiles dist/ from src/ and test/, and writes the manual page and the completions from the program's own help.
-# What a file was compiled to that is no more, or is elsewhere now, is removed first.
+# Removes first the output of source files that were deleted or moved.
 set -eu
 cd "$(dirname "$0")/.."
 

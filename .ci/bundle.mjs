@@ -18,7 +18,7 @@ const flatten = {
   setup({ onLoad }) {
     onLoad({ filter: /dist\/src\/.*\.js$/ }, async ({ path }) => {
       const text = (await readFile(path, "utf8"))
-        // What is CommonJS has no names of its own in a file of its own, only a default.
+        // A CommonJS module in a file of its own exports no names, only a default.
         .replace(/\bimport\("((?!\.|node:)[^"]+)"\)/g, 'import("$1").then((all) => all.default ?? all)')
         .replace(/createRequire\(import\.meta\.url\)\("/g, 'require("');
       return { contents: text.replace(besides, (_, target) => `new URL("./${basename(target)}", import.meta.url)`) };
@@ -58,7 +58,7 @@ const { metafile } = await build({
   legalComments: "none",
   metafile: true,
   plugins: [flatten],
-  // The first line makes main.js a script of sh, as in src/main.ts. What is not ESM asks for Node's own modules by require.
+  // The first line makes main.js a script of sh, as in src/main.ts. Modules that are not ESM load Node's own modules by require.
   banner: {
     js: '// 2>/dev/null; exec node -- "$0" "$@"\nimport { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);',
   },

@@ -1,4 +1,4 @@
-// Lint with types: `npm run lint`. What the compiler's own strictness cannot see, and the manners of the house.
+// Lint with types: `npm run lint`. It checks what the compiler's own strictness cannot see, and the project's manners.
 
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "eslint/config";
@@ -28,7 +28,7 @@ export default defineConfig(
       ],
       // Factories return literals whose functions never use `this`, so they may travel alone.
       "@typescript-eslint/unbound-method": "off",
-      // What implements an asynchronous port need not itself wait for anything.
+      // Implementations of an asynchronous port need not wait for anything themselves.
       "@typescript-eslint/require-await": "off",
       "@typescript-eslint/max-params": ["error", { max: 4 }],
       "max-lines-per-function": ["error", { max: 45, skipBlankLines: true, skipComments: true }],
@@ -43,7 +43,7 @@ export default defineConfig(
     },
   },
   {
-    // A describe() holds a whole file's tests.
+    // A describe() holds all tests of a file.
     files: ["test/**/*.ts"],
     rules: { "max-lines-per-function": "off", "max-lines": "off", "no-console": "off" },
   },

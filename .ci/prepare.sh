@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes a fresh clone runnable: Debian or Ubuntu packages, node_modules, the addon, dist/. Each only when it is missing
 # or older than what it is made of. Runs before node_modules exists, hence a POSIX shell.
-# Says little when all goes well, and shows the whole output of whatever fails.
+# Prints little when all goes well, and the complete output of a command that fails.
 #
 #   --no-packages   node_modules only: what lint needs, without root
 set -eu
@@ -27,7 +27,7 @@ trap 'exit 143' TERM
 
 say() { printf 'prepare: %s\n' "$*" >&2; }
 
-# quietly WHAT COMMAND... : silent, unless it fails; then everything it said.
+# quietly WHAT COMMAND... : silent, unless it fails; then everything it printed.
 quietly() {
   what=$1
   shift
@@ -96,7 +96,7 @@ install_packages() {
 install_modules() {
   newer_than node_modules/.package-lock.json package-lock.json || return 0
   say "installing node_modules"
-  # The addon is built below, where its failure can be told.
+  # The addon is built below, where its failure can be reported.
   quietly "npm ci" npm ci --ignore-scripts --no-audit --no-fund
 }
 

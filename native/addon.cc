@@ -1,4 +1,4 @@
-// What JavaScript sees: exports, records → objects, failures → Error. It converts and decides nothing.
+// The JavaScript side of the addon: exports, records → objects, failures → Error. It converts and decides nothing.
 
 #include <napi.h>
 #include <pthread.h>
@@ -89,7 +89,7 @@ constexpr const char* kFields[] = {
     "otransid", "stransid", "rtransid", "ctimeNs", "otimeNs",    "rtimeNs",      "path",       "pathIsExact",
 };
 
-/** kFields as JS strings: made once for a whole list, since made for every row they cost more than all the values. */
+/** kFields as JS strings, made once per list: made for every row, they cost more than all the values. */
 struct FieldNames {
   explicit FieldNames(Napi::Env env) {
     for (size_t i = 0; i < std::size(kFields); i++) values[i] = Napi::String::New(env, kFields[i]);
@@ -179,7 +179,7 @@ Napi::Value Run(Napi::Env env, const std::string& path, std::function<subvolume:
   return Worker<Value, subvolume::Failure>::Run(env, {std::move(compute), std::move(resolve), std::move(reject)});
 }
 
-/** For calls that answer nothing but success. */
+/** For calls that return nothing but success. */
 Napi::Value RunPlain(const Napi::CallbackInfo& call, subvolume::Outcome (*action)(const std::string&)) {
   const auto path = ReadPathArgument(call);
   if (!path) return call.Env().Undefined();
@@ -412,7 +412,7 @@ class SendStreamChecker final : public Napi::ObjectWrap<SendStreamChecker> {
   send_stream::Parser parser_;
 };
 
-/** The identity as soon as the first command is whole and its checksum right, whatever comes after it. */
+/** The identity, as soon as the first command is complete and its checksum right, whatever comes after it. */
 Napi::Value PeekIdentity(const Napi::CallbackInfo& call) {
   if (!call[0].IsBuffer()) return Refuse(call.Env(), "peekIdentity takes a Buffer");
   const auto bytes = call[0].As<Napi::Buffer<uint8_t>>();
@@ -465,7 +465,7 @@ Napi::Value CountUnread(const Napi::CallbackInfo& call) {
   return bytes < 0 ? ThrowErrno(call.Env(), "FIONREAD", errno) : Napi::Number::New(call.Env(), bytes);
 }
 
-/** What is wrong, damage before all else, or null; and what the stream was. */
+/** The failure, damage before all else, or null; and a summary of the stream. */
 template <typename Machine>
 void TellEnd(Napi::Env env, Napi::Function on_end, const Machine& machine) {
   Napi::Value failure = env.Null();
@@ -477,7 +477,7 @@ void TellEnd(Napi::Env env, Napi::Function on_end, const Machine& machine) {
   on_end.Call({failure, ToSummary(env, parser)});
 }
 
-/** Something that works on a thread of its own, and the function that hears of it. */
+/** Work on a thread of its own, and the function that it calls. */
 template <typename Machine>
 struct Working {
   std::shared_ptr<Machine> machine;
@@ -485,9 +485,10 @@ struct Working {
 };
 
 /**
- * A thread of its own, not one of libuv's few, which it would keep for hours. It holds the process back from nothing
- * but what waits for it, and dies with it. By pthread and without make_shared: std::thread and std::make_shared without
- * RTTI ask for a newer libstdc++ than Node does. False (and a pending error) when there is no thread.
+ * A thread of its own, not one of libuv's few, which it would keep for hours. It delays nothing in the process but the
+ * callers that wait for it, and dies with the process. By pthread and without make_shared: std::thread and
+ * std::make_shared without RTTI ask for a newer libstdc++ than Node does. False (and a pending error) when there is no
+ * thread.
  */
 template <typename Machine>
 bool StartThread(Napi::Env env, Working<Machine> working, void* (*run)(void*)) {
@@ -522,7 +523,7 @@ Napi::Value MoveSendStream(const Napi::CallbackInfo& call) {
       call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Number>().Int32Value());
   auto end = Napi::ThreadSafeFunction::New(env, call[2].As<Napi::Function>(), "moveSendStream", 0, 1);
   if (!StartThread<pipes::StreamTee>(env, {mover, end}, Move)) return env.Undefined();
-  // What cancels it must not keep it: it is gone with its thread, not when garbage happens to be collected.
+  // The function that cancels it must not keep it: it is freed with its thread, not when garbage is collected.
   return Napi::Function::New(env, [running = std::weak_ptr<pipes::StreamTee>(mover)](const Napi::CallbackInfo&) {
     if (const auto found = running.lock()) found->Cancel();
   });
@@ -543,7 +544,7 @@ void* Serve(void* given) {
   return nullptr;
 }
 
-/** What a pipe brings, in memory that JavaScript gives. */
+/** Reads a pipe into memory that JavaScript gives. */
 class PipeReader final : public Napi::ObjectWrap<PipeReader> {
  public:
   static Napi::Function Define(Napi::Env env) {
@@ -564,7 +565,7 @@ class PipeReader final : public Napi::ObjectWrap<PipeReader> {
   }
 
  private:
-  /** Whoever asks keeps the memory until it is answered. */
+  /** The caller keeps the memory until the answer. */
   Napi::Value Fill(const Napi::CallbackInfo& call) {
     if (!call[0].IsBuffer() || !call[1].IsBoolean())
       return Refuse(call.Env(), "fill takes a Buffer and whether to fill it");
@@ -579,7 +580,7 @@ class PipeReader final : public Napi::ObjectWrap<PipeReader> {
     return call.Env().Undefined();
   }
 
-  /** It is gone with its thread. */
+  /** Freed with its thread. */
   std::weak_ptr<pipes::BufferReader> filler_;
 };
 
@@ -597,7 +598,7 @@ Napi::Value ToBuffers(Napi::Env env, const Digests& digests) {
 
 struct Hashing {
   std::vector<md5::Message> messages;
-  /** Not the caller's array, which may change meanwhile: what is in it must not be collected. */
+  /** A copy of the caller's array, which may change meanwhile: its elements must not be collected. */
   Napi::Reference<Napi::Array> views;
 };
 

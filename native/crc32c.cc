@@ -61,9 +61,8 @@ constexpr uint32_t PowerOfX(unsigned n) {
 }
 
 /**
- * What a CRC must be multiplied by so that it comes to stand before `bytes` more bytes. The carry-less product of two
- * reflected 32-bit values is short of its 64-bit frame by one bit, and the crc32 instruction that reduces it multiplies
- * by x^32: hence the 33.
+ * The factor that moves a CRC to stand before `bytes` more bytes. The carry-less product of two reflected 32-bit values
+ * is one bit shorter than its 64-bit frame, and the crc32 instruction that reduces it multiplies by x^32: hence the 33.
  */
 constexpr uint32_t Advance(size_t bytes) { return PowerOfX(static_cast<unsigned>(8 * bytes) - 33); }
 
@@ -75,7 +74,7 @@ WITH_INSTRUCTIONS inline uint64_t Multiply(uint32_t a, uint32_t b) {
 
 /**
  * Three lanes of kLane bytes side by side: the crc32 instruction answers after three cycles, but takes a new word in
- * every cycle. The lanes are then put one behind the other. Consumes as many whole triples as there are.
+ * every cycle. The lanes are joined afterwards. Consumes all complete triples.
  */
 template <size_t kLane>
 WITH_INSTRUCTIONS inline uint32_t ExtendByLanes(uint32_t crc, const uint8_t*& data, size_t& size) {

@@ -1,5 +1,5 @@
 // Prints a fingerprint of the sources that the addon is made of. It is compiled into the addon and kept beside the
-// compiled program, which by it tells an addon of other sources from its own.
+// compiled program, which thereby recognises an addon of other sources.
 
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";

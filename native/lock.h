@@ -14,7 +14,7 @@ struct Failure {
 };
 
 /**
- * Opens a file, which is made when it is missing, and locks it. `descriptor` is then open for reading and writing, and
+ * Opens a file, creates it when it is missing, and locks it. `descriptor` is then open for reading and writing, and
  * -1 when another process holds the lock. Programs that are started do not inherit it; links are not followed.
  */
 std::optional<Failure> Take(const std::string& path, int& descriptor);

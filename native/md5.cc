@@ -12,7 +12,9 @@ namespace {
 constexpr size_t kBlock = 64;
 constexpr size_t kLanes = 4;
 
-/** From how many messages on lanes pay, idle ones included. NEON takes two cycles for what general registers do in one.
+/**
+ * The least number of messages for which lanes pay, idle ones included. NEON needs two cycles where general registers
+ * need one.
  */
 #if defined(__x86_64__)
 constexpr size_t kFewest = 2;
@@ -57,7 +59,7 @@ INLINE uint32_t Load(const uint8_t* data) {
 #define IN_VECTOR_REGISTER "+w"
 #endif
 
-/** sum += more, before all that comes after it: left to themselves, compilers make additions wait for each other. */
+/** sum += more, before everything after it: without this, compilers make additions wait for each other. */
 template <typename Word>
 INLINE void Add(Word& sum, Word more) {
   sum += more;
@@ -71,8 +73,8 @@ INLINE void Add(Word& sum, Word more) {
 }
 
 /**
- * One of a block's 64 steps, for Word = uint32_t or Vector. Instead of moving the four words of the state round, it
- * names them anew. What the step before has just made is b: it comes in as late as can be.
+ * One of a block's 64 steps, for Word = uint32_t or Vector. Instead of rotating the four words of the state, it
+ * renames them. The step before has just computed b, so b is used as late as possible.
  */
 template <size_t kStep, typename Word>
 INLINE void Step(Word (&state)[4], const Word (&words)[16]) {
@@ -101,10 +103,10 @@ INLINE void AddBlock(Word (&state)[4], const Word (&words)[16], std::index_seque
   for (size_t i = 0; i < 4; i++) state[i] += next[i];
 }
 
-/** A message on its way. The last block, or the last two, are made of its end and the padding. */
+/** A message in progress. Its end and the padding make the last block, or the last two. */
 struct Lane {
   const uint8_t* at;
-  /** Whole blocks from there on. */
+  /** Complete blocks from there on. */
   size_t blocks;
   uint32_t state[4];
   uint8_t ending[2 * kBlock];
@@ -123,7 +125,7 @@ void Start(Lane& lane, const Message& message, Digest* digest) {
   for (size_t i = 0; i < 8; i++) length[i] = static_cast<uint8_t>(bits >> 8 * i);
 }
 
-/** Where a lane has no more blocks, it goes on with its ending; false when that is over too, and the digest made. */
+/** Moves a lane without more blocks to its ending. False when the ending is over too, and the digest made. */
 bool GoesOn(Lane& lane) {
   if (lane.blocks > 0) return true;
   lane.at = lane.ending;
@@ -150,7 +152,7 @@ void AdvanceOne(Lane& lane, size_t blocks) {
 
 using Lanes = std::array<Lane*, kLanes>;
 
-/** One lane may stand for several: they all make the same of it. */
+/** One lane may stand for several: they all compute the same. */
 INLINE void AdvanceVectors(const Lanes& lanes, size_t blocks) {
   const uint8_t* at[kLanes];
   size_t left[kLanes];

@@ -14,13 +14,13 @@ namespace pipes {
 
 namespace {
 
-/** As much as a large pipe holds. */
+/** The size of a large pipe. */
 constexpr size_t kPipeBytes = 1 << 20;
 
-/** What is checked at once: it stays in the processor's cache. */
+/** The bytes checked at once: they stay in the processor's cache. */
 constexpr size_t kCheckedBytes = 1 << 17;
 
-/** How long a pipe is empty before it is taken for slow. */
+/** How long a pipe is empty before it counts as slow. */
 constexpr int kMomentMs = 50;
 
 void CloseEnd(int& end) {
@@ -46,7 +46,7 @@ void MakeNonBlocking(int end) { fcntl(end, F_SETFL, fcntl(end, F_GETFL) | O_NONB
 std::optional<Pipe> Open(int size) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return std::nullopt;
-  // More than 1 MiB, or than all pipes of a user may have together, is refused: then it stays as it is.
+  // The kernel refuses more than 1 MiB, or than all pipes of a user may have together: then the size stays as it is.
   fcntl(ends[1], F_SETPIPE_SZ, size);
   return Pipe{ends[0], ends[1]};
 }
@@ -58,9 +58,9 @@ int CountUnread(int end) {
 
 PipeSource::PipeSource(int end, bool checked)
     : end_(end), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), checked_(checked) {
-  // The other end is in other hands, and is not changed by this.
+  // The other end belongs to another process, and this does not change it.
   MakeNonBlocking(end_);
-  // What could not be cancelled is not begun.
+  // Never begin a read that could not be cancelled.
   if (wake_ < 0) Fail(errno);
 }
 
@@ -107,7 +107,7 @@ PipeSource::Wait PipeSource::Poll(int end, short event, int milliseconds) {
   return ready > 0 ? Wait::kReady : Wait::kNothing;
 }
 
-/** What is there: its length, 0 when it is over, -1 when there is nothing yet. */
+/** Reads the available bytes: returns their number, 0 when the pipe is over, -1 when there are none yet. */
 ssize_t PipeSource::Take(uint8_t* data, size_t size) {
   while (end_ >= 0) {
     const ssize_t got = read(end_, data, size);
@@ -143,15 +143,15 @@ void StreamTee::Run() {
 }
 
 /**
- * Lets the other pipe have what is in this one, and tells how much; 0 when it is over. It is in the same pages for
- * both: nothing is copied but what is checked afterwards.
+ * Shares the bytes in this pipe with the other one, and returns their number; 0 when it is over. Both pipes use the
+ * same pages: only the bytes that are checked afterwards are copied.
  */
 size_t StreamTee::Share() {
   while (!source_.is_over()) {
     const ssize_t shared = tee(source_.end(), to_, kPipeBytes, SPLICE_F_NONBLOCK);
     if (shared > 0) return static_cast<size_t>(shared);
     if (shared < 0 && errno != EAGAIN && errno != EINTR) return source_.Fail(errno), 0;
-    // Nothing is there, or no room for it. At the end too, where the other pipe is full: looked at in this order.
+    // There are no bytes, or no room for them; also at the end, when the other pipe is full. Look in this order.
     const bool hung_up = HasHungUp(source_.end());
     const bool empty = CountUnread(source_.end()) == 0;
     if (empty && hung_up) return Finish(), 0;
@@ -161,7 +161,7 @@ size_t StreamTee::Share() {
   return 0;
 }
 
-/** The end of the stream is read, as there is nothing else. */
+/** Reads the end of the stream, as there is nothing else. */
 void StreamTee::Finish() {
   uint8_t none;
   if (source_.Read(&none, 1) > 0) source_.Fail(EIO);

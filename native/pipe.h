@@ -1,5 +1,5 @@
-// Pipes between programs, and the ways out of them, on threads of their own: of a send stream into another pipe,
-// checked as it passes, so that it never goes through JavaScript; and of anything into memory. Plain C++.
+// Pipes between programs, read on threads of their own. A send stream moves into another pipe, checked as it passes, so
+// that it never goes through JavaScript; anything else is read into memory. Plain C++.
 #pragma once
 
 #include <deque>
@@ -18,16 +18,16 @@ struct Pipe {
 /** Both ends close on exec. As large as `size`, or as the kernel allows. Nothing, with errno, when there is none. */
 std::optional<Pipe> Open(int size);
 
-/** Bytes in a pipe that nobody has read; -1, with errno, for what is no pipe. */
+/** Bytes in a pipe that nobody has read; -1, with errno, when it is no pipe. */
 int CountUnread(int end);
 
 /**
- * The end of a pipe that is read until nothing comes any more, checked on the way where it is to be a send stream. Read
- * on one thread, cancelled from any other; what went wrong is to be asked when it is over.
+ * The end of a pipe, read until nothing comes any more, and checked on the way where it must be a send stream. One
+ * thread reads it, any other may cancel it. Ask for its failure when it is over.
  */
 class PipeSource {
  public:
-  /** Takes the end, which is closed when it is over. */
+  /** Takes the end, and closes it when it is over. */
   PipeSource(int end, bool checked);
   ~PipeSource();
   PipeSource(const PipeSource&) = delete;
@@ -36,7 +36,7 @@ class PipeSource {
   /** One byte or more, as many as fit; 0 when it is over, well or not. Waits for them. */
   size_t Read(uint8_t* data, size_t size);
 
-  /** The same, but goes on until the memory is full, or, unless `whole`, nothing has come for a moment. */
+  /** The same, but until the memory is full or, unless `whole`, nothing has come for a moment. */
   size_t Fill(uint8_t* data, size_t size, bool whole);
 
   /** Whether nothing comes any more. */
@@ -44,10 +44,10 @@ class PipeSource {
 
   void Cancel();
 
-  /** Before the end: whoever writes hears at once that nobody reads any more. */
+  /** Closes it before its end: the writer learns at once that nobody reads any more. */
   void Close();
 
-  /** The same, with what has gone wrong. */
+  /** The same, with an error. */
   void Fail(int error);
 
   int end() const { return end_; }
@@ -55,10 +55,10 @@ class PipeSource {
   /** Waits for an end of a pipe, this one or another. False when there is nothing to wait for any more, see `error`. */
   bool WaitFor(int end, short event);
 
-  /** What is wrong with a send stream is told by it. */
+  /** Reports damage of a send stream. */
   const send_stream::Parser& parser() const { return parser_; }
 
-  /** What else has gone wrong: an errno; 0 = nothing. ECANCELED when it was cancelled. */
+  /** Any other failure: an errno; 0 = none. ECANCELED when it was cancelled. */
   int error() const { return error_; }
 
   /** False when it has ended well. */
@@ -77,11 +77,10 @@ class PipeSource {
   send_stream::Parser parser_;
 };
 
-/** Moves a send stream from one pipe into another. What is damaged may get there too, and is told of when it is over.
- */
+/** Moves a send stream from one pipe into another. Damaged bytes may get there too; it reports them when it is over. */
 class StreamTee {
  public:
-  /** Takes both ends, which are closed when it is over. */
+  /** Takes both ends, and closes them when it is over. */
   StreamTee(int from, int to) : source_(from, true), to_(to) {}
   ~StreamTee();
   StreamTee(const StreamTee&) = delete;
@@ -104,13 +103,13 @@ class StreamTee {
   int to_;
 };
 
-/** Fills memory with what comes from a pipe, piece by piece in the order in which they are asked for. */
+/** Fills memory from a pipe, piece by piece in the order in which they are asked for. */
 class BufferReader {
  public:
   struct Piece {
     uint8_t* data;
     size_t size;
-    /** Full, unless the pipe ends before; otherwise as much as is there. */
+    /** True: fill it, unless the pipe ends before. False: take as much as there is. */
     bool whole;
   };
 
@@ -122,7 +121,7 @@ class BufferReader {
   /** From any thread. */
   void Ask(const Piece& piece);
 
-  /** Calls `filled` for each piece with how much of it there is, and with 0 as soon as nothing comes any more. */
+  /** Calls `filled` for each piece with its number of bytes, and with 0 as soon as nothing comes any more. */
   template <typename Filled>
   void Serve(Filled filled) {
     while (!source_.is_over()) {

@@ -18,8 +18,8 @@ constexpr size_t kPathMax = 4096;
 /** The longest name in a directory. */
 constexpr size_t kNameMax = 255;
 
-// Whole commands: 64 KiB in version 1; from version 2 on 16 KiB + 128 KiB, rounded up to the page size of the machine
-// that sent, which is 64 KiB at the most.
+// Complete commands: 64 KiB in version 1; from version 2 on 16 KiB + 128 KiB, rounded up to the page size of the
+// sending machine, which is at most 64 KiB.
 constexpr uint64_t kMaxCommand1 = 64 << 10;
 constexpr uint64_t kMaxCommand2 = 192 << 10;
 
@@ -136,9 +136,9 @@ enum Command : size_t {
 
 struct Shape {
   const char* name;
-  /** What `btrfs receive` needs. */
+  /** Attributes that `btrfs receive` needs. */
   uint32_t required;
-  /** What the kernel may add. */
+  /** Attributes that the kernel may add. */
   uint32_t optional;
 };
 
@@ -174,8 +174,8 @@ constexpr Shape kShapes[kCommands] = {
 
 /**
  * The version stands in the one field that no checksum covers, and a WRITE of one version passes for a WRITE of the
- * other with two bytes shifted. The creation time tells them apart: version 2 has it in every UTIMES, version 1 never,
- * and whatever is written to a file is followed by its UTIMES.
+ * other with two bytes shifted. The creation time distinguishes them: version 2 has it in every UTIMES, version 1
+ * never. A UTIMES of the file follows every write to it.
  */
 uint32_t Required(size_t command, uint32_t version) {
   const uint32_t required = kShapes[command].required;
@@ -188,18 +188,18 @@ uint64_t ReadNumber(const uint8_t* data, size_t size) {
   return number;
 }
 
-// Sizes that a stream tells are added and compared in 64 bits: what they say, 32 bits may not hold.
+// Sizes from a stream are added and compared in 64 bits: 32 bits may not hold them.
 uint64_t Length(const uint8_t* head) { return ReadNumber(head, 4); }
 size_t Type(const uint8_t* head) { return static_cast<size_t>(ReadNumber(head + 4, 2)); }
 uint32_t Checksum(const uint8_t* head) { return static_cast<uint32_t>(ReadNumber(head + 6, 4)); }
 uint64_t ToldSize(const uint8_t* head) { return kCommandHeader + Length(head); }
 
-/** Of a command whose header was checked, and with it its size. */
+/** Size of a command with its header, which was checked. */
 size_t WholeSize(const uint8_t* head) { return static_cast<size_t>(ToldSize(head)); }
 
 uint64_t AddWithoutOverflow(uint64_t a, uint64_t b) { return b > UINT64_MAX - a ? UINT64_MAX : a + b; }
 
-/** What `btrfs receive` would do with a name: go where it leads. Only names that the kernel can have sent pass. */
+/** True for names that the kernel can have sent. `btrfs receive` would follow any name to where it leads. */
 bool IsCleanName(const uint8_t* name, size_t size) {
   const bool leads_on = size == 0 || (name[0] == '.' && (size == 1 || (size == 2 && name[1] == '.')));
   return !leads_on && size <= kNameMax && std::memchr(name, 0, size) == nullptr;
@@ -216,7 +216,7 @@ bool IsCleanPath(const uint8_t* path, size_t size) {
   }
 }
 
-/** True for what is done to the snapshot's uppermost directory too, whose path is empty. */
+/** True for commands that also apply to the snapshot's root directory, whose path is empty. */
 bool TakesRoot(size_t command) {
   switch (command) {
     case kSetXattr:
@@ -231,13 +231,13 @@ bool TakesRoot(size_t command) {
   }
 }
 
-/** Whether a value names a file. What a symbolic link says is data: it is written down, and leads nowhere by itself. */
+/** Whether a value names a file. The target of a symbolic link is data: it is stored, and leads nowhere by itself. */
 bool IsPath(size_t command, size_t attribute) {
   if (attribute == kPathLink) return command != kSymlink;
   return attribute == kPath || attribute == kPathTo || attribute == kClonePath;
 }
 
-/** How much of a command is wanted in one piece: all of it, but of file data only what stands before. */
+/** How much of a command is wanted in one piece: all of it, but with file data only the part before that. */
 size_t HeadSize(const uint8_t* head) {
   const size_t whole = WholeSize(head);
   const bool has_data = Type(head) == kWrite || Type(head) == kEncodedWrite;
@@ -375,7 +375,7 @@ bool Parser::CheckCommandHeader(const uint8_t* head) {
   return true;
 }
 
-/** @param head - the command, of which only file data may be missing: that is in the checksum already */
+/** @param head - the command; only its file data may be missing, which is in the checksum already */
 void Parser::Accept(const uint8_t* head, size_t head_size, uint32_t crc) {
   const size_t command = Type(head);
   if (crc != Checksum(head)) {
@@ -396,7 +396,7 @@ bool Parser::ReadAttributes(const uint8_t* head, size_t head_size, Attributes& a
   const size_t whole = WholeSize(head);
   size_t at = kCommandHeader;
   while (at < whole) {
-    // From version 2 on file data has no length of its own: it goes on to the end of the command.
+    // From version 2 on file data has no length of its own: it extends to the end of the command.
     const bool bare = version_ >= 2 && at + 2 <= head_size && ReadNumber(head + at, 2) == kData;
     const size_t value = at + (bare ? 2 : 4);
     if (value > head_size) return RefuseIn(command, "an attribute is cut short");

@@ -1,9 +1,9 @@
 // A reader of the btrfs send stream that believes nothing: header, order and kind of the commands, the CRC32C of each,
 // its attributes, that no path leads out of the snapshot, END as the last word. Plain C++, fed with buffers of any
-// size; copies only what lies across two of them, and of file data nothing at all.
+// size; copies only commands that lie across two of them, and no file data at all.
 //
-// What no reader can know without a hash of the whole stream: that whole commands with their right checksums were left
-// out, swapped or doubled.
+// No reader can notice, without a hash of the entire stream, that complete commands with right checksums were left out,
+// swapped or doubled.
 #pragma once
 
 #include <array>
@@ -17,7 +17,7 @@ namespace send_stream {
 
 using Uuid = std::array<uint8_t, 16>;
 
-/** What the first command says: whose stream this is, and on what it builds. */
+/** The first command: the snapshot of this stream, and its send parent. */
 struct Identity {
   /** Name of the snapshot, without directories; bytes. */
   std::string path;
@@ -37,7 +37,7 @@ struct Tally {
 
 struct Failure {
   std::string sentence;
-  /** Where in the stream. */
+  /** Position in the stream. */
   uint64_t offset;
 };
 
@@ -49,7 +49,7 @@ const char* CommandName(size_t command);
 
 class Parser {
  public:
-  /** The next bytes. Once something is wrong, stays so and reads no further. */
+  /** Takes the next bytes. After a failure it stays failed and reads no further. */
   void Feed(const uint8_t* data, size_t size);
 
   /** There are no more bytes: wrong unless END was the last command. */
@@ -57,7 +57,7 @@ class Parser {
 
   const std::optional<Failure>& failure() const { return failure_; }
 
-  /** Of the protocol; 0 as long as the header is not read. */
+  /** Version of the protocol; 0 as long as the header is not read. */
   uint32_t version() const { return version_; }
 
   /** Nothing as long as the first command is not read and checked. */
@@ -68,7 +68,7 @@ class Parser {
 
   /**
    * Size of the stream this one stands for: its own, with every UPDATE_EXTENT (`btrfs send --no-data`) counted as the
-   * WRITE commands that the kernel makes of it. Exact, but an upper bound of what --compressed-data sends.
+   * WRITE commands that the kernel makes of it. Exact, but only an upper bound with --compressed-data.
    */
   uint64_t estimated_bytes() const { return estimated_bytes_; }
 

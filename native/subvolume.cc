@@ -28,7 +28,7 @@ struct Free {
 using Text = std::unique_ptr<char, Free>;
 using Iterator = std::unique_ptr<struct btrfs_util_subvolume_iterator, Free>;
 
-/** To be called in the line after the call, while errno is still its own. */
+/** Call this in the line after the failed call, while errno is still its own. */
 Outcome Check(enum btrfs_util_error code, const char* call) {
   const int number = errno;
   if (code == BTRFS_UTIL_OK) return std::nullopt;
@@ -36,8 +36,8 @@ Outcome Check(enum btrfs_util_error code, const char* call) {
 }
 
 /**
- * libbtrfsutil answers paths on other filesystems with whatever ioctl failed first (SEARCH_FAILED, ENOTTY), so the
- * filesystem is asked for its name beforehand.
+ * For paths on other filesystems libbtrfsutil returns the error of the ioctl that failed first (SEARCH_FAILED, ENOTTY),
+ * so the filesystem is asked for its name beforehand.
  */
 Outcome CheckBtrfs(const std::string& path) {
   struct statfs filesystem;
@@ -79,7 +79,7 @@ bool IsLater(const struct timespec& a, const struct timespec& b) {
 
 constexpr size_t kSearchBytes = 256 << 10;
 
-/** Room for what one search gives, and its arguments before it. */
+/** Room for the results of one search, after its arguments. */
 struct Search {
   explicit Search(uint64_t tree) : memory(sizeof(struct btrfs_ioctl_search_args_v2) + kSearchBytes) {
     struct btrfs_ioctl_search_key& key = args()->key;
@@ -98,7 +98,7 @@ struct Search {
   std::vector<uint8_t> memory;
 };
 
-/** The change that an item of a subvolume's tree tells of, if it is an inode that was changed after it was received. */
+/** The change that an item of a subvolume's tree shows, if it is an inode that was changed after it was received. */
 std::optional<Change> ToChange(const struct btrfs_ioctl_search_header& header, const uint8_t* item, const Info& info) {
   if (header.type != BTRFS_INODE_ITEM_KEY || header.len < sizeof(struct btrfs_inode_item)) return std::nullopt;
   const uint8_t* ctime = item + offsetof(struct btrfs_inode_item, ctime);
@@ -108,7 +108,7 @@ std::optional<Change> ToChange(const struct btrfs_ioctl_search_header& header, c
   return change.transid > info.rtransid && IsLater(change.time, info.rtime) ? std::optional(change) : std::nullopt;
 }
 
-/** Has a search go on behind an item. False when there can be nothing. */
+/** Continues a search behind an item. False when there can be nothing. */
 bool StepBehind(const struct btrfs_ioctl_search_header& header, struct btrfs_ioctl_search_key& key) {
   key.min_objectid = header.objectid;
   key.min_type = header.type;
@@ -219,7 +219,7 @@ Outcome SetReceived(const std::string& path, const Uuid& uuid, uint64_t transid)
   return Failure{BTRFS_UTIL_ERROR_SUBVOL_SETFLAGS_FAILED, errno, "SET_RECEIVED_SUBVOL"};
 }
 
-// A handle as the kernel makes them for what has no parent (FILEID_BTRFS_WITHOUT_PARENT): inode, subvolume and
+// A handle as the kernel makes them for an inode without parent (FILEID_BTRFS_WITHOUT_PARENT): inode, subvolume and
 // generation, of which 0 is any.
 Outcome OpenInode(const std::string& path, uint64_t id, uint64_t inode, int& descriptor) {
   if (Outcome failure = CheckBtrfs(path)) return failure;
@@ -250,12 +250,13 @@ Outcome ReadAttribute(const std::string& path, const std::string& name, std::opt
 }
 
 // Every write to an inode gives its subvolume a new ctransid, so one that is not above rtransid proves that nothing
-// changed. The reverse proves nothing: `btrfs receive` seals before the data is written out, and what is written out
-// later, or is deduplicated, counts as a write (seen on Linux 6.18: rtransid 7, ctransid 9, nothing changed). What
-// these leave as it was is the ctime of the inodes, and whatever a user may do sets it. So of the inodes written after
-// the seal it is looked for one whose ctime is later too; the kernel skips the leaves of the tree that are older than
-// the seal. Where the subvolume's own ctime, the time of its last write, lies before the seal, the clock was set back,
-// and ctimes tell nothing: that counts as a change, of the root directory.
+// changed. The reverse proves nothing: `btrfs receive` seals before the data is written out, and data that is written
+// out later, or is deduplicated, counts as a write (seen on Linux 6.18: rtransid 7, ctransid 9, nothing changed).
+//
+// Those writes leave the ctime of the inodes as it was, and every change by a user sets it. So this looks, among the
+// inodes written after the seal, for one whose ctime is later too. The kernel skips the leaves of the tree that are
+// older than the seal. Where the subvolume's own ctime, the time of its last write, lies before the seal, the clock was
+// set back, and ctimes prove nothing: that counts as a change, of the root directory.
 Outcome FindChange(const std::string& path, uint64_t id, std::optional<Change>& change) {
   Info info;
   if (Outcome failure = ReadInfo(path, id, info)) return failure;
@@ -266,7 +267,7 @@ Outcome FindChange(const std::string& path, uint64_t id, std::optional<Change>& 
 }
 
 // BTRFS_ROOT_SUBVOL_RDONLY of the root item. libbtrfsutil's own get_subvolume_read_only opens the path instead, which
-// costs more and fails for what lies outside the mount.
+// costs more and fails for subvolumes outside the mount.
 bool IsReadOnly(const Info& info) { return (info.flags & 1) != 0; }
 
 const char* CodeName(enum btrfs_util_error code) {
@@ -303,7 +304,7 @@ const char* CodeName(enum btrfs_util_error code) {
   return index < std::size(kNames) ? kNames[index] : "UNKNOWN";
 }
 
-// strerrorname_np would say it, but only glibc 2.32 and later have it.
+// strerrorname_np returns it, but only glibc 2.32 and later have that.
 const char* ErrnoName(int number) {
   switch (number) {
 #define NAME(symbol) \
@@ -326,7 +327,7 @@ std::string Sentence(const Failure& failure, const std::string& path) {
   if (failure.code == BTRFS_UTIL_ERROR_SUBVOLUME_NOT_FOUND) return "no such subvolume on the filesystem of " + path;
   if (failure.number == ENOENT) return path + " does not exist";
   const std::string call = failure.call;
-  // Deleting is refused with EPERM also to root, when the subvolume is just being sent.
+  // The kernel refuses to delete with EPERM, to root too, while the subvolume is being sent.
   const bool for_want_of_root = failure.number == EPERM && failure.code != BTRFS_UTIL_ERROR_SNAP_DESTROY_FAILED;
   if (for_want_of_root) return call + " of " + path + " needs root (CAP_SYS_ADMIN)";
   return call + " of " + path + " failed: " + std::generic_category().message(failure.number);

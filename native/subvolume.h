@@ -1,6 +1,6 @@
 // Subvolumes of a mounted btrfs, through libbtrfsutil (1.2 and later; only names that all of them have).
-// Plain C++: no <napi.h>, no thread of its own. Nothing is opened by the paths that are found, so subvolumes that no
-// mount reaches are told like any other.
+// Plain C++: no <napi.h>, no thread of its own. It opens nothing by the paths that it finds, so it reports
+// subvolumes that no mount reaches like any other.
 #pragma once
 
 // The compiler shows this line when the header is missing:
@@ -46,7 +46,7 @@ struct Filter {
 /** Every subvolume below `top` on the filesystem that `path` lies on. `top` itself is not among them. */
 Outcome List(const std::string& path, uint64_t top, const Filter& filter, std::vector<Listed>& listed);
 
-/** Of the subvolume with this id, or for id 0 of the one whose root `path` is. */
+/** Reads the subvolume with this id, or for id 0 the one whose root `path` is. */
 Outcome ReadInfo(const std::string& path, uint64_t id, Info& info);
 
 /** Relative to the top level, in bytes, of the subvolume with this id, or for id 0 of the one whose root `path` is. */
@@ -58,12 +58,12 @@ Outcome IsSubvolume(const std::string& path, bool& answer);
 Outcome Sync(const std::string& path);
 
 /**
- * Deletes the subvolume with this id, whatever leads to it by now; before Linux 5.7, which cannot do that, the one of
- * this name in `directory`. Fails when other subvolumes lie in it.
+ * Deletes the subvolume with this id, under any path. Linux before 5.7 cannot do that: there it deletes the one of this
+ * name in `directory`. Fails when other subvolumes lie in it.
  */
 Outcome Delete(const std::string& directory, const std::string& name, uint64_t id);
 
-/** Of the subvolume whose root `path` is. Keeps what it was received as, which `btrfs property set` does not. */
+/** For the subvolume whose root `path` is. Keeps its received UUID, which `btrfs property set` does not. */
 Outcome SetReadOnly(const std::string& path, bool read_only);
 
 /** Marks the subvolume whose root `path` is as received: from one of this UUID, at that transaction. */
@@ -86,8 +86,8 @@ struct Change {
 };
 
 /**
- * What was changed in a received subvolume after it was sealed; nothing when that is what it was, or it was not
- * received. See subvolume.cc for what counts. To be asked when everything is on disk.
+ * Finds a change in a received subvolume after it was sealed; nothing when it is unchanged, or was not received. See
+ * subvolume.cc for what counts as a change. Ask when everything is on disk.
  */
 Outcome FindChange(const std::string& path, uint64_t id, std::optional<Change>& change);
 
@@ -96,10 +96,10 @@ bool IsReadOnly(const Info& info);
 /** libbtrfsutil's code without its prefix, such as "NOT_SUBVOLUME". */
 const char* CodeName(enum btrfs_util_error code);
 
-/** Such as "ENOENT"; "UNKNOWN" for what these calls do not give. */
+/** Such as "ENOENT"; "UNKNOWN" for numbers that these calls do not give. */
 const char* ErrnoName(int number);
 
-/** What happened, as one sentence. */
+/** The failure, as one sentence. */
 std::string Sentence(const Failure& failure, const std::string& path);
 
 }  // namespace subvolume

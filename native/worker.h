@@ -7,7 +7,7 @@
 #include <optional>
 #include <utility>
 
-/** What a worker does in its three places. `compute` must not touch JS; the other two run on the JS thread. */
+/** The three steps of a worker. `compute` must not touch JS; the other two run on the JS thread. */
 template <typename Value, typename Failure>
 struct Work {
   std::function<std::optional<Failure>(Value&)> compute;
@@ -18,7 +18,7 @@ struct Work {
 template <typename Value, typename Failure>
 class Worker final : public Napi::AsyncWorker {
  public:
-  /** A promise of what `resolve` makes of the computed value, or `reject` of the failure. */
+  /** A promise of the result of `resolve` for the computed value, or of `reject` for the failure. */
   static Napi::Promise Run(Napi::Env env, Work<Value, Failure> work) {
     auto* worker = new Worker(env, std::move(work));  // AsyncWorker deletes itself when it is done
     worker->Queue();
