@@ -4,8 +4,8 @@
 // again.
 //
 // Volumes have the same keys in every run, on every machine with this subvolume. So a volume is deleted only to be
-// replaced, or when no volume has its number any more; and only after a HEAD has shown that no
-// archive that could need it is under the archive's key.
+// replaced, or when no volume has its number any more; and only after a HEAD has shown that no archive that
+// could need it is under the archive's key.
 
 import { Readable } from "node:stream";
 import { finished } from "node:stream/promises";

@@ -1,6 +1,6 @@
 // Swift keeps objects that were stored in parts in a container of its own. A user who may read the container and not
-// that one gets, for every archive, the answer for an archive that has lost its parts (BrokenMPU). It shows
-// which of the two it is whether the user can list the account, or read another such object.
+// that one gets, for every archive, the answer for an archive that has lost its parts (BrokenMPU). If
+// the user can list the account, or read another such object, the archive has lost its parts.
 
 import { GetObjectCommand, ListBucketsCommand, ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
