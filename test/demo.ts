@@ -84,7 +84,7 @@ async function makeHome(stage: Stage): Promise<void> {
 async function syncTwice(stage: Stage): Promise<void> {
   const home = join(stage.disk, "home");
   const sync = ["sync", home, "--container-name", CONTAINER];
-  sayStep("Both go to Swift: the first one whole, the second as the difference to it");
+  sayStep("Both go to Swift: the first one in full, the second as an incremental against it");
   for (const [name, value] of Object.entries(stage.swift.environment)) showCommand(["export", `${name}=${value}`]);
   await ours(stage, sync);
   sayStep("The next day: only what changed is sent");

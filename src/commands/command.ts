@@ -20,18 +20,18 @@ import { openEdges, type Context, type Session, type Tuning, type TypedStoreFlag
 export abstract class BaseCommand extends Command<Context> {
   json = Option.Boolean("--json", false, { description: "Print the result as JSON." });
   quiet = Option.Boolean("-q,--quiet", false, {
-    description: "Say only what is wrong, and results that were asked for.",
+    description: "Print only errors, warnings, and results that were asked for.",
   });
-  verbose = Option.Counter("-v,--verbose", 0, { description: "Say more; -vv: each request to the store." });
+  verbose = Option.Counter("-v,--verbose", 0, { description: "Log more; -vv: each request to the store." });
   showsProgress = Option.Boolean("--progress", true, {
-    description: "Show how far it is: a status line, without a terminal a line every 30 s (default).",
+    description: "Show progress: a status line, or without a terminal a log line every 30 s (default).",
   });
   logFormat = Option.String("--log-format", "text", {
-    description: "Form of the log on stderr: text (default) or json.",
+    description: "Format of the log on stderr: text (default) or json.",
   });
   syslog = Option.String("--syslog", false, {
     tolerateBoolean: true,
-    description: "Log to the local syslog instead of stderr (`--syslog=false`: do not).",
+    description: "Log to the local syslog instead of stderr (off: `--syslog=false`).",
   });
 
   /** Whether to keep the contents of archives on record from run to run. */
@@ -123,24 +123,24 @@ export abstract class BaseCommand extends Command<Context> {
 /** A command that talks to a container. */
 export abstract class StoreCommand extends BaseCommand {
   config = Option.String("--config", {
-    description: "The configuration file (else the one of the user, else of /etc).",
+    description: "The configuration file (else the user's, else the one in /etc).",
   });
   use = Option.String("--use", { description: "The target of the configuration file to use, where it has several." });
   containerName = Option.String("--container-name", { description: "The container; it must exist." });
   endpoint = Option.String("--endpoint", {
     description: "URL of the store's S3 API (else AWS_ENDPOINT_URL_S3, else Keystone's catalog).",
   });
-  region = Option.String("--region", { description: "Region of the store (else the store tells)." });
+  region = Option.String("--region", { description: "Region of the store (else the one that the store reports)." });
   envFile = Option.String("--env-file", {
     description: "Read AWS_*, OS_* and ST_* from this file, not the environment.",
   });
   osCloud = Option.String("--os-cloud", { description: "The cloud of clouds.yaml to use (else OS_CLOUD)." });
   createCredentials = Option.Boolean("--create-credentials", true, {
-    description: "Make S3 keys with Keystone where the project has none (default).",
+    description: "Create S3 keys with Keystone if the project has none (default).",
   });
 
   override cache = Option.Boolean("--cache", true, {
-    description: "Keep what is known of archives for the next run (default).",
+    description: "Use and keep a cache of what is known about archives (default).",
   });
 
   protected override storeFlags(): TypedStoreFlags {
@@ -152,7 +152,7 @@ export abstract class StoreCommand extends BaseCommand {
 /** A command that reads archives. */
 export abstract class ReadCommand extends StoreCommand {
   identity = Option.Array("--identity", [], {
-    description: "File with an age identity, for archives that are encrypted. Can be given several times.",
+    description: "File with an age identity, for encrypted archives. Can be given several times.",
   });
 
   /** Opens the archives for reading. Looking through a container of thousands takes a while, so the screen says so. */
@@ -186,7 +186,7 @@ export abstract class ReadCommand extends StoreCommand {
 /** A command that may read archives completely. */
 export abstract class DownloadCommand extends ReadCommand {
   concurrency = Option.String("--concurrency", "4", {
-    description: "Connections on which an archive is read at once, at most (default 4).",
+    description: "Read an archive on at most so many connections (default 4).",
   });
 
   protected override tuning(): Tuning {

@@ -13,8 +13,9 @@ export class ConfigShowCommand extends SyncCommand {
   static override usage = Command.Usage({
     description: summaryOf("config show"),
     details: `
-      One line for each setting that is said somewhere: by a flag, a variable or the configuration file, in this order.
-      What is said nowhere has the value that \`sync --help\` tells. The last lines tell whose credentials are used, and which endpoint. No server is asked.
+      Prints one line for each setting that a flag, a variable or the configuration file gives; they win in this order.
+      Every other setting has the default that \`sync --help\` shows. The last lines show the credentials and the endpoint
+      in use. It asks no server.
     `,
     examples: [["What a nightly sync of a target would use", "$0 config show --use home"]],
   });

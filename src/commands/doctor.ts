@@ -12,9 +12,9 @@ export class DoctorCommand extends EncodingCommand {
   static override usage = Command.Usage({
     description: summaryOf("doctor"),
     details: `
-      Tries everything that \`sync PATH\` with the same options needs, one line each with what to do about it. A small
-      object is written into the container, read and deleted, and S3 keys are made with Keystone where the project has
-      none; nothing else is changed.
+      Tries everything that \`sync PATH\` with the same options needs, and prints one line for each with what to do
+      about it. It writes, reads and deletes a small object in the container, and creates S3 keys with Keystone if the
+      project has none. It changes nothing else.
     `,
     examples: [["Before the first sync of /home", "$0 doctor /home --container-name backup"]],
   });

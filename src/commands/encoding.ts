@@ -58,14 +58,13 @@ export abstract class EncodingCommand extends StoreCommand {
     description: "Encrypt for the recipients in this file. Can be given several times.",
   });
   noEncryption = Option.Boolean("--no-encryption", false, {
-    description: "Archives are meant not to be encrypted: do not warn.",
+    description: "Store archives unencrypted, and do not warn.",
   });
   requireEncryption = Option.Boolean("--require-encryption", false, {
-    description: "Refuse to go on without a recipient (also BTRFS_SNAPSHOTS_TO_SWIFT_REQUIRE_ENCRYPTION=yes).",
+    description: "Fail if no recipient is given (also BTRFS_SNAPSHOTS_TO_SWIFT_REQUIRE_ENCRYPTION=yes).",
   });
   compress = Option.String("--compress", {
-    description:
-      "Compress with zstd, or zstd:LEVEL with a level from 1 to 19, what can be made smaller (default: do not).",
+    description: "Compress with zstd, or zstd:LEVEL (1 to 19), where it saves space (default: do not).",
   });
 
   /** @throws USAGE */

@@ -17,18 +17,18 @@ export class InstallUnitsCommand extends Command<Context> {
     description: summaryOf("install-units"),
     details: `
       Writes a service and a timer that run \`sync --use NAME\` every night, for any target NAME of the configuration
-      file. For each target that the file has now, it also writes which mounts its service needs and which directories
-      it may write to: run it again when the file has changed. At the end it prints the commands that start the timers.
+      file. For each target in the file it also writes which mounts the service needs and which directories it may
+      write to: run it again when the file has changed. Finally it prints the commands that start the timers.
     `,
     examples: [["For all users of this machine", "$0 install-units"]],
   });
 
   directory = Option.String("--directory", "/etc/systemd/system", {
-    description: "Write the files into this directory (default /etc/systemd/system).",
+    description: "Write the files to this directory (default /etc/systemd/system).",
   });
-  configFile = Option.String("--config", { description: "The configuration file (else the one of /etc)." });
+  configFile = Option.String("--config", { description: "The configuration file (else the one in /etc)." });
 
-  dryRun = Option.Boolean("-n,--dry-run", false, { description: "Print the files, and write nothing." });
+  dryRun = Option.Boolean("-n,--dry-run", false, { description: "Print the files and write nothing." });
 
   override async execute(): Promise<number> {
     const { stdout, stderr, program } = this.context;

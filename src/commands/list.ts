@@ -19,9 +19,9 @@ export class ListCommand extends ReadCommand {
   static override usage = Command.Usage({
     description: summaryOf("list"),
     details: `
-      For each snapshot: when it was taken, its path, the size of its archive, and its chain: how many archives have to
-      be read to restore it, and what it builds on where that is not the line above. With -v nothing is cut, and the
-      archives' keys are shown; --json is for programs. \`restore\` takes the path or the key.
+      Shows for each snapshot when it was taken, its path, the size of its archive, and its chain: how many archives a
+      restore has to read, and what it builds on if that is not the line above. -v cuts nothing and shows the keys of the
+      archives; --json is for programs. \`restore\` takes the path or the key.
     `,
     examples: [
       ["Everything in a container", "$0 list --container-name backup"],
@@ -29,7 +29,7 @@ export class ListCommand extends ReadCommand {
     ],
   });
 
-  flat = Option.Boolean("--flat", false, { description: "One after the other by age, instead of a tree." });
+  flat = Option.Boolean("--flat", false, { description: "List by age instead of as a tree." });
   received = receivedOption();
   subvolume = Option.String({ name: "PATH", required: false });
 

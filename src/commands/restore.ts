@@ -25,11 +25,11 @@ export class RestoreCommand extends DownloadCommand {
     details: `
       WHAT is an archive: its key, the path of its snapshot, or the beginning of the snapshot's UUID, as \`list\` shows
       them. With --latest or --at it is a subvolume: its path, the beginning of its UUID, or where its snapshots were;
-      it can be left out when the container has the archives of one only. WHAT may be \`latest\`: the newest of the only
-      subvolume. A path of a snapshot that is on this machine is that snapshot.
+      it can be left out if the container has the archives of one subvolume only. WHAT may also be \`latest\`, the newest
+      archive of the only subvolume, or the path of a snapshot on this machine.
 
-      Every snapshot of the chain that DIR's filesystem does not hold yet is received under DIR, at its own path. A
-      restore that was interrupted goes on where it stopped when it is started again. Needs root.
+      Receives every snapshot of the chain that DIR's filesystem does not hold yet, under DIR at its own path. Run an
+      interrupted restore again, and it continues where it stopped. Needs root.
     `,
     examples: [
       [
@@ -49,21 +49,20 @@ export class RestoreCommand extends DownloadCommand {
   });
 
   protected override readonly narrates = true;
-  target = Option.String("--target", { description: "Directory on btrfs to restore into." });
-  latest = Option.Boolean("--latest", false, { description: "The newest snapshot of the subvolume WHAT." });
+  target = Option.String("--target", { description: "Restore into this directory; it must be on btrfs." });
+  latest = Option.Boolean("--latest", false, { description: "Restore the newest snapshot of the subvolume WHAT." });
   at = Option.String("--at", {
-    description: "The newest snapshot of the subvolume WHAT that is not younger than DATE; a day means its end.",
+    description: "Restore the newest snapshot taken no later than DATE; a day means its end.",
   });
   only = Option.Boolean("--only", false, {
-    description:
-      "Keep only the snapshot asked for; those it builds on are removed in the end. With --stdout: its stream alone.",
+    description: "Keep only the requested snapshot: finally remove those it builds on. With --stdout: only its stream.",
   });
   writable = Option.String("--writable", { description: "Make a writable snapshot of the result, as DIR/NAME." });
   toStdout = Option.Boolean("--stdout", false, {
     description: "Write the send streams of the chain to stdout, for `btrfs receive` elsewhere.",
   });
   dryRun = Option.Boolean("-n,--dry-run", false, {
-    description: "Show the chain, sizes and what is there already, and end.",
+    description: "Show the chain, the sizes and what is already there, and stop.",
   });
   waitLock = waitLockOption();
   what = Option.String({ name: "WHAT", required: false });

@@ -12,47 +12,47 @@ import type { Session, Tuning } from "./session.ts";
 
 export abstract class SyncOptions extends EncodingCommand {
   protected override readonly narrates: boolean = true;
-  workDir = Option.String("--work-dir", {
-    description: "Keep each stream in this directory before it is sent, and no longer.",
-  });
+  workDir = Option.String("--work-dir", { description: "Spool each stream in this directory before it is sent." });
   dryRun = Option.Boolean("--dry-run", false, {
-    description: "Make, check and count every stream, and store nothing.",
+    description: "Create and check every stream, but store nothing; reads all data.",
   });
   planOnly = Option.Boolean("-n,--plan", false, {
-    description: "Show what would be sent and end; reads no file data.",
+    description: "Show what would be sent, and stop; reads no file data.",
   });
-  estimate = Option.Boolean("--estimate", true, { description: "Find out each stream's size first (default)." });
-  yes = Option.Boolean("-y,--yes", false, { description: "Do not ask." });
-  memory = Option.String("--memory", "512Mi", { description: "Memory that parts may take (default 512Mi)." });
+  estimate = Option.Boolean("--estimate", true, { description: "Estimate the size of each stream first (default)." });
+  yes = Option.Boolean("-y,--yes", false, { description: "Do not ask for confirmation." });
+  memory = Option.String("--memory", "512Mi", {
+    description: "Use at most this much memory for parts (default 512Mi).",
+  });
   concurrency = Option.String("--concurrency", "4", {
-    description: "Parts in flight at most (default 4); fewer on a slow line.",
+    description: "Send at most so many parts at once (default 4); fewer on a slow line.",
   });
   volumeSize = Option.String("--volume-size", {
-    description: "Store longer streams in several objects of this size (default: only where one cannot hold them).",
+    description: "Split longer streams into objects of this size (default: only if one object cannot hold them).",
   });
   limitUpload = Option.String("--limit-upload", { description: "Send at most so many bytes a second, as in 8Mi." });
   retryFor = Option.String("--retry-for", "15m", {
-    description: "How long the store may be away before the run gives up (default 15m).",
+    description: "Retry for this long while the store is unreachable (default 15m).",
   });
-  resume = Option.Boolean("--resume", true, { description: "Go on with uploads that were interrupted (default)." });
+  resume = Option.Boolean("--resume", true, { description: "Resume interrupted uploads (default)." });
   leftoverAge = Option.String("--leftover-age", LEFTOVER_AGE, {
-    description: "Remove what interrupted runs have left once it is so old (default 24h).",
+    description: "Remove leftovers of interrupted runs once they are this old (default 24h).",
   });
-  full = Option.Boolean("--full", false, { description: "Begin a new chain: build on nothing that is archived." });
+  full = Option.Boolean("--full", false, { description: "Start a new chain with a full stream." });
   rearchive = Option.Boolean("--rearchive", false, {
-    description: "Send again what is archived under another name, from before snapshots were moved or renamed.",
+    description: "Send again what is archived under another name because snapshots were moved or renamed.",
   });
   sendProto = Option.String("--send-proto", {
-    description: "Version of the btrfs send protocol, 1 or 2 (default: the newest that this machine has).",
+    description: "Version of the btrfs send protocol: 1 or 2 (default: the newest that this machine supports).",
   });
   received = receivedOption();
   allowEmpty = allowEmptyOption();
   waitLock = waitLockOption();
   metricsFile = Option.String("--metrics-file", {
-    description: "Write how it went into this file, for node_exporter's textfile collector.",
+    description: "Write metrics to this file, for node_exporter's textfile collector.",
   });
   pingUrl = Option.String("--ping-url", {
-    description: "Tell a healthcheck service: URL/start, then URL, or URL/CODE after a failure.",
+    description: "Ping a healthcheck service: URL/start, then URL, or URL/CODE after a failure.",
   });
   subvolumes = Option.Rest({ name: "PATH" });
 

@@ -64,14 +64,15 @@ export class SyncCommand extends SyncOptions {
     description: summaryOf("sync"),
     details: `
       Finds the read-only snapshots of PATH's subvolume wherever they lie on its filesystem, and sends each one that is
-      not archived yet as the difference to the one before it; the first one whole. On a terminal the plan is shown and
-      asked about once; elsewhere it is carried out. A PATH without read-only snapshots is a failure (exit code 2),
-      unless --allow-empty is given.
+      not archived yet: the first one in full, the others as incremental streams. On a terminal it shows the plan and
+      asks once; elsewhere it carries the plan out. A PATH without read-only snapshots is an error (exit code 2), unless
+      --allow-empty is given.
 
       With --received, PATH is a backup disk or a directory of it: each chain of snapshots that were received there is
       archived on its own.
 
-      Without a PATH, the paths of the configuration file's target are meant. Each of several subvolumes has its own plan, and one that fails does not keep the others from being archived.
+      Without a PATH it uses the paths of the configuration file's target. Each of several subvolumes has its own plan; if
+      one fails, the others are archived all the same.
     `,
     examples: [
       ["Archive what is new of /home", "$0 sync /home --container-name backup"],

@@ -8,28 +8,27 @@ import { receivedOption } from "./options.ts";
 export abstract class VerifyOptions extends DownloadCommand {
   readData = Option.Boolean("--read-data", false, { description: "Read every archive to its end." });
   subset = Option.String("--read-data-subset", {
-    description:
-      "Read some of them: 10% of all bytes by chance, 3/7 the third of seven groups, or latest with its chain.",
+    description: "Read a subset: 10% (random), 3/7 (the third of seven groups), or latest (with its chain).",
   });
   againstLocal = Option.Boolean("--against-local", false, {
     description:
-      "Compare archives with what btrfs send makes now of the snapshots of PATH, deduplicated ones by a restore.",
+      "Compare archives with what btrfs send produces now from the snapshots of PATH; deduplicated ones by a restore.",
   });
   drill = Option.Boolean("--drill", false, {
-    description: "Restore the newest archive whose snapshot is here into a scratch filesystem, and compare the trees.",
+    description: "Restore the newest archive whose snapshot is still here into a scratch filesystem, and compare.",
   });
   removeLeftovers = Option.Boolean("--remove-leftovers", false, {
-    description: "Remove what interrupted runs have left, whether a run would resume it or not.",
+    description: "Remove leftovers of interrupted runs, even those that a run would resume.",
   });
   leftoverAge = Option.String("--leftover-age", LEFTOVER_AGE, {
     description:
-      "With --remove-leftovers: only what is so old (default 24h); younger uploads may belong to a run elsewhere.",
+      "With --remove-leftovers: only leftovers this old (default 24h); younger ones may belong to a run elsewhere.",
   });
   workDir = Option.String("--work-dir", {
-    description: "Where the scratch filesystem's file is kept (else the temporary directory).",
+    description: "Directory for the scratch filesystem (else the temporary directory).",
   });
   dryRun = Option.Boolean("-n,--dry-run", false, {
-    description: "Show what would be read and removed; the cheap look is all that is done.",
+    description: "Show what would be read and removed; reads no file data.",
   });
   received = receivedOption();
   subvolume = Option.String({ name: "PATH", required: false });

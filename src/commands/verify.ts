@@ -35,8 +35,8 @@ export class VerifyCommand extends VerifyOptions {
   static override usage = Command.Usage({
     description: summaryOf("verify"),
     details: `
-      Without options it is cheap: each archive's chain, sizes, metadata and first bytes, and what else lies in the
-      container. --read-data reads archives to their end and checks the store's checksum, the decryption, every command
+      Without options it is cheap: it checks the chain, sizes, metadata and first bytes of each archive, and what else
+      is in the container. --read-data reads archives to their end and checks the store's checksum, the decryption, every command
       of the stream and its end. PATH narrows it down to the archives of one subvolume and all that they build on: its
       path here, or a name that its snapshots bear (@home), on any machine.
     `,
