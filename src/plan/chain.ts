@@ -1,15 +1,15 @@
-// Archives → the chain that leads to one of them, or why there is none.
+// Finds the chain that leads to an archive, or the reason why there is none.
 
 import { BackupError } from "../errors.ts";
 import { isEncrypted } from "./encoding.ts";
 import type { Archive, Chain, Identity, Key } from "./model.ts";
 
-/** Archives by whose stream they hold. */
+/** Archives by the identity of the snapshot whose stream they hold. */
 export type ArchiveIndex = ReadonlyMap<string, Archive>;
 
 /**
- * Archives whose lineage is unknown are left out: nothing can be built on them knowingly. Of several archives of one
- * snapshot, the one with the shortest whole chain counts.
+ * Indexes archives. Those of unknown lineage are left out, because nothing can knowingly build on them. Of several
+ * archives of one snapshot, the one with the shortest complete chain counts.
  */
 export function indexArchives(archives: readonly Archive[]): ArchiveIndex {
   const known = archives.flatMap((archive) => (archive.lineage === null ? [] : { archive, lineage: archive.lineage }));
@@ -17,7 +17,7 @@ export function indexArchives(archives: readonly Archive[]): ArchiveIndex {
     lineage.sendParent === null ? null : identityText(lineage.sendParent),
   );
   const index = new Map<string, Archive>();
-  // Level by level from the full ones; a list gives out what is added to it on the way.
+  // Level by level from the full ones; the loop also visits the items that it appends.
   const reached = [...(children.get(null) ?? [])];
   for (const { archive, lineage } of reached) {
     const identity = identityText(lineage.snapshot);
@@ -52,7 +52,7 @@ export function sendParentOf(archive: Archive, index: ArchiveIndex): Archive | n
   );
 }
 
-/** @throws ARCHIVE_DAMAGED when the store did not give out what would tell what it is */
+/** @throws ARCHIVE_DAMAGED when the store did not return the bytes that identify the archive */
 export function assertReadable({ key, path, failure }: Archive): void {
   if (failure === undefined) return;
   throw new BackupError("ARCHIVE_DAMAGED", `the archive of ${path} cannot be read: ${failure}`, {
@@ -61,7 +61,7 @@ export function assertReadable({ key, path, failure }: Archive): void {
   });
 }
 
-/** The chain that ends with `target`. @throws CHAIN_BROKEN when a link is missing or the links form a ring */
+/** Finds the chain that ends with `target`. @throws CHAIN_BROKEN when a link is missing or the links form a ring */
 export function findChain(target: Archive, index: ArchiveIndex): Chain {
   const seen = new Set<Key>([target.key]);
   const links: Archive[] = [];
@@ -78,7 +78,7 @@ export function findChain(target: Archive, index: ArchiveIndex): Chain {
   return full === undefined ? [target] : [full, ...rest, target];
 }
 
-/** Archives, and all that they build on, under whatever keys. */
+/** Adds to archives all that they build on, under whatever keys. */
 export function withAncestors(archives: readonly Archive[], index: ArchiveIndex): ReadonlySet<Archive> {
   const found = new Set<Archive>();
   for (const archive of archives) {
@@ -88,11 +88,11 @@ export function withAncestors(archives: readonly Archive[], index: ArchiveIndex)
   return found;
 }
 
-/** How many archives have to be read for each one; null when its chain is broken. */
+/** Counts the archives that a restore of each one reads; null when its chain is broken. */
 export function measureChains(archives: readonly Archive[], index: ArchiveIndex): ReadonlyMap<Key, number | null> {
   const lengths = new Map<Key, number | null>();
   for (const archive of archives) {
-    // Back to one whose length is known, then forth again: a chain can be longer than a call stack.
+    // Back to one whose length is known, then forward again: a chain can be longer than a call stack.
     const pending = new Set<Archive>();
     let known: number | null | undefined;
     for (let link: Archive | null = archive; known === undefined;) {
@@ -114,23 +114,23 @@ export function measureChains(archives: readonly Archive[], index: ArchiveIndex)
   return lengths;
 }
 
-/** True when only its key can tell whose stream an archive holds. */
+/** True when only its key shows whose stream an archive holds. */
 export function isSilent({ lineage, encoding, failure }: Archive): boolean {
   return failure === undefined && lineage === null && isEncrypted(encoding);
 }
 
-/** Null for a full archive, undefined when it is not in the container or nothing tells. */
+/** Null for a full archive; undefined when the parent is not in the container or unknown. */
 export function parentIn({ lineage }: Archive, index: ArchiveIndex): Archive | null | undefined {
   if (lineage === null) return undefined;
   return lineage.sendParent === null ? null : index.get(identityText(lineage.sendParent));
 }
 
-/** What archives and snapshots are looked up by: text, because objects are no keys of maps. */
+/** The text by which archives and snapshots are looked up, because maps compare objects by reference. */
 export function identityText({ uuid, ctransid }: Identity): string {
   return `${uuid} ${ctransid}`;
 }
 
-/** In the order of the items; in time that grows with them, as adding to copies of lists would not. */
+/** Groups items in their order, in linear time; copying the lists to add to them would not be linear. */
 export function groupBy<Item, Group>(
   items: readonly Item[],
   groupOf: (item: Item) => Group,

@@ -1,4 +1,4 @@
-// What cannot be restored without an archive: whatever deletes one, or advises to, names these.
+// Finds everything that cannot be restored without an archive. Whatever deletes an archive, or advises to, names these.
 
 import { groupBy, identityText, indexArchives, parentIn } from "./chain.ts";
 import type { Archive, Identity } from "./model.ts";
@@ -6,25 +6,30 @@ import { sortByAge } from "./select.ts";
 
 interface Family {
   readonly children: ReadonlyMap<Archive | null, readonly Archive[]>;
-  /** By the identity that they name as what they build on. */
+  /** Archives by the identity of the parent they name. */
   readonly byParent: ReadonlyMap<string | null, readonly Archive[]>;
   /** Position in creation order. */
   readonly rank: ReadonlyMap<Archive, number>;
 }
 
-/** Worked out once for each list of archives: a container can have as many damaged archives as archives. */
+/** Computed once for each list of archives: all archives of a container can be damaged. */
 const families = new WeakMap<readonly Archive[], Family>();
 
-/** The archives that cannot be restored without one: itself, and what builds on it. In creation order. */
+/**
+ * The archives that cannot be restored without this one: itself, and everything that builds on it. In creation order.
+ */
 export function dependentsOf(archive: Archive, archives: readonly Archive[]): Archive[] {
   const { children, rank } = familyOf(archives);
   const lost = new Set([archive]);
-  // A set gives out what is added to it on the way, each once.
+  // The loop also visits the items added to the set on the way, each once.
   for (const each of lost) for (const child of children.get(each) ?? []) lost.add(child);
   return inOrder(lost, rank);
 }
 
-/** The archives that cannot be restored without some archive of this identity, whether there is one or not. In creation order. */
+/**
+ * The archives that cannot be restored without an archive of this identity, whether it exists or not. In creation
+ * order.
+ */
 export function builtOn(identity: Identity, archives: readonly Archive[]): Archive[] {
   const { byParent, rank } = familyOf(archives);
   const found = new Set(byParent.get(identityText(identity)));

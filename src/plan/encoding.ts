@@ -1,40 +1,38 @@
-// What stands around a send stream: decided here, and how many bytes it can take at the most.
+// Decides the encoding around a send stream, and how many bytes that encoding takes at most.
 
 import type { Encoding } from "./model.ts";
 
-/** How the streams of a run are to be encoded. */
+/** The requested encoding for the streams of a run. */
 export interface EncodingWish {
   readonly encrypt: boolean;
   readonly compress: boolean;
 }
 
-/** What an encoding costs beside the stream. */
+/** The overhead of an encoding. */
 export interface EncodingCost {
   readonly encoding: Encoding;
-  /** Of the header that age writes for the recipients; 0 without age. */
+  /** Size of the header that age writes for the recipients; 0 without age. */
   readonly headerBytes: number;
 }
 
 /** Whether a run encrypts; "undecided": no recipient is named, and nobody has declined encryption. */
 export type EncryptionIntent = "encrypt" | "declined" | "undecided";
 
-/** What a run would change about the encryption of a subvolume's archives. */
+/** The change that a run would make to the encryption of a subvolume's archives. */
 export type EncryptionChange = "none" | "begun" | "dropped";
 
 export const PLAIN: EncodingCost = { encoding: "identity", headerBytes: 0 };
 
-/** Of what zstd could save less, is left as it is. */
+/** Below this saving, a stream is left uncompressed. */
 const LEAST_GAIN = 0.02;
 
-/** age writes a nonce, and with each 64 KiB a tag. Plugins may write a longer header another time. */
+/** age writes a nonce, and a tag with each 64 KiB. Plugins may write a longer header another time. */
 const AGE_CHUNK_BYTES = 64 * 1024;
 const AGE_TAG_BYTES = 16;
 const AGE_NONCE_BYTES = 16;
 const HEADER_MARGIN_BYTES = 512;
 
-/**
- * @param sample - the beginning of the stream, and what it was compressed to; null when nobody has looked
- */
+/** @param sample - the beginning of the stream, and its compressed size; null when nobody tried */
 export function planEncoding(
   { encrypt, compress }: EncodingWish,
   sample: { readonly bytes: number; readonly compressedBytes: number } | null,
@@ -48,7 +46,7 @@ export function isEncrypted(encoding: Encoding | null): boolean {
   return encoding === "age" || encoding === "zstd+age";
 }
 
-/** @param newest - how the newest archives of the subvolume are encoded; null = nothing tells */
+/** @param newest - the encoding of the subvolume's newest archives; null = unknown */
 export function encryptionChange(intent: EncryptionIntent, newest: readonly (Encoding | null)[]): EncryptionChange {
   if (newest.some(isEncrypted)) return intent === "undecided" ? "dropped" : "none";
   const isReadable = newest.some((encoding) => encoding !== null);
@@ -59,7 +57,7 @@ export function isCompressed(encoding: Encoding | null): boolean {
   return encoding === "zstd" || encoding === "zstd+age";
 }
 
-/** The most that so many bytes of a stream become: exact for age but for the margin, and what zstd promises. */
+/** The upper bound of a stream's encoded size: exact for age but for the margin, and the bound that zstd guarantees. */
 export function encodedBound(bytes: number, { encoding, headerBytes }: EncodingCost): number {
   const compressed = isCompressed(encoding) ? bytes + Math.ceil(bytes / 256) + 1024 : bytes;
   if (!isEncrypted(encoding)) return compressed;
@@ -67,7 +65,7 @@ export function encodedBound(bytes: number, { encoding, headerBytes }: EncodingC
   return headerBytes + HEADER_MARGIN_BYTES + AGE_NONCE_BYTES + compressed + chunks * AGE_TAG_BYTES;
 }
 
-/** The most of a stream that surely fits so many bytes once it is encoded; at least 1. */
+/** The longest piece of a stream that surely fits this many bytes once it is encoded; at least 1. */
 export function plainCapacity(bytes: number, cost: EncodingCost): number {
   let [fits, tooMany] = [1, bytes + 1];
   while (tooMany - fits > 1) {

@@ -1,21 +1,22 @@
-// Which archives can be restored, while a plan adds to them: what it sends can make whole what builds on that.
+// Tracks which archives can be restored while a plan adds to them: a planned upload can complete the chain of archives
+// that build on it.
 
 import { groupBy, identityText } from "./chain.ts";
 import type { Archive, Identity } from "./model.ts";
 
-/** "unknown": its chain leads to an archive that may be one of those that do not say what they hold. */
+/** "unknown": its chain leads to an archive that may be one of those with unknown contents. */
 export type ChainState = "whole" | "unknown" | "broken";
 
 export interface GrowingChains {
-  /** Of the archive of this; "broken" too when there is none. */
+  /** The state of the chain of this identity's archive; "broken" too when there is none. */
   stateOf(identity: Identity): ChainState;
-  /** From now on there is an archive of this, and its chain is whole. */
+  /** Adds an archive of this identity with a complete chain. */
   add(identity: Identity): void;
 }
 
 /**
- * @param trusted - identities that are taken for what an archive holds which does not say
- * @param silent - archives that do not say what they hold, and are not taken for any of these
+ * @param trusted - identities that archives of unknown contents are trusted to hold
+ * @param silent - archives of unknown contents that are not trusted to hold any of these
  */
 export function growChains(
   archives: readonly Archive[],
@@ -58,7 +59,7 @@ export function growChains(
   };
 }
 
-/** By the store's own clock, which dates both: nothing builds on what was stored after it. */
+/** By the store's own clock, which dates both: nothing builds on an archive that was stored later. */
 function couldPrecede(parent: Archive, archive: Archive): boolean {
   if (parent.source !== archive.source) return false;
   return parent.stored === null || archive.stored === null || parent.stored <= archive.stored;

@@ -17,7 +17,7 @@ import {
   type Uuid,
 } from "./model.ts";
 
-/** What stands for `/`, four characters: a key never contains a slash. */
+/** The replacement for `/`, four characters: a key never contains a slash. */
 const SLASH = "\\x2f";
 
 /**
@@ -34,13 +34,13 @@ const NOT_IN_XML = /[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/u;
 
 const utf8 = new TextEncoder();
 
-/** The keys of every archive of a source begin with this. */
+/** The prefix of every key of a source's archives. */
 export function keyPrefix(source: Uuid): string {
   return source + SLASH;
 }
 
 /**
- * The key under which a snapshot is archived, or the reason why no key can say its path.
+ * The key of a snapshot's archive, or the reason why no key can express its path.
  * @param path - relative to the top of the filesystem, without a leading slash
  */
 export function formatKey(source: Uuid, path: string): { readonly key: Key } | { readonly refused: string } {
@@ -56,7 +56,7 @@ export function formatKey(source: Uuid, path: string): { readonly key: Key } | {
   return { key: key as Key };
 }
 
-/** Null for a name that is no archive's. */
+/** Null for a name that is not an archive's. */
 export function parseKey(text: string): { readonly key: Key; readonly source: Uuid; readonly path: string } | null {
   const source = parseUuid(text.slice(0, 36));
   if (source === null || !text.startsWith(keyPrefix(source)) || text.includes("/")) return null;
@@ -64,7 +64,7 @@ export function parseKey(text: string): { readonly key: Key; readonly source: Uu
   return path === "" ? null : { key: text as Key, source, path };
 }
 
-/** What is known of an upload beside the snapshots themselves. */
+/** The facts about an upload in addition to the snapshots themselves. */
 export interface UploadFacts {
   readonly encoding: Encoding;
   readonly sendProto: SendProto;
@@ -75,7 +75,7 @@ export interface UploadFacts {
   readonly tool: string;
 }
 
-/** Metadata of the archive of a difference: names without `x-amz-meta-`, ASCII values of at most 256 bytes. */
+/** Formats the metadata of an archive: names without `x-amz-meta-`, ASCII values of at most 256 bytes. */
 export function formatMetadata(difference: Difference, facts: UploadFacts): Record<string, string> {
   const { snapshot, sendParent } = difference;
   const identity = streamIdentity(snapshot);
@@ -105,7 +105,7 @@ export function formatMetadata(difference: Difference, facts: UploadFacts): Reco
 }
 
 /**
- * The archive that an object is, or null when its key is no archive's. Metadata that is missing or unreadable leaves
+ * Parses an object as an archive; null when its key is not an archive's. Missing or unreadable metadata leaves
  * `lineage` null: an archive of the Python tool, or one whose metadata was lost.
  */
 export function parseArchive(object: ObjectFacts): Archive | null {
@@ -166,7 +166,7 @@ function parseTime(text: string | undefined): bigint | null {
   return Number.isNaN(milliseconds) ? null : BigInt(milliseconds) * 1_000_000n + BigInt(match[2] ?? "0");
 }
 
-/** Leaves printable ASCII but `%` as it is; everything else, and a space at either end, becomes `%XX`. */
+/** Leaves printable ASCII except `%` unchanged; everything else, and a space at either end, becomes `%XX`. */
 function percentEncode(text: string): string {
   const encode = (part: string): string =>
     Array.from(utf8.encode(part), (byte) => `%${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("");

@@ -1,59 +1,59 @@
-// How a stream is cut: into the parts of one object, or into volumes of several; from its estimated size, what the store
-// takes, and the memory that may be spent on parts in flight.
+// Decides how a stream is cut: into the parts of one object, or into several volumes. The decision depends on the
+// estimated size, the limits of the store, and the memory for parts in flight.
 
 import { encodedBound, plainCapacity, type EncodingCost } from "./encoding.ts";
 import type { Estimate, StoreLimits } from "./model.ts";
 
 const MEBIBYTE = 1024 * 1024;
 
-/** Above 8 MiB a larger part hardly costs less; below, a long line idles between parts. */
+/** Above 8 MiB a larger part saves little; below, a distant store leaves the line idle between parts. */
 const USUAL_PART_BYTES = 16 * MEBIBYTE;
 
 /** One part fills while others are in flight. */
 const PARTS_BESIDE_FLIGHT = 1;
 
-/** So many parts are hashed side by side for hardly more than one costs, where memory is not wanted otherwise. */
+/** Hashing this many parts side by side costs little more than one, where nothing else needs the memory. */
 export const PARTS_HASHED_TOGETHER = 4;
 
-/** More than Node hashes or sends in one piece would be 2 GiB. */
+/** Node hashes or sends less than 2 GiB in one piece. */
 const LARGEST_PART_BYTES = 1024 * MEBIBYTE;
 
-/** What stands around each volume takes some of its room. */
+/** The encoding around each volume takes some of its room. */
 const VOLUMES_MARGIN = 0.99;
 
 export interface TransferPolicy {
   /** Bytes that part buffers may take together. */
   readonly memoryBytes: number;
-  /** Parts in flight at the most. */
+  /** Parts in flight at most. */
   readonly concurrency: number;
-  /** The longest object wanted; null = as long as the store takes. */
+  /** The longest object wanted; null = the store's limit. */
   readonly volumeBytes: number | null;
 }
 
 export interface Layout {
   readonly partBytes: number;
   readonly concurrency: number;
-  /** Parts that there is memory for: those in flight, and one or more besides. */
+  /** Parts that fit the memory: those in flight, and one or more besides. */
   readonly partsInMemory: number;
-  /** Bytes of the stream in each object but the last where it needs several; null = one object. */
+  /** Bytes of the stream in each object but the last, where it needs several; null = one object. */
   readonly volumeBytes: number | null;
 }
 
-/** What is to be stored: a stream, as long as it is thought to be, and what stands around it. */
+/** The stream to store, with its expected length and its encoding. */
 export interface Load {
   /** Null when nobody knows. */
   readonly estimate: Estimate | null;
   readonly cost: EncodingCost;
 }
 
-/** What is planned with where nothing is known but that the stream is too long for one object. */
+/** The estimate for a stream of which only this is known: it is too long for one object. */
 export const TOO_LONG_FOR_ONE: Estimate = { bytes: Number.MAX_SAFE_INTEGER, exact: false };
 
 /**
- * The smallest usual part size with which the stream fits one object, and as many parts in flight as memory allows; where
- * it fits none, volumes of the largest parts that memory allows. Without an estimate: one object of such parts.
- * Null when memory does not even hold the smallest parts that the store takes.
- * @param mostVolumes - that one archive can have; where volumes of the size wanted would be more, they become larger
+ * Plans the layout: the smallest usual part size with which the stream fits one object, and as many parts in flight as
+ * memory allows. A stream that does not fit one object becomes volumes of the largest parts that memory allows. Without
+ * an estimate: one object of such parts. Null when memory does not even hold the smallest parts that the store accepts.
+ * @param mostVolumes - the limit for one archive; where volumes of the wanted size would exceed it, they become larger
  */
 export function planLayout(
   { estimate, cost }: Load,

@@ -1,21 +1,21 @@
-// What failed runs have left in the container that no run will go on with.
+// Finds leftovers: what failed runs left in the container and no run will resume.
 
 import { keyPrefix, parseKey } from "./key.ts";
 import { archiveKeyOf } from "./manifest.ts";
 import type { Inventory, Uuid } from "./model.ts";
 
-/** What stands in a container beside whole archives. */
+/** Objects and uploads in a container that belong to no complete archive. */
 export interface Remains<Upload extends { readonly key: string }> {
-  /** Uploads that were begun and not ended. */
+  /** Multipart uploads that are still open. */
   readonly uploads: readonly Upload[];
   /** Keys of objects that are named like volumes of archives. */
   readonly volumes: readonly string[];
 }
 
 /**
- * What an inventory's source has in the container that may be left over. What belongs to an archive that a later run will
- * send is kept, for that can resume it; volumes of archives that are whole are theirs. The key of an archive begins with
- * the UUID of its source, and nobody else's does.
+ * Finds what may be a leftover of an inventory's source. It keeps what belongs to an archive that a later run will
+ * send, because that run can resume it, and the volumes of complete archives. The key of an archive begins with the
+ * UUID of its source, and nobody else's does.
  * @param awaited - keys of the archives that a later run will send
  */
 export function planSweep<Upload extends { readonly key: string }>(
@@ -32,7 +32,10 @@ export function planSweep<Upload extends { readonly key: string }>(
   };
 }
 
-/** All that stands beside whole archives, whoever might go on with it. Other people's objects and uploads are not named like ours. */
+/**
+ * Finds everything that belongs to no complete archive, even if a run might resume it. Other people's objects and
+ * uploads have other names than ours.
+ */
 export function planClearance<Upload extends { readonly key: string }>(
   keys: readonly string[],
   uploads: readonly Upload[],
@@ -45,13 +48,13 @@ export function planClearance<Upload extends { readonly key: string }>(
   };
 }
 
-/** Whose archives they would have become part of. */
+/** The sources of the archives that they would have become part of. */
 export function sourcesOf({ uploads, volumes }: Remains<{ readonly key: string }>): readonly Uuid[] {
   const sources = [...uploads.map(({ key }) => key), ...volumes].flatMap((key) => parseKey(ownerOf(key))?.source ?? []);
   return [...new Set(sources)];
 }
 
-/** The key of the archive that an object or an upload is of. */
+/** The key of the archive that an object or an upload belongs to. */
 function ownerOf(key: string): string {
   return archiveKeyOf(key) ?? key;
 }

@@ -1,4 +1,4 @@
-// The object under the key of an archive that needs several: a small JSON text, stored last, that says which volumes make
+// The object under the key of an archive that needs several: a small JSON text, stored last, that lists the volumes of
 // the body. It is the commit: volumes without one are leftovers.
 
 import { BackupError } from "../errors.ts";
@@ -10,7 +10,7 @@ export interface Volume {
   readonly bytes: number;
   /** As stored: see `Container.head`. */
   readonly etag: string;
-  /** Of the volume's bytes, in hexadecimal. */
+  /** SHA-256 of the volume's bytes, in hexadecimal. */
   readonly sha256: string;
   /** Where the parts of its multipart upload end. */
   readonly partBytes: number;
@@ -19,12 +19,12 @@ export interface Volume {
 /** In order: the body is their concatenation. */
 export type Manifest = readonly [Volume, ...Volume[]];
 
-/** No reader takes a longer one. */
+/** Readers refuse a longer one. */
 export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
 
 const utf8 = new TextEncoder();
 
-/** What an archive has beside the object under its key: volumes, and what proves its bytes. */
+/** The objects beside an archive's own key: volumes, and the proof of its bytes. */
 const SIDE_OBJECT = /\/(\d{6}|proof)$/;
 
 /** The key of the nth volume of an archive, from 1. No archive's key has a slash. */
@@ -32,13 +32,13 @@ export function formatVolumeKey(key: Key, number: number): string {
   return `${key}/${String(number).padStart(6, "0")}`;
 }
 
-/** The key of the archive that a volume or a proof belongs to; null for a key that is of neither. */
+/** The key of the archive that a volume or a proof belongs to; null for any other key. */
 export function archiveKeyOf(sideKey: string): string | null {
   const match = SIDE_OBJECT.exec(sideKey);
   return match === null ? null : sideKey.slice(0, match.index);
 }
 
-/** @throws STREAM_TOO_LONG when no reader would take it; ARCHIVE_DAMAGED when none could make sense of it */
+/** @throws STREAM_TOO_LONG when readers would refuse its size; ARCHIVE_DAMAGED when they could not parse it */
 export function formatManifest(volumes: Manifest, key: Key): string {
   const text = toText(volumes);
   if (byteLength(text) > MAX_MANIFEST_BYTES) throw tooManyVolumes(key);
@@ -46,7 +46,7 @@ export function formatManifest(volumes: Manifest, key: Key): string {
   return text;
 }
 
-/** So many volumes of an archive fit its manifest at least. */
+/** A safe number of volumes whose manifest stays within the limit. */
 export function mostVolumes(key: Key): number {
   const longest: Volume = {
     key: formatVolumeKey(key, 999_999),
@@ -100,12 +100,12 @@ export function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && typeof value === "number" && value > 0;
 }
 
-/** Something that has fields. */
+/** True for a value that has fields. */
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null;
 }
 
-/** Null for what is no JSON. */
+/** Null for text that is not JSON. */
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);

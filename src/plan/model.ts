@@ -1,6 +1,6 @@
-// The nouns of the house and their parsers: what a snapshot, an archive, a plan and a finding are.
-// plan/ is pure: no clock, no I/O, no log, no other room but errors. Whatever the world may contain arrives here as a
-// value and leaves as a value; damage and doubt are findings, not exceptions.
+// The nouns of the program and their parsers: snapshot, archive, plan and finding. plan/ is pure: no clock, no I/O, no
+// log, no other room but errors. Whatever the world may contain arrives here as a value and leaves as a value; damage
+// and doubt are findings, not exceptions.
 
 declare const brand: unique symbol;
 type Branded<Name extends string> = string & { readonly [brand]: Name };
@@ -11,7 +11,7 @@ export type Uuid = Branded<"Uuid">;
 /** The name of an archive in the container; only plan/key.ts makes one. */
 export type Key = Branded<"Key">;
 
-/** Null for anything that is not a UUID, and for the all-zero one, by which btrfs says "none". */
+/** Parses a UUID. Null for anything else, and for the all-zero UUID, which means "none" in btrfs. */
 export function parseUuid(text: string): Uuid | null {
   const lower = text.toLowerCase();
   if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(lower)) return null;
@@ -19,8 +19,8 @@ export function parseUuid(text: string): Uuid | null {
 }
 
 /**
- * What identifies a snapshot's content in a send stream: never its name, never the UUID alone (`btrfs receive`
- * compares only the UUID, and a snapshot that was made writable keeps it).
+ * The identity of a snapshot's content in a send stream: never its name, never the UUID alone (`btrfs receive` compares
+ * only the UUID, and a snapshot that was made writable keeps it).
  */
 export interface Identity {
   readonly uuid: Uuid;
@@ -38,8 +38,8 @@ export interface Subvolume {
   /** Relative to the top of its filesystem; empty for the top itself. */
   readonly path: string;
   /**
-   * Transaction of its last change; taking a snapshot of it is one, so none of its snapshots is of a later one. Null where
-   * it is not on this machine: its snapshots were received.
+   * Transaction of its last change. Taking a snapshot changes it too, so none of its snapshots is of a later one. Null
+   * where it is not on this machine: its snapshots were received.
    */
   readonly generation: number | null;
 }
@@ -50,13 +50,13 @@ export interface Snapshot {
   readonly id: number;
   /** UUID of the subvolume it was taken of; null when it was received as a full stream. */
   readonly source: Uuid | null;
-  /** Whose copy this is, as the stream it was received from named it; null when it was taken here. */
+  /** The identity it is a copy of, as the received stream named it; null when it was taken here. */
   readonly received: Identity | null;
-  /** True when somebody has looked: it is still what it was received as, a copy of what `received` names. */
+  /** True when a check confirmed that it is still a copy of what `received` names. */
   readonly isCopy?: boolean;
   /** Relative to the top of its filesystem. */
   readonly path: string;
-  /** False when the path on disk is not UTF-8, so that `path` does not say it exactly. */
+  /** False when the path on disk is not UTF-8, so that `path` is only an approximation. */
   readonly pathIsExact: boolean;
   readonly ctransid: number;
   readonly otransid: number;
@@ -77,7 +77,7 @@ export interface Neighbour {
   readonly readOnly: boolean;
 }
 
-/** What lies on a filesystem. */
+/** The subvolumes of a filesystem. */
 export interface Surroundings {
   /** Every subvolume, the top level among them. */
   readonly subvolumes: readonly Neighbour[];
@@ -85,30 +85,33 @@ export interface Surroundings {
   readonly seenAt: (path: string) => string | null;
 }
 
-/** Every name begins with it that this program gives to what will not stay. */
+/** The prefix of every temporary name that this program creates. */
 export const OWN_PREFIX = ".btrfs-snapshots-to-swift-";
 
 /** A subvolume on a filesystem that is restored to. */
 export interface TargetSubvolume extends Snapshot {
-  /** False when it is writable, or is what an interrupted restore left: nothing may build on it. */
+  /** False when it is writable, or a leftover of an interrupted restore: nothing may build on it. */
   readonly whole: boolean;
-  /** How it was changed after it was received, as in "was changed …"; null when it was not, or nobody had to know. */
+  /**
+   * How it was changed after it was received, as in "was changed …"; null when it was not, or when nobody needed to
+   * know.
+   */
   readonly changed: string | null;
-  /** False when it lies outside of what is mounted there: `btrfs receive` finds it, and cannot build on it. */
+  /** False when it lies outside the mounted part: `btrfs receive` finds it, and cannot build on it. */
   readonly within: boolean;
 }
 
-/** What a snapshot is a copy of: a received one goes by what its stream called it, any other by what it is. */
+/** The identity of the original: for a received snapshot, the one that its stream named; for any other, its own. */
 export function originOf(snapshot: Snapshot): Identity {
   return snapshot.received ?? { uuid: snapshot.uuid, ctransid: snapshot.ctransid };
 }
 
-/** What its archive holds as well as its own: a copy of the same. Null when it is none, or nobody has looked. */
+/** The other identity that its archive holds, as a copy of it. Null when it is not a copy, or nobody checked. */
 export function copiedBy({ received, isCopy }: Snapshot): Identity | null {
   return isCopy === true ? received : null;
 }
 
-/** How a send stream names this snapshot: a received one goes by the UUID it was received under. */
+/** The identity of this snapshot in a send stream: a received one uses the UUID it was received under. */
 export function streamIdentity(snapshot: Snapshot): Identity {
   return { uuid: snapshot.received?.uuid ?? snapshot.uuid, ctransid: snapshot.ctransid };
 }
@@ -118,13 +121,13 @@ export function byCreation(a: Snapshot, b: Snapshot): number {
   return a.otransid - b.otransid || a.id - b.id;
 }
 
-/** What to send: the whole snapshot (`sendParent` null), or what changed since the send parent. */
+/** A snapshot to send: full (`sendParent` null), or incremental against the send parent. */
 export interface Difference {
   readonly snapshot: Snapshot;
   readonly sendParent: Snapshot | null;
   /**
-   * What the archive of the send parent holds, where that is not what its stream would be called now: a restored
-   * snapshot has another ctransid than the one that it is a copy of.
+   * The identity in the archive of the send parent, where its stream would name another one today: a restored snapshot
+   * has another ctransid than its original.
    */
   readonly sendParentIdentity?: Identity;
 }
@@ -132,11 +135,11 @@ export interface Difference {
 /** Version of the btrfs send protocol. */
 export type SendProto = 1 | 2;
 
-/** What stands around the send stream, outermost last. */
+/** The encodings of a send stream, outermost last. */
 export const encodings = ["identity", "zstd", "age", "zstd+age"] as const;
 export type Encoding = (typeof encodings)[number];
 
-/** Whose stream an archive holds and what it builds on; `sendParent` null = full. */
+/** Whose stream an archive holds, and what it builds on; `sendParent` null = full. */
 export interface Lineage {
   readonly snapshot: Identity;
   readonly sendParent: Identity | null;
@@ -148,66 +151,73 @@ export interface Archive {
   readonly source: Uuid;
   /** Path of the snapshot relative to the top of the filesystem it was taken on. */
   readonly path: string;
-  /** As stored; of all volumes together where it needs several. */
+  /** Stored bytes; the sum of all volumes where it needs several. */
   readonly bytes: number;
-  /** How many objects hold its body beside the one under its key, which then lists them; null = that one holds it. */
+  /**
+   * How many objects hold its body beside the manifest under its key, which lists them; null = the one under its key
+   * holds it.
+   */
   readonly volumes: number | null;
-  /** Null when it can be read neither from metadata nor from the stream: an encrypted archive of the Python tool. */
+  /** Null when neither metadata nor the stream shows it: an encrypted archive of the Python tool. */
   readonly lineage: Lineage | null;
-  /** What its snapshot had been received as, where it was archived on a disk that had received it; else absent. */
+  /**
+   * The received identity of its snapshot, if the snapshot was archived on a disk that had received it; else absent.
+   */
   readonly copyOf?: Identity;
-  /** Nanoseconds since the epoch; null when no metadata tells. */
+  /** Nanoseconds since the epoch; null when metadata does not contain it. */
   readonly otime: bigint | null;
   readonly otransid: number | null;
-  /** When it was stored, in nanoseconds since the epoch; null when nobody said. */
+  /** When it was stored, in nanoseconds since the epoch; null when unknown. */
   readonly stored: bigint | null;
   readonly encoding: Encoding | null;
-  /** Where the parts of its multipart uploads end; null when no metadata tells. */
+  /** Size of the parts of its multipart uploads; null when metadata does not contain it. */
   readonly partBytes: number | null;
-  /** Of the object under its key; null when nobody asked. */
+  /** ETag of the object under its key; null when nobody asked. */
   readonly etag: string | null;
-  /** What kept its first bytes from being read, where metadata does not tell what it is; absent when nothing did. */
+  /** The reason why its first bytes could not be read, if metadata does not identify it; absent when there is none. */
   readonly failure?: string;
 }
 
-/** What is on this machine and what is in the container, of one source. */
+/** The snapshots on this machine and the archives in the container, of one source. */
 export interface Inventory {
   readonly source: Subvolume;
   /** In creation order. */
   readonly snapshots: readonly Snapshot[];
-  /** What the listing names like archives of the source; it may lag behind. */
+  /** Keys of the source's archives in the listing, which may lag behind. */
   readonly archived: ReadonlySet<Key>;
   /** Every archive of the source that is known to exist; see `examined`. */
   readonly archives: readonly Archive[];
   /** Archives of other sources: chains that began before a restore lead to them. */
   readonly others: readonly Archive[];
-  /** How far anybody has looked: what stands under the keys of the snapshots, under all of the source, or anywhere. */
+  /** How much was examined: the keys of the snapshots, all keys of the source, or the container. */
   readonly examined: "snapshots" | "source" | "container";
-  /** Keys of objects that are named like volumes of its archives. */
+  /** Keys of objects whose names are those of its archives' volumes. */
   readonly volumes: readonly string[];
-  /** The read-only snapshot that the source is a writable copy of; null when it began empty, or that is gone. */
+  /**
+   * The read-only snapshot that the source is a writable copy of; null when it began empty, or the snapshot is gone.
+   */
   readonly origin: Snapshot | null;
   /** See {@link Proof}. */
   readonly proofs: readonly Proof[];
-  /** True for snapshots that were received: what they are copies of may be archived under any source. */
+  /** True for received snapshots: their originals may be archived under any source. */
   readonly areCopies?: boolean;
 }
 
 /**
- * That a snapshot still holds what its archive holds, although btrfs says that it was changed: deduplication raises the
- * transaction and changes nothing. Somebody has compared them.
+ * Proof, by comparison, that a snapshot still holds what its archive holds, although btrfs reports a change:
+ * deduplication raises the transaction and changes no data.
  */
 export interface Proof extends Identity {
   readonly key: string;
   readonly etag: string;
 }
 
-/** What rsync would do to make the second of two files equal to the first. */
+/** The action by which rsync would make the second of two files equal to the first. */
 export interface TreeDifference {
-  /** As rsync itemizes it: what would be done, the file type, then a letter for each thing that differs. */
+  /** As rsync itemizes it: the action, the file type, then a letter for each attribute that differs. */
   readonly changes: string;
   readonly name: string;
-  /** Of both files; null where one of them is missing. */
+  /** The modes of both files; null for a missing one. */
   readonly modes: readonly [number, number] | null;
 }
 
@@ -217,18 +227,18 @@ export interface UploadStep extends Difference {
   readonly key: Key;
 }
 
-/** Receives one archive as the snapshot it must turn out to be. */
+/** Receives one archive and expects exactly this snapshot. */
 export interface ReceiveStep {
   readonly do: "receive";
   readonly archive: Archive;
-  /** What it builds on; null when it is full. */
+  /** The archive it builds on; null when it is full. */
   readonly parent: Archive | null;
   readonly expected: Identity;
-  /** Where the snapshot is put, relative to the target directory. */
+  /** The place of the snapshot, relative to the target directory. */
   readonly place: string;
 }
 
-/** What plan/ needs to know of an object to see which archive it is. Metadata names are lower case, without prefix. */
+/** The facts about an object by which plan/ recognizes an archive. Metadata names are lower case, without prefix. */
 export interface ObjectFacts {
   readonly key: string;
   readonly bytes: number;
@@ -237,7 +247,9 @@ export interface ObjectFacts {
   readonly etag?: string;
 }
 
-/** What a snapshot may have been received as that holds what an archive holds; none when nothing tells. */
+/**
+ * The identities under which a snapshot with the contents of this archive may have been received; none when unknown.
+ */
 export function namesOf({ copyOf, lineage }: Archive): Identity[] {
   return [...(lineage === null ? [] : [lineage.snapshot]), ...(copyOf === undefined ? [] : [copyOf])];
 }
@@ -245,14 +257,14 @@ export function namesOf({ copyOf, lineage }: Archive): Identity[] {
 /** The archives that lead to a snapshot, the full one first, each one's send parent before it. */
 export type Chain = readonly [Archive, ...Archive[]];
 
-/** Bytes of a send stream, before it is made. */
+/** The expected size of a send stream, before it is made. */
 export interface Estimate {
   readonly bytes: number;
-  /** False when it is an upper bound: extents that travel compressed are counted as if they did not. */
+  /** False when it is an upper bound: extents that travel compressed are counted uncompressed. */
   readonly exact: boolean;
 }
 
-/** What a store can hold in one object. */
+/** The limits of one object in a store. */
 export interface StoreLimits {
   readonly partsPerUpload: number;
   readonly minPartBytes: number;
@@ -286,9 +298,9 @@ export type FindingCode =
 /** Damage or doubt, as a value. */
 export interface Finding {
   readonly code: FindingCode;
-  /** "error": something asked for will not be done. "warning": it goes on. */
+  /** "error": something that was asked for will not be done. "warning": the run continues. */
   readonly severity: "error" | "warning";
-  /** Path or key it is about. */
+  /** The path or key it is about. */
   readonly subject: string;
   readonly message: string;
 }

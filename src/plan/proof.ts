@@ -1,25 +1,25 @@
 // The object `<key>/proof` beside an archive: a small JSON text with the MD5s of the parts as they were sent, and the
-// archive's metadata. The ETag of an object in several parts says how it was uploaded, not what it holds: a copy made with
-// other tools has another one, and may have lost its metadata. A restore never needs it.
+// archive's metadata. The ETag of an object in several parts depends on how it was uploaded: a copy made with other
+// tools has another one, and may have lost its metadata. A restore never needs the proof.
 
 import { isCount, isRecord, parseJson } from "./manifest.ts";
 import type { Key } from "./model.ts";
 
-/** What the stored bytes of an object were when they were sent. */
+/** The MD5s of an object's bytes, as they were sent. */
 export interface PartDigests {
   readonly bytes: number;
-  /** Where the parts end, all but the last. */
+  /** The size of all parts but the last. */
   readonly partBytes: number;
-  /** Of each part, in hexadecimal. */
+  /** One for each part, in hexadecimal. */
   readonly md5s: readonly string[];
 }
 
 export interface Proof extends PartDigests {
-  /** Of the archive's object, by the names that {@link import("./key.ts").formatMetadata} gives. */
+  /** The metadata of the archive's object, by the names that {@link import("./key.ts").formatMetadata} returns. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** Longer than one of 10 000 parts. */
+/** Larger than a proof of 10 000 parts. */
 export const MAX_PROOF_BYTES = 1024 * 1024;
 
 export function formatProofKey(key: Key | string): string {
@@ -30,12 +30,12 @@ export function formatProof({ bytes, partBytes, md5s, metadata }: Proof): string
   return `${JSON.stringify({ format: 1, bytes, partBytes, md5s, metadata }, null, 1)}\n`;
 }
 
-/** False when it was left by an archive of other metadata. A copy may have lost its metadata, in whole or in part. */
+/** False when an archive of other metadata left it. A copy may have lost its metadata, entirely or in part. */
 export function isProofOf(proof: Proof, metadata: Readonly<Record<string, string>>): boolean {
   return Object.entries(proof.metadata).every(([name, value]) => (metadata[name] ?? value) === value);
 }
 
-/** Null for anything that {@link formatProof} has not written: then there is no proof. */
+/** Null for anything that {@link formatProof} did not write: then there is no proof. */
 export function parseProof(text: string): Proof | null {
   const parsed = parseJson(text);
   if (!isRecord(parsed) || parsed["format"] !== 1) return null;

@@ -1,11 +1,11 @@
-// Whether what is to be sent fits the quotas of the store, as far as they can be seen.
+// Checks whether the planned uploads fit the quotas of the store, as far as they can be seen.
 
 import type { Estimate } from "./model.ts";
 
-/** What is used and what may be, of an account or of a container. */
+/** The usage and the quota of an account or of a container. */
 export interface Quota {
   readonly of: "account" | "container";
-  /** Of the container; null for the account. */
+  /** The container's name; null for the account. */
   readonly name: string | null;
   readonly usedBytes: number;
   /** Null: there is none. */
@@ -20,22 +20,22 @@ export function isFull({ usedBytes, quotaBytes, usedObjects, quotaObjects }: Quo
   return (quotaBytes !== null && usedBytes >= quotaBytes) || (quotaObjects !== null && usedObjects >= quotaObjects);
 }
 
-/** What to do where there is no room. */
+/** The advice where there is no room. */
 export const MAKE_ROOM = "have the quota raised, or delete archives that nobody needs";
 
-/** How messages name what a quota is of. */
+/** The name of a quota's subject in messages. */
 export function describeSubject({ name }: Quota): string {
   return name === null ? "the account" : `the container ${name}`;
 }
 
-/** What a quota leaves. */
+/** The room that a quota leaves. */
 export interface Scarcity {
   readonly quota: Quota;
   readonly left: number;
 }
 
 /**
- * The quota that leaves the fewest bytes, when what is to be sent may not fit them; null when it does, or nobody knows.
+ * The quota that leaves the fewest bytes, when the planned uploads may not fit; null when they fit, or nobody knows.
  * @param container - its own quota in bytes does not count the parts of its objects, which lie in another container
  */
 export function findScarceBytes(quotas: readonly Quota[], toSend: Estimate | null, container: string): Scarcity | null {
@@ -44,7 +44,7 @@ export function findScarceBytes(quotas: readonly Quota[], toSend: Estimate | nul
   return scarcest(limiting, toSend.bytes, ({ quotaBytes, usedBytes }) => leftOf(quotaBytes, usedBytes));
 }
 
-/** The quota of the container, when it leaves fewer objects than archives are to be sent; null when it does not. */
+/** The quota of the container, when it leaves fewer objects than there are archives to send; null when it does not. */
 export function findScarceObjects(quotas: readonly Quota[], archives: number, container: string): Scarcity | null {
   const own = quotas.filter(({ name }) => name === container);
   return scarcest(own, archives, ({ quotaObjects, usedObjects }) => leftOf(quotaObjects, usedObjects));

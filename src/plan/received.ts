@@ -1,6 +1,6 @@
-// Which received snapshots belong together. A received snapshot says whose copy it is, and on top of which snapshot it was
-// received; of which subvolume it was taken it does not say. So what is linked belongs together, and where a link was
-// deleted, what bears the same name: a wrong guess makes an incremental larger, and never another one than is restored.
+// Groups received snapshots. A received snapshot records the snapshot it is a copy of, and the one it was received on
+// top of, but not the subvolume it was taken of. So linked snapshots belong together. Where a link was deleted, the
+// name decides: a wrong guess makes an incremental larger, but never restores anything else.
 
 import { groupBy, identityText } from "./chain.ts";
 import {
@@ -16,16 +16,16 @@ import {
 
 /** Received snapshots of one origin. */
 export interface ReceivedChain {
-  /** Under which they are archived: the received UUID of the first one that was. */
+  /** The source they are archived under: the received UUID of the first one that was. */
   readonly source: Uuid;
-  /** What their paths have in common, with an asterisk for dates and numbers. */
+  /** The common part of their paths, with an asterisk for dates and numbers. */
   readonly name: string;
   /** In creation order. */
   readonly snapshots: readonly Snapshot[];
   readonly findings: readonly Finding[];
 }
 
-/** @param archives - of the whole container */
+/** @param archives - of the entire container */
 export function chainReceived(snapshots: readonly Snapshot[], archives: readonly Archive[]): ReceivedChain[] {
   const { kept, findings } = withoutDoubles(snapshots.toSorted(byCreation));
   const sourceOf = indexSources(archives);
@@ -54,7 +54,7 @@ export function chainReceived(snapshots: readonly Snapshot[], archives: readonly
   });
 }
 
-/** Of several copies of one snapshot the first: a received one may have been received twice, or have a snapshot itself. */
+/** Keeps the first of several copies of one snapshot: it may have been received twice, or have its own snapshot. */
 function withoutDoubles(snapshots: readonly Snapshot[]): { readonly kept: Snapshot[]; readonly findings: Finding[] } {
   const firsts = new Map<string, Snapshot>();
   const findings: Finding[] = [];
@@ -82,7 +82,7 @@ function sameAs({ path }: Snapshot, first: Snapshot): Finding {
 
 type SourceOf = (snapshot: Snapshot) => Uuid | null;
 
-/** Under which source a snapshot was archived as a received one; null when it was not. */
+/** The source that a snapshot was archived under as a received one; null when it was not. */
 function indexSources(archives: readonly Archive[]): SourceOf {
   const sources = new Map<string, Uuid>();
   for (const archive of receivedAmong(archives)) {
@@ -99,7 +99,7 @@ function receivedAmong(archives: readonly Archive[]): Archive[] {
   return archives.filter(({ copyOf }) => copyOf !== undefined);
 }
 
-/** What was received on top of a snapshot that is gone, and is not archived, joins the last one before it of its name. */
+/** Joins a snapshot whose parent is gone, and that is not archived, to the last one before it of the same name. */
 function joinByName(snapshots: readonly Snapshot[], unions: Unions, sourceOf: SourceOf): void {
   const groups = groupBy(snapshots, ({ uuid }) => unions.find(uuid));
   const lasts = new Map<string, Snapshot>();
@@ -113,12 +113,12 @@ function joinByName(snapshots: readonly Snapshot[], unions: Unions, sourceOf: So
   }
 }
 
-/** True when its beginning is gone: nothing of it was received as a full stream. */
+/** True when its beginning is gone: no member was received as a full stream. */
 function isTorn(members: readonly Snapshot[]): boolean {
   return members.every(({ source }) => source !== null);
 }
 
-/** Of what was archived under the same name, when all that is here was received on top of what is gone. */
+/** The source of the archives of the same name, when the parents of all members are gone. */
 function sourceByName(first: Snapshot, members: readonly Snapshot[], archives: readonly Archive[]): Uuid | null {
   if (!isTorn(members)) return null;
   const name = withoutNumbers(first.path);
@@ -135,7 +135,7 @@ export function withoutNumbers(path: string): string {
 }
 
 interface Unions {
-  /** The same for all that were joined. */
+  /** The same result for all that were joined. */
   find(item: string): string;
   join(one: string, other: string): void;
 }

@@ -1,5 +1,5 @@
-// Which archives are received, in which order and where to, so that a snapshot is on the target; and what on the target
-// `btrfs receive` would take for the parent although it is not.
+// Decides which archives to receive, in which order and where, so that a snapshot is on the target. Also finds
+// subvolumes on the target that `btrfs receive` would mistake for the parent.
 
 import { BackupError } from "../errors.ts";
 import {
@@ -21,21 +21,24 @@ export interface RestorePlan {
   readonly chain: Chain;
   /** Each after the one it builds on. Empty when the target holds the snapshot already. */
   readonly steps: readonly ReceiveStep[];
-  /** The newest snapshot of the chain that is there already; null when there is none. */
+  /** The newest snapshot of the chain that the target has already; null when there is none. */
   readonly held: Snapshot | null;
-  /** What carries the identity of one of them but is not what was received, with the reason. */
+  /**
+   * Subvolumes that carry the identity of a snapshot of the chain but changed since they were received, with the
+   * reason.
+   */
   readonly passedOver: readonly { readonly path: string; readonly reason: string }[];
-  /** Directory below the target that is removed in the end, with the snapshots in it; null = all of them are wanted. */
+  /** Directory below the target that is removed at the end, with the snapshots in it; null = all of them are wanted. */
   readonly scaffold: string | null;
 }
 
-/** What is wanted of a chain: all of its snapshots, or the last one only. */
+/** The wanted part of a chain: all of its snapshots, or only the last. */
 export type Wanted = "chain" | "last";
 
 /**
- * Receives what lies between the newest snapshot of the chain that the target holds and the one asked for. Where only
- * the last is wanted, the others go into a directory of a name that is ours alone, where the next attempt finds them
- * when this one is interrupted.
+ * Plans to receive what lies between the newest snapshot of the chain that the target has and the requested one. Where
+ * only the last is wanted, the others go into a directory of a name that is ours alone. If this restore is interrupted,
+ * the next one finds them there.
  * @throws RECEIVE_FAILED
  */
 export function planRestore(chain: Chain, present: readonly TargetSubvolume[], wanted: Wanted): RestorePlan {
@@ -67,8 +70,8 @@ export function planRestore(chain: Chain, present: readonly TargetSubvolume[], w
 }
 
 /**
- * Makes sure that `btrfs receive` will build on the right snapshot: it takes the first subvolume that was received under
- * the UUID of the parent, and looks at nothing else.
+ * Makes sure that `btrfs receive` will build on the right snapshot: it uses the first subvolume that was received under
+ * the parent's UUID, and checks nothing else.
  * @throws RECEIVE_FAILED
  */
 export function assertGenuine(
@@ -90,7 +93,7 @@ export function assertGenuine(
       { hint: "delete that subvolume, or restore to another filesystem", context: { key: archive.key } },
     );
   }
-  // Of several it takes the one that was received first.
+  // Of several, `btrfs receive` uses the one that was received first.
   const [first] = present.filter(({ received }) => received?.uuid === sendParent.uuid).sort((a, b) => a.id - b.id);
   if (first === undefined || first.within) return;
   throw new BackupError(
@@ -103,21 +106,21 @@ export function assertGenuine(
   );
 }
 
-/** The UUIDs that subvolumes would have been received under which a restore of this chain can use. */
+/** The received UUIDs of all subvolumes that a restore of this chain can use. */
 export function uuidsOf(chain: readonly Archive[]): ReadonlySet<Uuid> {
   return new Set(chain.map((archive) => lineageOf(archive).snapshot.uuid));
 }
 
 /**
- * Makes sure that an archive holds the stream that it is taken for, before any of it is used: what the chain was made of
- * is metadata, what `btrfs receive` goes by is the stream.
- * @param parent - the archive that it builds on; null when it is full, or that is not at hand
+ * Makes sure that an archive holds the expected stream, before any of it is used: the chain was made from metadata,
+ * while `btrfs receive` follows the stream.
+ * @param parent - the archive that it builds on; null when it is full, or the parent is not available
  * @throws ARCHIVE_DAMAGED
  */
 export function assertSameStream(archive: Archive, parent: Archive | null, found: Lineage | null): void {
   const expected = lineageOf(archive);
-  // On top of a restored snapshot a stream calls that by the transaction of the restore: such a parent is of another source.
-  // Copies of one snapshot on two disks have a transaction each.
+  // A stream on top of a restored snapshot names that by the transaction of the restore: such a parent is of another
+  // source. Copies of one snapshot on two disks have one transaction each.
   const sameParent =
     archive.copyOf === undefined &&
     parent?.source === archive.source &&
@@ -147,7 +150,7 @@ function isOurs(path: string): boolean {
   return path.split("/").some((name) => name.startsWith(OWN_PREFIX));
 }
 
-/** What stands in the scaffold of another restore will be removed by it. */
+/** Another restore will remove the subvolumes in its own scaffold. */
 function isOutsideOfScaffolds({ path }: Snapshot, own: string | null): boolean {
   const folders = path.split("/");
   return folders.every((name) => name === own || !name.startsWith(OWN_PREFIX));
@@ -165,12 +168,12 @@ function toStep(archive: Archive, parent: Archive | null, scaffold: string | nul
 }
 
 function lineageOf({ key, lineage }: Archive): Lineage {
-  // A chain has only archives of known lineage: without it there is no telling what they build on.
+  // A chain contains only archives of known lineage: otherwise nobody could know their parents.
   if (lineage === null) throw new TypeError(`${key} stands in a chain without lineage`);
   return lineage;
 }
 
-/** Where the archive is of a copy, what that is a copy of is the same. */
+/** Where the archive is of a copy, its original is the same. */
 function holds(snapshot: Snapshot, archive: Archive): boolean {
   return namesOf(archive).some((name) => sameIdentity(originOf(snapshot), name));
 }

@@ -1,17 +1,17 @@
-// Which archive people mean: by key, path or UUID, or the newest of a subvolume.
+// Finds the archive that people mean: by key, path or UUID, or the newest of a subvolume.
 
 import { BackupError } from "../errors.ts";
 import { formatTime } from "./key.ts";
 import type { Archive, Finding, Uuid } from "./model.ts";
 
-/** What was asked for. */
+/** The requested archive. */
 export type Selection =
   /** A key, the path of a snapshot, or the beginning of its UUID; `local`: the snapshot on this machine at that path. */
   | { readonly by: "name"; readonly name: string; readonly local?: LocalName | null }
   /** The newest archive of a source that is not younger than `notAfter` (nanoseconds since the epoch; null: the newest). */
   | { readonly by: "age"; readonly source: SourceName | null; readonly notAfter: bigint | null };
 
-/** A subvolume on this machine that words are the path of. */
+/** A subvolume on this machine, as the owner of a typed path. */
 export interface LocalName {
   readonly uuid: Uuid;
   /** UUID of the subvolume it is a snapshot of; null when it is none. */
@@ -28,15 +28,15 @@ export interface SourceName {
   readonly local: Uuid | null;
 }
 
-/** Of the subvolumes that a message names. */
+/** How many subvolumes a message names. */
 const SOURCES_SHOWN = 5;
 
-/** As much of a UUID must be said as hardly two begin with. */
+/** A UUID prefix needs this many characters, so that hardly two UUIDs share it. */
 const UUID_BEGINNING = /^[0-9a-f]{4}[0-9a-f-]*$/;
 
 /**
- * @param onDoubt - called when it is not sure that the archive is what was meant
- * @throws USAGE when no archive is called so, or is that old, or several are called so; ARCHIVE_MISSING when there is none at all
+ * @param onDoubt - called when it is uncertain that this archive was meant
+ * @throws USAGE when no archive matches the name or age, or several do; ARCHIVE_MISSING when there is none at all
  */
 export function selectArchive(
   archives: readonly Archive[],
@@ -55,7 +55,7 @@ export function selectArchive(
   throw new BackupError("USAGE", "no archive is that old", { hint: describeOldest(candidates) });
 }
 
-/** Creation order. What has no metadata has a send stream at least, in which only its last change is told. */
+/** Sorts by creation. An archive without metadata has at least a send stream, which records only its last change. */
 export function sortByAge(archives: readonly Archive[]): Archive[] {
   return archives.toSorted((a, b) => ageOf(a) - ageOf(b) || compareText(a.path, b.path));
 }
@@ -63,13 +63,16 @@ export function sortByAge(archives: readonly Archive[]): Archive[] {
 /** The newest archive. */
 export interface Newest {
   readonly archive: Archive;
-  /** What would be the newest by its transaction, if the disk had not been set back to an older state since; else null. */
+  /**
+   * The archive that would be the newest by its transaction, if the disk had not been set back to an older state since;
+   * else null.
+   */
   readonly passedOver: Archive | null;
 }
 
 /**
- * The last one in creation order. Where another was taken later and stored later, by two clocks, its transaction is of
- * another time: the filesystem was set back, and counts again. Null when there are no archives.
+ * Finds the last archive in creation order. If another was taken later and stored later, by two clocks, then the
+ * filesystem was set back and counts its transactions again from there. Null when there are no archives.
  */
 export function newestOf(archives: readonly Archive[]): Newest | null {
   const last = sortByAge(archives).at(-1);
@@ -84,7 +87,7 @@ function isAfter(time: bigint | null, other: bigint | null): boolean {
   return time !== null && other !== null && time > other;
 }
 
-/** What is to be said where the newest is not the last by its transaction; null where it is. */
+/** The warning where the newest is not the last by its transaction; null where it is. */
 export function describeSetBack({ archive, passedOver: last }: Newest): Finding | null {
   if (last === null) return null;
   const { key, path, otransid, otime } = archive;
@@ -95,14 +98,14 @@ export function describeSetBack({ archive, passedOver: last }: Newest): Finding 
   return { code: "SOURCE_SHARED", severity: "warning", subject: key, message };
 }
 
-/** The source that is meant; the only one there is when nobody said. @throws ARCHIVE_MISSING, USAGE */
+/** Finds the named source, or the only one without a name. @throws ARCHIVE_MISSING, USAGE */
 export function selectSource(archives: readonly Archive[], name: SourceName | null): Uuid {
   const sources = [...new Set(archives.map(({ source }) => source))];
   const fitting = name === null ? sources : sources.filter((source) => isCalled(source, name, archives));
   const [only, ...others] = fitting;
   if (only !== undefined && others.length === 0) return only;
   if (only === undefined) {
-    // Mostly a word mistyped, as long as there are archives at all.
+    // Usually a mistyped word, as long as there are archives at all.
     throw new BackupError(
       sources.length === 0 ? "ARCHIVE_MISSING" : "USAGE",
       `no archive is of ${name === null ? "anything" : name.text}`,
@@ -127,7 +130,7 @@ function listSources(sources: readonly Uuid[], archives: readonly Archive[]): st
   return shown.join(", ") + (left === 0 ? "" : `, and ${left} more (\`list\` shows them)`);
 }
 
-/** UUIDs say nothing to people, the path of a snapshot does. */
+/** People do not recognize UUIDs, but they know the path of a snapshot. */
 function describeSource(source: Uuid, archives: readonly Archive[]): string {
   const newest = sortByAge(archives.filter((archive) => archive.source === source)).at(-1);
   return newest === undefined ? source : `${source} (${newest.path})`;
@@ -141,8 +144,8 @@ function describeOldest(archives: readonly Archive[]): string {
 }
 
 /**
- * By its UUID or the beginning of it, by its path on this machine, by where its snapshots were, or by a name that they
- * bear: what was `@home` or `/home` mostly has snapshots like `@home/.snapshots/1/snapshot`, `@home.20261123` or
+ * True for a source's UUID or a prefix of it, its path on this machine, the place of its snapshots, or a name that they
+ * bear: the snapshots of `@home` or `/home` usually have paths like `@home/.snapshots/1/snapshot`, `@home.20261123` or
  * `timeshift-btrfs/snapshots/DATE/@home`.
  */
 function isCalled(source: Uuid, { text, local }: SourceName, archives: readonly Archive[]): boolean {
@@ -165,7 +168,7 @@ function selectByName(archives: readonly Archive[], name: string, local: LocalNa
   const path = withoutEdges(name);
   const ways: readonly ((archive: Archive) => boolean)[] = [
     ({ key }) => key === name,
-    // As a shell leaves a key that was not quoted.
+    // As a shell passes a key that was not quoted.
     ({ key }) => key.replaceAll("\\", "") === name,
     ({ lineage }) => local !== null && lineage?.snapshot.uuid === (local.received ?? local.uuid),
     (archive) => local !== null && archive.source === local.parent && archive.path === local.path,
@@ -181,7 +184,7 @@ function selectByName(archives: readonly Archive[], name: string, local: LocalNa
   throw archiveMissing(archives, name);
 }
 
-/** A subvolume in place of an archive is what people type first. */
+/** People often type a subvolume in place of an archive at first. */
 function archiveMissing(archives: readonly Archive[], name: string): BackupError {
   const isSource = archives.some(({ source }) => isCalled(source, { text: name, local: null }, archives));
   const hint = isSource
@@ -195,7 +198,7 @@ function ambiguous(name: string, archives: readonly Archive[]): BackupError {
   return new BackupError("USAGE", `${name} could be several archives`, { hint: `name one by its key: ${keys}` });
 }
 
-/** An archive whose metadata does not tell was taken before it was stored. */
+/** Without the time in its metadata, an archive was at least taken before it was stored. */
 function takenBy({ otime, stored }: Archive, notAfter: bigint): boolean {
   const time = otime ?? stored;
   return time !== null && time <= notAfter;

@@ -1,5 +1,5 @@
-// Where each snapshot of this machine stands in the container. A name says nothing of whose archive it is: what counts is
-// the identity of what is stored. Everything that speaks of a snapshot as archived asks here.
+// Finds each snapshot of this machine in the container. A name does not prove whose archive it is: only the identity of
+// the stored stream counts. All code that calls a snapshot archived asks here.
 
 import { builtOn } from "./dependents.ts";
 import { identityText, indexArchives, isSilent, type ArchiveIndex } from "./chain.ts";
@@ -18,21 +18,21 @@ import {
 } from "./model.ts";
 
 export type Standing = { readonly snapshot: Snapshot } &
-  /** No key can say its path. */
+  /** No key can express its path. */
   (
     | { readonly is: "nameless"; readonly reason: string }
     | { readonly is: "missing"; readonly key: Key }
-    /** Under its key, and its own. "proven": it was changed since, and holds the same all the same. */
+    /** Its own archive, under its key. "proven": it was changed since, and a comparison found the same data. */
     | { readonly is: "archived" | "proven"; readonly key: Key; readonly archive: Archive }
-    /** There is an archive under its key, which nobody here can look into. */
+    /** There is an archive under its key, but nobody here can read what it holds. */
     | { readonly is: "trusted"; readonly key: Key; readonly archive: Archive }
-    /** Its own, under another key: snapshots were moved or renamed. */
+    /** Its own archive, under another key: snapshots were moved or renamed. */
     | { readonly is: "elsewhere"; readonly key: Key; readonly archive: Archive }
-    /** Under its key is what it was before it was changed, what another snapshot was, or nothing that can be read. */
+    /** The archive under its key holds its state before a change, another snapshot, or nothing readable. */
     | { readonly is: "changed" | "another" | "damaged"; readonly key: Key; readonly archive: Archive }
   );
 
-/** What an empty container is, whatever there is on this machine. */
+/** The state of an empty container, whatever this machine has. */
 export const NOTHING_STORED = {
   archived: new Set<Key>(),
   archives: [],
@@ -43,7 +43,7 @@ export const NOTHING_STORED = {
   proofs: [],
 } as const;
 
-/** One for each snapshot, in their order. */
+/** Returns one for each snapshot, in their order. */
 export function compareSnapshots(inventory: Inventory): Standing[] {
   const { source, snapshots, archives, others } = inventory;
   const byKey = new Map<string, Archive>(archives.map((archive) => [archive.key, archive]));
@@ -74,20 +74,20 @@ export function compareSnapshots(inventory: Inventory): Standing[] {
   });
 }
 
-/** What holds a snapshot or a copy of it, by what it goes by where it was taken. */
+/** Archives of a snapshot or of a copy of it, by the identity of the original. */
 function indexContents(index: ArchiveIndex): ReadonlyMap<string, Archive> {
   return new Map(
     [...index.values()].flatMap((archive) => namesOf(archive).map((name) => [identityText(name), archive] as const)),
   );
 }
 
-/** True when an archive holds a copy of what a snapshot is a copy of, although the two copies have names of their own. */
+/** True when an archive and a snapshot are copies of the same original, although each copy has its own name. */
 export function holdsCopy(snapshot: Snapshot, archive: Archive): boolean {
   const copied = copiedBy(snapshot);
   return copied !== null && namesOf(archive).some((name) => sameIdentity(name, copied));
 }
 
-/** Keys under which the snapshots would be archived. */
+/** The keys of the snapshots once they are archived. */
 export function keysOf(source: Uuid, snapshots: readonly Snapshot[]): Key[] {
   return snapshots.flatMap((snapshot) => {
     const name = nameSnapshot(source, snapshot, new Set());
@@ -95,7 +95,7 @@ export function keysOf(source: Uuid, snapshots: readonly Snapshot[]): Key[] {
   });
 }
 
-/** The key of a snapshot, or why no archive can be named after it. */
+/** The key of a snapshot, or why no archive can have its name. */
 export function nameSnapshot(source: Uuid, snapshot: Snapshot, taken: ReadonlySet<Key>): ReturnType<typeof formatKey> {
   if (!snapshot.pathIsExact) return { refused: "its path is not valid UTF-8" };
   const name = formatKey(source, snapshot.path);
@@ -111,7 +111,7 @@ function compare(snapshot: Snapshot, archive: Archive): "archived" | "trusted" |
   return lineage.snapshot.uuid === identity.uuid ? "changed" : "another";
 }
 
-/** What is to be said of a snapshot that is not archived under its key; null where nothing is. */
+/** The finding for a snapshot that is not archived under its key; null where there is none. */
 export function describeStanding(standing: Standing, archives: readonly Archive[]): Finding | null {
   const { path } = standing.snapshot;
   switch (standing.is) {
@@ -160,7 +160,7 @@ function describeBuiltOn(snapshot: Snapshot, archives: readonly Archive[]): stri
     : `what builds on it can be restored again then (${listPaths(paths)})`;
 }
 
-/** The first ones, and how many more. */
+/** Lists the first ones, and how many more there are. */
 export function listPaths(paths: readonly string[]): string {
   const more = paths.length - NAMED_AT_MOST;
   return `${paths.slice(0, NAMED_AT_MOST).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;

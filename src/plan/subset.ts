@@ -1,21 +1,21 @@
-// Which archives are read when not all are.
+// Chooses the archives to read when not all are read.
 
 import { groupBy, indexArchives, withAncestors } from "./chain.ts";
 import type { Archive, Finding, Key } from "./model.ts";
 import { describeSetBack, newestOf } from "./select.ts";
 
-/** Part of all archives, so that in the course of time all of them are read. */
+/** A part of all archives. Repeated runs read all of them in the course of time. */
 export type Subset =
-  /** About so much of all bytes, by chance. */
+  /** About this share of all bytes, at random. */
   | { readonly of: "share"; readonly share: number }
-  /** The nth of so many groups, which are the same each time. */
+  /** The nth of so many groups; the groups are the same each time. */
   | { readonly of: "group"; readonly group: number; readonly groups: number }
   /** The newest archive of each source, with its chain. */
   | { readonly of: "latest" };
 
 /**
- * @param seed - chance, from outside
- * @param onDoubt - called where it is not sure which archive is the latest
+ * @param seed - random, from the caller
+ * @param onDoubt - called where it is uncertain which archive is the latest
  */
 export function chooseSubset(
   archives: readonly Archive[],
@@ -56,6 +56,6 @@ function chooseLatest(archives: readonly Archive[], onDoubt: (finding: Finding) 
 function hash(key: Key, seed: number): number {
   let value = (0x811c9dc5 ^ seed) >>> 0;
   for (const char of key) value = Math.imul(value ^ (char.codePointAt(0) ?? 0), 0x01000193) >>> 0;
-  // The last characters of keys are much alike, and the low bits are what groups are told by.
+  // The last characters of keys are similar, and the low bits decide the group.
   return (value ^ (value >>> 15)) >>> 0;
 }

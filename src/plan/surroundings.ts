@@ -1,10 +1,10 @@
-// Why there is nothing to archive where somebody expected snapshots: what else lies on that filesystem, whose it is, and
-// which path names it.
+// Explains why there is nothing to archive where somebody expected snapshots: it finds the other subvolumes of that
+// filesystem, their owners, and the paths that name them.
 
 import { BackupError } from "../errors.ts";
 import type { Neighbour, Subvolume, Surroundings, Uuid } from "./model.ts";
 
-/** Snapshots that one subvolume was the source of. */
+/** Snapshots of one source subvolume. */
 interface Group {
   readonly parent: Uuid | null;
   readonly snapshots: readonly [Neighbour, ...Neighbour[]];
@@ -17,13 +17,13 @@ export function writableSnapshotsOf({ uuid }: Subvolume, { subvolumes }: Surroun
   return subvolumes.filter(({ parent, readOnly }) => parent === uuid && !readOnly);
 }
 
-/** The read-only snapshots that are not of a subvolume. */
+/** The read-only snapshots of other subvolumes. */
 export function snapshotsOfOthers({ uuid }: Subvolume, { subvolumes }: Surroundings): readonly Neighbour[] {
   return subvolumes.filter(({ parent, readOnly }) => readOnly && parent !== uuid);
 }
 
 /**
- * Why a subvolume without read-only snapshots may not be the one that was meant, and what to name instead.
+ * Explains why a subvolume without read-only snapshots may not be the intended one, and what to name instead.
  * @param command - "sync" for those that take --allow-empty
  */
 export function explainNoSnapshots(
@@ -39,7 +39,7 @@ export function explainNoSnapshots(
   return new BackupError("NO_SNAPSHOTS", message, { hint });
 }
 
-/** What to do with a top level whose snapshots nothing tells from others: they have no UUID of their source. */
+/** The advice for a top level without a UUID: its snapshots have no UUID of their source, so nothing marks them. */
 export function adviseWithoutUuid(path: string): string {
   return (
     "top levels made before btrfs-progs 4.16 have none, so nothing tells which snapshots are of it: make a subvolume in it " +
@@ -47,7 +47,7 @@ export function adviseWithoutUuid(path: string): string {
   );
 }
 
-/** What to name in place of a directory that is no subvolume; null when no snapshots lie in it. */
+/** Suggests a path in place of a directory that is not a subvolume; null when no snapshots lie in it. */
 export function suggestForDirectory(directory: string, around: Surroundings): string | null {
   const [taken, received] = partitionReceived(
     around.subvolumes.filter(({ path, readOnly }) => readOnly && lies(path, directory)),
@@ -63,7 +63,7 @@ export function suggestForDirectory(directory: string, around: Surroundings): st
   return archiveThem === null ? hint : `${hint}; ${archiveThem}`;
 }
 
-/** Those that were taken here, and those that were received from elsewhere. */
+/** Splits snapshots into those taken here and those received from elsewhere. */
 function partitionReceived(snapshots: readonly Neighbour[]): readonly [Neighbour[], Neighbour[]] {
   const isReceived = ({ received = null }: Neighbour): boolean => received !== null;
   return [snapshots.filter((each) => !isReceived(each)), snapshots.filter(isReceived)];
@@ -74,7 +74,7 @@ function describeReceived(snapshots: readonly Neighbour[]): string {
   return `${number} received here from another disk or machine (${listPaths(snapshots)})`;
 }
 
-/** Where received snapshots are, as what to type; without a path where no mount leads there. */
+/** The places of received snapshots, as the words to type; without a path where no mount leads there. */
 function useReceived(snapshots: readonly Neighbour[], { seenAt }: Surroundings): string {
   const folders = snapshots.map(({ path }) => path.split("/").slice(0, -1));
   const common = folders.reduce((all, each) => {
@@ -104,7 +104,7 @@ function explainSnapshot(path: string, { parent, received = null }: Neighbour, a
   return { message: `${path} is itself a read-only snapshot${of}`, hint };
 }
 
-/** What was named. */
+/** The subvolume that the user named. */
 interface Meant {
   readonly source: Subvolume;
   readonly self: Neighbour | undefined;
@@ -166,7 +166,7 @@ function takeOne(path: string): string {
   return `btrfs subvolume snapshot -r ${path} DIRECTORY/NAME`;
 }
 
-/** The most snapshots first. */
+/** Sorted by the number of snapshots, the most first. */
 function groupBySource(snapshots: readonly Neighbour[]): Group[] {
   const groups = new Map<Uuid | null, [Neighbour, ...Neighbour[]]>();
   for (const snapshot of snapshots) {

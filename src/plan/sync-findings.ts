@@ -1,5 +1,5 @@
-// What a sync plan has to say beside its steps: what is not archived although something of its name is there, and what
-// nobody should take on trust.
+// The findings of a sync plan beside its steps: snapshots that are not archived although something of their name is
+// there, and archives that nobody should trust unseen.
 
 import { groupBy, identityText, indexArchives, parentIn, type ArchiveIndex } from "./chain.ts";
 import { builtOn } from "./dependents.ts";
@@ -18,14 +18,14 @@ import { holdsCopy, listPaths } from "./standing.ts";
 /** A snapshot with the archive that holds it. */
 export interface Found {
   readonly snapshot: Snapshot;
-  /** The one that it would be archived under now. */
+  /** The key it would be archived under now. */
   readonly key: Key;
   readonly archive: Archive;
-  /** What the archive holds. */
+  /** The identity in the archive. */
   readonly identity: Identity;
 }
 
-/** One for each cause: archives that are whole themselves, on a chain that is not. */
+/** One finding for each cause: the archives are intact themselves, but their chain is broken. */
 export function brokenFindings(broken: readonly Found[], archives: readonly Archive[]): Finding[] {
   const index = indexArchives(archives);
   const causes = new Map<Archive, Cause>();
@@ -53,12 +53,12 @@ export function brokenFindings(broken: readonly Found[], archives: readonly Arch
 }
 
 interface Cause {
-  /** What is missing; empty where nothing is. */
+  /** The missing identity; empty where nothing is missing. */
   readonly identity: string;
   readonly reason: string;
 }
 
-/** Where a chain ends that does not begin with a full archive. Each archive is looked at once. */
+/** Finds the end of a chain that does not begin with a full archive. Each archive is visited once. */
 function findCause(archive: Archive, index: ArchiveIndex, causes: Map<Archive, Cause>): Cause {
   const passed = new Set<Archive>();
   let cause: Cause | undefined;
@@ -85,7 +85,7 @@ function describeEnd({ path, bytes, lineage }: Archive, empty: Archive | null): 
   return { identity: identityText(lineage.sendParent), reason: `${path} builds on ${what}` };
 }
 
-/** One for all of them: whole directories are moved. */
+/** One finding for all of them, because people move entire directories. */
 export function elsewhereFindings(kept: readonly Found[]): Finding[] {
   const moved = kept.filter(({ key, archive }) => archive.key !== key);
   const [first] = moved;
@@ -108,7 +108,7 @@ function isCopied({ snapshot, archive, identity }: Found): boolean {
   return !sameIdentity(streamIdentity(snapshot), identity) && holdsCopy(snapshot, archive);
 }
 
-/** Archives that this subvolume cannot have made in the state in which it is. */
+/** Archives that this subvolume cannot have made in its present state. */
 export function foreignFindings({ source, archives }: Inventory): Finding[] {
   const { generation } = source;
   if (generation === null) return [];
@@ -128,8 +128,8 @@ export function foreignFindings({ source, archives }: Inventory): Finding[] {
 }
 
 /**
- * Why nothing builds on what a subvolume began as, when that was received from a copy: `btrfs send` of a received snapshot
- * keeps its UUID and names the transaction of that disk.
+ * Explains why nothing builds on the received snapshot that a subvolume began as, when that came from a copy: `btrfs
+ * send` of a received snapshot keeps its UUID and names the transaction of that disk.
  */
 export function returnedFindings(origin: Snapshot, archives: readonly Archive[]): Finding[] {
   const { received, path } = origin;

@@ -1,6 +1,6 @@
-// Which snapshots are sent, and as the difference to which: decided here, from an inventory, without looking at the
-// world. A decision may need more archives than anybody has looked at yet: then the plan says so in `examine`, and is
-// asked for again once they are known.
+// Decides which snapshots are sent, and whether each is full or incremental, from an inventory alone, without access to
+// the world. A decision may need more archives than were examined so far. Then the plan names them in `examine`, and
+// the caller plans again once they are known.
 
 import { isSilent } from "./chain.ts";
 import { growChains, type GrowingChains } from "./growing.ts";
@@ -28,44 +28,44 @@ import {
 } from "./sync-findings.ts";
 
 export interface SyncPlan {
-  /** Each after the step that sends its send parent. */
+  /** Each step follows the step of its send parent. */
   readonly steps: readonly UploadStep[];
-  /** Snapshots that are archived already, each with a chain that is whole. */
+  /** Snapshots that are archived already, each with a complete chain. */
   readonly kept: readonly Snapshot[];
   readonly findings: readonly Finding[];
   /** What must be examined before this plan can be trusted; null when it can. */
   readonly examine: "source" | "container" | null;
 }
 
-/** What is wanted of a run beside what the inventory says. */
+/** The wishes for a run, in addition to the inventory. */
 export interface SyncRequest {
-  /** Begin a new chain: nothing that is archived serves as a send parent. */
+  /** Begin a new chain: no archive serves as a send parent. */
   readonly full?: boolean;
-  /** Send again what is archived under another key. */
+  /** Send again the snapshots that are archived under another key. */
   readonly rearchive?: boolean;
-  /** Sent by this run since the inventory was taken. */
+  /** Snapshots that this run has sent since the inventory was taken. */
   readonly sent?: ReadonlySet<Uuid>;
-  /** Could not be sent by this run: they are left out, and nothing builds on them. */
+  /** Snapshots that this run could not send: they are left out, and nothing builds on them. */
   readonly leftOut?: ReadonlySet<Uuid>;
 }
 
-/** What may serve as a send parent. */
+/** A candidate for the send parent. */
 interface Candidate {
   readonly snapshot: Snapshot;
-  /** What its archive holds: see {@link UploadStep.sendParentIdentity}. */
+  /** The identity in its archive: see {@link UploadStep.sendParentIdentity}. */
   readonly identity: Identity;
-  /** Null when nothing is to be said when it serves. */
+  /** The warning to report when it serves; null for none. */
   readonly warning: Finding | null;
 }
 
-/** What a plan is made with, and what it has come to so far. */
+/** The inputs of a plan, and its state so far. */
 interface Planning {
   readonly inventory: Inventory;
-  /** Of all sources. */
+  /** The archives of all sources. */
   readonly archives: readonly Archive[];
   readonly request: SyncRequest;
   readonly chains: GrowingChains;
-  /** Stream UUIDs that more than one snapshot goes by. */
+  /** Stream UUIDs that more than one snapshot has. */
   readonly shared: ReadonlySet<Uuid>;
   /** The nearest last. */
   readonly candidates: Candidate[];
@@ -75,9 +75,9 @@ interface Planning {
 }
 
 /**
- * Plans a run: every snapshot that is not archived is sent, as the difference to the nearest earlier one that is archived
- * with a whole chain or is sent earlier in the same run, else whole. A hole in the middle is filled like any other, and
- * makes whole what builds on it.
+ * Plans a run: every snapshot without an archive is sent. It is incremental against the nearest earlier one that is
+ * archived with a complete chain or is sent earlier in the same run; else it is full. A hole in the middle is filled
+ * like any other, and completes the chains that build on it.
  */
 export function planSync(inventory: Inventory, request: SyncRequest = {}): SyncPlan {
   const standings = compareSnapshots(inventory);
@@ -136,7 +136,7 @@ function planOne(standing: Standing, planning: Planning): void {
       send(standing, planning);
       break;
     default:
-      // Said above.
+      // Reported above.
       break;
   }
 }
@@ -152,7 +152,7 @@ function keep(
   const identity = heldBy({ snapshot, archive });
   found.push({ snapshot, key, archive, identity });
   const state = chains.stateOf(identity);
-  // A stream on top of one that was deduplicated names a transaction that no archive has, and a restore refuses that.
+  // A stream on top of a deduplicated snapshot names a transaction that no archive has, and a restore refuses that.
   if (!sameIdentity(identity, streamIdentity(snapshot)) && !holdsCopy(snapshot, archive)) return;
   if (request.full === true || state === "broken" || shared.has(streamIdentity(snapshot).uuid)) return;
   candidates.push({ snapshot, identity, warning: state === "unknown" ? trustedByName(snapshot, archive) : null });
@@ -200,7 +200,7 @@ function originCandidates(origin: Snapshot | null, archives: readonly Archive[],
   return isArchived && chains.stateOf(identity) === "whole" ? [{ snapshot: origin, identity, warning: null }] : [];
 }
 
-/** True when a snapshot is sent whole that could build on the origin, if an archive of that were found. */
+/** True when a snapshot is sent full that could build on the origin, if an archive of that were found. */
 function lacksOrigin({ inventory, request, steps, shared }: Planning): boolean {
   if (inventory.origin === null || request.full === true) return false;
   return steps.some(({ snapshot, sendParent }) => sendParent === null && !shared.has(streamIdentity(snapshot).uuid));
@@ -211,15 +211,15 @@ function whatToExamine(
   lacks: "chain" | "origin" | "nothing",
   isComplete: boolean,
 ): SyncPlan["examine"] {
-  // A snapshot that is not under its key may be under another one.
+  // A snapshot without an archive under its key may have one under another key.
   if (examined === "snapshots") return isComplete && lacks === "nothing" ? null : "source";
   const isElsewhere = lacks !== "nothing" || (areCopies && !isComplete);
   return examined === "source" && isElsewhere ? "container" : null;
 }
 
 /**
- * Stream UUIDs that more than one snapshot goes by: all snapshots of a subvolume that was received and then made
- * writable without losing its received UUID. `btrfs receive` cannot tell them apart, so none may be a send parent.
+ * Stream UUIDs that more than one snapshot has: all snapshots of a subvolume that was received and then made writable
+ * without losing its received UUID. `btrfs receive` cannot distinguish them, so none may be a send parent.
  */
 function sharedStreamUuids(snapshots: readonly Snapshot[]): ReadonlySet<Uuid> {
   const seen = new Set<Uuid>();

@@ -1,29 +1,32 @@
-// What it means that two trees differ: that the contents are others, or only that `btrfs receive` has made something else
+// Interprets the differences between two trees: either the contents differ, or `btrfs receive` only made something else
 // of a good stream (see btrfs/fidelity.ts).
 
 import type { TreeDifference } from "./model.ts";
 
-/** Which of its letters stand for what streams carry otherwise than `btrfs receive` makes it: p(ermissions), a(cl), x(attr). */
+/**
+ * The letters for attributes that streams carry correctly and `btrfs receive` may set otherwise: p(ermissions), a(cl),
+ * x(attr).
+ */
 const RECEIVED_OTHERWISE = /^\.[fdLDS]\.{3}[.p]\.{3}[.a][.x]$/;
 
-/** Its time is changed by receiving. */
+/** Receiving changes its time. */
 const TOP = "./";
 
 const SET_ID_BITS = 0o6000;
 
-/** What differs between two trees. */
+/** The differences between two trees. */
 export interface TreeComparison {
   readonly differences: readonly TreeDifference[];
-  /** What says nothing against the archive. */
+  /** Differences that are no evidence against the archive. */
   readonly madeByReceive: readonly TreeDifference[];
 }
 
-/** Tells one from the other. */
+/** Separates one kind from the other. */
 export function compareTrees(found: readonly TreeDifference[]): TreeComparison {
   return { differences: found.filter((each) => !isMadeByReceive(each)), madeByReceive: found.filter(isMadeByReceive) };
 }
 
-/** How many differences there are, and the first of them. */
+/** Counts the differences, and names the first of them. */
 export function summarize(differences: readonly TreeDifference[]): string {
   const noun = differences.length === 1 ? "difference" : "differences";
   const examples = differences.slice(0, 5).map(({ changes, name }) => `${changes} ${name}`);
@@ -31,8 +34,8 @@ export function summarize(differences: readonly TreeDifference[]): string {
 }
 
 /**
- * True when content, owner, group and time are equal, and of permissions the setuid and setgid bits at most differ: then
- * nothing is missing in the archive.
+ * True when content, owner, group and time are equal, and the permissions differ at most in the setuid and setgid bits:
+ * then the archive misses nothing.
  */
 export function isMadeByReceive({ changes, name, modes }: TreeDifference): boolean {
   const letters = name === TOP ? changes.replace("t", ".") : changes;

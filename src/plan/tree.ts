@@ -1,4 +1,4 @@
-// Archives as a tree of what builds on what, for people to look at.
+// Arranges archives as a tree of parents and children, for people.
 
 import { groupBy, indexArchives, parentIn } from "./chain.ts";
 import type { Archive } from "./model.ts";
@@ -7,11 +7,11 @@ import { sortByAge } from "./select.ts";
 /** An archive in its place in the tree. */
 export interface Branch {
   readonly archive: Archive;
-  /** 0 for what builds on nothing that is there. Along a chain it stays 1; only forks go deeper. */
+  /** 0 for an archive without a parent in the list. Along a chain it stays 1; only forks go deeper. */
   readonly depth: number;
 }
 
-/** Each archive after the one it builds on. */
+/** Places each archive after the one it builds on. */
 export function arrangeTree(archives: readonly Archive[]): Branch[] {
   const index = indexArchives(archives);
   const children = groupBy(sortByAge(archives), (archive) => {
@@ -19,7 +19,7 @@ export function arrangeTree(archives: readonly Archive[]): Branch[] {
     return parent === archive ? null : parent;
   });
   const branches: Branch[] = [];
-  // The next one last. A list of what is still to be placed, because forks can be deeper than a call stack.
+  // The next one last. A list of archives to place instead of recursion, because forks can be deeper than a call stack.
   const pending = (children.get(null) ?? []).map((archive) => ({ archive, depth: 0 })).reverse();
   for (let branch = pending.pop(); branch !== undefined; branch = pending.pop()) {
     branches.push(branch);
@@ -32,7 +32,7 @@ export function arrangeTree(archives: readonly Archive[]): Branch[] {
   return withRings(archives, branches);
 }
 
-/** What builds on itself hangs on nothing, and is not left out. */
+/** Archives that build on themselves in a ring have no root, and are not left out. */
 function withRings(archives: readonly Archive[], branches: readonly Branch[]): Branch[] {
   const placed = new Set(branches.map(({ archive }) => archive));
   const rest = archives.filter((archive) => !placed.has(archive));

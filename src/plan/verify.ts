@@ -1,5 +1,5 @@
-// What is wrong with the archives of a container, as far as it can be told without reading them; and what a damaged
-// archive takes with it.
+// Finds what is wrong with the archives of a container, as far as that is possible without reading them, and what a
+// damaged archive breaks.
 
 import { indexArchives, isSilent, parentIn, type ArchiveIndex } from "./chain.ts";
 import { dependentsOf } from "./dependents.ts";
@@ -18,23 +18,23 @@ import {
 import { formatProofKey } from "./proof.ts";
 import { sortByAge } from "./select.ts";
 
-/** Damage or doubt of an archive, and what follows from it. */
+/** Damage or doubt of an archive, and its consequences. */
 export interface Damage extends Finding {
   /** Paths of the snapshots that cannot be restored because of it. */
   readonly breaks: readonly string[];
-  /** What to do about it. */
+  /** The remedy, as a sentence. */
   readonly remedy: string;
 }
 
-/** An archive with what the store says of its object. */
+/** An archive with the store's facts about its object. */
 export interface Examined {
   readonly archive: Archive;
   readonly etag: string;
-  /** By the listing, which may lag behind; null when it does not name the object. */
+  /** By the listing, which may lag behind; null when the object is not in it. */
   readonly listedBytes: number | null;
-  /** How long the archive was when it was sent, where that is known beside what the store says. */
+  /** The archive's length when it was sent, if another source than the store knows it. */
   readonly sentBytes?: number;
-  /** What kept its first bytes from being read; absent when nothing did. */
+  /** The reason why its first bytes could not be read; absent when there is none. */
   readonly failure?: string;
 }
 
@@ -45,7 +45,7 @@ export interface MissingArchive {
   readonly path: string;
 }
 
-/** What a run of verify comes to. */
+/** The result of a run of verify. */
 export type Verdict = "well" | "not compared" | "not opened" | "damaged";
 
 const OPEN_IT = "use --identity FILE with the key it was encrypted for";
@@ -54,7 +54,7 @@ const SEND_AGAIN =
   "if the snapshot still exists, delete the archive and run `sync`: what builds on it is whole again then; otherwise keep " +
   "what can be restored and let `sync` begin a new chain";
 
-/** Findings that only an identity can settle: they say nothing against what is stored. */
+/** Findings that only an identity can resolve: they are no evidence against the stored data. */
 const unopened: ReadonlySet<FindingCode> = new Set(["NOT_OPENED", "CHAIN_UNKNOWN"]);
 
 export function judge(findings: readonly Finding[]): Verdict {
@@ -65,7 +65,7 @@ export function judge(findings: readonly Finding[]): Verdict {
   return others.every(({ code }) => unopened.has(code)) ? "not opened" : "damaged";
 }
 
-/** Everything that can be told from names, sizes and metadata. */
+/** Checks everything that names, sizes and metadata show. */
 export function checkArchives(examined: readonly Examined[]): Damage[] {
   const archives = examined.map(({ archive }) => archive);
   const index = indexArchives(archives);
@@ -77,8 +77,8 @@ export function checkArchives(examined: readonly Examined[]): Damage[] {
 }
 
 /**
- * What follows from objects that the store does not have although something names them. What they held is not known any
- * more: of their subvolume's archives, those that miss what they build on cannot be restored, nor what builds on them.
+ * Checks objects that the store does not have although something names them. Nobody knows any more what they held. Of
+ * their subvolume's archives, those without their parent cannot be restored, nor what builds on them.
  */
 export function checkMissing(missing: readonly MissingArchive[], archives: readonly Archive[]): Damage[] {
   const index = indexArchives(archives);
@@ -107,15 +107,15 @@ const BESIDE_AN_ARCHIVE =
 const OF_NO_ARCHIVE =
   "`sync` of its subvolume resumes it, or removes it when it is old (--leftover-age); where there is none any more, `verify --remove-leftovers` does";
 
-/** What lies in the container beside whole archives. */
+/** Objects and uploads of the container beside complete archives. */
 export interface Others {
   /** Keys of all objects. */
   readonly keys: readonly string[];
-  /** Keys of uploads that were begun and not ended. */
+  /** Keys of multipart uploads that are still open. */
   readonly uploads: readonly string[];
 }
 
-/** What interrupted runs have left of archives that there are not, and what others have put here. */
+/** Reports leftovers of interrupted runs whose archives do not exist, and objects of others. */
 export function checkOthers({ keys, uploads }: Others, archives: ReadonlySet<string>): Damage[] {
   const archiveOf = (key: string): string => archiveKeyOf(key) ?? key;
   const isOurs = (key: string): boolean => parseKey(archiveOf(key)) !== null;
@@ -142,13 +142,13 @@ export function checkOthers({ keys, uploads }: Others, archives: ReadonlySet<str
   return [...leftovers, warn("NOT_AN_ARCHIVE", first, `objects that are no archives: ${others}`, { remedy })];
 }
 
-/** An archive that cannot be restored as it is. */
+/** An archive that cannot be restored in its present state. */
 export function damaged(code: FindingCode, archive: Archive, message: string, archives: readonly Archive[]): Damage {
   const breaks = dependentsOf(archive, archives).map(({ path }) => path);
   return { code, severity: "error", subject: archive.key, message, breaks, remedy: SEND_AGAIN };
 }
 
-/** Something that nobody has to lose sleep over, but should know. */
+/** A finding that is good to know and not urgent. */
 export function warn(
   code: FindingCode,
   subject: string,
@@ -158,20 +158,20 @@ export function warn(
   return { code, severity: "warning", subject, message, breaks: [], remedy };
 }
 
-/** What was to be compared and could not be: nothing is known against it, nor proven. */
+/** A comparison that was not possible: there is neither proof nor evidence against it. */
 export function notCompared(subject: string, message: string, { remedy }: { readonly remedy: string }): Damage {
   return { code: "NOT_COMPARABLE", severity: "error", subject, message, breaks: [], remedy };
 }
 
-/** That another archive may be the newest than the one that was taken for it. */
+/** A doubt whether the archive taken for the newest is the newest. */
 export function doubtNewest({ code, subject, message }: Finding): Damage {
   const remedy = "nothing, if you set the disk back; otherwise give each machine a container of its own";
   return warn(code, subject, message, { remedy });
 }
 
 /**
- * Null when what stands at the beginning of the stream is what the archive is said to hold. The transaction of the
- * parent is not compared: that of a restored one is another than the one that it is a copy of.
+ * Null when the beginning of the stream agrees with what the archive is recorded to hold. The transaction of the parent
+ * is not compared, because a restored snapshot has another one than its original.
  */
 export function checkIdentity(archive: Archive, found: Lineage, archives: readonly Archive[]): Damage | null {
   const { lineage, path } = archive;
@@ -183,8 +183,8 @@ export function checkIdentity(archive: Archive, found: Lineage, archives: readon
 }
 
 /**
- * True when the ETag can be recomputed from the stored bytes. Of a large object that was made natively it cannot, nor where
- * the object was copied in parts of another size. Volumes have checksums of their own.
+ * True when the ETag can be recomputed from the stored bytes. It cannot for a native large object, nor for an object
+ * that was copied in parts of another size. Volumes have checksums of their own.
  */
 export function hasChecksum({ etag, archive }: Pick<Examined, "etag" | "archive">): boolean {
   if (archive.volumes !== null || /^[0-9a-f]{32}$/.test(etag)) return true;
@@ -198,7 +198,7 @@ export function hasOtherParts({ etag, archive }: Pick<Examined, "etag" | "archiv
   return volumes === null && partBytes !== null && parts !== null && Math.ceil(bytes / partBytes) !== parts;
 }
 
-/** Null for an object in one piece, and for a large one that was made natively. */
+/** Null for an object in one piece, and for a native large object. */
 function partsOf(etag: string): number | null {
   const parts = /^[0-9a-f]{32}-(\d+)$/.exec(etag)?.[1];
   return parts === undefined ? null : Number(parts);
@@ -232,27 +232,27 @@ function checkOne({ archive, listedBytes, sentBytes, failure }: Examined, archiv
   return findings;
 }
 
-/** An archive that nothing could be checked of without its key. */
+/** An archive of which nothing could be checked except its key. */
 export function notReadable({ key, path }: Archive): Damage {
   const message = `the archive of ${path} is encrypted: what it holds was not checked`;
   return warn("NOT_READABLE", key, message, { remedy: OPEN_IT });
 }
 
-/** An archive that no identity opens which was given: no proof of damage, nor of the contrary. */
+/** An archive that none of the given identities opens: this proves neither damage nor health. */
 export function notOpened({ key, path }: Archive): Damage {
   const message = `the archive of ${path} is encrypted for somebody else: no identity opens it, so what it holds was not checked`;
   return { code: "NOT_OPENED", severity: "error", subject: key, message, breaks: [], remedy: OPEN_IT };
 }
 
-/** Archives that build on what is not among those that tell what they hold. */
+/** Finds archives whose parent is not among those of known contents. */
 function checkLinks(archives: readonly Archive[], index: ArchiveIndex): Damage[] {
   const silent = archives.filter(isSilent);
   const firsts = new Map<Uuid, Archive>();
   for (const archive of sortByAge(archives)) {
     if (archive.lineage !== null && !firsts.has(archive.source)) firsts.set(archive.source, archive);
   }
-  // One that does not tell whose stream it holds may be the missing parent when it is of the same subvolume. One of another
-  // subvolume may only where a subvolume begins, after a restore: later snapshots build on their own predecessors.
+  // An archive of unknown contents may be the missing parent when it is of the same subvolume. One of another subvolume
+  // may only be it where a subvolume begins, after a restore: later snapshots build on their own predecessors.
   const candidatesFor = (archive: Archive): Archive[] =>
     silent.filter(({ source }) => source === archive.source || firsts.get(archive.source) === archive);
   return archives.flatMap((archive) => {
@@ -263,7 +263,7 @@ function checkLinks(archives: readonly Archive[], index: ArchiveIndex): Damage[]
 }
 
 interface LinkContext {
-  /** What may be the missing parent. */
+  /** The archives that may be the missing parent. */
   readonly candidates: readonly Archive[];
   readonly archives: readonly Archive[];
 }
