@@ -158,7 +158,7 @@ export class RestoreCommand extends DownloadCommand {
   protected override report(failure: BackupError, session: Session): number {
     const exitCode = super.report(failure, session);
     if (failure.code === "ARCHIVE_DAMAGED") {
-      session.log.info("what was received before stays; `verify --read-data` tells which snapshots can be restored");
+      session.log.info("what was received before stays; `verify --read-data` reports which snapshots can be restored");
     }
     if (failure.code === "ABORTED" && this.target !== undefined && !this.dryRun) {
       session.log.info("snapshots that were received stay; the same command receives the rest");

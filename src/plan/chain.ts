@@ -36,7 +36,7 @@ export function indexArchives(archives: readonly Archive[]): ArchiveIndex {
 export function sendParentOf(archive: Archive, index: ArchiveIndex): Archive | null {
   assertReadable(archive);
   if (archive.lineage === null) {
-    throw new BackupError("CHAIN_BROKEN", `nothing tells what the archive of ${archive.path} builds on`, {
+    throw new BackupError("CHAIN_BROKEN", `it is unknown what the archive of ${archive.path} builds on`, {
       hint: "it is encrypted and has no metadata",
       context: { key: archive.key },
     });
@@ -56,7 +56,7 @@ export function sendParentOf(archive: Archive, index: ArchiveIndex): Archive | n
 export function assertReadable({ key, path, failure }: Archive): void {
   if (failure === undefined) return;
   throw new BackupError("ARCHIVE_DAMAGED", `the archive of ${path} cannot be read: ${failure}`, {
-    hint: "`verify` tells what follows from it",
+    hint: "`verify` reports what follows from it",
     context: { key },
   });
 }

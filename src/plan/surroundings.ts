@@ -42,7 +42,7 @@ export function explainNoSnapshots(
 /** The advice for a top level without a UUID: its snapshots have no UUID of their source, so nothing marks them. */
 export function adviseWithoutUuid(path: string): string {
   return (
-    "top levels made before btrfs-progs 4.16 have none, so nothing tells which snapshots are of it: make a subvolume in it " +
+    "top levels made before btrfs-progs 4.16 have none, so nothing shows which snapshots are of it: make a subvolume in it " +
     `(btrfs subvolume create ${path.replace(/\/+$/, "")}/NAME), move the files there, and archive that`
   );
 }

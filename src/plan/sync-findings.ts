@@ -145,9 +145,9 @@ export function returnedFindings(origin: Snapshot, archives: readonly Archive[])
 export function trustedByName({ path }: Snapshot, { key, lineage }: Archive): Finding {
   const message =
     lineage === null
-      ? `the archive of ${path} does not tell whose stream it holds (it is encrypted and has no metadata): ` +
+      ? `the archive of ${path} does not show whose stream it holds (it is encrypted and has no metadata): ` +
         "it is trusted by its name as the base of the next one"
-      : `the chain of ${path} leads to an archive that does not tell whose stream it holds (encrypted, without metadata): it is ` +
+      : `the chain of ${path} leads to an archive that does not show whose stream it holds (encrypted, without metadata): it is ` +
         "trusted as the base of the next one";
   return { code: "TRUSTED_BY_NAME", severity: "warning", subject: key, message };
 }
