@@ -1,4 +1,4 @@
-/* An S3 store that keeps nothing: it answers as one does, remembers sizes and MD5s, and lets the kernel throw bodies
+/* An S3 store that keeps nothing: it answers as one does, remembers sizes, MD5s and metadata, and lets the kernel throw bodies
  * away unread. What an uploader needs on loopback against it is what the uploader itself costs. Plain HTTP, any keys; a
  * bucket is there as soon as it is named. Bodies need a Content-Length; their MD5 is taken to be the Content-MD5 that
  * came with them, and made up where there was none.
@@ -17,7 +17,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-enum { MAX_PARTS = 10000, HEAD_BYTES = 65536, DISCARD_BYTES = 1 << 20 };
+enum { MAX_PARTS = 10000, HEAD_BYTES = 65536, DISCARD_BYTES = 1 << 20, METADATA_BYTES = 8192 };
 
 struct part {
   long long size;
@@ -29,6 +29,7 @@ struct stored {
   struct stored *next;
   char *path; /* /bucket/key, as it was sent */
   char etag[48];
+  char metadata[METADATA_BYTES]; /* header lines */
   long long size;
   int id; /* of the upload; 0 = an object */
   struct part *parts;
@@ -103,6 +104,19 @@ static const char *parameter(const struct request *request, const char *name) {
   return NULL;
 }
 
+/* Keeps the headers that make up an object's metadata. */
+static void read_metadata(const struct request *request, char metadata[METADATA_BYTES]) {
+  size_t kept = 0;
+  for (const char *line = request->headers, *next; *line; line = next) {
+    next = strstr(line, "\r\n") + 2;
+    const size_t length = next - line;
+    if (strncasecmp(line, "x-amz-meta-", 11) || kept + length >= METADATA_BYTES) continue;
+    memcpy(metadata + kept, line, length);
+    kept += length;
+  }
+  metadata[kept] = 0;
+}
+
 static void read_md5(const struct request *request, unsigned char digest[16]) {
   static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   const char *base64 = header(request, "content-md5");
@@ -164,8 +178,16 @@ static void put(int socket, const struct request *request) {
     if (!target) target = add(request->path, 0);
     target->size = part.size;
     strcpy(target->etag, etag);
+    read_metadata(request, target->metadata);
   }
   respond_etag(socket, etag);
+}
+
+static void begin(int socket, const struct request *request) {
+  struct stored *upload = add(request->path, ++last_id);
+  read_metadata(request, upload->metadata);
+  respond(socket, "200 OK", "Content-Type: application/xml\r\n",
+          "<InitiateMultipartUploadResult><UploadId>%d</UploadId></InitiateMultipartUploadResult>", upload->id);
 }
 
 /* The upload becomes an object of all of its parts. */
@@ -191,16 +213,22 @@ static void complete(int socket, const struct request *request) {
 
 static void head(int socket, const struct request *request, int is_bucket) {
   struct stored *object = is_bucket ? NULL : find(request->path, 0);
-  char answer[256];
+  char answer[256 + METADATA_BYTES];
   if (!is_bucket && !object) return respond(socket, "404 Not Found", "", "");
   const int size = sprintf(answer,
                            "HTTP/1.1 200 OK\r\nContent-Length: %lld\r\nETag: \"%s\"\r\n"
-                           "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n",
-                           object ? object->size : 0, object ? object->etag : "");
+                           "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n%s\r\n",
+                           object ? object->size : 0, object ? object->etag : "", object ? object->metadata : "");
   send(socket, answer, size, MSG_NOSIGNAL);
 }
 
-/* How much the bucket holds in how many objects stands in headers; that it is empty, in the body. */
+/* A proof stands beside an archive and is no part of it. */
+static int is_proof(const char *path) {
+  const size_t length = strlen(path);
+  return length > 6 && !strcmp(path + length - 6, "/proof");
+}
+
+/* How much the bucket holds of archives stands in a header; that it is empty, in the body. */
 static void list(int socket, const struct request *request) {
   const int is_uploads = parameter(request, "uploads") != NULL;
   const char *result = is_uploads ? "ListMultipartUploadsResult" : "ListBucketResult";
@@ -208,7 +236,9 @@ static void list(int socket, const struct request *request) {
   long long bytes = 0;
   char headers[128];
   for (struct stored *each = all; each; each = each->next)
-    if (!each->id && !strncmp(each->path, request->path, length) && each->path[length] == '/') bytes += each->size;
+    if (!each->id && !is_proof(each->path) && !strncmp(each->path, request->path, length) &&
+        each->path[length] == '/')
+      bytes += each->size;
   snprintf(headers, sizeof headers, "Content-Type: application/xml\r\nX-Container-Bytes-Used: %lld\r\n", bytes);
   respond(socket, "200 OK", headers, "<%s><Name>%.*s</Name><IsTruncated>false</IsTruncated></%s>", result,
           (int)length - 1, request->path + 1, result);
@@ -224,10 +254,7 @@ static void answer(int socket, const struct request *request) {
   else if (is_bucket) list(socket, request);
   else if (!strcmp(request->method, "PUT")) put(socket, request);
   else if (parameter(request, "uploadId")) complete(socket, request);
-  else if (parameter(request, "uploads"))
-    respond(socket, "200 OK", "Content-Type: application/xml\r\n",
-            "<InitiateMultipartUploadResult><UploadId>%d</UploadId></InitiateMultipartUploadResult>",
-            add(request->path, ++last_id)->id);
+  else if (parameter(request, "uploads")) begin(socket, request);
   else respond(socket, "404 Not Found", "", "");
 }
 

@@ -15,12 +15,15 @@ export interface Store {
   /** Whether it speaks Swift's own API. */
   readonly isSwift: boolean;
   createContainer(name: string): Promise<void>;
-  /** Of all objects in a container. */
+  /** Of all archives in a container: what stands beside them does not count. */
   storedBytes(container: string): Promise<number>;
   /** Frees what is stored, where anything is. */
   empty(): Promise<void>;
   close(): Promise<void>;
 }
+
+/** The end of the path of what stands beside an archive. */
+const PROOF = encodeURIComponent("/proof");
 
 /** @param directory - keeps the program */
 export async function openSink(directory: string): Promise<Store> {
@@ -56,7 +59,8 @@ export async function openRealSwift(): Promise<Store> {
     isSwift: true,
     createContainer,
     async storedBytes(container) {
-      const heads = (await objectPaths(swift, container)).map(async (path) => native.request("HEAD", path));
+      const archives = (await objectPaths(swift, container)).filter((path) => !path.endsWith(PROOF));
+      const heads = archives.map(async (path) => native.request("HEAD", path));
       return (await Promise.all(heads)).reduce((sum, { headers }) => sum + Number(headers.get("content-length")), 0);
     },
     async empty() {
