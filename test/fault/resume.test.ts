@@ -136,6 +136,14 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     await assertStored("longer", shorter, 1);
   });
 
+  test("that an earlier version of the program has begun is gone on with", async () => {
+    const body = randomBytes(12 * MIB);
+    await interrupt("upgraded", body, 11 * MIB, { metadata: { "btrfs-tool": "1" } });
+    const { resumedBytes } = await goOn("upgraded", body, { metadata: { "btrfs-tool": "2" } });
+    assert.equal(resumedBytes, 10 * MIB);
+    await assertStored("upgraded", body);
+  });
+
   test("in parts of another size is left alone", async () => {
     const body = randomBytes(17 * MIB);
     await interrupt("sizes", body, 15 * MIB, { partBytes: 6 * MIB });

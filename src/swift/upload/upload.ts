@@ -260,6 +260,8 @@ async function abortOwnUpload({ store, key, uploadId, resumable, signal }: Uploa
 
 function isWhatWasSent(session: UploadSession, found: ObjectDetails | null): boolean {
   if (found === null || found.bytes !== session.sentBytes || found.etag !== expectedEtag(session)) return false;
+  // A resumed upload keeps the metadata it was begun with, perhaps by an earlier version of this program.
+  if (session.resumable !== null) return true;
   // Another machine may have stored the same bytes; their metadata shows what they are.
   return Object.entries(session.options.metadata).every(([name, value]) => found.metadata[name] === value);
 }

@@ -119,6 +119,21 @@ describe("the configuration file", () => {
       assert.match(stderr, /is not read beside --container-name.*no YAML/);
       rmSync(join(directory, "btrfs-snapshots-to-swift"), { recursive: true });
     });
+
+    test("what is told goes into plain lines off a terminal, and into JSON where that is asked for", async () => {
+      lies("targets: {a");
+      const words = ["list", "--container-name", "x"];
+      const plain = await cli(words, { env: env() });
+      assert.match(plain.stderr, /^\/.*is not read beside --container-name: .*\nerror: nothing says where the store/);
+      assert.doesNotMatch(plain.stderr, /^[{<]/m);
+      const { stderr } = await cli([...words, "--log-format", "json"], { env: env() });
+      const lines = stderr.trimEnd().split("\n");
+      assert.deepEqual(
+        lines.map((line) => (JSON.parse(line) as { level: string }).level),
+        ["info", "error"],
+      );
+      rmSync(join(directory, "btrfs-snapshots-to-swift"), { recursive: true });
+    });
   });
 
   test("paths in it are relative to its directory, and ~ is the home directory", () => {
