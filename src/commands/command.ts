@@ -34,7 +34,7 @@ export abstract class BaseCommand extends Command<Context> {
     description: "Log to the local syslog instead of stderr (off: `--syslog=false`).",
   });
 
-  /** Whether to keep the contents of archives on record from run to run. */
+  /** Whether to cache facts about archives from run to run. */
   cache: boolean = false;
 
   /** True for commands that log their progress instead of answering a question. */
@@ -159,7 +159,7 @@ export abstract class ReadCommand extends StoreCommand {
   protected async openReading(session: Session): Promise<Reading> {
     const container = await session.openContainer(this.tuning());
     const identities = await this.openIdentities(session);
-    session.progress.start("looking at what is in the container", null);
+    session.progress.start("looking through the container", null);
     return {
       container,
       identities,

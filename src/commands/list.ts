@@ -63,7 +63,7 @@ export class ListCommand extends ReadCommand {
       printSubvolume(uuid, snapshots, { ...view, flat: this.flat, isMixed: encodingsOf(snapshots).size > 1 }, session);
     }
     if (listed.some(({ archive }) => archive !== null && isInParts(archive))) {
-      output.line(`Swift keeps what was stored in parts in ${reading.container.name}+segments: nearly all bytes`);
+      output.line(`Swift keeps the parts of multipart uploads in ${reading.container.name}+segments: nearly all bytes`);
     }
     return 0;
   }

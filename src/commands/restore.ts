@@ -83,7 +83,7 @@ export class RestoreCommand extends DownloadCommand {
     session.progress.stop();
     printPlan(plan, this.dryRun, session);
     for (const { path, reason } of plan.passedOver)
-      session.log.warn(`${path} ${reason}: it is not taken for what is archived`);
+      session.log.warn(`${path} ${reason}: it does not count as the archived snapshot`);
     await this.warnOfRoom(plan, target, session);
     if (this.dryRun) return 0;
     const context = {
@@ -158,7 +158,9 @@ export class RestoreCommand extends DownloadCommand {
   protected override report(failure: BackupError, session: Session): number {
     const exitCode = super.report(failure, session);
     if (failure.code === "ARCHIVE_DAMAGED") {
-      session.log.info("what was received before stays; `verify --read-data` reports which snapshots can be restored");
+      session.log.info(
+        "the snapshots received before stay; `verify --read-data` reports which snapshots can be restored",
+      );
     }
     if (failure.code === "ABORTED" && this.target !== undefined && !this.dryRun) {
       session.log.info("snapshots that were received stay; the same command receives the rest");

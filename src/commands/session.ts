@@ -91,7 +91,7 @@ export interface Session {
   openDoctor(): Promise<DoctorEdges>;
 }
 
-/** What a run locks for itself alone. */
+/** The locks that a run needs for itself alone. */
 export interface LockRequest {
   readonly container: string;
   /** Subvolumes whose archives the run adds to, reads or removes. */
@@ -118,7 +118,7 @@ export interface Tuning {
 interface Opening {
   readonly context: Context;
   readonly flags: TypedStoreFlags;
-  /** Whether the contents of archives are kept on record from run to run. */
+  /** Whether facts about archives are cached from run to run. */
   readonly cache: boolean;
   readonly log: Logger;
   readonly closers: Closers;

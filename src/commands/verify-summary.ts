@@ -47,7 +47,7 @@ function describeOutcome(findings: readonly Damage[], thorough: boolean): string
   const verdict = judge(findings);
   const errors = new Set(findings.flatMap(({ severity, subject }) => (severity === "error" ? subject : []))).size;
   if (verdict === "damaged") return `${count(errors, "archive")} damaged, incomplete or missing`;
-  if (verdict === "not compared") return "what is named above could not be compared with what is here";
+  if (verdict === "not compared") return "the archives named above could not be compared with the snapshots here";
   if (verdict === "not opened")
     return `${count(errors, "archive")} could not be checked: no identity opens what has to be read`;
   const unread = new Set(findings.flatMap(({ code, subject }) => (code === "NOT_READABLE" ? subject : []))).size;

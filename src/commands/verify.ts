@@ -122,7 +122,7 @@ export class VerifyCommand extends VerifyOptions {
     if (this.subvolume !== undefined && this.isElsewhere(this.subvolume)) return null;
     if (this.subvolume !== undefined) return await openOrigins(this.subvolume, flags, session);
     if (!this.againstLocal && !this.drill) return null;
-    throw new BackupError("USAGE", "nothing says which snapshots to compare with", {
+    throw new BackupError("USAGE", "no PATH names the snapshots to compare with", {
       hint: "name the subvolume that they are of",
     });
   }
@@ -215,11 +215,13 @@ async function keepProofs(proofs: readonly Proof[], { openProofs, output }: Sess
   if (proofs.length === 0) return;
   const kept = await openProofs();
   if (kept === null)
-    throw new BackupError("CONFIG", "nothing says where to keep what was compared", {
+    throw new BackupError("CONFIG", "no directory is known for the results of the comparison", {
       hint: "set HOME or STATE_DIRECTORY",
     });
   await kept.add(proofs).catch((error: unknown) => {
-    throw new BackupError("CONFIG", `what was compared cannot be kept: ${describeWriteError(error)}`, { cause: error });
+    throw new BackupError("CONFIG", `cannot keep the results of the comparison: ${describeWriteError(error)}`, {
+      cause: error,
+    });
   });
   output.line(`${count(proofs.length, "snapshot")} deduplicated since, equal to what is archived`);
 }

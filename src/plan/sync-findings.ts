@@ -154,7 +154,7 @@ export function trustedByName({ path }: Snapshot, { key, lineage }: Archive): Fi
 
 export function identityShared({ path }: Snapshot): Finding {
   const message =
-    `${path} carries the received UUID of another snapshot, so no difference can build on it: it is sent ` +
-    "whole; take snapshots of a writable snapshot of the received subvolume instead";
+    `${path} carries the received UUID of another snapshot, so no incremental can build on it: it is sent ` +
+    "in full; take snapshots of a writable snapshot of the received subvolume instead";
   return { code: "IDENTITY_SHARED", severity: "warning", subject: path, message };
 }

@@ -33,7 +33,7 @@ export interface SyncPlan {
   /** Snapshots that are archived already, each with a complete chain. */
   readonly kept: readonly Snapshot[];
   readonly findings: readonly Finding[];
-  /** What must be examined before this plan can be trusted; null when it can. */
+  /** The archives to examine before this plan can be trusted; null when it can already. */
   readonly examine: "source" | "container" | null;
 }
 

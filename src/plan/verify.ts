@@ -215,14 +215,15 @@ function checkOne({ archive, listedBytes, sentBytes, failure }: Examined, archiv
   const findings: Damage[] = [];
   if (isSilent(archive)) findings.push(notReadable(archive));
   else if (lineage === null) {
-    const message = `what is stored under the name of ${path} begins neither like a send stream nor like an encrypted one`;
+    const message = `the object under the name of ${path} begins neither like a send stream nor like an encrypted one`;
     findings.push(damaged("NOT_AN_ARCHIVE", archive, message, archives));
   }
   if (listedBytes === null) {
     const message = `the archive of ${path} is there, but the container's listing does not name it`;
     findings.push(
       warn("NOT_LISTED", key, message, {
-        remedy: "listings lag behind: verify again in a while, and have the container updater looked at if it stays",
+        remedy:
+          "listings lag behind: verify again in a while, and if it persists, have the operator check the container updater",
       }),
     );
   } else if (volumes === null && listedBytes !== bytes && listedBytes !== 0) {

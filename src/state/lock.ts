@@ -75,7 +75,7 @@ function digest(text: string): string {
 
 /**
  * Takes all of them, or none.
- * @throws LOCKED when another run holds one and goes on holding it; CONFIG when there is no safe place for locks; ABORTED
+ * @throws LOCKED when another run holds one and keeps it; CONFIG when there is no safe place for locks; ABORTED
  */
 export async function takeLocks(
   subjects: readonly LockSubject[],
