@@ -1,5 +1,5 @@
 // The body of an archive: one object, or the volumes that its manifest lists. Everything that reads an archive reads it
-// through here, so that nothing is believed before it has been compared with what was stored.
+// through here, so that all bytes are compared with those that were stored.
 
 import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";

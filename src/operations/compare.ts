@@ -122,7 +122,7 @@ export function describeTrees(
   const message =
     `${path} restores with all its files, contents, owners and times, but btrfs receive gives some of them other ` +
     `ACLs, attributes or setuid bits than here: ${summarize(madeByReceive)}`;
-  const remedy = "nothing about the archive, which is whole; after a restore, set these again by hand";
+  const remedy = "nothing about the archive, which is complete; after a restore, set these again by hand";
   return [warn("RECEIVED_OTHERWISE", key, message, { remedy })];
 }
 
@@ -165,7 +165,7 @@ async function compareStream(
   if (offset === null) return null;
   const message = `the archive of ${archive.path} is whole, but from byte ${offset} on not what btrfs send gives now`;
   return warn("NOT_COMPARABLE", archive.key, message, {
-    remedy: "a balance, new reflinks or another kernel can do that; --drill tells whether it restores to the same tree",
+    remedy: "a balance, new reflinks or another kernel can do that; --drill checks whether it restores to the same tree",
   });
 }
 

@@ -1,4 +1,5 @@
-// What a sync would find of a machine's snapshots in the container, for the doctor: in the words of the sync.
+// For the doctor: predicts what a sync would find about a machine's snapshots in the container, in the words of the
+// sync.
 
 import { BackupError } from "../errors.ts";
 import type { Finding } from "../plan/model.ts";
@@ -33,6 +34,6 @@ export function judgeArchives({ steps, kept, findings }: SyncPlan): {
 export function toFailure(findings: readonly Finding[]): BackupError {
   const more = findings.length > 1 ? ` (and ${findings.length - 1} more)` : "";
   return new BackupError("STEP_FAILED", `${findings[0]?.message ?? ""}${more}`, {
-    hint: "`list PATH` tells each of them",
+    hint: "`list PATH` shows each of them",
   });
 }

@@ -38,7 +38,7 @@ interface CheckResult<Found> {
   readonly found: Found | null;
 }
 
-/** A run goes by the clock of the store all the same; other programs here do not. */
+/** A run still works, because it uses the clock of the store; other programs here do not. */
 const SKEW_WARNING_MS = 5 * 60_000;
 
 /** The options that a sync would get. */
@@ -244,7 +244,7 @@ function judgeEndpoint({ endpoint, proxy, ignoresProxy }: Reached): Verdict {
 }
 
 function judgeClock(aheadMs: number | null): Verdict {
-  if (aheadMs === null) return { status: "warning", message: "the store does not tell its time" };
+  if (aheadMs === null) return { status: "warning", message: "the store does not report its time" };
   const off = Math.abs(aheadMs);
   const message = `this machine is ${Math.round(off / 1000)} s ${aheadMs < 0 ? "behind" : "ahead of"} the store`;
   if (off > SKEW_WARNING_MS) return { status: "warning", message, fix: "set the clock, by NTP for example" };

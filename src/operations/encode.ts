@@ -1,4 +1,4 @@
-// What happens to a send stream before it is stored: compressed where that helps, then encrypted.
+// Encodes a send stream before it is stored: compressed where that helps, then encrypted.
 
 import type { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
@@ -21,7 +21,7 @@ export interface EncodingWishes {
 export interface EncodingOptions extends EncodingWishes {
   /** Length of the header that age writes for the recipients. */
   readonly headerBytes: number;
-  /** Tells these recipients from others; null without any. */
+  /** Distinguishes these recipients from others; null without any. */
   readonly fingerprint: string | null;
   /** Null without recipients. */
   readonly encryptor: Command | null;

@@ -1,5 +1,5 @@
-// Whether a run keeps the encryption that the archives of a subvolume have. A recipient that was forgotten must not let
-// what was secret until now be stored for everybody to read.
+// Checks whether a run keeps the encryption that the archives of a subvolume have. A forgotten recipient must not make
+// data readable for everybody that was secret until now.
 
 import { BackupError } from "../errors.ts";
 import { encryptionChange, isEncrypted, type EncryptionIntent } from "../plan/encoding.ts";
@@ -11,7 +11,7 @@ import { readArchive } from "./inventory.ts";
 export const NOT_ENCRYPTED = "archives are not encrypted, whoever can read the container can read them";
 export const NAME_RECIPIENT = "use --age-recipient RECIPIENT, or --no-encryption";
 
-/** Whose archives are looked at, and what becomes of new ones. */
+/** The source of the archives to look at, and the intended encryption of new ones. */
 export interface EncryptionQuestion {
   readonly intent: EncryptionIntent;
   readonly source: Uuid;

@@ -1,5 +1,5 @@
-// What is on this machine and what is in the container, joined. Listings lag behind and say little, so whatever a
-// decision rests on is asked of the object itself.
+// Joins the snapshots on this machine and the archives in the container. Listings lag behind and say little, so every
+// fact behind a decision comes from the object itself.
 
 import { BackupError, toBackupError } from "../errors.ts";
 import { identityText, indexArchives, isSilent, withAncestors } from "../plan/chain.ts";
@@ -36,10 +36,10 @@ const ENCODED_PEEK_BYTES = 256 * 1024;
 /** Requests in flight while archives are examined: answers are small and latency is all they cost. */
 const EXAMINERS = 16;
 
-/** Where archives are looked for, and what is known beside. */
+/** Where to look for archives, and the facts that are known beside. */
 export interface Looking extends Reading {
   readonly proofs?: readonly Proof[];
-  /** True: what is in the catalogue is enough of the snapshots' own archives too, because nothing is built on them. */
+  /** True: the catalogue is enough for the snapshots' own archives too, because nothing is built on them. */
   readonly relies?: boolean;
 }
 
@@ -135,7 +135,7 @@ async function orUnreadable(object: StoredObject, look: () => Promise<Archive | 
     return await look();
   } catch (error) {
     const { code, message } = toBackupError(error);
-    // First bytes are read only where metadata says nothing.
+    // First bytes are read only where the metadata does not identify the archive.
     const archive = parseArchive({ ...object, metadata: {} });
     if (archive === null || (code !== "ARCHIVE_DAMAGED" && code !== "ARCHIVE_MISSING")) throw error;
     return { ...archive, failure: message };
@@ -143,8 +143,8 @@ async function orUnreadable(object: StoredObject, look: () => Promise<Archive | 
 }
 
 /**
- * The archive under a key, by its metadata, or where that says nothing by the first bytes of its stream. Null when
- * there is no object or the key is no archive's.
+ * The archive under a key, by its metadata, or else by the first bytes of its stream. Null when there is no object or
+ * the key is no archive's.
  */
 export async function readArchive(key: string, reading: Reading, signal: AbortSignal): Promise<Archive | null> {
   const { container, identities } = reading;
@@ -154,7 +154,7 @@ export async function readArchive(key: string, reading: Reading, signal: AbortSi
     : await orUnreadable(object, () => examineObject(object, container, signal, identities));
 }
 
-/** As {@link readArchive}, of an object that is listed: what is known of it is not asked again. */
+/** As {@link readArchive}, for an object that is listed: known facts about it are not asked again. */
 async function recallArchive(listed: StoredObject, reading: Reading, signal: AbortSignal): Promise<Archive | null> {
   const known = reading.catalogue?.find(listed) ?? null;
   const archive = known === null ? null : toArchive(known);

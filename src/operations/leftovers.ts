@@ -1,5 +1,5 @@
-// Removes what interrupted runs have left in the container. It is housekeeping: it comes after the work, and when it fails
-// nothing is lost but room. What is young may belong to a run elsewhere that is still going on, and is left alone.
+// Removes leftovers of interrupted runs from the container. It comes after the work, and when it fails, only space is
+// lost. It leaves young leftovers alone: they may belong to a run elsewhere that is still active.
 
 import { keyPrefix } from "../plan/key.ts";
 import { archiveKeyOf } from "../plan/manifest.ts";
@@ -31,8 +31,9 @@ export async function sweep(
 }
 
 /**
- * Removes remains that are at least so old. Listings lag behind, and volumes of an archive that is not listed yet look just
- * like those of one that never was: so each is asked for, its archive and itself, right before it is deleted.
+ * Removes leftovers that are at least so old. Listings lag behind, and volumes of an archive that is not listed yet
+ * look just like those of one that never existed. So a HEAD checks the archive and the leftover right before each
+ * deletion.
  */
 export async function removeRemains(
   { uploads, volumes }: Remains<OpenUpload>,

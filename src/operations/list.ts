@@ -1,4 +1,4 @@
-// What is where: the archives of a container beside the snapshots of this machine.
+// Lists the archives of a container beside the snapshots of this machine.
 
 import { indexArchives, measureChains } from "../plan/chain.ts";
 import type { Archive, Finding, Inventory, Snapshot, Uuid } from "../plan/model.ts";

@@ -86,7 +86,7 @@ export interface Passage {
 export interface RestoreTarget {
   /**
    * Every subvolume on the target's filesystem, wherever it lies.
-   * @param relevant - UUIDs: what was received under one of them is looked at for changes
+   * @param relevant - UUIDs: subvolumes that were received under one of them are checked for changes
    */
   list(relevant: ReadonlySet<Uuid>, signal: AbortSignal): Promise<readonly TargetSubvolume[]>;
   /** An absolute path to a snapshot on the target's filesystem; null when no mount leads there. */
@@ -96,9 +96,9 @@ export interface RestoreTarget {
   /** @throws RECEIVE_FAILED when there is something at `<target>/<path>`, USAGE when that is no path below it */
   assertFree(path: string): Promise<void>;
   /**
-   * Receives one send stream as `<target>/<path>`; resolves when it is sealed, is the expected snapshot, and is on disk.
-   * A half-received subvolume is removed, whether this call or one before left it.
-   * @throws RECEIVE_FAILED, and whatever `stream` is destroyed with
+   * Receives one send stream as `<target>/<path>`; resolves when it is sealed, is the expected snapshot, and is on
+   * disk. A half-received subvolume is removed, whether this call or one before left it.
+   * @throws RECEIVE_FAILED, and any error that `stream` is destroyed with
    */
   receive(stream: Readable, path: string, expected: Identity, signal: AbortSignal): Promise<Snapshot>;
   /**
@@ -107,7 +107,8 @@ export interface RestoreTarget {
    */
   adopt(snapshot: Snapshot, signal: AbortSignal): Promise<() => Promise<void>>;
   /**
-   * Removes `<target>/<name>`, if it exists, and what was received there under these UUIDs as names, finished or not.
+   * Removes `<target>/<name>`, if it exists, and the subvolumes that were received there under these UUIDs as names,
+   * finished or not.
    * @throws RECEIVE_FAILED when it holds anything else
    */
   removeReceived(name: string, uuids: ReadonlySet<Uuid>): Promise<void>;
@@ -140,7 +141,7 @@ export interface ObjectDetails extends StoredObject {
 
 /** An object to be read, with what its bytes are known to be from elsewhere than its ETag. */
 export interface ObjectToRead extends ObjectDetails {
-  /** "by the reader": whoever reads compares the content, and the ETag says nothing. */
+  /** "by the reader": the reader compares the content, and the ETag proves nothing. */
   readonly digests?: PartDigests | "by the reader" | null;
 }
 
@@ -161,7 +162,7 @@ export interface Catalogue {
   note(listed: StoredObject, known: KnownObject): void;
   /** It is gone, or not what it was. */
   forget(key: string): void;
-  /** Forgets what is not among all that is listed under a prefix. */
+  /** Forgets all objects under a prefix that are not listed. */
   retain(prefix: string, listed: readonly StoredObject[]): void;
 }
 
@@ -181,7 +182,7 @@ export interface PutOptions {
   readonly metadata: Readonly<Record<string, string>>;
   /** Resume the open upload of this key that got furthest, where it is the beginning of this body; else begin one. */
   readonly resume?: boolean;
-  /** False: what is stored of a body that fails can never be resumed, so it need not stay. */
+  /** False: when the body fails, its stored parts can never be resumed, so they need not stay. */
   readonly resumable?: boolean;
   readonly onProgress?: ((progress: UploadProgress) => void) | undefined;
 }
@@ -223,16 +224,19 @@ export interface Stored {
 export interface Container {
   readonly name: string;
   readonly limits: StoreLimits;
-  /** Every object under a prefix, in UTF-8 byte order. Lags behind what is stored: ask `head` before you rely on absence. */
+  /**
+   * Every object under a prefix, in UTF-8 byte order. The listing lags behind: ask `head` before you rely on absence.
+   */
   list(prefix: string, signal: AbortSignal): Promise<readonly StoredObject[]>;
   /** Null when there is none. */
   head(key: string, signal: AbortSignal): Promise<ObjectDetails | null>;
   /** The first `length` bytes, fewer when the object is shorter. @throws ARCHIVE_MISSING */
   peek(key: string, length: number, signal: AbortSignal): Promise<Buffer>;
   /**
-   * The object's bytes. It goes on by itself after a cut connection; the last bytes are withheld until the stored ETag
-   * has been recomputed from what was read, or the object's digests. Otherwise it is destroyed with ARCHIVE_DAMAGED.
-   * @param partBytes - where the parts of a multipart upload end; null when unknown, then only length and ETag stability are checked
+   * The object's bytes. It resumes by itself after a cut connection. The last bytes are withheld until the stored ETag,
+   * or the object's digests, have been recomputed from the bytes read. Otherwise it is destroyed with ARCHIVE_DAMAGED.
+   * @param partBytes - where the parts of a multipart upload end; null when unknown, then only length and ETag
+   * stability are checked
    */
   get(object: ObjectToRead, partBytes: number | null, signal: AbortSignal): Readable;
   /**
@@ -258,7 +262,7 @@ export interface Container {
   close(): void;
 }
 
-/** This machine, as far as it is looked at. */
+/** The facts about this machine that the doctor checks. */
 export interface Machine {
   /** True with CAP_SYS_ADMIN, which is what counts in a container, where root may lack it. */
   mayAdministrate(): Promise<boolean>;
@@ -284,7 +288,7 @@ export interface Greeting {
   readonly aheadMs: number | null;
 }
 
-/** Who asks whom, and through whom. */
+/** The endpoint, the source of the keys, and the proxy between. */
 export interface Reached {
   readonly source: string;
   readonly endpoint: string;

@@ -50,8 +50,8 @@ export async function storeProof(
 }
 
 /**
- * Deletes the proof of an archive that is gone, before another one is stored under its key: copies of that would be judged by
- * it, should its own proof not come to be stored. Not worth a failure.
+ * Deletes the proof of an archive that is gone, before another one is stored under its key. Otherwise the old proof
+ * would count for copies of the new archive, if its own proof were never stored. Not worth a failure.
  */
 export async function forgetProof(key: Key, container: Container, signal: AbortSignal): Promise<void> {
   const proofKey = formatProofKey(key);

@@ -21,7 +21,7 @@ export interface Reading {
   readonly onFinding?: (finding: Finding) => void;
 }
 
-/** The beginning of what is in an archive. */
+/** The beginning of the content of an archive. */
 export interface DecodedHead {
   readonly bytes: Buffer;
   /** The encoding around it, as far as it could be taken off. */
@@ -59,7 +59,10 @@ export async function openStream(
   return decoded(counted(), { identities, subject: subjectOf(archive) }, signal);
 }
 
-/** The first bytes of the send stream in an archive of which only the first bytes are at hand; empty when they say nothing. */
+/**
+ * The first bytes of the send stream in an archive of which only the first bytes are at hand; empty when they cannot be
+ * decoded.
+ */
 export async function decodeHead(
   head: Buffer,
   archive: Archive,
@@ -111,7 +114,7 @@ export function subjectOf({ path }: Archive): string {
   return `the archive of ${path}`;
 }
 
-/** True when it can be decoded with what was given. */
+/** True when the given identities can decode it. */
 export function isDecodable(archive: Archive, identities: readonly string[]): boolean {
   try {
     assertDecodable(archive, identities);

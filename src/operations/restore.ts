@@ -64,15 +64,15 @@ export async function findSelected(selection: Selection, reading: Reading, signa
   try {
     return findChain(archive, indexArchives(archives));
   } catch (error) {
-    // What cannot be read may be the missing link.
+    // An archive that cannot be read may be the missing link.
     for (const other of isSilent(archive) ? [] : archives) if (other.source === archive.source) assertReadable(other);
-    // What is encrypted and says nothing may be the missing link.
+    // An encrypted archive without lineage may be the missing link.
     const silent = isSilent(archive) ? archive : archives.find(isSilent);
     throw silent === undefined ? error : identityMissing(silent, reading.identities);
   }
 }
 
-/** Listings lag behind what is stored: of an archive that is named, the store itself is asked. */
+/** Listings lag behind, so the store itself is asked for an archive that is named. */
 async function withNamed(
   listed: readonly Archive[],
   key: string,
@@ -122,8 +122,8 @@ function withReason(error: unknown, { passedOver: [first] }: RestorePlan): unkno
 }
 
 /**
- * Receives one archive after the other; the first failure ends it, for all that follow build on it. What was received
- * until then stays, and is not received again.
+ * Receives one archive after the other. The first failure ends it, because all that follow build on that one.
+ * Subvolumes received until then stay, and are not received again.
  */
 export async function runRestore(
   plan: RestorePlan,

@@ -1,5 +1,5 @@
-// Finds out what is in a container and what is wrong with it at first sight: by names, metadata and first bytes. Listings
-// lag behind, and go on naming what the store has lost: the object itself is asked whether it is there.
+// Finds the contents of a container and the damage that shows at first sight: by names, metadata and first bytes.
+// Listings lag behind, and keep naming objects that the store has lost, so a HEAD asks whether each object exists.
 
 import { toBackupError } from "../errors.ts";
 import { isSilent } from "../plan/chain.ts";
@@ -192,7 +192,7 @@ async function listUploads(
   }
 }
 
-/** That something was not looked into says nothing where something worse is known of it. */
+/** Drops the doubt about an archive that was not looked into where a worse finding about it is known. */
 function withoutDoubts(findings: readonly Damage[]): Damage[] {
   const worse = new Set(findings.filter(({ severity }) => severity === "error").map(({ subject }) => subject));
   return findings.filter(({ code, subject }) => code !== "NOT_READABLE" || !worse.has(subject));

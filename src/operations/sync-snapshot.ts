@@ -1,4 +1,4 @@
-// Sends one snapshot: makes its stream, and stores it in the way that turns out to be possible.
+// Sends one snapshot: makes its stream, and stores it in a way that turns out to be possible.
 
 import { Writable, type Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -36,7 +36,7 @@ export interface SyncOptions {
   readonly now: () => number;
 }
 
-/** A step with what is known of its stream before it is made. */
+/** A step, with the facts that are known of its stream before it is made. */
 export interface EstimatedStep {
   readonly step: UploadStep;
   /** Null when it was not asked for, or is not known. */
@@ -52,8 +52,8 @@ export interface StepProgress extends UploadProgress {
 }
 
 /**
- * How much of the stream has left. What is compressed is no measure of it: there it is as much of what was read as has left
- * of what was made of that.
+ * How much of the stream has left. Compressed bytes do not measure it, so this takes the share of the encoded bytes
+ * that has left, and applies it to the bytes read.
  */
 export function bytesSent({ read, encoded, stored, inFlight }: StepProgress): number {
   const sent = stored + inFlight;
@@ -96,7 +96,7 @@ export interface StepContext {
   readonly onProgress: (progress: StepProgress) => void;
 }
 
-/** Sends one snapshot. @throws whatever keeps it from being stored */
+/** Sends one snapshot. @throws any error that keeps it from being stored */
 export async function runStep(
   { step, estimate }: EstimatedStep,
   context: StepContext,
@@ -126,7 +126,7 @@ function nextRound(round: Round, error: unknown): Round {
   throw error;
 }
 
-/** Volumes before the one that was refused are what they should be; fewer each time, so that this comes to an end. */
+/** The volumes before the refused one are right; there are fewer each time, so that this ends. */
 function trustedAfter({ trusted }: Round, error: unknown): number {
   const volume = error instanceof BackupError ? error.context["volume"] : undefined;
   return typeof volume === "number" && volume <= trusted ? volume - 1 : 0;

@@ -110,7 +110,7 @@ function sinceLast(onBytes: (bytes: number) => void): (total: number) => void {
   };
 }
 
-/** The worst first, then by key: found in whatever order answers came. */
+/** The worst first, then by key, independent of the order of the answers. */
 export function inOrder(findings: readonly Damage[]): Damage[] {
   const rank = ({ severity, subject, code }: Damage): string => `${severity} ${subject} ${code}`;
   return findings.toSorted((a, b) => (rank(a) < rank(b) ? -1 : 1));

@@ -46,7 +46,7 @@ export interface Storing {
   readonly trusted: number;
   /** Called with how many bytes more were made of the stream. */
   readonly onEncoded: (bytes: number) => void;
-  /** Called with what is stored so far, that of earlier runs included. */
+  /** Called with the bytes stored so far, those of earlier runs included. */
   readonly onProgress: (progress: UploadProgress) => void;
 }
 
@@ -101,7 +101,7 @@ async function storeVolumes(
   }
 }
 
-/** Says what is left of an archive that is in want of room: what was said is of one of its objects. */
+/** Adds how much of an archive stays when the store has no room: the original message is about one of its objects. */
 function withFate(error: unknown, volumes: number): unknown {
   if (!(error instanceof BackupError) || error.code !== "QUOTA_EXCEEDED" || volumes === 0) return error;
   const stay = volumes === 1 ? "1 volume of it stays" : `${volumes} volumes of it stay`;
@@ -279,7 +279,7 @@ interface Removal {
   readonly when: () => Promise<boolean>;
 }
 
-/** Deletes what is stored of volumes, but those named. */
+/** Deletes all stored volumes, but those named. */
 async function removeVolumes(
   { key }: UploadStep,
   { but, when }: Removal,
@@ -306,7 +306,7 @@ function metadataOf(
   return formatMetadata(step, { ...facts, encoding: encoder.cost.encoding, partBytes: layout.partBytes, volumes });
 }
 
-/** Parts of what was encrypted before are no parts of what is encrypted now: an upload of it is never resumed. */
+/** Parts that were encrypted before do not fit parts that are encrypted now: an upload of them is never resumed. */
 function putOptions({
   storing,
   metadata,
