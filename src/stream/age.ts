@@ -41,7 +41,7 @@ export function encryptCommand({ names, files }: Recipients): Command {
 export interface TriedRecipients {
   /** How long the header is that age writes for them. */
   readonly headerBytes: number;
-  /** Tells them from others. */
+  /** Distinguishes them from others. */
   readonly fingerprint: string;
 }
 
@@ -72,8 +72,9 @@ const LOCKED = [AGE_MAGIC, "-----BEGIN AGE ENCRYPTED FILE-----"];
 const MEMORY = "/dev/shm";
 
 /**
- * The same identities, but those behind a passphrase unlocked, so that it is asked for once and not for each archive. What
- * is in them goes from age into a file in memory without a name, which age alone reads, and which is gone with this process.
+ * The same identities, with those behind a passphrase unlocked, so that age asks for it once and not for each archive.
+ * Their content goes from age into a file in memory without a name, which age alone reads, and which is gone with this
+ * process.
  * @throws CONFIG when the passphrase is wrong or nobody can be asked
  */
 export async function unlockIdentities(identities: Identities, signal: AbortSignal): Promise<Identities> {

@@ -1,5 +1,5 @@
-// What comes out of programs, through pipes of the kernel that a thread of the addon reads: as a stream, or straight into
-// memory of whoever reads it.
+// The output of programs, through pipes of the kernel that a thread of the addon reads: as a stream, or straight into
+// the memory of its reader.
 
 import { closeSync } from "node:fs";
 import { Readable } from "node:stream";
@@ -18,7 +18,7 @@ const PIECE_BYTES = 256 * 1024;
 /** The amount that is read from a program before anybody asks for it; then the program has to wait. */
 const READ_AHEAD_BYTES = 1024 * 1024;
 
-/** How long a failure waits for pieces that have come before it to be taken, and how often it is looked. */
+/** How long a failure waits until the earlier pieces are taken, and how often it checks. */
 const LAST_PIECES_MS = 100;
 const LOOK_MS = 5;
 
@@ -28,9 +28,9 @@ const LOOK_MS = 5;
  */
 export interface DirectReadable extends Readable {
   /**
-   * How much of the memory was filled, once nobody writes into it any more: all of it, unless the stream has ended. Who
-   * asks for more before that is answered in turn, and what comes in between is not held up.
-   * @throws what the stream is destroyed with
+   * The number of bytes filled, once nobody writes into the memory any more: all of it, unless the stream has ended. A
+   * caller that asks for more before that gets its answer in turn, and the bytes that come in between are not held up.
+   * @throws the error that the stream is destroyed with
    */
   readInto(memory: Buffer): Promise<number>;
 }
@@ -40,7 +40,7 @@ export interface ChildOutputSource {
   readonly reader: PipeReader;
   /** Resolves when all has ended well, and nothing more comes; rejects with what went wrong. */
   readonly success: Promise<unknown>;
-  /** Ends whatever is at work. Resolves when it is gone. */
+  /** Ends all work. Resolves when it is gone. */
   stop(): Promise<void>;
   /** The required beginning of the output, checked before any of it is passed on. */
   readonly head?: Head | undefined;
@@ -52,7 +52,7 @@ export interface ChildOutputSource {
 export interface Head {
   /** How many are looked at, unless there are fewer. */
   readonly bytes: number;
-  /** @throws what is wrong with them */
+  /** @throws an error about a wrong beginning */
   check(head: Buffer): void;
 }
 
@@ -154,7 +154,7 @@ class Output extends Readable implements DirectReadable {
 
   /** Nobody writes into the memory any more when it throws. */
   async #check(head: Head, found: Buffer, followed: Promise<number>): Promise<void> {
-    // Whatever keeps it from being longer says more.
+    // The error that kept it from being longer explains more.
     if (found.length < head.bytes) await this.#origin.success;
     try {
       head.check(found);
@@ -207,15 +207,15 @@ export function headOf({ program, begins, failure }: Command): Head | undefined 
 }
 
 /**
- * Resolves at the end of what is read. What an exited program has left behind with its output in its hands would be
- * waited for in vain.
- * @throws what went wrong with reading; what `command.failure` makes
+ * Resolves at the end of the reading. Rejects when an exited program has left its output open in another process, and
+ * nothing comes any more.
+ * @throws the error of reading, or the one that `command.failure` makes
  */
 export function drained(
   reader: PipeReader,
   { command, life }: { readonly command: Command; readonly life: Lifetime },
 ): Promise<StreamSummary> {
-  // What nobody asks for does not come, and says nothing.
+  // Silence counts only while somebody asks: an idle reader receives nothing.
   const asked = (): number => (reader.isAsked() ? reader.received() : NaN);
   async function watch(): Promise<StreamSummary> {
     for (let before = asked(); !(await settlesWithin(reader.done, LINGER_MS)); before = asked()) {

@@ -22,7 +22,7 @@ export async function takeHead(
   }
   const head = Buffer.concat(begun).subarray(0, bytes);
   const whole = Readable.from(all(), { objectMode: false });
-  // A generator that waits for an idle source hears of nothing.
+  // A generator that waits for an idle source does not notice that it is destroyed.
   whole.once("close", () => source.destroy());
   return { head, whole };
 }

@@ -9,17 +9,17 @@ import { countUnread, openPipe, openPipeReader } from "../addon/pipe.ts";
 import { drained, headOf, outputOf, PIPE_BYTES, type DirectReadable } from "./child-output.ts";
 import { settlesWithin, start, type Command, type Lifetime } from "./process.ts";
 
-/** How often it is looked whether a program that has ended has left something unread, as long as more may come. */
+/** How often to check whether a program that has ended has left something unread, as long as more may come. */
 const LOOK_MS = 50;
 
-/** How long it is waited for a failure nearer to the source, which is the cause when one comes. */
+/** How long to wait for a failure nearer to the source, which is the cause when one comes. */
 const CAUSE_MS = 100;
 
 /** Fills the pipe that the first program reads. */
 export interface Feeding {
   /** Resolves when all has been written and the pipe's end is closed; rejects with what has gone wrong. */
   readonly done: Promise<void>;
-  /** Ends whatever is at work. Resolves when it is gone. */
+  /** Ends all work. Resolves when it is gone. */
   stop(): Promise<void>;
 }
 
@@ -97,7 +97,7 @@ function joinLives(stages: readonly Stage[], feeding: Feeding): Lifetime {
     .finally(closeAll);
   success.catch(() => undefined);
   const stop = async (): Promise<void> => {
-    // Who waits for room in a pipe waits no longer.
+    // A process that waits for room in a pipe stops waiting.
     closeAll();
     await Promise.all([feeding.stop(), ...stages.map(({ life }) => life.stop())]);
   };
@@ -105,8 +105,7 @@ function joinLives(stages: readonly Stage[], feeding: Feeding): Lifetime {
 }
 
 /**
- * Exit status 0 says nothing of a program that has not read everything: what it has not read is still in the pipe, or
- * will be.
+ * Exit status 0 does not prove that a program has read everything: the rest is still in the pipe, or will be.
  * @param fed - settles when nobody writes into its pipe any more
  */
 async function endOf({ command, life, input }: Stage, fed: Promise<void>): Promise<void> {

@@ -22,7 +22,7 @@ export interface Command {
   readonly begins?: string;
   /**
    * True for a program that may ask something on the terminal: it stays in our session, which has that terminal, and so
-   * hears of Ctrl-C and Ctrl-Z as we do.
+   * gets Ctrl-C and Ctrl-Z as we do.
    */
   readonly mayAsk?: boolean;
 }
@@ -128,7 +128,7 @@ export async function writeTo(command: Command, source: Readable, signal: AbortS
   const child = spawn(command.program, command.args, { ...surroundings(), stdio: ["pipe", "ignore", "pipe"] });
   const life = watch(child, command);
   const feeding = pipeline(source, child.stdin, { signal }).catch(async (error: unknown) => {
-    // A broken pipe is the program's doing and its exit status says more; everything else it has to be ended for.
+    // The program causes a broken pipe, and its exit status explains more; for any other error we have to end it.
     if (!isBrokenPipe(error) || !(await settlesWithin(life.success, GRACE_MS))) await life.stop();
     throw error;
   });
@@ -140,9 +140,9 @@ export async function writeTo(command: Command, source: Readable, signal: AbortS
 }
 
 /**
- * Starts a program that copies its input to its output (`cat`, behind whatever sets its surroundings up); resolves when
- * it does. It ends with this process, however this process ends, because its input is closed then.
- * @throws what `command.failure` makes; CONFIG when the program is missing; ABORTED
+ * Starts a program that copies its input to its output (`cat`, behind the commands that set up its surroundings);
+ * resolves when it does. It ends with this process, however this process ends, because its input is closed then.
+ * @throws the error that `command.failure` makes; CONFIG when the program is missing; ABORTED
  */
 export async function startHeldProcess(command: Command, signal: AbortSignal): Promise<HeldProcess> {
   const child = spawn(command.program, command.args, { ...surroundings(), stdio: ["pipe", "pipe", "pipe"] });
@@ -151,7 +151,7 @@ export async function startHeldProcess(command: Command, signal: AbortSignal): P
     child.stdin.end();
     if (!(await settlesWithin(life.success, GRACE_MS))) await life.stop();
   };
-  // Written to a program that has died: its exit status says more.
+  // Written to a program that has died: its exit status explains more.
   child.stdin.on("error", () => undefined);
   child.stdin.write("ready\n");
   const echo = new Promise<void>((resolve) => child.stdout.once("data", () => resolve()));
@@ -162,7 +162,10 @@ export async function startHeldProcess(command: Command, signal: AbortSignal): P
   throw signal.aborted ? abortedError(signal) : command.failure({ how: "ended at once", stderr: life.stderr() });
 }
 
-/** Starts a program for what can do without it: when it is missing, dies or falls behind, lines are lost in silence. */
+/**
+ * Starts a program that its caller can do without: when it is missing, dies or falls behind, lines are lost without an
+ * error.
+ */
 export function openSink({ program, args }: Pick<Command, "program" | "args">): Sink {
   const child = spawn(program, args, { ...surroundings(), stdio: ["pipe", "ignore", "ignore"] });
   const life = watch(child, { program, args, failure: ({ how }) => new BackupError("INTERNAL", `${program} ${how}`) });
@@ -200,7 +203,7 @@ function watch(child: ChildProcess, command: Command): Lifetime {
   const end = async (): Promise<void> => {
     const how = await endingOf(child, command.program);
     if (how === null) return;
-    // What a failed leader leaves behind must not go on, nor keep its last words from us.
+    // Processes that a failed leader leaves behind must not continue, nor keep its last words from us.
     kill("SIGKILL");
     await settlesWithin(said, GRACE_MS);
     throw command.failure({ how, stderr: lastWords() });
@@ -280,7 +283,7 @@ function isBrokenPipe(error: unknown): boolean {
   return code === "EPIPE" || code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE";
 }
 
-/** No secret of ours is of use to a child, and messages are matched in English. */
+/** A child needs no secret of ours, and messages are matched in English. */
 function surroundings(): { readonly detached: true; readonly env: NodeJS.ProcessEnv } {
   // Started by cron or sudo, the directories in which mount and btrfs may lie can be missing.
   const path = `${env["PATH"] ?? ""}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin`.replace(/^:/, "");

@@ -40,7 +40,7 @@ export interface CheckOptions {
   readonly onSummary?: ((summary: StreamSummary) => void) | undefined;
 }
 
-/** Whose stream it is, and on what it builds; `sendParent` null = full. UUIDs in lower case. */
+/** The snapshot of a stream and its send parent; `sendParent` null = full. UUIDs in lower case. */
 export interface StreamLineage {
   readonly uuid: string;
   readonly ctransid: number;
@@ -58,7 +58,7 @@ export interface StreamEstimate {
   readonly lineage: StreamLineage;
 }
 
-// Few large pieces instead of many small ones; the pieces themselves are passed on as they come.
+// Few large pieces instead of many small ones; the pieces themselves are passed on unchanged.
 const highWaterMark = 1 << 18;
 
 /**
@@ -190,7 +190,7 @@ function startMoving(readEnd: number, writeEnd: number): Moving {
   return { moved, cancel };
 }
 
-/** A command that fails is the cause of what is wrong with its stream, unless it fails because nobody reads that. */
+/** A command that fails is the cause of damage in its stream, unless it fails because nobody reads that. */
 async function sumUp(life: Lifetime, moved: Promise<StreamSummary>): Promise<StreamSummary> {
   const damage = await moved.then(() => null, toError);
   if (damage !== null && !(await settlesWithin(life.success, GRACE_MS))) {
@@ -212,7 +212,10 @@ function finish(checker: SendStreamChecker): void {
   assertHasData(checker.summary());
 }
 
-/** `btrfs send --no-data` has lengths where data should be: `btrfs receive` makes files full of zeros of it, without a word. */
+/**
+ * `btrfs send --no-data` has lengths where data should be: `btrfs receive` makes files full of zeros of it, without an
+ * error.
+ */
 function assertHasData({ commands }: StreamSummary): void {
   if ((commands["UPDATE_EXTENT"]?.count ?? 0) === 0) return;
   throw new Error(
@@ -226,7 +229,7 @@ function isUnread(failure: unknown): boolean {
 
 /**
  * Reads a `--no-data` stream to its end.
- * @throws SEND_FAILED, and whatever the source is destroyed with
+ * @throws SEND_FAILED, and any error that the source is destroyed with
  */
 export async function estimateFrom(source: Readable): Promise<StreamEstimate> {
   const checker = openSendStreamChecker();
@@ -251,7 +254,7 @@ export function peekProto(bytes: Buffer): number | null {
   return peekIdentity(bytes)?.version ?? null;
 }
 
-/** Whose stream a summary is of. */
+/** The lineage of the stream that a summary describes. */
 export function lineageOf({ identity }: StreamSummary): StreamLineage | null {
   return identity === null ? null : toLineage(identity);
 }
@@ -283,7 +286,7 @@ function toDamage(
   return new BackupError(code, `${subject} is damaged: ${toError(cause).message}`, { cause });
 }
 
-/** @throws as damage what is no failure of a program */
+/** @throws as damage any failure that is not a program's */
 function throwDamage(failure: unknown): never {
   throw failure instanceof BackupError ? failure : toDamage(failure);
 }

@@ -1,8 +1,8 @@
 import { openSink } from "./process.ts";
 
 /**
- * The local syslog, by way of logger(1): lines begin with `<priority>`. Lines that it cannot take are lost in silence,
- * as syslog's are: a backup does not fail for want of a log.
+ * The local syslog, by way of logger(1): lines begin with `<priority>`. Lines that it cannot take are lost without an
+ * error, as syslog's are: a backup does not fail for want of a log.
  */
 export function openSyslog(tag: string): { write(line: string): void; close(): Promise<void> } {
   return openSink({ program: "logger", args: ["--id", "--tag", tag, "--prio-prefix"] });

@@ -13,8 +13,8 @@ const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 const UNKNOWN = new Set(["EOPNOTSUPP", "ENOTSUP", "EISDIR"]);
 
 /**
- * An empty file (0600) that nobody else can open by a name, and that is gone when it is closed or this process ends,
- * however it ends. Where the filesystem knows no such thing, it has a name for a moment.
+ * An empty file (0600) that no other process can open by a name. It is gone when it is closed or this process ends,
+ * however it ends. Where the filesystem does not support that, it has a name for a moment.
  * @throws Error when the directory cannot be written, or is reached by a link that root does not follow
  */
 export async function openNameless(directory: string): Promise<FileHandle> {

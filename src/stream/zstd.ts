@@ -8,7 +8,7 @@ import type { Command, Exit } from "./process.ts";
 /** The beginning of every frame that zstd writes. */
 export const ZSTD_MAGIC = "\x28\xb5\x2f\xfd";
 
-/** Compresses what it reads, on all processors; what comes out does not depend on how many there are. */
+/** Compresses its input, on all processors; the output does not depend on how many there are. */
 export function compressCommand(level: number): Command {
   const args = ["--compress", "--stdout", "--quiet", "--threads=0", `-${level}`];
   return { program: "zstd", args, failure: (ending) => toFailure("STEP_FAILED", "zstd", ending), begins: ZSTD_MAGIC };
@@ -21,7 +21,7 @@ export function decompressCommand(subject: string): Command {
   return { program: "zstd", args: ["--decompress", "--stdout", "--quiet"], failure };
 }
 
-/** How many bytes become of some. @throws STEP_FAILED, CONFIG when zstd is not installed */
+/** The compressed size of a sample. @throws STEP_FAILED, CONFIG when zstd is not installed */
 export async function compressedBytes(sample: Buffer, level: number, signal: AbortSignal): Promise<number> {
   let bytes = 0;
   const output = throughPrograms([compressCommand(level)], fedBy(Readable.from([sample])), signal);
