@@ -78,12 +78,12 @@ const refusals: readonly Refusal[] = [
   {
     pattern: /send ioctl failed with -5\b/,
     meaning: "the disk did not give back what was written to it",
-    hint: "dmesg names the file; `btrfs scrub` tells how much is damaged",
+    hint: "dmesg names the file; `btrfs scrub` reports how much is damaged",
   },
   {
     pattern: /No space left on device|Disk quota exceeded/,
     meaning: "the filesystem is full",
-    hint: "make room, and start again: it goes on where it stopped",
+    hint: "make room, and start again: it resumes where it stopped",
   },
   {
     pattern: /parent subvol is not reachable/,

@@ -1,5 +1,5 @@
-// Directories that are held open. What is done in one is done there, whatever its path has come to mean: a symbolic link
-// that somebody puts in the way meanwhile leads nowhere.
+// Directories that are held open. Work in such a directory stays there, even when its path leads elsewhere by now: a
+// symbolic link that somebody puts in its place meanwhile has no effect.
 
 import { closeSync } from "node:fs";
 import { constants, lstat, mkdir, open, type FileHandle } from "node:fs/promises";

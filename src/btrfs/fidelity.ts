@@ -16,7 +16,7 @@ import { editedStage, kinds, setAttributeCommand, type SendCommand } from "./sen
 export interface Fidelity {
   /** Edits a stream on its way to `btrfs receive`. */
   readonly stage: Transform;
-  /** Repairs what was received, while it is writable. True when it was changed. */
+  /** Repairs the received subvolume while it is writable. True when it was changed. */
   repair(received: Directory): Promise<boolean>;
   close(): Promise<void>;
 }
@@ -29,7 +29,7 @@ export interface Parent {
   modeOf(inode: number): Promise<number>;
 }
 
-/** @param openParent - gives the one with this UUID; null when it is not to be had */
+/** @param openParent - gives the one with this UUID; null when there is none */
 export function openFidelity(openParent: (uuid: string) => Promise<Parent | null>): Fidelity {
   let parent: Parent | null = null;
   let owners: Owners | null = null;
@@ -125,7 +125,7 @@ interface Owners {
   repair(received: Directory): Promise<boolean>;
 }
 
-/** A new owner that came without a word about the mode. */
+/** A new owner that came without a mode. */
 interface Owner {
   readonly uid: number;
   readonly gid: number;
@@ -170,7 +170,7 @@ function ownerOf({ get }: SendCommand): Owner {
   return { uid: Number(get("uid")?.readBigUInt64LE()), gid: Number(get("gid")?.readBigUInt64LE()) };
 }
 
-/** By what was at its path before. What was somewhere else is looked at in the end. */
+/** Judges by the file that was at its path before. A file that was somewhere else is checked at the end. */
 async function mayHaveBits(path: string): Promise<boolean> {
   const before = await lstat(path).catch(() => null);
   return before === null || (before.isFile() && (before.mode & SET_ID_BITS) !== 0);

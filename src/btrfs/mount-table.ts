@@ -1,4 +1,4 @@
-// The kernel's mount table: what is mounted where, and which mount a path lies on. Nothing is mounted here.
+// Reads the kernel's mount table: which mount is where, and which mount a path lies on. Nothing is mounted here.
 
 import { isUtf8 } from "node:buffer";
 import { constants, open, readFile, realpath, type FileHandle } from "node:fs/promises";
@@ -53,8 +53,8 @@ export async function locate(path: string): Promise<Location | null> {
 }
 
 /**
- * The lines of a mountinfo file. Lines that name what is deleted or not UTF-8 are left out: what lies there cannot be
- * named to another program.
+ * The lines of a mountinfo file. It skips lines with deleted paths or paths that are not UTF-8: no other program could
+ * be given those paths.
  */
 export function parseMountInfo(content: Buffer): Mount[] {
   return content.toString("latin1").split("\n").flatMap(parseMount);

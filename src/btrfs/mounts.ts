@@ -6,7 +6,7 @@ import { BackupError } from "../errors.ts";
 import { mountIdOf, ownView, pathThrough, readMountsOf, readMounts, type Mount, type View } from "./mount-table.ts";
 import { openPrivateMount, type PrivateMount } from "./private-mount.ts";
 
-/** A subvolume, by what is known of it without a path. */
+/** A subvolume, by the facts that are known without a path. */
 export interface Place {
   readonly id: number;
   /** Relative to the top of its filesystem. */

@@ -10,11 +10,11 @@ export interface PrivateMount {
   close(): Promise<void>;
 }
 
-/** A mount namespace that nobody else sees. */
+/** A mount namespace that no other process sees. */
 export interface Namespace extends PrivateMount {
   /** Where mounts are put, as programs see it that are in the namespace. */
   readonly directory: string;
-  /** Mounts on top of what is mounted there. */
+  /** Mounts on top of the existing mount. */
   mount(type: string, options: string, source: string): Promise<void>;
 }
 
@@ -64,7 +64,7 @@ export async function openNamespace(
   const proc = `/proc/${holder.pid}`;
   const enter = ["nsenter", `--mount=${proc}/ns/mnt`, ...(endsPrograms ? [`--pid=${proc}/ns/pid_for_children`] : [])];
   const mount: Namespace["mount"] = async (type, options, source) => {
-    // Not into mtab: nobody else is to see it.
+    // Not into mtab: no other program should see it.
     const [program = "", ...words] = enter.concat("mount", "--no-mtab", "-t", type, "-o", options, source, directory);
     await runToEnd({ program, args: words, failure }, signal);
   };
@@ -91,8 +91,8 @@ async function findDevice(mounts: readonly Mount[]): Promise<string> {
 }
 
 /**
- * A directory to put the private mount on. None is made, so that none can stay behind; what is hidden below it is
- * hidden from our children alone, and they need nothing of it.
+ * A directory to put the private mount on. None is made, so that none can stay behind. The mount hides the directory's
+ * content from our children alone, and they need nothing of it.
  */
 async function findMountPoint(): Promise<string> {
   const usual = await stat("/mnt").catch(() => null);

@@ -20,7 +20,7 @@ export interface ScratchOptions {
   readonly path: string;
 }
 
-/** A file that is nothing but a hole takes no room: only what is received does. */
+/** A file that is nothing but a hole takes no space: only received data does. */
 const IMAGE_BYTES = 2 ** 40;
 
 /** The inode number of the empty directory that stands in a snapshot where another subvolume lay. */
@@ -85,7 +85,7 @@ async function compareTrees(
   signal: AbortSignal,
 ): Promise<TreeDifference[]> {
   const { paths, root } = await mounts.reach([local], signal);
-  // Also from within the namespace, where something else is mounted in the place of what is there outside.
+  // Valid also within the namespace, where another mount hides the outer path.
   const here = `${root === "" ? `/proc/${pid}/root` : root}${paths[0] ?? ""}`;
   const there = join(namespace.directory, restored.path);
   const options = ["-aHAXn8", "--numeric-ids", "--checksum", "--modify-window=-1", "--delete", "--out-format=%i %n"];

@@ -90,7 +90,7 @@ function parseCommand(kind: number, bytes: Buffer): SendCommand {
   return { kind, bytes, get };
 }
 
-/** The command that gives an extended attribute to what is at a path of the snapshot; the empty one is its root. */
+/** The command that sets an extended attribute at a path of the snapshot; the empty path is its root. */
 export function setAttributeCommand(path: string, name: string, value: Buffer): Buffer {
   const parts = [
     [attributes.path, Buffer.from(path)],

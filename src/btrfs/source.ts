@@ -60,7 +60,7 @@ export async function openReceived(path: string, options: SourceOptions, signal:
   return {
     ...(await openSender(path, options, signal)),
     list: async () => {
-      // What was received a moment ago shows its final ctransid only once it is written out.
+      // A subvolume that was received a moment ago shows its final ctransid only once it is written out.
       await translated(path, () => syncFilesystem(path));
       const directory = (await locate(path))?.path ?? "";
       const inside = (await listSnapshots(path)).filter(

@@ -32,13 +32,13 @@ const FOLDER_PREFIX = `${OWN_PREFIX}in-`;
 /** Every subvolume's root directory has this inode number. */
 const SUBVOLUME_INODE = 256n;
 
-/** True for the path of what is being received or moved, or was when a restore was interrupted. */
+/** True for the path of a subvolume that is being received or moved, or was when a restore was interrupted. */
 export function isStaged(path: string): boolean {
   const [name = "", folder = ""] = path.split("/").reverse();
   return uuidBehind(OWN_PREFIX, name) !== null || uuidBehind(FOLDER_PREFIX, folder) !== null;
 }
 
-/** A directory for receiving one snapshot alone. What an earlier attempt left is removed. @throws RECEIVE_FAILED */
+/** A directory for receiving one snapshot alone. Leftovers of an earlier attempt are removed. @throws RECEIVE_FAILED */
 export async function openStage(directory: Directory, { uuid }: Identity): Promise<Directory> {
   await clearStage(directory, uuid);
   await makeDirectory(directory, FOLDER_PREFIX + uuid, 0o700);
@@ -72,7 +72,7 @@ export interface Reception {
 }
 
 /**
- * Moves what was received from its stage to its place, and puts it on disk.
+ * Moves the received subvolume from its stage to its place, and puts it on disk.
  * @throws RECEIVE_FAILED when it is not the expected snapshot, or something is in its place
  */
 export async function putInPlace(
@@ -118,8 +118,8 @@ export async function putInPlace(
 }
 
 /**
- * Removes a directory with the snapshots in it that were received under one of these UUIDs and have it for a name, and
- * with what was left of receiving them. Nothing happens when it does not exist.
+ * Removes a directory with the snapshots that were received in it under one of these UUIDs, which is their name, and
+ * with the leftovers of receiving them. Does nothing when it does not exist.
  * @throws RECEIVE_FAILED when it holds anything else, which stays
  */
 export async function removeReceivedIn(parent: Directory, name: string, uuids: ReadonlySet<Uuid>): Promise<void> {

@@ -164,7 +164,7 @@ async function findContaining(path: string): Promise<string | null> {
   let candidate = resolve(path);
   const { dev } = await stat(candidate);
   while (candidate !== "/" && !(await isSubvolume(candidate).catch(() => false))) candidate = dirname(candidate);
-  // Each subvolume has a device number of its own, and what is in it has the same.
+  // Each subvolume has a device number of its own, which its files share.
   return (await isSubvolume(candidate)) && (await stat(candidate)).dev === dev ? candidate : null;
 }
 
