@@ -28,7 +28,7 @@ export interface ClientOptions {
   readonly network?: Network;
   /** How long after its first failure a request may still be tried again. */
   readonly retryForMs: number;
-  /** True when the store has taken the keys already: if it refuses them later, a request is tried again all the same. */
+  /** True when the store has accepted the keys already: if it refuses them later, the request is still retried. */
   readonly keysHaveWorked?: boolean;
   /** A connection on which no byte has moved for so long is given up; the request is tried again. */
   readonly stallMs: number;
@@ -131,7 +131,7 @@ function inSlices(request: HandledRequest, pace: RateLimiter, onSent: OnSent): H
   return sliced;
 }
 
-/** Tells of each request what it was, how it was answered, and how long that took. */
+/** Logs each request, its answer, and how long that took. */
 function traced(handler: NodeHttpHandler, log: Log | undefined): NodeHttpHandler {
   const handle = handler.handle.bind(handler);
   handler.handle = async (request, options) => {

@@ -22,7 +22,7 @@ export interface ContainerOptions {
   readonly containerName: string;
   /** URL of the S3 API. */
   readonly endpoint: string;
-  /** Null: whatever the store says it is. */
+  /** Null: the region that the store states. */
   readonly region: string | null;
   /** To begin with, when nobody said a region. */
   readonly likelyRegion?: string | null;
@@ -101,7 +101,7 @@ export async function openContainer(
   };
 }
 
-/** Requests are dated by the store's clock, so that they are taken all the same; what else is dated here is not. */
+/** Requests carry the store's time, so the store still accepts them; other dates made here do not. */
 function warnOfClock({ clockOffsetMs }: Contact, log: Log | undefined): void {
   if (Math.abs(clockOffsetMs) < CLOCK_WARNING_MS) return;
   const clock = `this machine's clock is ${describeClockSkew(-clockOffsetMs)}`;

@@ -1,4 +1,4 @@
-// What every request needs to know: whom to ask, for which container, with how much patience.
+// The facts that every request needs: the store, the container, and the time limits.
 
 import type { S3Client } from "@aws-sdk/client-s3";
 import type { BackupError } from "../errors.ts";

@@ -1,4 +1,5 @@
-// Reading an object: over cut connections, and never to the end before what was read is known to be what was stored.
+// Reads an object: over cut connections, and never to its end before the bytes read are known to be those that were
+// stored.
 
 import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -24,7 +25,7 @@ export const RANGE_BYTES = 8 * 1024 * 1024;
 /** Some bytes of an object, from `start` to before `end`; fewer when it is shorter. */
 interface ByteRange {
   readonly key: string;
-  /** Null: whatever is stored when it is asked for first. */
+  /** Null: the object that is stored at the first request. */
   readonly etag: string | null;
   readonly start: number;
   readonly end: number;
@@ -88,7 +89,7 @@ function fetchPiece(store: Store, stretch: ByteRange, signal: AbortSignal): Read
 }
 
 /**
- * Some bytes of an object, in order. After a cut it goes on where it was: bodies end early when a storage node dies.
+ * Some bytes of an object, in order. After a cut it resumes where it was: bodies end early when a storage node dies.
  * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED, STORE_UNAVAILABLE, ABORTED
  */
 async function* readRange(
@@ -182,7 +183,7 @@ export function toReadable(generate: (stop: AbortSignal) => AsyncGenerator<Buffe
   return stream;
 }
 
-/** Bytes of an object as they come, with its ETag and how many there are of it in all. */
+/** Bytes of an object as they arrive, with its ETag and its total size. */
 interface OpenedBody {
   readonly body: Readable;
   readonly etag: string | null;

@@ -103,7 +103,7 @@ export function damagedAnswer(endpoint: URL): BackupError {
   });
 }
 
-/** True when the store does not know what was asked for: it will not the next time. */
+/** True when the store does not implement the request: it will not the next time. */
 export function isNotImplemented(error: unknown): boolean {
   return readTrouble(error).status === 501;
 }
@@ -123,13 +123,13 @@ export function refusesKeys(error: unknown): boolean {
   return ["SignatureDoesNotMatch", "InvalidAccessKeyId"].includes(readTrouble(error).name);
 }
 
-/** True for a refusal without a word, as a HEAD gets it: of the keys, or of what they want to do. */
+/** True for a refusal without a reason, as a HEAD gets it: of the keys, or of the action. */
 export function isMuteRefusal(error: unknown): boolean {
   const { status, name } = readTrouble(error);
   return status === 403 && name === "Unknown";
 }
 
-/** True when the store cannot put together what was stored in parts. */
+/** True when the store cannot put the parts of an object together. */
 export function isBroken(error: unknown): boolean {
   return readTrouble(error).name === "BrokenMPU";
 }
@@ -166,7 +166,7 @@ const verdicts: Readonly<Record<string, (trouble: ErrorFacts, request: Request) 
       "use a container named with 3 to 63 lower-case letters, digits, dots and dashes; or ask the operator of the store" +
       " to set dns_compliant_bucket_names = false for s3api, which allows upper case and underscores too",
   }),
-  // What Swift says of a wrong access key too.
+  // Swift's answer to a wrong access key too.
   SignatureDoesNotMatch: refusedCredentials,
   InvalidAccessKeyId: refusedCredentials,
   AccessDenied: (_, { container }) => ({

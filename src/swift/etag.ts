@@ -1,4 +1,4 @@
-// ETags as Swift's s3api makes them, to compare what was sent or read with what is stored.
+// ETags as Swift's s3api makes them, to compare the bytes sent or read with those stored.
 
 import { createHash } from "node:crypto";
 import type { ObjectToRead } from "../operations/ports.ts";
@@ -42,7 +42,7 @@ export function hashParts(partBytes: number): EtagHasher {
   return { update, etag: () => multipartEtag([...md5s, hash.digest()]) };
 }
 
-/** Whether what was read is what was stored. */
+/** Checks whether the bytes read are those stored. */
 export interface ContentCheck {
   update(chunk: Buffer): void;
   /** Ends the check: null when all is well, else the ETag that was found. */
@@ -58,7 +58,7 @@ export interface ContentCheck {
 export function contentCheck({ etag, bytes, digests }: ObjectToRead, partBytes: number | null): ContentCheck | null {
   if (digests === "by the reader") return null;
   const isAsSent = digests != null && digestsEtags(digests).includes(etag);
-  // What was not copied needs one of the two.
+  // An object that was not copied needs one of the two.
   const ofEtag = hasherFor(etag, bytes, isAsSent ? digests.partBytes : partBytes);
   const ofParts = digests == null || isAsSent ? null : hashParts(digests.partBytes);
   if (ofEtag === null && ofParts === null) return null;

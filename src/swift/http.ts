@@ -29,7 +29,7 @@ export interface HttpAnswer {
 
 const TIMEOUT_MS = 10_000;
 
-/** One request and its answer, whatever its status; redirects are not followed. @throws what Node's network throws */
+/** One request and its answer, with any status; redirects are not followed. @throws errors of Node's network */
 export function askHttp(url: URL, options: HttpOptions, signal: AbortSignal): Promise<HttpAnswer> {
   return withTimeout(TIMEOUT_MS, signal, (patience) => ask(url, options, patience));
 }
@@ -108,7 +108,7 @@ export async function openNetwork(files: readonly string[], proxies: Proxies): P
   };
 }
 
-/** As options of a request or an agent; none where nothing is to be trusted. */
+/** As options of a request or an agent; none without certificates to trust. */
 export function trusting(network: Network | undefined, { protocol }: URL): { readonly secureContext?: SecureContext } {
   return network === undefined || protocol !== "https:" ? {} : { secureContext: network.secureContext() };
 }

@@ -1,6 +1,6 @@
-// What others send us, as far as it is what was expected.
+// Parses JSON from others, and checks that it has the expected form.
 
-/** Null for what is no JSON. */
+/** Null when it is no JSON. */
 export function parseJson(source: string): unknown {
   try {
     return JSON.parse(source);

@@ -23,7 +23,7 @@ import type { Store } from "./context.ts";
  */
 const LAG = 7;
 
-/** How long it is tried to make the store forget the upload of an object that is stored. */
+/** How long to retry making the store forget the upload of an object that is stored. */
 const FORGET_MS = 60_000;
 const READ_BACK_MS = 20_000;
 
@@ -38,7 +38,7 @@ export interface Suspect extends Resumable {
  */
 export function judgeUpload(suspect: Suspect, now: number, olderThanMs: number): Exclude<UploadFate, "broken"> {
   const { upload, parts, newest, object } = suspect;
-  // s3api rounds times up to a second, so what is of this moment lies ahead.
+  // s3api rounds times up to a second, so an upload of this moment lies in the future.
   const ageMs = Math.max(0, now - Math.max(upload.initiated.getTime(), newest?.getTime() ?? 0));
   if (ageMs < olderThanMs) return "young";
   if (object === null) return "removed";
@@ -78,7 +78,7 @@ export async function removeUpload(
 }
 
 /**
- * Aborts an upload whatever it is: for {@link removeUpload}, and for an upload of this very run whose completion was never
+ * Aborts an upload of any kind: for {@link removeUpload}, and for an upload of this very run whose completion was never
  * sent or was refused at once. Succeeds too when it is gone. @throws STORE_UNAVAILABLE, ACCESS_DENIED
  */
 export async function abortUpload(

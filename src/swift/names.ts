@@ -1,5 +1,5 @@
-// What the store takes as a name or as metadata. Asked before anything is sent, because Swift answers most of what it
-// cannot take with 500, by which it also says "try again" (measured on 2.30).
+// Checks whether the store accepts a name or metadata. This comes before anything is sent, because Swift answers most
+// invalid names with 500, which also means "try again" (measured on 2.30).
 
 import { BackupError } from "../errors.ts";
 

@@ -27,7 +27,7 @@ export async function listObjects(store: Store, prefix: string, signal: AbortSig
 /** How often a HEAD may be refused without a reason while listings are not. */
 const MUTE_REFUSALS = 3;
 
-/** Whether a listing names an object; it lags behind what is stored, both ways. @throws as {@link listObjects} */
+/** Whether a listing names an object; listings lag behind, both ways. @throws as {@link listObjects} */
 export async function isListed(store: Store, key: string, signal: AbortSignal): Promise<boolean> {
   // Of all keys that begin with this one it is the first.
   const command = new ListObjectsV2Command({ Bucket: store.container, Prefix: key, MaxKeys: 1, EncodingType: "url" });

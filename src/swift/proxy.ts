@@ -38,7 +38,7 @@ class Tunnel extends HttpsProxyAgent<string> {
     request.once("proxyConnect", ({ statusCode }: { readonly statusCode: number }) => (status = statusCode));
     const trusted = { ...this.#trusted, ...checkedAs(options.host) };
     const socket = await super.connect(request, { ...options, ...trusted, secureEndpoint: true });
-    // What may pass is tried again like any answer of its kind.
+    // A failure that may pass is retried like any answer of its kind.
     if (status < 400 || status >= 500 || status === 429) return socket;
     socket.destroy();
     throw Object.assign(new Error(`the proxy answers ${String(status)}`), { code: `EPROXY${String(status)}` });

@@ -49,7 +49,7 @@ export function nextSliceBytes(bytes: number, elapsedMs: number): number {
 /** Called with the bytes of a body that the socket has taken; with 0 when a request begins, or begins again. */
 export type OnSent = (body: Uint8Array, bytes: number) => void;
 
-/** A body as a stream of its slices, each let go when the pace allows. Nothing is copied. */
+/** A body as a stream of its slices, each released when the rate limit allows. Nothing is copied. */
 export function limitedBody(body: Uint8Array, pace: RateLimiter, onSent: OnSent): Readable {
   let at = 0;
   let bytes = FIRST_SLICE_BYTES;

@@ -1,4 +1,4 @@
-// What is wrong with the way to a server: its name, the connection, TLS, a proxy, a redirection.
+// Diagnoses the way to a server: its name, the connection, TLS, a proxy, a redirection.
 
 import { hostAndPort, judgeTls, type Diagnosis } from "./tls.ts";
 

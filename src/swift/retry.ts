@@ -54,7 +54,7 @@ export function retryFor({ forMs, log, keysHaveWorked = false, signal }: RetryOp
   let troubleSince: number | null = null;
   let warned = false;
 
-  /** @param until - when it is tried again */
+  /** @param until - the time of the next attempt */
   function recordFailure(now: number, until: number, info: RetryErrorInfo): void {
     troubleSince ??= now;
     const error = describeError(info.error);

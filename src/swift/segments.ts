@@ -7,7 +7,7 @@ import { BackupError } from "../errors.ts";
 import { isBroken, isRefusal } from "./errors.ts";
 import type { Store } from "./context.ts";
 
-/** Archives that are tried before it is believed that none can be read. */
+/** How many other archives to try before concluding that none can be read. */
 const TRIED = 4;
 
 /** Explains why the store cannot put an object together. @throws STORE_UNAVAILABLE, ABORTED */
@@ -41,7 +41,7 @@ async function areReadable(store: Store, key: string, signal: AbortSignal): Prom
   }
 }
 
-/** Who may list the account's containers may read all of them: no ACL of a container gives that right. */
+/** A user who may list the account's containers may read all of them: no ACL of a container gives that right. */
 async function mayReadAccount(store: Store, signal: AbortSignal): Promise<boolean> {
   try {
     await store.client.send(new ListBucketsCommand({}), { abortSignal: signal });

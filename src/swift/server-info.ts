@@ -1,4 +1,4 @@
-// What the store can hold in one object, by what it says of itself.
+// The most that the store can hold in one object, from its own statements.
 
 import type { Container } from "../operations/ports.ts";
 import { askHttp, type Network } from "./http.ts";
@@ -12,7 +12,7 @@ const GIB = 1024 ** 3;
 /** S3's own limits, which hold where a store does not state its own. */
 export const s3Limits: StoreLimits = { partsPerUpload: 10_000, minPartBytes: 5 * MIB, maxPartBytes: 5 * GIB };
 
-/** A Swift as it is installed: what to go by when the store could not be asked. */
+/** A Swift as it is installed: the limits to assume when the store could not be asked. */
 const stockSwiftLimits: StoreLimits = { ...s3Limits, partsPerUpload: 1000 };
 
 /**
@@ -25,7 +25,7 @@ export function parseLimits(text: string): StoreLimits {
   const maxFile = readCount(info, "swift", "max_file_size") ?? s3Limits.maxPartBytes;
   return {
     partsPerUpload: Math.min(...parts.filter((count) => count !== null), s3Limits.partsPerUpload),
-    // s3api refuses parts under 5 MiB whatever the operator allows below it; lib-storage does too.
+    // s3api refuses parts under 5 MiB even where the operator allows them; lib-storage does too.
     minPartBytes: Math.max(readCount(info, "s3api", "min_segment_size") ?? 0, s3Limits.minPartBytes),
     maxPartBytes: Math.min(maxFile, s3Limits.maxPartBytes),
   };

@@ -1,6 +1,7 @@
 /**
  * Does work under a signal that aborts with the caller's, and after so many milliseconds. Not AbortSignal.any with
- * AbortSignal.timeout: when nobody else holds that, Node 20 takes it for garbage, and it never comes (seen on 20.20).
+ * AbortSignal.timeout: when nothing else references that, Node 20 collects it as garbage, and it never fires (seen on
+ * 20.20).
  */
 export async function withTimeout<Result>(
   milliseconds: number,

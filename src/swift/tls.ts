@@ -1,4 +1,4 @@
-// What is wrong with a TLS connection, by the codes of OpenSSL and Node: each cause has another remedy.
+// Diagnoses a TLS connection, by the codes of OpenSSL and Node: each cause has another remedy.
 
 import type { FailureCode } from "../errors.ts";
 
@@ -49,7 +49,7 @@ export function judgeTls({ code, message, altNames }: TlsTrouble, server: URL): 
     return {
       code: "CONFIG",
       message: `${certificate} is signed by an authority that is not known here (${code})`,
-      hint: `if it is one of your own, name it with OS_CACERT=FILE${incomplete.test(code) ? "; the server may also not send its whole chain" : ""}`,
+      hint: `if it is one of your own, name it with OS_CACERT=FILE${incomplete.test(code) ? "; the server may also not send its complete chain" : ""}`,
     };
   }
   if (/^CERT_/.test(code)) return { code: "CONFIG", message: `${certificate} cannot be trusted (${code})` };

@@ -168,7 +168,7 @@ async function projectsHint({ login, network, signal }: LoginRequest, { headers 
   return names.length === 0 ? "this user has no project" : `OS_PROJECT_NAME may be ${names.join(", ")}`;
 }
 
-/** A request to Keystone. What may pass is tried again for a while. @throws CONFIG, STORE_UNAVAILABLE, ABORTED */
+/** A request to Keystone. Failures that may pass are retried for a while. @throws CONFIG, STORE_UNAVAILABLE, ABORTED */
 export async function ask(
   url: string,
   options: HttpOptions,
@@ -245,7 +245,7 @@ function readNamed(value: unknown): { readonly id: string; readonly name: string
   return id === null ? null : { id, name: text(value, "name") ?? id };
 }
 
-/** Who logs in, for people. */
+/** The user who logs in, for people. */
 export function subject({ identity }: KeystoneLogin): string {
   switch (identity.kind) {
     case "password":

@@ -164,7 +164,7 @@ export async function ask<Answer>(
   }
 }
 
-/** The answer, or null when what was asked about is not there. */
+/** The answer, or null when the object of the request does not exist. */
 export async function orNull<Answer>(answer: Promise<Answer>): Promise<Answer | null> {
   try {
     return await answer;

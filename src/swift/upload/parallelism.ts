@@ -1,6 +1,6 @@
-// How many parts are in flight: no more than the line needs. An interruption loses what is in flight, and on a slow line
-// that is much time: there few parts are sent at once. Where each connection has a limit of its own, more of them are
-// faster: then as many as are allowed.
+// Chooses how many parts are in flight: no more than the line needs. An interruption loses the parts in flight, and on
+// a slow line those took much time: there few parts are sent at once. Where each connection has a limit of its own,
+// more connections are faster: then it uses as many as are allowed.
 
 import type { Log } from "../retry.ts";
 
@@ -30,7 +30,7 @@ export interface PartLimits {
 /** Bytes per second, by the number of parts that were in flight. */
 export type Rates = ReadonlyMap<number, number>;
 
-/** How many parts to have in flight after so many, given what was measured of the line. */
+/** How many parts to have in flight after so many, given the measurements of the line. */
 export function chooseParallelism(current: number, rates: Rates, { partBytes, most }: PartLimits): number {
   const rate = rates.get(current);
   if (rate === undefined) return Math.min(current, most);
@@ -46,7 +46,10 @@ function affordableParts(rate: number, partBytes: number): number {
   return Math.floor((rate * IN_FLIGHT_MS) / 1000 / partBytes);
 }
 
-/** Lets parts into the line. It lasts as long as the container is open: the next upload begins with what is known. */
+/**
+ * Lets parts into the line. It lasts as long as the container is open: the next upload starts with the known
+ * measurements.
+ */
 export interface Parallelism {
   /** Runs a task that sends a part, once that part may be in flight; in the order in which they come. */
   withPart<Result>(limits: PartLimits, task: () => Promise<Result>): Promise<Result>;

@@ -1,5 +1,5 @@
-// The MD5s of parts. MD5 costs more than all else that is done with a part, the network included, but several parts side
-// by side cost hardly more than one: so parts wait for each other, as long as they come fast.
+// The MD5s of parts. MD5 costs more than all other work on a part, the network included, but several parts side by side
+// cost hardly more than one. So parts wait for each other, as long as they come fast.
 
 import { md5s } from "../../addon/md5.ts";
 

@@ -1,8 +1,8 @@
-// swift/: the network. It knows a container and its objects: names, bytes, ETags, metadata; how they travel, what is
-// tried again, what a store's refusal means. @aws-sdk is imported nowhere else.
-// What never comes in: snapshots, chains, plans, streams of btrfs. What an object holds is not known here.
+// swift/: the network. It knows a container and its objects: names, bytes, ETags, metadata; how they travel, which
+// requests are retried, and the meaning of a store's refusal. @aws-sdk is imported nowhere else. It does not know
+// snapshots, chains, plans, streams of btrfs, or the content of an object.
 //
-// Here: what is known of an upload under way.
+// Here: the known facts about an upload under way.
 
 import { setMaxListeners } from "node:events";
 import type { Readable } from "node:stream";
@@ -35,7 +35,7 @@ export interface UploadSession extends Put {
   earlier: readonly Resumable[];
   /** The upload that is resumed; null when a new one is begun. */
   resumable: Resumable | null;
-  /** How much of what was to be sent was there already. */
+  /** The bytes that an earlier run had already sent. */
   resumedBytes: number;
   /** The multipart upload's id; null when there is none, or not yet. */
   uploadId: string | null;
@@ -83,14 +83,14 @@ export function newUploadSession(store: Store, put: Put, signal: AbortSignal): U
 export function fail(session: UploadSession, failure: Failure): void {
   if (session.failure !== null) return;
   const { error } = failure;
-  // Who reads the body may hear how it fails before those who listen to it.
+  // The reader of the body may get its failure before the listeners do.
   const ofBody = failure.ofBody || (error instanceof Error && error === session.body.errored);
   session.failure = { error, ofBody };
   session.stop.abort();
   session.body.destroy();
 }
 
-/** The ETag that the object has when the store holds what was sent. */
+/** The ETag that the object has when the store holds the bytes sent. */
 export function expectedEtag({ md5s, uploadId }: UploadSession): string {
   const inOrder = [...md5s].toSorted(([a], [b]) => a - b).map(([, md5]) => md5);
   return uploadId === null ? (inOrder[0]?.toString("hex") ?? "") : multipartEtag(inOrder);
@@ -112,13 +112,13 @@ export function alreadyArchived(key: string): BackupError {
   return new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`, { context: { key } });
 }
 
-/** An empty body is never an archive, but what is left of a process that died before it wrote anything. @throws INTERNAL */
+/** An empty body is never an archive; it comes from a process that died before it wrote anything. @throws INTERNAL */
 export function assertNotEmpty({ key }: UploadSession, { data }: Part): void {
   if (data.length === 0)
     throw new BackupError("INTERNAL", `there is nothing to store under '${key}'`, { context: { key } });
 }
 
-/** Takes a part for one that is to be sent. @throws STREAM_TOO_LONG */
+/** Records a part to send. @throws STREAM_TOO_LONG */
 export function recordPart(session: UploadSession, { number, data }: Part): void {
   const { store, key, options } = session;
   if (number > store.limits.partsPerUpload) throw tooLong(key, options.partBytes, store.limits.partsPerUpload);

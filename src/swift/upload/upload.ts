@@ -1,7 +1,7 @@
-// Storing an object: all of the body, under a key that was free, or nothing.
-// What fits one part goes in one request, by lib-storage, where the store takes it only if the key is free; all else by
-// multipart.ts. What they leave open is settled here: what becomes of an upload that is given up, and whether the store
-// has what was sent.
+// Stores an object: all of the body, under a key that was free, or nothing. A body that fits one part goes in one
+// request, by lib-storage, where the store accepts it only if the key is free; all else goes by multipart.ts. Two
+// questions of both are settled here: what happens to an upload that is given up, and whether the store has the bytes
+// sent.
 
 import { finished } from "node:stream";
 import type { S3Client } from "@aws-sdk/client-s3";
@@ -35,11 +35,11 @@ import type { Store } from "../context.ts";
 
 /** How long the answer to an upload's creation or completion is still waited for when everything else was stopped. */
 const LAST_ANSWER_MS = 1_000;
-/** How long it is tried to abort an upload that came to nothing; and how long when the run is to stop. */
+/** How long to retry aborting an upload that failed; and how long when the run is to stop. */
 const CLEAN_UP_MS = 60_000;
 const HURRIED_CLEAN_UP_MS = 700;
 
-/** Failures that say something against what is stored of an upload: it is of no use any more. All others keep it. */
+/** Failures that make the stored parts of an upload useless. After all others they stay. */
 const againstParts: ReadonlySet<FailureCode> = new Set(["ARCHIVE_DAMAGED", "STREAM_TOO_LONG"]);
 
 /** See {@link import("../../operations/ports.ts").Container.put}. */
@@ -145,7 +145,10 @@ async function sendWhole(session: UploadSession, part: Part, client: S3Client): 
   return true;
 }
 
-/** Asks what is stored now. @throws ARCHIVE_DAMAGED when it is not what was sent, ALREADY_ARCHIVED when it is another's */
+/**
+ * Asks for the stored object. @throws ARCHIVE_DAMAGED when it is not what was sent, ALREADY_ARCHIVED when it is
+ * another's
+ */
 async function checkStored(session: UploadSession): Promise<Stored> {
   const { store, key, signal, committedEtag } = session;
   const found = await headObject(store, key, signal);
@@ -222,7 +225,7 @@ function isOver(session: UploadSession, found: ObjectDetails | null | "unknown")
   return options.resumable === false || refusesParts(failure?.error);
 }
 
-/** Says what is left of an upload that is in want of room: nobody knows by themselves. */
+/** Adds how much of an upload stays when the store has no room: nobody could know otherwise. */
 function withFate(
   error: unknown,
   { stays, session }: { readonly stays: boolean; readonly session: UploadSession },
