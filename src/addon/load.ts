@@ -1,6 +1,6 @@
-// Finds the native addon: the one that was built here, else one of the prebuilt that came along. It is named nowhere
-// else. What does not load, or was built from other sources than this program's, is passed over, so that a broken, foreign
-// or old file never hides one that works.
+// Finds the native addon: the one that was built here, else one of the prebuilt addons. No other file names it. An
+// addon that does not load, or was built from other sources than this program's, is passed over, so that a broken,
+// foreign or old file never hides one that works.
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";

@@ -1,4 +1,4 @@
-// Locks on files, which the kernel lets go of when the process is gone.
+// Locks on files, which the kernel releases when the process is gone.
 
 import { loadOnce } from "./load.ts";
 

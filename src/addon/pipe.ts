@@ -18,7 +18,10 @@ export interface PipeReader {
    * that come in between are not held up.
    */
   fill(memory: Buffer, isWhole: boolean): Promise<number>;
-  /** Resolves at the pipe's end; rejects with what is damaged or went wrong. What the stream was, where it is checked. */
+  /**
+   * Resolves at the pipe's end, with a summary of the stream where it is checked; rejects with the damage or another
+   * failure.
+   */
   readonly done: Promise<StreamSummary>;
   /** Bytes so far. */
   received(): number;
@@ -33,7 +36,7 @@ interface NativeReader {
   cancel(): void;
 }
 
-/** Called with what was filled; the last time with how it ended. */
+/** Called with the number of bytes filled; the last time with the outcome. */
 type OnFilled = (
   ...filled: readonly [bytes: number] | readonly [failure: Error | null, summary: StreamSummary]
 ) => void;
@@ -51,14 +54,14 @@ export function openPipe(size: number): Pipe {
   return addon().openPipe(size);
 }
 
-/** Bytes in a pipe that nobody has read. @throws Error for what is no pipe */
+/** Bytes in a pipe that nobody has read. @throws Error when it is no pipe */
 export function countUnread(end: number): number {
   return addon().countUnread(end);
 }
 
 /**
- * Begins to read a pipe, whose end it takes over and closes.
- * @param isChecked - whether it has to be a send stream; what is damaged, and what comes after it, is never passed on
+ * Starts to read a pipe, whose end it takes over and closes.
+ * @param isChecked - whether it has to be a send stream; damaged bytes, and those after them, are never passed on
  * @throws CONFIG
  */
 export function openPipeReader(readEnd: number, isChecked: boolean): PipeReader {

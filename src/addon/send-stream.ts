@@ -51,8 +51,8 @@ export function openSendStreamChecker(): SendStreamChecker {
 }
 
 /**
- * Whose stream begins like this; null when it is no send stream or too short. 350 bytes are always enough. Its first
- * command is checked, the rest is not looked at. @throws CONFIG
+ * The identity of the stream that begins like this; null when it is no send stream or too short. 350 bytes are always
+ * enough. Its first command is checked, the rest is not read. @throws CONFIG
  */
 export function peekIdentity(bytes: Buffer): RawIdentity | null {
   return addon().peekIdentity(bytes);

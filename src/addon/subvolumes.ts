@@ -1,4 +1,4 @@
-// Subvolumes and their filesystem, by libbtrfsutil and ioctls. What the records mean is for btrfs/ to say.
+// Subvolumes and their filesystem, by libbtrfsutil and ioctls. The files of btrfs/ interpret the records.
 
 import { loadOnce } from "./load.ts";
 
@@ -88,8 +88,8 @@ interface SubvolumeAddon {
 const addon = (): SubvolumeAddon => loadOnce() as SubvolumeAddon;
 
 /**
- * Every subvolume of the filesystem that the path lies on, the top level itself not among them; by default with paths
- * relative to the top level, whatever is mounted. One call on the thread pool; nothing is opened by path.
+ * Every subvolume of the filesystem that the path lies on, without the top level itself; by default with paths relative
+ * to the top level, independent of mounts. One call on the thread pool; nothing is opened by path.
  * @throws {@link BtrfsError}; CONFIG
  */
 export async function listSubvolumes(path: string, options: ListOptions = {}): Promise<RawSubvolume[]> {
@@ -132,7 +132,7 @@ export async function deleteSubvolume(directory: string, name: string, id: numbe
 }
 
 /**
- * Makes the subvolume whose root the path is read-only or writable. It goes on being what it was received as.
+ * Makes the subvolume whose root the path is read-only or writable. It keeps its received UUID.
  * @throws {@link BtrfsError}; CONFIG
  */
 export async function setReadOnly(path: string, isReadOnly: boolean): Promise<void> {
@@ -160,7 +160,7 @@ export async function openInode(path: string, id: number, inode = ROOT_INODE): P
   return addon().openInode(path, id, inode);
 }
 
-/** An extended attribute of what is at the path; null when it has none. @throws {@link BtrfsError}; CONFIG */
+/** An extended attribute of the file at the path; null when it has none. @throws {@link BtrfsError}; CONFIG */
 export async function readAttribute(path: string, name: string): Promise<Buffer | null> {
   return addon().readAttribute(path, name);
 }
