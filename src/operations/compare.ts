@@ -165,7 +165,8 @@ async function compareStream(
   if (offset === null) return null;
   const message = `the archive of ${archive.path} is whole, but from byte ${offset} on not what btrfs send gives now`;
   return warn("NOT_COMPARABLE", archive.key, message, {
-    remedy: "a balance, new reflinks or another kernel can do that; --drill checks whether it restores to the same tree",
+    remedy:
+      "a balance, new reflinks or another kernel can do that; --drill checks whether it restores to the same tree",
   });
 }
 

@@ -244,7 +244,7 @@ function judgeEndpoint({ endpoint, proxy, ignoresProxy }: Reached): Verdict {
 }
 
 function judgeClock(aheadMs: number | null): Verdict {
-  if (aheadMs === null) return { status: "warning", message: "the store does not report its time" };
+  if (aheadMs === null) return { status: "warning", message: "the store does not tell its time" };
   const off = Math.abs(aheadMs);
   const message = `this machine is ${Math.round(off / 1000)} s ${aheadMs < 0 ? "behind" : "ahead of"} the store`;
   if (off > SKEW_WARNING_MS) return { status: "warning", message, fix: "set the clock, by NTP for example" };
