@@ -162,14 +162,16 @@ test("the protocol: the newest unless told, and estimates are exact or an upper 
 });
 
 test("a stream that nobody reads any more stops its process", async () => {
+  const children = (): Promise<string> => readFile(`/proc/${process.pid}/task/${process.pid}/children`, "utf8");
+  const others = await children();
   const stream = send(null, first);
   stream.destroy();
   const reading = send(null, first);
   await new Promise((resolve) => reading.once("readable", resolve));
+  assert.notEqual(await children(), others);
   reading.destroy();
-  const children = (): Promise<string> => readFile(`/proc/${process.pid}/task/${process.pid}/children`, "utf8");
-  for (let tries = 0; tries < 100 && (await children()) !== ""; tries += 1) await sleep(100);
-  assert.equal(await children(), "");
+  for (let tries = 0; tries < 100 && (await children()) !== others; tries += 1) await sleep(100);
+  assert.equal(await children(), others);
 });
 
 test("sent and received by protocol 1, a snapshot is what it was", () => sendAndReceive(1));
