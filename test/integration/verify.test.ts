@@ -152,7 +152,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
 
   test("what it is asked to compare with must be named", async () => {
     const { code, stderr } = await verify("--drill");
-    assert.deepEqual([code, /which snapshots to compare with/.test(stderr)], [2, true], stderr);
+    assert.deepEqual([code, /names the snapshots to compare with/.test(stderr)], [2, true], stderr);
   });
 
   test("what is left over and what is not ours is told, and is no damage", async () => {
