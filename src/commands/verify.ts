@@ -10,9 +10,10 @@ import { readArchives } from "../operations/inventory.ts";
 import { survey, type Survey } from "../operations/survey.ts";
 import { readArchivesThrough, type VerifyContext } from "../operations/verify.ts";
 import { indexArchives, withAncestors } from "../plan/chain.ts";
-import { formatKey, keyPrefix } from "../plan/key.ts";
+import { keyPrefix } from "../plan/key.ts";
 import type { Archive, Finding, Key, Proof, Snapshot, Uuid } from "../plan/model.ts";
 import { selectSource } from "../plan/select.ts";
+import { keysOf } from "../plan/standing.ts";
 import { chooseSubset } from "../plan/subset.ts";
 import { doubtNewest, judge, notCompared, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
@@ -62,7 +63,7 @@ export class VerifyCommand extends VerifyOptions {
       for (const prefix of sources === null ? [""] : [...sources].map(keyPrefix))
         await clear({ prefix, olderThanMs }, reading.container, session);
     }
-    const surveyed = narrow(await survey(reading, local?.origins.flatMap(keysOf) ?? [], session.signal), sources);
+    const surveyed = narrow(await survey(reading, local?.keys ?? [], session.signal), sources);
     session.progress.stop();
     // A check of nothing would find nothing wrong and succeed for ever.
     if (origins !== null && local !== null && surveyed.mine.length + surveyed.findings.length === 0)
@@ -129,7 +130,11 @@ export class VerifyCommand extends VerifyOptions {
 
   private async readLocal(origins: Origins, reading: Reading): Promise<Local> {
     const all = (await origins.list(() => Promise.resolve(reading))).map(({ local }) => local);
-    return { origins: all, snapshots: all.flatMap(({ snapshots }) => snapshots) };
+    return {
+      origins: all,
+      snapshots: all.flatMap(({ snapshots }) => snapshots),
+      keys: all.flatMap(({ source, snapshots }) => keysOf(source.uuid, snapshots)),
+    };
   }
 
   private async compare({ origins, snapshots }: Local, run: VerifyRun): Promise<readonly Damage[]> {
@@ -231,6 +236,8 @@ interface Local {
   readonly origins: readonly LocalSnapshots[];
   /** The snapshots of all of them. */
   readonly snapshots: readonly Snapshot[];
+  /** The keys that they have once they are archived. */
+  readonly keys: readonly Key[];
 }
 
 /** Keeps the archives of the sources and all that they build on: chains may cross from one source to another. */
@@ -257,14 +264,6 @@ function narrow(surveyed: Survey, sources: ReadonlySet<Uuid> | null): Narrowed {
 function noArchiveOf(path: string | undefined, { archives }: Survey): BackupError {
   const hint = archives.length === 0 ? "the container has no archives" : "`list` shows the archives there are";
   return new BackupError("USAGE", `no archive is of ${path ?? ""}`, { hint });
-}
-
-/** The keys that the snapshots on this machine have once they are archived. */
-function keysOf({ source, snapshots }: LocalSnapshots): Key[] {
-  return snapshots.flatMap(({ path }) => {
-    const name = formatKey(source.uuid, path);
-    return "key" in name ? [name.key] : [];
-  });
 }
 
 interface VerifyRun extends Narrowed {

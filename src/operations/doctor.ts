@@ -4,7 +4,7 @@
 import { randomUUID } from "node:crypto";
 import { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
-import { isFull, type Quota } from "../plan/quota.ts";
+import { isFull, MAKE_ROOM, type Quota } from "../plan/quota.ts";
 import type { EncryptionIntent } from "../plan/encoding.ts";
 import { explainNoSnapshots, snapshotsOfOthers, writableSnapshotsOf } from "../plan/surroundings.ts";
 import { compareSnapshots, describeStanding, NOTHING_STORED } from "../plan/standing.ts";
@@ -276,9 +276,7 @@ function judgeQuotas(quotas: readonly Quota[] | null): Verdict {
   if (quotas === null || quotas.length === 0) return ok("not visible with these credentials");
   const message = quotas.map(describeQuota).join("; ");
   if (!quotas.some(isFull)) return ok(message);
-  throw new BackupError("QUOTA_EXCEEDED", message, {
-    hint: "have the quota raised, or delete archives that nobody needs",
-  });
+  throw new BackupError("QUOTA_EXCEEDED", message, { hint: MAKE_ROOM });
 }
 
 function judgeUploads(uploads: readonly OpenUpload[]): Verdict {

@@ -253,7 +253,7 @@ export interface Container {
   matches(object: ObjectDetails, partBytes: number, body: Readable): Promise<boolean>;
   /** Succeeds too when there is nothing to delete. */
   delete(key: string, signal: AbortSignal): Promise<void>;
-  /** Uploads that were begun and not ended, under a prefix. Right after an upload ended it may still be among them. */
+  /** Unfinished uploads under a prefix. Right after an upload ended it may still be among them. */
   openUploads(prefix: string, signal: AbortSignal): Promise<readonly OpenUpload[]>;
   /** Removes an open upload with all that is stored of it, where that can harm nothing and it is at least so old. */
   removeUpload(upload: OpenUpload, olderThanMs: number, signal: AbortSignal): Promise<UploadFate>;

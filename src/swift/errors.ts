@@ -2,6 +2,7 @@
 // Messages and contexts carry only facts that the caller may read in a log; the SDK's errors, which hold entire
 // responses, stay out.
 
+import { field, text } from "./json.ts";
 import { abortedError, BackupError } from "../errors.ts";
 import { judgeByNetwork, judgeProxy, judgeRedirect } from "./reach.ts";
 import type { Diagnosis } from "./tls.ts";
@@ -289,24 +290,15 @@ function readTrouble(error: unknown): ErrorFacts {
   const attempts = field(metadata, "attempts");
   const headers = field(field(error, "$response"), "headers");
   return {
-    name: readText(error, "name") ?? "Error",
-    message: (readText(error, "message") ?? "").split("\n", 1)[0] ?? "",
+    name: text(error, "name") ?? "Error",
+    message: (text(error, "message") ?? "").split("\n", 1)[0] ?? "",
     status: typeof status === "number" ? status : null,
-    code: readText(error, "code"),
-    region: readText(error, "Region"),
-    altNames: readText(field(error, "cert"), "subjectaltname"),
-    date: readText(headers, "date"),
-    location: readText(headers, "location"),
+    code: text(error, "code"),
+    region: text(error, "Region"),
+    altNames: text(field(error, "cert"), "subjectaltname"),
+    date: text(headers, "date"),
+    location: text(headers, "location"),
     attempts: typeof attempts === "number" ? attempts : 1,
-    requestId: readText(metadata, "requestId"),
+    requestId: text(metadata, "requestId"),
   };
-}
-
-function readText(value: unknown, name: string): string | null {
-  const text = field(value, name);
-  return typeof text === "string" ? text : null;
-}
-
-function field(value: unknown, name: string): unknown {
-  return typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined;
 }

@@ -1,4 +1,4 @@
-// Uploads that were begun and not ended: lists them, and finds the one to resume. Nothing about them is kept on this
+// Unfinished uploads: lists them, and finds the one to resume. Nothing about them is kept on this
 // machine, because the stored parts show everything. A part counts as sent when its number, size and MD5 are those of
 // the part that would be sent now. So the object is byte for byte the one that this run has made.
 
