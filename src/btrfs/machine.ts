@@ -4,10 +4,10 @@ import type { Machine, Survey } from "../operations/ports.ts";
 import type { Snapshot } from "../plan/model.ts";
 import { runToEnd, type Exit } from "../stream/process.ts";
 import { addonVersions } from "../addon/load.ts";
-import { syncFilesystem } from "../addon/subvolumes.ts";
 import { openMounts } from "./mounts.ts";
 import { readSurroundings } from "./surroundings.ts";
-import { listSnapshots, readSubvolume, translated } from "./subvolumes.ts";
+import { listLocal, listReceived } from "./source.ts";
+import { readSubvolume, translated } from "./subvolumes.ts";
 
 /** Bit of CAP_SYS_ADMIN in a capability set; linux/capability.h. */
 const CAP_SYS_ADMIN = 21n;
@@ -21,6 +21,7 @@ export const machine: Machine = {
     return { progs: (progs.split("\n", 1)[0] ?? "").trim(), libbtrfsutil: addonVersions().libbtrfsutil };
   },
   survey,
+  surveyReceived,
 };
 
 async function mayAdministrate(): Promise<boolean> {
@@ -30,15 +31,19 @@ async function mayAdministrate(): Promise<boolean> {
 }
 
 async function survey(path: string, signal: AbortSignal): Promise<Survey> {
-  const source = await readSubvolume(path);
-  await translated(path, () => syncFilesystem(path));
-  const snapshots = await listSnapshots(path, { parentUuid: source.uuid });
+  // Before anything else, because it tells best what is wrong with the path.
+  await readSubvolume(path);
+  const local = await listLocal(path);
   return {
-    source,
-    snapshots,
-    unreachable: await findUnreachable(path, snapshots, signal),
+    ...local,
+    unreachable: await findUnreachable(path, local.snapshots, signal),
     around: await translated(path, () => readSurroundings(path)),
   };
+}
+
+async function surveyReceived(path: string, signal: AbortSignal): ReturnType<Machine["surveyReceived"]> {
+  const snapshots = await listReceived(path);
+  return { snapshots, unreachable: await findUnreachable(path, snapshots, signal) };
 }
 
 async function findUnreachable(

@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import type { Passage, ReceivedSource, Sender, SnapshotSource } from "../operations/ports.ts";
+import type { LocalSnapshots, Passage, ReceivedSource, Sender, SnapshotSource } from "../operations/ports.ts";
 import {
   streamIdentity,
   type Difference,
@@ -38,15 +38,7 @@ export async function openSource(path: string, options: SourceOptions, signal: A
   await readSubvolume(path);
   return {
     ...(await openSender(path, options, signal)),
-    list: async () => {
-      // A subvolume that was made read-only a moment ago shows its final ctransid only once it is written out.
-      await translated(path, () => syncFilesystem(path));
-      const source = await readSubvolume(path);
-      const snapshots = await listSnapshots(path, { parentUuid: source.uuid });
-      const origin = await readOrigin(path);
-      if (!origin?.changed) return { source, snapshots, origin: origin?.snapshot ?? null };
-      return { source, snapshots, origin: null, doubts: [changedOrigin(origin.snapshot, origin.changed)] };
-    },
+    list: () => listLocal(path),
     surroundings: () => translated(path, () => readSurroundings(path)),
   };
 }
@@ -57,20 +49,29 @@ export async function openSource(path: string, options: SourceOptions, signal: A
  */
 export async function openReceived(path: string, options: SourceOptions, signal: AbortSignal): Promise<ReceivedSource> {
   await translated(path, () => syncFilesystem(path));
-  return {
-    ...(await openSender(path, options, signal)),
-    list: async () => {
-      // A subvolume that was received a moment ago shows its final ctransid only once it is written out.
-      await translated(path, () => syncFilesystem(path));
-      const directory = (await locate(path))?.path ?? "";
-      const inside = (await listSnapshots(path)).filter(
-        (each) => each.received !== null && `${each.path}/`.startsWith(directory === "" ? "" : `${directory}/`),
-      );
-      return await Promise.all(
-        inside.map(async (each) => ({ ...each, isCopy: (await readChange(path, each)) === null })),
-      );
-    },
-  };
+  return { ...(await openSender(path, options, signal)), list: () => listReceived(path) };
+}
+
+/** @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, USAGE when there is nothing */
+export async function listLocal(path: string): Promise<LocalSnapshots> {
+  // A subvolume that was made read-only a moment ago shows its final ctransid only once it is written out.
+  await translated(path, () => syncFilesystem(path));
+  const source = await readSubvolume(path);
+  const snapshots = await listSnapshots(path, { parentUuid: source.uuid });
+  const origin = await readOrigin(path);
+  if (!origin?.changed) return { source, snapshots, origin: origin?.snapshot ?? null };
+  return { source, snapshots, origin: null, doubts: [changedOrigin(origin.snapshot, origin.changed)] };
+}
+
+/** @throws NOT_BTRFS, NO_PRIVILEGE, USAGE when there is nothing */
+export async function listReceived(path: string): Promise<readonly Snapshot[]> {
+  // A subvolume that was received a moment ago shows its final ctransid only once it is written out.
+  await translated(path, () => syncFilesystem(path));
+  const directory = (await locate(path))?.path ?? "";
+  const inside = (await listSnapshots(path)).filter(
+    (each) => each.received !== null && `${each.path}/`.startsWith(directory === "" ? "" : `${directory}/`),
+  );
+  return await Promise.all(inside.map(async (each) => ({ ...each, isCopy: (await readChange(path, each)) === null })));
 }
 
 async function openSender(path: string, options: SourceOptions, signal: AbortSignal): Promise<Sender> {

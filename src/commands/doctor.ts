@@ -2,7 +2,7 @@ import { Command, Option } from "clipanion";
 import { diagnose, type Check } from "../operations/doctor.ts";
 import { printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
-import { allowEmptyOption } from "./options.ts";
+import { allowEmptyOption, receivedOption } from "./options.ts";
 import { EncodingCommand } from "./encoding.ts";
 import { summaryOf } from "./summaries.ts";
 
@@ -20,6 +20,7 @@ export class DoctorCommand extends EncodingCommand {
   });
 
   allowEmpty = allowEmptyOption();
+  received = receivedOption();
   subvolume = Option.String({ name: "PATH" });
 
   protected override async run(session: Session): Promise<number> {
@@ -28,7 +29,7 @@ export class DoctorCommand extends EncodingCommand {
     const checks: Check[] = [];
     screen.status("looking…");
     for await (const check of diagnose(
-      { path: this.subvolume, allowsEmpty: this.allowEmpty, intent, ...wishes },
+      { path: this.subvolume, received: this.received, allowsEmpty: this.allowEmpty, intent, ...wishes },
       await session.openDoctor(),
       signal,
     )) {

@@ -1,20 +1,13 @@
 // Finds whose snapshots a PATH means: those of the subvolume at PATH or, with --received, those that were received into
 // the directory at PATH, each chain on its own.
 
-import { BackupError } from "../errors.ts";
+import type { BackupError } from "../errors.ts";
 import type { LocalSnapshots, Sender } from "../operations/ports.ts";
 import { readArchives, type Looking } from "../operations/inventory.ts";
+import { originsOfReceived, type Origin } from "../operations/origins.ts";
 import type { SendProto } from "../plan/model.ts";
-import { chainReceived } from "../plan/received.ts";
-import { explainNoSnapshots } from "../plan/surroundings.ts";
+import { explainNoneReceived, explainNoSnapshots } from "../plan/surroundings.ts";
 import type { Session } from "./session.ts";
-
-/** Snapshots of one origin. */
-export interface Origin {
-  /** The name to show to people. */
-  readonly name: string;
-  readonly local: LocalSnapshots;
-}
 
 export interface Origins {
   readonly sender: Sender;
@@ -60,24 +53,8 @@ async function openReceived(path: string, sendProto: SendProto | null, session: 
     list: async (look) => {
       const snapshots = await source.list(session.signal);
       if (snapshots.length === 0) return [];
-      const archives = await readArchives("", await look(), session.signal);
-      return chainReceived(snapshots, archives).map(({ source: uuid, name, snapshots: members, findings }) => ({
-        name: `${path} (${name})`,
-        local: {
-          source: { uuid, id: 0, path: name, generation: null },
-          snapshots: members,
-          origin: null,
-          doubts: findings,
-          areCopies: true,
-        },
-      }));
+      return originsOfReceived(path, snapshots, await readArchives("", await look(), session.signal));
     },
-    explainNone: (command) => {
-      const orNone = command === "sync" ? "; or use --allow-empty where that is no failure" : "";
-      const hint = `name the subvolume whose snapshots are meant, without --received${orNone}`;
-      return Promise.resolve(
-        new BackupError("NO_SNAPSHOTS", `no read-only snapshot in ${path} was received`, { hint }),
-      );
-    },
+    explainNone: (command) => Promise.resolve(explainNoneReceived(path, command)),
   };
 }

@@ -1,5 +1,6 @@
 import { Command } from "clipanion";
 import { BackupError, toBackupError } from "../errors.ts";
+import type { Origin } from "../operations/origins.ts";
 import type { Container, LocalSnapshots, Sender } from "../operations/ports.ts";
 import { assertEncryptionKept } from "../operations/encryption.ts";
 import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
@@ -17,7 +18,7 @@ import type { Session } from "./session.ts";
 import { UNENCRYPTED } from "./encoding.ts";
 import { LEFTOVER_AGE, removeOldLeftovers } from "./leftovers.ts";
 import { endFull, lookAtQuotas } from "./sync-quotas.ts";
-import { openOrigins, type Origin, type Origins } from "./origins.ts";
+import { openOrigins, type Origins } from "./origins.ts";
 import { NOTHING_KNOWN, openReporting, readState, type Reporting } from "./monitoring.ts";
 import { joinEnded, stopsAll, sumCodes, type SubvolumeOutcome } from "./sync-ended.ts";
 import { printNothingToDo, printPlan, printSummary, sumEstimates, reportFindings, watch } from "./sync-report.ts";

@@ -4,20 +4,26 @@
 import { BackupError } from "../errors.ts";
 import type { Finding } from "../plan/model.ts";
 import type { SyncPlan } from "../plan/sync.ts";
-import type { Container, LocalSnapshots } from "./ports.ts";
+import type { Origin } from "./origins.ts";
+import type { Container } from "./ports.ts";
 import { prepareSync } from "./sync.ts";
 
-export async function planFor(
-  { source, snapshots }: Pick<LocalSnapshots, "source" | "snapshots">,
-  container: Container,
-  signal: AbortSignal,
-): Promise<SyncPlan> {
-  const { plan } = await prepareSync({ source, snapshots, origin: null }, { container, identities: [] }, {}, signal);
-  return plan;
+/** Of all origins as one. */
+export type Planned = Pick<SyncPlan, "steps" | "kept" | "findings">;
+
+export async function planFor(origins: readonly Origin[], container: Container, signal: AbortSignal): Promise<Planned> {
+  const plans: SyncPlan[] = [];
+  for (const { local } of origins)
+    plans.push((await prepareSync(local, { container, identities: [] }, {}, signal)).plan);
+  return {
+    steps: plans.flatMap(({ steps }) => steps),
+    kept: plans.flatMap(({ kept }) => kept),
+    findings: plans.flatMap(({ findings }) => findings),
+  };
 }
 
 /** Names were looked at before, without the container. @throws STEP_FAILED for what a sync would leave undone */
-export function judgeArchives({ steps, kept, findings }: SyncPlan): {
+export function judgeArchives({ steps, kept, findings }: Planned): {
   readonly status: "ok" | "warning";
   readonly message: string;
 } {

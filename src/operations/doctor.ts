@@ -6,12 +6,13 @@ import { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
 import { isFull, MAKE_ROOM, type Quota } from "../plan/quota.ts";
 import type { EncryptionIntent } from "../plan/encoding.ts";
-import { explainNoSnapshots, snapshotsOfOthers, writableSnapshotsOf } from "../plan/surroundings.ts";
-import { compareSnapshots, describeStanding, NOTHING_STORED } from "../plan/standing.ts";
 import { runToEnd, type Exit } from "../stream/process.ts";
-import { judgeArchives, planFor, toFailure } from "./doctor-archives.ts";
-import type { Container, DoctorEdges, Machine, OpenUpload, Reached, Survey } from "./ports.ts";
+import { judgeArchives, planFor } from "./doctor-archives.ts";
+import { judgeSnapshots, surveyPath, type Surveyed } from "./doctor-path.ts";
+import { readArchives } from "./inventory.ts";
+import type { Container, DoctorEdges, Machine, OpenUpload, Reached } from "./ports.ts";
 import { judgeEncryption } from "./encryption.ts";
+import type { Origin } from "./origins.ts";
 import { tryEncoding, type EncodingWishes } from "./encode.ts";
 
 export type CheckStatus = "ok" | "warning" | "failed" | "skipped";
@@ -44,6 +45,8 @@ const SKEW_WARNING_MS = 5 * 60_000;
 /** The options that a sync would get. */
 export interface DoctorRequest extends EncodingWishes {
   readonly path: string;
+  /** True when the snapshots that were received there are meant. */
+  readonly received: boolean;
   /** True when a subvolume without snapshots is no failure. */
   readonly allowsEmpty: boolean;
   readonly intent: EncryptionIntent;
@@ -87,10 +90,10 @@ export async function* diagnose(
 }
 
 async function* diagnoseMachine(
-  { path, allowsEmpty, ...wishes }: DoctorRequest,
+  { path, received, allowsEmpty, ...wishes }: DoctorRequest,
   machine: Machine,
   signal: AbortSignal,
-): AsyncGenerator<Check, Survey | null> {
+): AsyncGenerator<Check, Surveyed | null> {
   yield (await look("privileges", () => machine.mayAdministrate(), judgePrivileges)).check;
   const versions = await look(
     "btrfs",
@@ -111,8 +114,8 @@ async function* diagnoseMachine(
   }
   const survey = await look(
     "path",
-    () => machine.survey(path, signal),
-    ({ source }) => ok(`${path} is the subvolume ${source.uuid}`),
+    () => surveyPath({ path, received }, machine, signal),
+    ({ message }) => ok(message),
   );
   yield survey.check;
   const { found } = survey;
@@ -121,8 +124,8 @@ async function* diagnoseMachine(
     yield (
       await look(
         "snapshots",
-        async () => found,
-        (all) => judgeSnapshots(path, all, allowsEmpty),
+        () => judgeSnapshots(found, allowsEmpty),
+        (verdict) => verdict,
       )
     ).check;
   return found;
@@ -130,7 +133,7 @@ async function* diagnoseMachine(
 
 interface ContainerEdges extends DoctorEdges, DoctorRequest {
   /** Null when the machine gave no answer. */
-  readonly surveyed: Survey | null;
+  readonly surveyed: Surveyed | null;
 }
 
 async function* diagnoseContainer(
@@ -150,16 +153,17 @@ async function* diagnoseContainer(
   yield (await look("limits", async () => limits, ok)).check;
   yield (await look("quota", () => edges.quotas(), judgeQuotas)).check;
   if (rights.found === null) return yield* skip(["archives", "encryption", "uploads"], "rights");
-  const { surveyed, intent, path } = edges;
+  const { surveyed, intent } = edges;
   if (surveyed === null) {
     yield* skip(["archives", "encryption"], "path");
   } else {
-    yield (await look("archives", () => planFor(surveyed, container, signal), judgeArchives)).check;
-    const question = { intent, source: surveyed.source.uuid, path };
+    const looking = { container, identities: [] };
+    const list = (): Promise<readonly Origin[]> => surveyed.origins(() => readArchives("", looking, signal));
+    yield (await look("archives", async () => planFor(await list(), container, signal), judgeArchives)).check;
     yield (
       await look(
         "encryption",
-        () => judgeEncryption(question, container, signal),
+        async () => judgeEncryption({ intent, origins: await list() }, container, signal),
         (verdict) => verdict,
       )
     ).check;
@@ -200,40 +204,6 @@ async function programVersion(program: string, signal: AbortSignal): Promise<str
   const failure = ({ how }: Exit): BackupError => new BackupError("CONFIG", `${program} --version ${how}`);
   const text = await runToEnd({ program, args: ["--version"], failure }, signal);
   return /\d+(\.\d+)+/.exec(text)?.[0] ?? text.trim();
-}
-
-function judgeSnapshots(path: string, survey: Survey, allowsEmpty: boolean): Verdict {
-  const { source, snapshots, unreachable, around } = survey;
-  const [first] = unreachable;
-  if (first !== undefined) {
-    const { message, hint } = first.error;
-    throw new BackupError("STEP_FAILED", `${unreachable.length} cannot be reached, ${first.path} for one: ${message}`, {
-      hint: hint ?? undefined,
-    });
-  }
-  const unusable = compareSnapshots({ ...NOTHING_STORED, source, snapshots }).flatMap(
-    (standing) => describeStanding(standing, []) ?? [],
-  );
-  if (unusable.length > 0) throw toFailure(unusable);
-  if (snapshots.length === 0) {
-    const failure = explainNoSnapshots(path, source, around);
-    if (!allowsEmpty) throw failure;
-    return { status: "warning", message: failure.message, ...(failure.hint === null ? {} : { fix: failure.hint }) };
-  }
-  const writable = writableSnapshotsOf(source, around);
-  const ofOthers = snapshotsOfOthers(source, around).length;
-  const left = [
-    ...(writable.length === 0
-      ? []
-      : [
-          `${writable.length} that can be written to (${writable
-            .slice(0, 3)
-            .map((each) => each.path)
-            .join(", ")})`,
-        ]),
-    ...(ofOthers === 0 ? [] : [`${ofOthers} of other subvolumes`]),
-  ];
-  return ok(`${snapshots.length} read-only${left.length === 0 ? "" : `; not counted: ${left.join(", ")}`}`);
 }
 
 function judgeEndpoint({ endpoint, proxy, ignoresProxy }: Reached): Verdict {

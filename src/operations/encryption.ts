@@ -5,6 +5,7 @@ import { BackupError } from "../errors.ts";
 import { encryptionChange, isEncrypted, type EncryptionIntent } from "../plan/encoding.ts";
 import { keyPrefix, parseKey } from "../plan/key.ts";
 import type { Archive, Uuid } from "../plan/model.ts";
+import type { Origin } from "./origins.ts";
 import type { Container } from "./ports.ts";
 import { readArchive } from "./inventory.ts";
 
@@ -32,7 +33,10 @@ export async function assertEncryptionKept(
   return assertKept(question, await readNewest(question.source, container, signal));
 }
 
-function assertKept({ intent, path }: EncryptionQuestion, newest: readonly Archive[]): string | null {
+function assertKept(
+  { intent, path }: Pick<EncryptionQuestion, "intent" | "path">,
+  newest: readonly Archive[],
+): string | null {
   switch (
     encryptionChange(
       intent,
@@ -48,15 +52,33 @@ function assertKept({ intent, path }: EncryptionQuestion, newest: readonly Archi
   }
 }
 
-/** The same for the doctor, which also reports what does not change. */
+/** The same for the doctor, which also reports what does not change. Of several origins, what most needs to be known. */
 export async function judgeEncryption(
-  question: EncryptionQuestion,
+  { intent, origins }: { readonly intent: EncryptionIntent; readonly origins: readonly Origin[] },
   container: Container,
   signal: AbortSignal,
-): Promise<{ readonly status: "ok" | "warning"; readonly message: string; readonly fix?: string }> {
-  const { intent, source, path } = question;
-  const newest = await readNewest(source, container, signal);
-  const begun = assertKept(question, newest);
+): Promise<EncryptionVerdict> {
+  const verdicts: EncryptionVerdict[] = [];
+  for (const { name, local } of origins) {
+    const question = { intent, source: local.source.uuid, path: name };
+    verdicts.push(describeEncryption(question, await readNewest(question.source, container, signal)));
+  }
+  const [first = describeEncryption({ intent, path: "" }, [])] = verdicts;
+  return verdicts.find(({ status }) => status === "warning") ?? first;
+}
+
+interface EncryptionVerdict {
+  readonly status: "ok" | "warning";
+  readonly message: string;
+  readonly fix?: string;
+}
+
+/** @throws CONFIG like {@link assertEncryptionKept} */
+function describeEncryption(
+  { intent, path }: Pick<EncryptionQuestion, "intent" | "path">,
+  newest: readonly Archive[],
+): EncryptionVerdict {
+  const begun = assertKept({ intent, path }, newest);
   if (begun !== null) return { status: "warning", message: `new archives are encrypted; ${begun}` };
   if (intent === "undecided") return { status: "warning", message: NOT_ENCRYPTED, fix: NAME_RECIPIENT };
   const are = newest.some(({ encoding }) => isEncrypted(encoding)) ? "are" : "are not";

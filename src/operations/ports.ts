@@ -270,13 +270,12 @@ export interface Machine {
   versions(signal: AbortSignal): Promise<{ readonly progs: string; readonly libbtrfsutil: string }>;
   /** @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, USAGE */
   survey(path: string, signal: AbortSignal): Promise<Survey>;
+  /** @throws NOT_BTRFS, NO_PRIVILEGE, USAGE */
+  surveyReceived(path: string, signal: AbortSignal): Promise<Pick<Survey, "snapshots" | "unreachable">>;
 }
 
 /** The contents of a filesystem, from the point of view of one subvolume. */
-export interface Survey {
-  readonly source: Subvolume;
-  /** Its read-only snapshots. */
-  readonly snapshots: readonly Snapshot[];
+export interface Survey extends LocalSnapshots {
   /** Those of them that no path leads to. */
   readonly unreachable: readonly { readonly path: string; readonly error: BackupError }[];
   /** The other subvolumes on its filesystem. */

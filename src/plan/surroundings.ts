@@ -39,6 +39,13 @@ export function explainNoSnapshots(
   return new BackupError("NO_SNAPSHOTS", message, { hint });
 }
 
+/** Explains why there is nothing to archive in a directory in which only received snapshots count. */
+export function explainNoneReceived(path: string, command: "sync" | "other"): BackupError {
+  const orNone = command === "sync" ? "; or use --allow-empty where that is no failure" : "";
+  const hint = `name the subvolume whose snapshots are meant, without --received${orNone}`;
+  return new BackupError("NO_SNAPSHOTS", `no read-only snapshot in ${path} was received`, { hint });
+}
+
 /** The advice for a top level without a UUID: its snapshots have no UUID of their source, so nothing marks them. */
 export function adviseWithoutUuid(path: string): string {
   return (

@@ -108,6 +108,23 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
     assert.match(none.stderr, /no read-only snapshot in \S+ was received: name the subvolume/);
   });
 
+  const doctor = (path: string, ...more: string[]): Promise<Ran> =>
+    program("doctor", path, "--container-name", CONTAINER, "--no-encryption", ...more);
+
+  test("is examined by the doctor, who says what sync says", async () => {
+    const { code, stdout, stderr } = await doctor(disk.mountPoint, "--received");
+    assert.equal(code, 0, stdout + stderr);
+    assert.match(stdout, /^ok +snapshots +5 received$/m);
+    assert.match(stdout, /^ok +archives +0 snapshots archived, 5 to send$/m);
+    const nothing = join(machine.mountPoint, "snapshots");
+    const [none, synced] = [await doctor(nothing, "--received"), await sync(nothing, "--received")];
+    assert.deepEqual([none.code, synced.code], [2, 2], none.stdout);
+    const sentence = /no read-only snapshot in \S+ was received: name the subvolume.*/;
+    assert.equal(sentence.exec(none.stdout)?.[0], sentence.exec(synced.stderr)?.[0]);
+    const empty = await doctor(nothing, "--received", "--allow-empty");
+    assert.deepEqual([empty.code, /^warning +snapshots .* was received/m.test(empty.stdout)], [0, true], empty.stdout);
+  });
+
   test("is archived, each origin as a chain of its own", async () => {
     const planned = await sync(disk.mountPoint, "--received", "--plan", "--json");
     assert.deepEqual(
@@ -124,6 +141,10 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual([value("pending_snapshots"), value("sent_snapshots"), value("broken_archives")], [0, 5, 0]);
     const again = await sync(join(disk.mountPoint, "backup"), "--received", "--json");
     assert.deepEqual([again.code, steps(again), again.stderr], [0, [], ""], "the directory means the same");
+    const config = join(disk.directory, "received.yaml");
+    await writeFile(config, `targets: { disk: { container: ${CONTAINER}, received: true } }\n`);
+    const examined = await program("doctor", disk.mountPoint, "--config", config);
+    assert.match(examined.stdout, /^ok +archives +5 snapshots archived, 0 to send$/m);
   });
 
   test("is listed and verified by chain", async () => {
@@ -240,6 +261,10 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
     assert.match(
       twice.stderr,
       /again\/www\.20260101 is a copy of the same snapshot as backup\/www\.20260101: one archive serves both/,
+    );
+    assert.match(
+      (await doctor(disk.mountPoint, "--received")).stdout,
+      /^warning +archives .*again\/www\.20260101 is a copy of the same snapshot as backup\/www\.20260101/m,
     );
     await btrfs("subvolume", "delete", pathOf(disk, "www", 1, "again"));
     await btrfs("subvolume", "snapshot", "-r", pathOf(disk, "www", 2), join(disk.mountPoint, "again/www.20260109"));

@@ -29,13 +29,20 @@ function around({ writable = 0, ofOthers = 0 } = {}): Survey["around"] {
   return { subvolumes, seenAt: () => null };
 }
 
-const survey: Survey = { source, snapshots: [snapshot(1), snapshot(2)], unreachable: [], around: around() };
+const survey: Survey = {
+  source,
+  origin: null,
+  snapshots: [snapshot(1), snapshot(2)],
+  unreachable: [],
+  around: around(),
+};
 
 interface Circumstances {
   readonly machine?: Partial<Machine>;
   readonly survey?: Partial<Survey>;
   readonly edges?: Partial<DoctorEdges>;
   readonly allowsEmpty?: boolean;
+  readonly received?: boolean;
   readonly intent?: EncryptionIntent;
 }
 
@@ -44,6 +51,7 @@ async function findings({
   survey: found,
   edges,
   allowsEmpty = false,
+  received = false,
   intent = "declined",
 }: Circumstances): Promise<readonly Check[]> {
   const container = memoryContainer({ name: "backup" });
@@ -52,6 +60,7 @@ async function findings({
       mayAdministrate: async () => true,
       versions: async () => ({ progs: "btrfs-progs v6.2", libbtrfsutil: "1.2.0" }),
       survey: async () => ({ ...survey, ...found }),
+      surveyReceived: async () => ({ snapshots: [], unreachable: [], ...found }),
       ...machine,
     },
     findAccess: async () => ({
@@ -67,7 +76,7 @@ async function findings({
   };
   const checks: Check[] = [];
   for await (const check of diagnose(
-    { path: "/home", allowsEmpty, intent, recipients: null, zstdLevel: null },
+    { path: "/home", received, allowsEmpty, intent, recipients: null, zstdLevel: null },
     all,
     signal,
   ))
@@ -120,6 +129,20 @@ describe("doctor", () => {
     ],
     ["no btrfs-progs", { machine: { versions: refusal("CONFIG", "no btrfs") } }, "btrfs", "CONFIG", /no btrfs/],
     ["no subvolume", { machine: { survey: refusal("NOT_SUBVOLUME", "no root") } }, "path", "NOT_SUBVOLUME", /no root/],
+    [
+      "an unusable name of one that was received",
+      { received: true, survey: { snapshots: [snapshot(1, { path: "a\\x2fb" })] } },
+      "snapshots",
+      "STEP_FAILED",
+      /a\\x2fb cannot be archived: its path contains the characters/,
+    ],
+    [
+      "nothing received",
+      { received: true, survey: { snapshots: [] } },
+      "snapshots",
+      "NO_SNAPSHOTS",
+      /home was received/,
+    ],
     ["no snapshot", { survey: { snapshots: [] } }, "snapshots", "NO_SNAPSHOTS", /home has no read-only snapshots/],
     [
       "no snapshot, as is allowed",
