@@ -173,6 +173,12 @@ export interface OpenUpload {
   readonly initiated: Date;
 }
 
+/** How the open uploads of a key can be resumed. */
+export interface OpenParts {
+  /** Of the upload that got furthest; null where it has too few parts to show it. */
+  readonly partBytes: number | null;
+}
+
 export interface PutOptions {
   readonly partBytes: number;
   /** The most parts in flight at once. */
@@ -247,6 +253,10 @@ export interface Container {
    * RESUME_REFUSED when the resumed parts turn out to be something else: try again without; STREAM_TOO_LONG
    */
   put(key: string, body: Readable, options: PutOptions, signal: AbortSignal): Promise<Stored>;
+  /** Of the open uploads of this key; null when there are none that a `put` could resume. */
+  findOpenParts(key: string, signal: AbortSignal): Promise<OpenParts | null>;
+  /** Bytes per second of all uploads together, by the limit or a recent measurement; null = unknown. */
+  uploadRate(): number | null;
   /** Whether an object that was sent in such parts has this ETag. */
   isSentAs(etag: string, digests: PartDigests): boolean;
   /** Reads a body to its end, and returns whether it equals the stored object, part by part. */

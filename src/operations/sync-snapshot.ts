@@ -9,7 +9,7 @@ import type { Encoding, Estimate, UploadStep } from "../plan/model.ts";
 import { openCheckpoints } from "../state/checkpoints.ts";
 import { observe } from "../stream/tap.ts";
 import type { Command } from "../stream/process.ts";
-import type { Container, Sender, Stored, UploadProgress } from "./ports.ts";
+import type { Container, OpenParts, Sender, Stored, UploadProgress } from "./ports.ts";
 import { chooseEncoder, plannedEncoder, type Encoder, type EncodingOptions } from "./encode.ts";
 import { storeArchive } from "./write-archive.ts";
 
@@ -140,6 +140,7 @@ async function tryRound(
 ): Promise<Pick<Receipt, "bytes" | "stored">> {
   const { container, source } = edges;
   const direct = options.dryRun ? null : planDirect(step, estimate, { container, options });
+  const openParts = canResume(options, trusted) ? await container.findOpenParts(step.key, signal) : null;
   let progress: StepProgress = { read: 0, encoded: 0, stored: 0, resumed: 0, inFlight: 0 };
   const { stream, sentBytes } = send(direct === null ? null : options.encoding.encryptor);
   observe(stream, ({ length }) => {
@@ -154,7 +155,8 @@ async function tryRound(
   const storing = {
     step,
     encoder,
-    layout: chooseLayout(step, { estimate, cost: encoder.cost }, container, options.policy),
+    layout: chooseLayout(step, { estimate, cost: encoder.cost }, { container, openParts, policy: options.policy }),
+    openParts,
     checkpoints: await openCheckpoints(options.checkpointDirectory, `${container.name}\n${step.key}`),
     spoolDirectory: options.spoolDirectory,
     facts: { sendProto: source.sendProto, tool: options.tool },
@@ -180,17 +182,33 @@ function planDirect(
 ): { readonly encoder: Encoder; readonly plain: null } | null {
   const encoder = plannedEncoder(options.encoding);
   if (encoder === null || options.encoding.encryptor === null) return null;
-  const { volumeBytes } = chooseLayout(step, { estimate, cost: encoder.cost }, container, options.policy);
+  const context = { container, openParts: null, policy: options.policy };
+  const { volumeBytes } = chooseLayout(step, { estimate, cost: encoder.cost }, context);
   return volumeBytes === null ? { encoder: { ...encoder, programs: [] }, plain: null } : null;
+}
+
+/** What was encrypted before is never the beginning of what is encrypted now. */
+function canResume({ dryRun, encoding }: SyncOptions, trusted: number): boolean {
+  return !dryRun && encoding.encryptor === null && trusted > 0;
+}
+
+interface LayoutContext {
+  readonly container: Container;
+  readonly openParts: OpenParts | null;
+  readonly policy: TransferPolicy;
 }
 
 function chooseLayout(
   { snapshot, key }: UploadStep,
   load: Load,
-  { limits }: Container,
-  policy: TransferPolicy,
+  { container, openParts, policy }: LayoutContext,
 ): Layout {
-  const layout = planLayout(load, limits, policy, mostVolumes(key));
+  const { limits } = container;
+  const layout = planLayout(load, limits, policy, {
+    mostVolumes: mostVolumes(key),
+    bytesPerSecond: container.uploadRate(),
+    openPartBytes: openParts?.partBytes ?? null,
+  });
   if (layout !== null) return layout;
   throw new BackupError(
     "CONFIG",

@@ -28,7 +28,7 @@ import { slices } from "../stream/split.ts";
 import { spool } from "../stream/spool.ts";
 import { BackupError } from "../errors.ts";
 import { assertPresent } from "./archive-body.ts";
-import type { Container, ObjectDetails, PutOptions, Stored, UploadProgress } from "./ports.ts";
+import type { Container, ObjectDetails, OpenParts, PutOptions, Stored, UploadProgress } from "./ports.ts";
 import { encoded, type Encoder } from "./encode.ts";
 import { forgetProof, storeProof } from "./proof.ts";
 
@@ -44,6 +44,8 @@ export interface Storing {
   readonly facts: Pick<UploadFacts, "sendProto" | "tool">;
   /** Volumes up to this number are resumed if an earlier run has left them; 0 = nothing is, not an open upload either. */
   readonly trusted: number;
+  /** Of the open uploads under the archive's own key; null = none. */
+  readonly openParts: OpenParts | null;
   /** Called with how many bytes more were made of the stream. */
   readonly onEncoded: (bytes: number) => void;
   /** Called with the bytes stored so far, those of earlier runs included. */
@@ -65,7 +67,9 @@ export async function storeArchive(
   if (layout.volumeBytes !== null) return await storeVolumes(plain, storing, container, signal);
   const metadata = metadataOf(storing, null);
   const options = putOptions({ storing, metadata, onProgress });
-  const stored = await container.put(step.key, await bodyOf(plain, storing, signal), options, signal);
+  const resume = options.resume === true && storing.openParts !== null;
+  const body = await bodyOf(plain, storing, signal);
+  const stored = await container.put(step.key, body, { ...options, resume }, signal);
   await forgetVolumes(stored, storing, container, signal);
   await storeProof({ key: step.key, layout, metadata, stored }, container, signal);
   return stored;

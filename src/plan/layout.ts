@@ -9,6 +9,9 @@ const MEBIBYTE = 1024 * 1024;
 /** Above 8 MiB a larger part saves little; below, a distant store leaves the line idle between parts. */
 const USUAL_PART_BYTES = 16 * MEBIBYTE;
 
+/** An interruption loses what is in flight: a slow line sends a part within this time. */
+const PART_SECONDS = 30;
+
 /** One part fills while others are in flight. */
 const PARTS_BESIDE_FLIGHT = 1;
 
@@ -46,6 +49,16 @@ export interface Load {
   readonly cost: EncodingCost;
 }
 
+/** Facts beside the stream that decide the size of parts. */
+export interface Circumstances {
+  /** The limit for one archive; where volumes of the wanted size would exceed it, they become larger. */
+  readonly mostVolumes?: number;
+  /** The known rate of the line; null or absent = unknown. */
+  readonly bytesPerSecond?: number | null;
+  /** The part size of the open upload that can be resumed; null or absent = none. */
+  readonly openPartBytes?: number | null;
+}
+
 /** The estimate for a stream of which only this is known: it is too long for one object. */
 export const TOO_LONG_FOR_ONE: Estimate = { bytes: Number.MAX_SAFE_INTEGER, exact: false };
 
@@ -53,13 +66,14 @@ export const TOO_LONG_FOR_ONE: Estimate = { bytes: Number.MAX_SAFE_INTEGER, exac
  * Plans the layout: the smallest usual part size with which the stream fits one object, and as many parts in flight as
  * memory allows. A stream that does not fit one object becomes volumes of the largest parts that memory allows. Without
  * an estimate: one object of such parts. Null when memory does not even hold the smallest parts that the store accepts.
- * @param mostVolumes - the limit for one archive; where volumes of the wanted size would exceed it, they become larger
+ * An open upload keeps its part size. Volumes depend on neither that nor the line: they are found again only in parts
+ * of the same size.
  */
 export function planLayout(
   { estimate, cost }: Load,
   limits: StoreLimits,
   policy: TransferPolicy,
-  mostVolumes = Infinity,
+  { mostVolumes = Infinity, bytesPerSecond = null, openPartBytes = null }: Circumstances = {},
 ): Layout | null {
   const affordable = floorToMebibyte(policy.memoryBytes / (policy.concurrency + PARTS_BESIDE_FLIGHT));
   const largest = Math.min(
@@ -72,7 +86,9 @@ export function planLayout(
   const bytes = estimate === null ? affordable * limits.partsPerUpload : encodedBound(estimate.bytes, cost);
   const needed = ceilToMebibyte(bytes / limits.partsPerUpload);
   if (bytes <= wanted && needed <= largest) {
-    const partBytes = clamp(Math.max(needed, Math.min(USUAL_PART_BYTES, affordable)), limits.minPartBytes, largest);
+    const range: Range = { least: Math.max(needed, limits.minPartBytes), most: largest };
+    const usual = Math.min(USUAL_PART_BYTES, affordable, partBytesOf(bytesPerSecond));
+    const partBytes = isWithin(openPartBytes, range) ? openPartBytes : clamp(usual, range.least, range.most);
     return { partBytes, ...parallelism(partBytes, policy), volumeBytes: null };
   }
   const isKnown = estimate !== null && estimate !== TOO_LONG_FOR_ONE;
@@ -87,6 +103,20 @@ function parallelism(partBytes: number, policy: TransferPolicy): Pick<Layout, "c
   const affordable = Math.floor(policy.memoryBytes / partBytes);
   const concurrency = clamp(affordable - PARTS_BESIDE_FLIGHT, 1, policy.concurrency);
   return { concurrency, partsInMemory: Math.min(affordable, concurrency + PARTS_HASHED_TOGETHER) };
+}
+
+interface Range {
+  readonly least: number;
+  readonly most: number;
+}
+
+/** The largest part that leaves within half a minute. */
+function partBytesOf(bytesPerSecond: number | null): number {
+  return bytesPerSecond === null ? Infinity : floorToMebibyte(bytesPerSecond * PART_SECONDS);
+}
+
+function isWithin(bytes: number | null, { least, most }: Range): bytes is number {
+  return bytes !== null && bytes >= least && bytes <= most;
 }
 
 function clamp(value: number, least: number, most: number): number {

@@ -14,7 +14,7 @@ import { readFeatures } from "./server-info.ts";
 import { deleteObject, headObject, listObjects } from "./objects.ts";
 import { openParallelism } from "./upload/parallelism.ts";
 import { openBufferPool } from "./upload/part-buffers.ts";
-import { listUploads } from "./upload/open-uploads.ts";
+import { findOpenParts, listUploads } from "./upload/open-uploads.ts";
 import type { Store } from "./context.ts";
 import { putObject } from "./upload/upload.ts";
 
@@ -91,6 +91,8 @@ export async function openContainer(
     get: (object, partBytes, requestSignal) => readObject(store, object, partBytes, requestSignal),
     put: async (key, body, putOptions, requestSignal) =>
       putObject(store, { key, body, options: putOptions }, requestSignal),
+    findOpenParts: async (key, requestSignal) => findOpenParts(store, key, requestSignal),
+    uploadRate: () => slowest(uploadBytesPerSecond, parallelism.rate()),
     isSentAs: (etag, digests) => digestsEtags(digests).includes(etag),
     matches: async (object, partBytes, body) => bodyMatches(object, partBytes, body),
     delete: async (key, requestSignal) => deleteObject(store, key, requestSignal),
@@ -99,6 +101,10 @@ export async function openContainer(
     now,
     close,
   };
+}
+
+function slowest(limit: number | null, measured: number | null): number | null {
+  return limit === null || measured === null ? (limit ?? measured) : Math.min(limit, measured);
 }
 
 /** Requests carry the store's time, so the store still accepts them; other dates made here do not. */

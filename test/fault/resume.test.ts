@@ -136,6 +136,17 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     await assertStored("longer", shorter, 1);
   });
 
+  test("shows the size of its parts once it has two of them", async () => {
+    const body = randomBytes(18 * MIB);
+    assert.equal(await container.findOpenParts("shown", signal), null);
+    await interrupt("shown", body, 6 * MIB);
+    assert.deepEqual(await container.findOpenParts("shown", signal), { partBytes: null });
+    await interrupt("shown", body, 13 * MIB, { partBytes: 6 * MIB });
+    await interrupt("shown-other", body, 17 * MIB);
+    assert.deepEqual(await container.findOpenParts("shown", signal), { partBytes: 6 * MIB });
+    for (const upload of await container.openUploads("shown", signal)) await container.removeUpload(upload, 0, signal);
+  });
+
   test("that an earlier version of the program has begun is gone on with", async () => {
     const body = randomBytes(12 * MIB);
     await interrupt("upgraded", body, 11 * MIB, { metadata: { "btrfs-tool": "1" } });

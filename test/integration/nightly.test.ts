@@ -164,6 +164,21 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     assert.equal((of(join(disk.mountPoint, "nothing")) as Record<string, number>)["exit_code"], 2);
   });
 
+  test("sends parts over a slow line that leave within half a minute", async () => {
+    await swift.createContainer("slow");
+    for (const [subvolume, rate, partBytes] of [
+      [small, "100Ki", 5 * MiB],
+      [big, "100Mi", 16 * MiB],
+    ] as const) {
+      const args = ["sync", subvolume, "--container-name", "slow", "--limit-upload", rate, "--json"];
+      const { code, stdout, stderr } = await program(args);
+      assert.equal(code, 0, stderr);
+      const key = /"key":"([^"]+)"/.exec(stdout)?.[1] ?? "";
+      const head = await swift.native.request("HEAD", `/slow/${encodeURIComponent(JSON.parse(`"${key}"`) as string)}`);
+      assert.equal(head.headers.get("x-object-meta-btrfs-part-size"), String(partBytes));
+    }
+  });
+
   test("-q says nothing at all when all is well, -vv each request", async () => {
     await swift.createContainer("quiet");
     const args = ["sync", small, "--container-name", "quiet", "--log-format", "json"];

@@ -146,22 +146,25 @@ test("a layout fits the store, the stream and the memory", () => {
     minPartBytes: fc.integer({ min: MiB, max: 64 * MiB }),
     maxPartBytes: fc.integer({ min: 64 * MiB, max: 5 * 1024 * MiB }),
     cost: fc.record({ encoding: fc.constantFrom(...encodings), headerBytes: fc.integer({ min: 0, max: 20_000 }) }),
+    bytesPerSecond: fc.option(fc.maxSafeNat()),
+    openPartBytes: fc.option(fc.maxSafeNat()),
   });
   fc.assert(
-    fc.property(sizes, ({ bytes, memoryBytes, concurrency, volumeBytes, cost, ...limits }) => {
-      const layout = planLayout({ estimate: { bytes, exact: true }, cost }, limits, {
-        memoryBytes,
-        concurrency,
-        volumeBytes,
-      });
-      if (layout === null) return;
-      assert.ok(layout.partBytes >= limits.minPartBytes && layout.partBytes <= limits.maxPartBytes);
-      const longest = encodedBound(layout.volumeBytes ?? bytes, cost);
-      assert.ok(Math.ceil(longest / layout.partBytes) <= limits.partsPerUpload);
-      assert.ok(layout.volumeBytes === null || layout.volumeBytes >= layout.partBytes * 0.9);
-      assert.ok(volumeBytes === null || longest <= Math.max(volumeBytes, layout.partBytes));
-      assert.ok(layout.concurrency >= 1 && layout.concurrency <= concurrency);
-      assert.ok(layout.partBytes * (layout.concurrency + 1) <= memoryBytes);
-    }),
+    fc.property(
+      sizes,
+      ({ bytes, memoryBytes, concurrency, volumeBytes, cost, bytesPerSecond, openPartBytes, ...limits }) => {
+        const policy = { memoryBytes, concurrency, volumeBytes };
+        const known = { bytesPerSecond, openPartBytes };
+        const layout = planLayout({ estimate: { bytes, exact: true }, cost }, limits, policy, known);
+        if (layout === null) return;
+        assert.ok(layout.partBytes >= limits.minPartBytes && layout.partBytes <= limits.maxPartBytes);
+        const longest = encodedBound(layout.volumeBytes ?? bytes, cost);
+        assert.ok(Math.ceil(longest / layout.partBytes) <= limits.partsPerUpload);
+        assert.ok(layout.volumeBytes === null || layout.volumeBytes >= layout.partBytes * 0.9);
+        assert.ok(volumeBytes === null || longest <= Math.max(volumeBytes, layout.partBytes));
+        assert.ok(layout.concurrency >= 1 && layout.concurrency <= concurrency);
+        assert.ok(layout.partBytes * (layout.concurrency + 1) <= memoryBytes);
+      },
+    ),
   );
 });

@@ -70,6 +70,8 @@ export function memoryContainer({ name = "memory", limits = s3Limits }: MemoryOp
     put,
     isSentAs: (etag, digests) => digestsEtags(digests).includes(etag),
     matches: async (object, partBytes, body) => bodyMatches(object, partBytes, body),
+    findOpenParts: async () => Promise.resolve(null),
+    uploadRate: () => null,
     openUploads: async () => Promise.resolve([]),
     removeUpload: async () => Promise.resolve("removed"),
     now: () => Date.now(),

@@ -9,7 +9,7 @@ import {
   type ListPartsCommandOutput,
 } from "@aws-sdk/client-s3";
 import { BackupError } from "../../errors.ts";
-import type { OpenUpload } from "../../operations/ports.ts";
+import type { OpenParts, OpenUpload } from "../../operations/ports.ts";
 import { isMissing } from "../errors.ts";
 import { unquoted } from "../etag.ts";
 import { withTimeout } from "../timeout.ts";
@@ -89,11 +89,27 @@ export async function findResumable(
   { key, partBytes }: { readonly key: string; readonly partBytes: number },
   signal: AbortSignal,
 ): Promise<readonly Resumable[]> {
+  return (await findUploads(store, key, signal)).filter((each) => isUniform(each, partBytes));
+}
+
+/** See {@link import("../../operations/ports.ts").Container.findOpenParts}. @throws ABORTED */
+export async function findOpenParts(store: Store, key: string, signal: AbortSignal): Promise<OpenParts | null> {
+  const found = (await findUploads(store, key, signal)).filter(({ parts }) => parts.has(1));
+  if (found.length === 0) return null;
+  const inParts = found.flatMap(({ parts }) => {
+    const partBytes = parts.get(1)?.bytes ?? 0;
+    // A single part may be a short last one.
+    return parts.size > 1 && isUniform({ parts }, partBytes) ? { partBytes, bytes: partBytes * parts.size } : [];
+  });
+  return { partBytes: inParts.toSorted((a, b) => b.bytes - a.bytes)[0]?.partBytes ?? null };
+}
+
+async function findUploads(store: Store, key: string, signal: AbortSignal): Promise<readonly Resumable[]> {
   try {
     const uploads = (await listUploads(store, key, signal, LISTING_OF_KEY_MS)).filter((upload) => upload.key === key);
     const found: Resumable[] = [];
     for (const upload of uploads.slice(-LOOKED_INTO)) found.push(await listParts(store, upload, signal));
-    return found.filter((each) => isUniform(each, partBytes));
+    return found;
   } catch (error) {
     if (signal.aborted) throw error;
     const reason = error instanceof Error ? error.message : String(error);
@@ -109,7 +125,7 @@ export function chooseResumable(found: readonly Resumable[], first: StoredPart):
 }
 
 /** Its first part is there, and every part but the last has the size that parts have now. */
-function isUniform({ parts }: Resumable, partBytes: number): boolean {
+function isUniform({ parts }: Pick<Resumable, "parts">, partBytes: number): boolean {
   const last = Math.max(...parts.keys());
   return (
     parts.has(1) &&

@@ -53,6 +53,8 @@ function affordableParts(rate: number, partBytes: number): number {
 export interface Parallelism {
   /** Runs a task that sends a part, once that part may be in flight; in the order in which they come. */
   withPart<Result>(limits: PartLimits, task: () => Promise<Result>): Promise<Result>;
+  /** The highest recent measurement, in bytes per second; null without any. */
+  rate(): number | null;
   /** So many bytes more have left. */
   moved(bytes: number): void;
 }
@@ -67,14 +69,17 @@ function recentRates(measured: ReadonlyMap<number, Measured>, now: number): Rate
   return new Map(recent.map(([parts, { rate }]) => [parts, rate]));
 }
 
+function highestOf(rates: Rates): number | null {
+  return rates.size === 0 ? null : Math.max(...rates.values());
+}
+
 /** @param now - milliseconds of a clock that never steps back */
 export function openParallelism(now: () => number, log?: Log): Parallelism {
   const measured = new Map<number, Measured>();
   const waiting: (() => void)[] = [];
   const meter = openMeter(now);
   let limits: PartLimits = { partBytes: Infinity, most: 1 };
-  let allowed = 1;
-  let inFlight = 0;
+  let [allowed, inFlight] = [1, 0];
 
   function admit(): void {
     while (inFlight < allowed && waiting.length > 0) {
@@ -109,6 +114,7 @@ export function openParallelism(now: () => number, log?: Log): Parallelism {
         admit();
       }
     },
+    rate: () => highestOf(recentRates(measured, now())),
     moved(bytes) {
       const seen = meter.moved(bytes);
       if (seen === null) return;

@@ -84,12 +84,46 @@ test("too little memory for the smallest part has no layout", () => {
 test("volumes grow where those of the size wanted would be more than one archive can have", () => {
   const wanted = { ...usual, volumeBytes: 5 * MiB };
   for (const bytes of [GiB, 100 * GiB, 10_000 * GiB]) {
-    const layout = planLayout(exactly(bytes), swift, wanted, 100);
+    const layout = planLayout(exactly(bytes), swift, wanted, { mostVolumes: 100 });
     const [partBytes, volumeBytes] = [layout?.partBytes ?? 0, layout?.volumeBytes ?? 0];
     assert.ok(Math.ceil(bytes / volumeBytes) <= 100 && volumeBytes <= partBytes * 1000, String(bytes));
     assert.ok(partBytes * (layout?.partsInMemory ?? 0) <= usual.memoryBytes);
   }
-  assert.equal(planLayout(exactly(400 * MiB), swift, wanted, 100)?.volumeBytes, 5 * MiB);
+  assert.equal(planLayout(exactly(400 * MiB), swift, wanted, { mostVolumes: 100 })?.volumeBytes, 5 * MiB);
+});
+
+test("on a slow line parts are what leaves in half a minute, where the store takes that and the stream still fits", () => {
+  const partBytes = (bytesPerSecond: number | null, bytes = GiB, limits = swift): number =>
+    (planLayout(exactly(bytes), limits, usual, { bytesPerSecond })?.partBytes ?? 0) / MiB;
+  assert.deepEqual(
+    [null, 100 * MiB, MiB, 0.3 * MiB, 0.2 * MiB, 0.01 * MiB].map((rate) => partBytes(rate)),
+    [16, 16, 16, 9, 6, 5],
+  );
+  assert.equal(partBytes(0.01 * MiB, GiB, { ...swift, minPartBytes: 1 }), 2);
+  assert.equal(partBytes(0.2 * MiB, 50 * GiB), 52);
+  assert.equal(planLayout(unknown, swift, usual, { bytesPerSecond: 1 })?.partBytes, 102 * MiB);
+});
+
+test("an open upload is resumed in the parts that it has, where the stream fits them and memory holds them", () => {
+  const partBytes = (openPartBytes: number, bytes = GiB): number =>
+    (planLayout(exactly(bytes), swift, usual, { openPartBytes, bytesPerSecond: MiB / 4 })?.partBytes ?? 0) / MiB;
+  assert.deepEqual(
+    [5, 6, 16, 102].map((open) => partBytes(open * MiB)),
+    [5, 6, 16, 102],
+  );
+  assert.deepEqual(
+    [4, 257].map((open) => partBytes(open * MiB)),
+    [7, 7],
+  );
+  assert.equal(partBytes(5 * MiB, 50 * GiB), 52);
+  const layout = planLayout(exactly(GiB), swift, usual, { openPartBytes: 200 * MiB });
+  assert.deepEqual([layout?.concurrency, layout?.partsInMemory], [1, 2]);
+});
+
+test("volumes are the same whatever is known of the line: only so they are found again", () => {
+  const wanted = { ...usual, volumeBytes: 100 * MiB };
+  const known = { bytesPerSecond: 1, openPartBytes: 5 * MiB };
+  assert.deepEqual(planLayout(exactly(GiB), swift, wanted, known), planLayout(exactly(GiB), swift, wanted));
 });
 
 test("encryption is dropped where nobody asks for that, and begun over archives that are known to be readable", () => {

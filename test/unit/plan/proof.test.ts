@@ -54,6 +54,7 @@ async function store(
     checkpoints,
     spoolDirectory: null,
     trusted: 0,
+    openParts: null,
     onEncoded: () => undefined,
     onProgress: () => undefined,
   };

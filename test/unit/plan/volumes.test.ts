@@ -77,6 +77,7 @@ async function store(
     encoder,
     checkpoints,
     spoolDirectory: null,
+    openParts: null,
     trusted: changes.trusted ?? Infinity,
     onEncoded: () => undefined,
     onProgress: () => undefined,
