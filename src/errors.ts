@@ -107,8 +107,23 @@ export function toError(error: unknown): Error {
 }
 
 /** The errno name of a system error; null for any other error. */
-function errnoOf(error: unknown): string | null {
+export function errnoOf(error: unknown): string | null {
   return error instanceof Error && "code" in error ? String(error.code) : null;
+}
+
+/** True when the reader of what was written is gone. */
+export function isBrokenPipe(error: unknown): boolean {
+  return ["EPIPE", "ECONNRESET", "ERR_STREAM_PREMATURE_CLOSE"].includes(errnoOf(error) ?? "");
+}
+
+/** The failure to store an object under a key that has one. */
+export function alreadyArchived(key: string): BackupError {
+  return new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`, { context: { key } });
+}
+
+/** The failure to store nothing: no archive is empty. */
+export function nothingToStore(key: string): BackupError {
+  return new BackupError("INTERNAL", `there is nothing to store under '${key}'`, { context: { key } });
 }
 
 /** Describes for people why a file cannot be read: by its errno, else in the words of the system. */

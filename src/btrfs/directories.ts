@@ -5,7 +5,7 @@ import { closeSync } from "node:fs";
 import { constants, lstat, mkdir, open, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { pid } from "node:process";
-import { BackupError, type FailureCode } from "../errors.ts";
+import { BackupError, errnoOf, type FailureCode } from "../errors.ts";
 
 export interface Directory {
   /** As it was reached, for people. */
@@ -37,7 +37,7 @@ export async function enterDirectory(parent: Directory, name: string): Promise<D
     const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
     return hold(await open(parent.at(name), O_RDONLY | O_DIRECTORY | O_NOFOLLOW), path);
   } catch (cause) {
-    const code = codeOf(cause);
+    const code = errnoOf(cause);
     if (code === "ENOENT") return null;
     const isOther = code === "ENOTDIR" || code === "ELOOP";
     const problem = isOther
@@ -62,7 +62,7 @@ export async function makeDirectories(top: Directory, names: readonly string[]):
 /** Does nothing when there is something of that name. */
 export async function makeDirectory(parent: Directory, name: string, mode = 0o777): Promise<void> {
   await mkdir(parent.at(name), mode).catch((cause: unknown) => {
-    if (codeOf(cause) !== "EEXIST") throw cannotMake(join(parent.path, name), cause);
+    if (errnoOf(cause) !== "EEXIST") throw cannotMake(join(parent.path, name), cause);
   });
 }
 
@@ -105,15 +105,11 @@ function hold(handle: FileHandle, path: string): Directory {
 }
 
 function cannotMake(path: string, cause: unknown): BackupError {
-  const code = codeOf(cause);
+  const code = errnoOf(cause);
   const refused: FailureCode = code === "EPERM" || code === "EACCES" ? "NO_PRIVILEGE" : "RECEIVE_FAILED";
   const reason = code === "EROFS" ? "it is mounted or set read-only" : String(code ?? cause);
   return new BackupError(refused, `cannot make the directory ${path}: ${reason}`, {
     hint: "restore to a directory that can be written to",
     cause,
   });
-}
-
-function codeOf(error: unknown): string | null {
-  return error instanceof Error && "code" in error ? String(error.code) : null;
 }

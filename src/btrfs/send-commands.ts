@@ -117,7 +117,7 @@ export function sealed(command: Buffer): Buffer {
 }
 
 /** As send streams have it: seed 0, no final inversion. Bit by bit, for a few hundred bytes. */
-function crc32c(bytes: Buffer): number {
+export function crc32c(bytes: Buffer): number {
   let crc = 0;
   for (const byte of bytes) {
     crc ^= byte;

@@ -3,7 +3,7 @@ import { Command, Option } from "clipanion";
 import { listContainer, listSource, type ListedSnapshot, type ListedSource } from "../operations/list.ts";
 import type { Reading } from "../operations/read-archive.ts";
 import { formatTime } from "../plan/key.ts";
-import { sameIdentity, type Archive, type Identity, type Uuid } from "../plan/model.ts";
+import { sameIdentity, sumBytes, type Archive, type Uuid } from "../plan/model.ts";
 import { selectSource } from "../plan/select.ts";
 import { arrangeTree } from "../plan/tree.ts";
 import { count, describeEncoding, formatBytes, formatDate, formatMinute, printable } from "../terminal/format.ts";
@@ -12,6 +12,7 @@ import { receivedOption } from "./options.ts";
 import { openOrigins, type Origins } from "./origins.ts";
 import type { Session } from "./session.ts";
 import { summaryOf } from "./summaries.ts";
+import { identityText } from "../plan/chain.ts";
 
 export class ListCommand extends ReadCommand {
   static override paths = [["list"]];
@@ -130,10 +131,9 @@ function headings({ withLocal, verbose, isMixed }: View): string[] {
 
 function describeAmount(snapshots: readonly ListedSnapshot[]): string {
   const archives = snapshots.flatMap(({ archive }) => archive ?? []);
-  const bytes = archives.reduce((sum, archive) => sum + archive.bytes, 0);
   const [encoding, ...others] = encodingsOf(snapshots);
   const alike = encoding === undefined || others.length > 0 ? "" : `, ${encoding}`;
-  return `${count(snapshots.length, "snapshot")}, ${archives.length} archived, ${formatBytes(bytes)}${alike}`;
+  return `${count(snapshots.length, "snapshot")}, ${archives.length} archived, ${formatBytes(sumBytes(archives))}${alike}`;
 }
 
 function encodingsOf(snapshots: readonly ListedSnapshot[]): ReadonlySet<string> {
@@ -162,10 +162,6 @@ function nameSnapshots(listed: readonly ListedSnapshot[]): ReadonlyMap<string, s
       archive?.lineage == null ? [] : [[identityText(archive.lineage.snapshot), path] as const],
     ),
   );
-}
-
-function identityText({ uuid, ctransid }: Identity): string {
-  return `${uuid} ${ctransid}`;
 }
 
 function toRow(

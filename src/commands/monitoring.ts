@@ -7,6 +7,7 @@ import type { Receipt } from "../operations/sync-snapshot.ts";
 import { newestOf } from "../plan/select.ts";
 import type { SourceReport } from "../integrations/prometheus.ts";
 import type { Session } from "./session.ts";
+import { sumBytes } from "../plan/model.ts";
 
 /** Where a run reports to, as typed. */
 export interface ReportingFlags {
@@ -92,7 +93,7 @@ export async function openReporting(
         container,
         exitCode,
         durationMs,
-        sentBytes: receipts.reduce((sum, { bytes }) => sum + bytes, 0),
+        sentBytes: sumBytes(receipts),
         sentSnapshots: receipts.length,
         ...(state ?? NOTHING_KNOWN),
       });

@@ -5,7 +5,7 @@ import type { RestoreTarget } from "../operations/ports.ts";
 import type { Reading } from "../operations/read-archive.ts";
 import { findSelected, prepareRestore, runRestore, writeStreams, type RestoreWatcher } from "../operations/restore.ts";
 import { formatTime } from "../plan/key.ts";
-import type { Archive, Chain, Snapshot } from "../plan/model.ts";
+import { sumBytes, type Archive, type Chain, type Snapshot } from "../plan/model.ts";
 import type { RestorePlan } from "../plan/restore.ts";
 import type { Selection } from "../plan/select.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
@@ -117,14 +117,14 @@ export class RestoreCommand extends DownloadCommand {
       type: "summary",
       received: steps.length,
       removed,
-      bytes: sumBytes(steps),
+      bytes: bytesOf(steps),
       path: snapshot.path,
       place,
       writable,
     });
     if (steps.length > 0) {
       const only = removed === 0 ? "" : `, ${count(removed, "snapshot")} that it builds on removed again (--only)`;
-      output.line(`${count(steps.length, "archive")} received, ${formatBytes(sumBytes(steps))}${only}`);
+      output.line(`${count(steps.length, "archive")} received, ${formatBytes(bytesOf(steps))}${only}`);
     }
     output.line(`the snapshot is ${printable(place ?? snapshot.path)}, read-only`);
     if (writable !== null) output.line(`to work with: ${printable(writable)}, writable`);
@@ -149,9 +149,9 @@ export class RestoreCommand extends DownloadCommand {
    */
   private async warnOfRoom({ steps }: RestorePlan, target: RestoreTarget, { log }: Session): Promise<void> {
     const room = await target.room();
-    if (sumBytes(steps) <= room) return;
+    if (bytesOf(steps) <= room) return;
     log.warn(
-      `${formatBytes(sumBytes(steps))} to receive, but only ${formatBytes(room)} are free there: it will hardly fit`,
+      `${formatBytes(bytesOf(steps))} to receive, but only ${formatBytes(room)} are free there: it will hardly fit`,
     );
   }
 
@@ -212,8 +212,8 @@ export class RestoreCommand extends DownloadCommand {
   }
 }
 
-function sumBytes(steps: RestorePlan["steps"]): number {
-  return steps.reduce((sum, step) => sum + step.archive.bytes, 0);
+function bytesOf(steps: RestorePlan["steps"]): number {
+  return sumBytes(steps.map(({ archive }) => archive));
 }
 
 /** Prints what will be received; with `inFull`, every archive of the chain. */
@@ -223,7 +223,7 @@ export function printPlan(plan: RestorePlan, inFull: boolean, session: Session):
   const received = new Set(steps.map(({ archive }) => archive));
   if (inFull) printChain(chain, (archive) => (received.has(archive) ? "to receive" : "not needed"), session);
   if (steps.length === 0) output.line(`it is on that filesystem already, as ${printable(held?.path ?? "")}`);
-  else output.line(`${steps.length} of ${count(chain.length, "archive")} to receive, ${formatBytes(sumBytes(steps))}`);
+  else output.line(`${steps.length} of ${count(chain.length, "archive")} to receive, ${formatBytes(bytesOf(steps))}`);
   if (held !== null && steps.length > 0)
     output.line(`the first of them builds on ${printable(held.path)}, which is there`);
 }
@@ -253,10 +253,7 @@ function printChain(chain: Chain, state: (archive: Archive) => string, { output 
 
 /** @param quiet - stdout has another use: messages go to the log */
 function watch(steps: readonly Archive[], { log, output, progress }: Session, quiet = false): RestoreWatcher {
-  progress.expect(
-    steps.length,
-    steps.reduce((sum, { bytes }) => sum + bytes, 0),
-  );
+  progress.expect(steps.length, sumBytes(steps));
   return {
     onStart: ({ path, bytes }) => {
       progress.start(printable(path), bytes);

@@ -3,7 +3,7 @@ import { bytesSent, type EstimatedStep, type Receipt } from "../operations/sync-
 import type { Failure, SyncOutcome, SyncWatcher } from "../operations/sync.ts";
 import { formatTime } from "../plan/key.ts";
 import { listPaths } from "../plan/standing.ts";
-import type { Estimate, Finding, Inventory, UploadStep } from "../plan/model.ts";
+import { sumBytes, type Estimate, type Finding, type Inventory, type UploadStep } from "../plan/model.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
 import { describeEncodingOf, describeGain, describeProtocol, toFormRecord, type Form } from "./encoding.ts";
@@ -135,7 +135,7 @@ export interface Summary {
 export function printSummary(path: string, { outcome, dryRun, of, kept }: Summary, { output }: Session): void {
   const { receipts, failures, untried } = outcome;
   const notArchived = of - kept - (dryRun ? 0 : receipts.length);
-  const bytes = receipts.reduce((sum, receipt) => sum + receipt.bytes, 0);
+  const bytes = sumBytes(receipts);
   output.record({
     type: "summary",
     subvolume: path,

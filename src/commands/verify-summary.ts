@@ -1,7 +1,7 @@
 // The summary that verify prints at its end.
 
 import type { Survey } from "../operations/survey.ts";
-import type { Archive } from "../plan/model.ts";
+import { sumBytes, type Archive } from "../plan/model.ts";
 import { judge, type Damage } from "../plan/verify.ts";
 import { count, formatBytes } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
@@ -54,8 +54,4 @@ function describeOutcome(findings: readonly Damage[], thorough: boolean): string
   const beyond = unread === 0 ? "" : `, but ${count(unread, "archive")} could not be looked into without --identity`;
   if (thorough) return `nothing is wrong${beyond}`;
   return `nothing is wrong at first sight${beyond}; --read-data looks at every byte`;
-}
-
-export function sumBytes(archives: readonly Archive[]): number {
-  return archives.reduce((sum, { bytes }) => sum + bytes, 0);
 }

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { Command } from "clipanion";
 import { BackupError, describeWriteError } from "../errors.ts";
 import type { Reading } from "../operations/read-archive.ts";
-import { compareWithLocal, drill, findDrill, findIncomparable } from "../operations/compare.ts";
+import { compareWithLocal, findIncomparable } from "../operations/compare.ts";
 import type { LocalSnapshots, Sender } from "../operations/ports.ts";
 import { describeUnproven, findChanged, proveUnchanged } from "../operations/unchanged.ts";
 import { readArchives } from "../operations/inventory.ts";
@@ -11,7 +11,7 @@ import { survey, type Survey } from "../operations/survey.ts";
 import { readArchivesThrough, type VerifyContext } from "../operations/verify.ts";
 import { indexArchives, withAncestors } from "../plan/chain.ts";
 import { keyPrefix } from "../plan/key.ts";
-import type { Archive, Finding, Key, Proof, Snapshot, Uuid } from "../plan/model.ts";
+import { sumBytes, type Archive, type Finding, type Key, type Proof, type Snapshot, type Uuid } from "../plan/model.ts";
 import { selectSource } from "../plan/select.ts";
 import { keysOf } from "../plan/standing.ts";
 import { chooseSubset } from "../plan/subset.ts";
@@ -21,9 +21,10 @@ import { parseDuration, parseSubset } from "../config/parse.ts";
 import type { Session } from "./session.ts";
 import { openOrigins, type Origins } from "./origins.ts";
 import { removeLeftovers, printLeftovers } from "./leftovers.ts";
-import { printSummary, sumBytes, type Narrowed } from "./verify-summary.ts";
+import { printSummary, type Narrowed } from "./verify-summary.ts";
 import { summaryOf } from "./summaries.ts";
 import { VerifyOptions } from "./verify-options.ts";
+import { drill, findDrill, type ArchivedSnapshot } from "../operations/drill.ts";
 
 /** How many of the snapshots that one finding breaks are named. */
 const NAMED_AT_MOST = 10;
@@ -77,12 +78,14 @@ export class VerifyCommand extends VerifyOptions {
     reportAll(doubts, session);
     const run = { ...surveyed, reading, session };
     if (this.dryRun) return this.showIntent(local, chosen, run);
+    const comparable = this.againstLocal || this.drill ? (local?.origins ?? []) : [];
+    const changed = comparable.flatMap((origin) => findChanged(origin, mine));
     const findings = [
       ...surveyed.findings,
       ...doubts,
       ...(await readChosen(chosen, run)),
-      ...(local !== null && this.againstLocal ? await this.compare(local, run) : []),
-      ...(local !== null && (this.againstLocal || this.drill) ? await this.restoreForTest(local, run) : []),
+      ...(local !== null && this.againstLocal ? await this.compare(local, changed, run) : []),
+      ...(local !== null && (this.againstLocal || this.drill) ? await this.restoreForTest(local, changed, run) : []),
     ];
     const thorough = chosen.length > 0 || this.againstLocal || this.drill;
     printSummary({ surveyed, chosen, findings, thorough }, session);
@@ -137,7 +140,11 @@ export class VerifyCommand extends VerifyOptions {
     };
   }
 
-  private async compare({ origins, snapshots }: Local, run: VerifyRun): Promise<readonly Damage[]> {
+  private async compare(
+    { origins, snapshots }: Local,
+    changed: readonly ArchivedSnapshot[],
+    run: VerifyRun,
+  ): Promise<readonly Damage[]> {
     const { mine, session } = run;
     const { received } = this;
     const senders = new Map<number, Promise<Sender>>();
@@ -153,7 +160,6 @@ export class VerifyCommand extends VerifyOptions {
     const { compared, findings } = await compareWithLocal(mine, side, context, session.signal);
     session.progress.stop();
     const all = [...findings, ...origins.flatMap((local) => findIncomparable(local, mine))];
-    const changed = origins.flatMap((local) => findChanged(local, mine));
     if (compared + all.length + changed.length === 0) all.push(nothingCompared(this.subvolume ?? ""));
     reportAll(all, session);
     const left = mine.length - compared;
@@ -163,11 +169,11 @@ export class VerifyCommand extends VerifyOptions {
   }
 
   private async restoreForTest(
-    { origins, snapshots }: Local,
+    { snapshots }: Local,
+    changed: readonly ArchivedSnapshot[],
     { archives, mine, reading, session }: VerifyRun,
   ): Promise<readonly Damage[]> {
     const chosen = this.drill ? findDrill(mine, snapshots) : null;
-    const changed = origins.flatMap((local) => findChanged(local, mine));
     const doubts = chosen?.doubt == null ? [] : [doubtNewest(chosen.doubt)];
     const [first, ...rest] = [...(chosen === null ? [] : [chosen]), ...changed];
     if (first === undefined && !this.drill) return [];

@@ -3,7 +3,8 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { BackupError, describeReadError } from "../errors.ts";
+import { BackupError, describeReadError, errnoOf } from "../errors.ts";
+import { isRecord } from "../json.ts";
 import { said, type Environment } from "./openstack.ts";
 
 type Mapping = Readonly<Record<string, unknown>>;
@@ -97,7 +98,7 @@ async function readFirst(
 }
 
 function absent(file: string, cause: unknown): null {
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  const code = errnoOf(cause);
   if (code === "ENOENT" || code === "ENOTDIR") return null;
   throw new BackupError("CONFIG", `cannot read ${file}: ${describeReadError(cause)}`, { cause });
 }
@@ -127,7 +128,7 @@ function child(value: unknown, key: string): Mapping | null {
 }
 
 function mapping(value: unknown): Mapping | null {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Mapping) : null;
+  return isRecord(value) ? value : null;
 }
 
 function text(value: unknown): string | null {

@@ -9,6 +9,7 @@ import { dirname, join, resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type * as Yaml from "yaml";
 import { BackupError, describeReadError, toBackupError } from "../errors.ts";
+import { isRecord } from "../json.ts";
 import { nearest } from "./suggest.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -298,8 +299,7 @@ function toValues(value: unknown, takes: Key["takes"], where: string): readonly 
 }
 
 function toMap(value: unknown, where: string): Readonly<Record<string, unknown>> {
-  if (typeof value === "object" && value !== null && !Array.isArray(value))
-    return value as Readonly<Record<string, unknown>>;
+  if (isRecord(value)) return value;
   throw new BackupError("CONFIG", `${where} must be keys with values`, {
     hint: "src/config/README.md and the manual page show a configuration file",
   });

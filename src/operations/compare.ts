@@ -1,26 +1,14 @@
 // Compares archives with the snapshots that are still on this machine: stream with stream, or, restored, tree with tree.
 
 import type { Readable } from "node:stream";
-import { findChain, indexArchives } from "../plan/chain.ts";
-import {
-  sameIdentity,
-  streamIdentity,
-  type Archive,
-  type Difference,
-  type Finding,
-  type Identity,
-  type Snapshot,
-} from "../plan/model.ts";
-import { planRestore } from "../plan/restore.ts";
-import { describeSetBack, newestOf } from "../plan/select.ts";
-import { compareSnapshots, NOTHING_STORED } from "../plan/standing.ts";
-import { compareTrees, summarize, type TreeComparison } from "../plan/tree-differences.ts";
-import { damaged, notCompared, warn, type Damage } from "../plan/verify.ts";
+import type { Archive, Difference, Snapshot } from "../plan/model.ts";
+import { compareSnapshots, NOTHING_STORED, findSnapshot } from "../plan/standing.ts";
+import { notCompared, warn, type Damage } from "../plan/verify.ts";
 import { checkedStream, peekProto } from "../stream/send-stream.ts";
-import type { LocalSnapshots, Scratch, Sender } from "./ports.ts";
+import type { LocalSnapshots, Sender } from "./ports.ts";
 import { openStream, subjectOf } from "./read-archive.ts";
-import { runRestore, type RestoreContext } from "./restore.ts";
 import { inOrder, toDamage, type VerifyContext } from "./verify.ts";
+import { nextChunk } from "../stream/split.ts";
 
 /** Where the snapshots are that archives are compared with. */
 export interface LocalSide {
@@ -69,73 +57,12 @@ export function findIncomparable({ source, snapshots }: LocalSnapshots, archives
   });
 }
 
-/** The archive that a drill restores. */
-export interface Drill {
-  readonly archive: Archive;
-  readonly snapshot: Snapshot;
-  /** A reservation about the choice; null when there is none. */
-  readonly doubt: Finding | null;
-}
-
-/** The newest archive whose snapshot is here; null when there is none. */
-export function findDrill(archives: readonly Archive[], snapshots: readonly Snapshot[]): Drill | null {
-  const here = new Map<Archive, Snapshot>();
-  for (const archive of archives) {
-    const snapshot = archive.lineage === null ? null : findSnapshot(archive.lineage.snapshot, snapshots);
-    if (snapshot !== null) here.set(archive, snapshot);
-  }
-  const newest = newestOf([...here.keys()]);
-  const snapshot = newest === null ? undefined : here.get(newest.archive);
-  if (newest === null || snapshot === undefined) return null;
-  return { archive: newest.archive, snapshot, doubt: describeSetBack(newest) };
-}
-
-/** Restores an archive with its chain, and compares the tree with that of the snapshot it was made of. */
-export async function drill(
-  { archive, snapshot }: Pick<Drill, "archive" | "snapshot">,
-  scratch: Scratch,
-  { context, run }: { readonly context: VerifyContext; readonly run: RestoreContext },
-  signal: AbortSignal,
-): Promise<Damage[]> {
-  const { archives, reading } = context;
-  try {
-    const plan = planRestore(findChain(archive, indexArchives(archives)), [], "chain");
-    const restored = await runRestore(plan, { ...reading, target: scratch.target }, run, signal);
-    return describeTrees(archive, compareTrees(await scratch.compare(snapshot, restored, signal)), archives);
-  } catch (error) {
-    return [toDamage(error, archive, archives)];
-  }
-}
-
-/** Describes the consequences of the differences between the restored tree and the one that was archived. */
-export function describeTrees(
-  archive: Archive,
-  { differences, madeByReceive }: TreeComparison,
-  archives: readonly Archive[],
-): Damage[] {
-  const { key, path } = archive;
-  if (differences.length > 0) {
-    const message = `${path} restores to something else than what is here: ${summarize(differences)}`;
-    return [damaged("ARCHIVE_DAMAGED", archive, message, archives)];
-  }
-  if (madeByReceive.length === 0) return [];
-  const message =
-    `${path} restores with all its files, contents, owners and times, but btrfs receive gives some of them other ` +
-    `ACLs, attributes or setuid bits than here: ${summarize(madeByReceive)}`;
-  const remedy = "nothing about the archive, which is complete; after a restore, set these again by hand";
-  return [warn("RECEIVED_OTHERWISE", key, message, { remedy })];
-}
-
 function findDifference({ lineage }: Archive, snapshots: readonly Snapshot[]): Difference | null {
   if (lineage === null) return null;
   const snapshot = findSnapshot(lineage.snapshot, snapshots);
   const sendParent = lineage.sendParent === null ? null : findSnapshot(lineage.sendParent, snapshots);
   if (snapshot === null || (sendParent === null && lineage.sendParent !== null)) return null;
   return { snapshot, sendParent };
-}
-
-function findSnapshot(identity: Identity, snapshots: readonly Snapshot[]): Snapshot | null {
-  return snapshots.find((snapshot) => sameIdentity(streamIdentity(snapshot), identity)) ?? null;
 }
 
 async function compareStream(
@@ -170,6 +97,8 @@ async function compareStream(
   });
 }
 
+const NOTHING = Buffer.alloc(0);
+
 /**
  * Where two streams part, in bytes; null when they are equal. The first is read to its end in any case, so that damage
  * shows; the second is opened when the first has begun.
@@ -180,7 +109,7 @@ async function firstDifference(
 ): Promise<number | null> {
   let second: AsyncIterator<unknown> | null = null;
   let stream: Readable | null = null;
-  let rest: Buffer = Buffer.alloc(0);
+  let rest: Buffer = NOTHING;
   let offset = 0;
   let parted: number | null = null;
   try {
@@ -189,7 +118,7 @@ async function firstDifference(
       stream ??= await openSecond(chunk);
       second ??= stream[Symbol.asyncIterator]();
       for (let at = 0; at < chunk.length && parted === null;) {
-        if (rest.length === 0) rest = await nextChunk(second);
+        if (rest.length === 0) rest = (await nextChunk(second)) ?? NOTHING;
         const length = Math.min(rest.length, chunk.length - at);
         const equal = commonLength(chunk.subarray(at, at + length), rest.subarray(0, length));
         if (equal < length || length === 0) parted = offset + equal;
@@ -199,19 +128,9 @@ async function firstDifference(
       }
     }
     if (parted !== null || second === null) return parted;
-    const more = rest.length > 0 ? rest : await nextChunk(second);
-    return more.length > 0 ? offset : null;
+    return rest.length > 0 || (await nextChunk(second)) !== null ? offset : null;
   } finally {
     stream?.destroy();
-  }
-}
-
-/** Empty at the end. */
-async function nextChunk(chunks: AsyncIterator<unknown>): Promise<Buffer> {
-  for (;;) {
-    const next = await chunks.next();
-    if (next.done === true) return Buffer.alloc(0);
-    if (Buffer.isBuffer(next.value) && next.value.length > 0) return next.value;
   }
 }
 

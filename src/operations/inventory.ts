@@ -10,6 +10,7 @@ import {
   originOf,
   parseUuid,
   streamIdentity,
+  sumBytes,
   type Archive,
   type Identity,
   type Inventory,
@@ -244,9 +245,8 @@ async function recogniseManifest(
 ): Promise<Pick<Archive, "volumes" | "bytes" | "partBytes"> | null> {
   if (!head.subarray(0, 1).equals(Buffer.from("{"))) return null;
   try {
-    const [first, ...rest] = await readManifest(archive, object, container, signal);
-    const bytes = rest.reduce((sum, volume) => sum + volume.bytes, first.bytes);
-    return { volumes: rest.length + 1, bytes, partBytes: first.partBytes };
+    const volumes = await readManifest(archive, object, container, signal);
+    return { volumes: volumes.length, bytes: sumBytes(volumes), partBytes: volumes[0].partBytes };
   } catch (error) {
     if (error instanceof BackupError && error.code === "ARCHIVE_DAMAGED") return null;
     throw error;

@@ -2,7 +2,7 @@
 
 import { indexArchives, measureChains } from "../plan/chain.ts";
 import type { Archive, Finding, Inventory, Snapshot, Uuid } from "../plan/model.ts";
-import { sortByAge } from "../plan/select.ts";
+import { ageOf, compareText, sortByAge } from "../plan/select.ts";
 import { compareSnapshots, type Standing } from "../plan/standing.ts";
 import { planSync } from "../plan/sync.ts";
 import type { LocalSnapshots } from "./ports.ts";
@@ -35,7 +35,7 @@ export async function listContainer(reading: Reading, signal: AbortSignal): Prom
   const lengths = measureChains(archives, indexArchives(archives));
   return sortByAge(archives)
     .map((archive) => toListed(archive, null, lengths))
-    .sort((a, b) => compare(a.source, b.source));
+    .sort((a, b) => compareText(a.source, b.source));
 }
 
 /** The snapshots of one subvolume, archived or not, and its archives whose snapshots are gone; oldest first. */
@@ -53,7 +53,9 @@ export async function listSource(local: LocalSnapshots, looking: Looking, signal
   const archiveOnly = inventory.archives
     .filter((archive) => !claimed.has(archive))
     .map((archive) => toListed(archive, null, lengths));
-  const listed = [...here, ...archiveOnly].sort((a, b) => ageOf(a) - ageOf(b) || compare(a.path, b.path));
+  const listed = [...here, ...archiveOnly].sort(
+    (a, b) => ageOfListed(a) - ageOfListed(b) || compareText(a.path, b.path),
+  );
   return {
     listed,
     findings: [...(local.doubts ?? []), ...findings],
@@ -97,10 +99,6 @@ function toListed(archive: Archive, local: Snapshot | null, lengths: Lengths): L
   return { source, path, archive, local, chainLength: lengths.get(key) ?? null };
 }
 
-function ageOf({ archive, local }: ListedSnapshot): number {
-  return local?.otransid ?? archive?.otransid ?? archive?.lineage?.snapshot.ctransid ?? 0;
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+function ageOfListed({ archive, local }: ListedSnapshot): number {
+  return local?.otransid ?? (archive === null ? 0 : ageOf(archive));
 }

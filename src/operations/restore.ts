@@ -3,7 +3,7 @@
 
 import type { Readable, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { abortedError, BackupError, describeWriteError, toBackupError } from "../errors.ts";
+import { abortedError, BackupError, describeWriteError, toBackupError, isBrokenPipe } from "../errors.ts";
 import { findChain, indexArchives, isSilent, assertReadable } from "../plan/chain.ts";
 import { keyPrefix, parseKey } from "../plan/key.ts";
 import type { Archive, Chain, ReceiveStep, Snapshot } from "../plan/model.ts";
@@ -202,12 +202,6 @@ async function openChecked(
     subject: subjectOf(archive),
     onLineage: (found) => assertSameStream(archive, parent, toLineage(found)),
   });
-}
-
-function isBrokenPipe(error: unknown): boolean {
-  return (
-    error instanceof Error && "code" in error && (error.code === "EPIPE" || error.code === "ERR_STREAM_PREMATURE_CLOSE")
-  );
 }
 
 /** True for errors of the sink: failures of connections to the store are errors of ours by now. */

@@ -1,24 +1,16 @@
 // Whether snapshots that btrfs calls changed still hold what their archives hold, as after deduplication: their archives
 // are restored, and the trees are compared.
 
-import { findChain, indexArchives } from "../plan/chain.ts";
-import { streamIdentity, type Archive, type Proof, type Snapshot, type TreeDifference } from "../plan/model.ts";
-import { planRestore, uuidsOf } from "../plan/restore.ts";
+import { streamIdentity, type Archive, type Proof, type TreeDifference } from "../plan/model.ts";
 import { compareSnapshots, NOTHING_STORED } from "../plan/standing.ts";
 import { summarize } from "../plan/tree-differences.ts";
 import { notCompared, warn, type Damage } from "../plan/verify.ts";
 import type { LocalSnapshots, Scratch } from "./ports.ts";
-import { runRestore, type RestoreContext } from "./restore.ts";
-import { inOrder, toDamage, type VerifyContext } from "./verify.ts";
-
-/** A snapshot, and the archive that was made of it before it was changed. */
-export interface Changed {
-  readonly snapshot: Snapshot;
-  readonly archive: Archive;
-}
+import { inOrder, toDamage } from "./verify.ts";
+import { restoreAndCompare, type ArchivedSnapshot, type Drilling } from "./drill.ts";
 
 /** Those that a sync does not count as archived, for they were changed since. In creation order. */
-export function findChanged({ source, snapshots }: LocalSnapshots, archives: readonly Archive[]): Changed[] {
+export function findChanged({ source, snapshots }: LocalSnapshots, archives: readonly Archive[]): ArchivedSnapshot[] {
   return compareSnapshots({ ...NOTHING_STORED, source, snapshots, archives }).flatMap((standing) =>
     standing.is === "changed" ? standing : [],
   );
@@ -26,21 +18,17 @@ export function findChanged({ source, snapshots }: LocalSnapshots, archives: rea
 
 /** Restores each of them, and what they have in common once. Returns those that hold the same as here. */
 export async function proveUnchanged(
-  changed: readonly Changed[],
+  changed: readonly ArchivedSnapshot[],
   scratch: Scratch,
-  { context, run }: { readonly context: VerifyContext; readonly run: RestoreContext },
+  drilling: Drilling,
   signal: AbortSignal,
 ): Promise<{ readonly proofs: readonly Proof[]; readonly findings: readonly Damage[] }> {
-  const { archives, reading } = context;
-  const index = indexArchives(archives);
+  const { archives } = drilling.context;
   const proofs: Proof[] = [];
   const findings: Damage[] = [];
   for (const { snapshot, archive } of changed) {
     try {
-      const chain = findChain(archive, index);
-      const plan = planRestore(chain, await scratch.target.list(uuidsOf(chain), signal), "chain");
-      const restored = await runRestore(plan, { ...reading, target: scratch.target }, run, signal);
-      const differences = await scratch.compare(snapshot, restored, signal);
+      const differences = await restoreAndCompare({ archive, snapshot }, scratch, drilling, signal);
       if (differences.length > 0) findings.push(toFinding(archive, differences));
       else if (archive.etag !== null)
         proofs.push({ key: archive.key, etag: archive.etag, ...streamIdentity(snapshot) });
@@ -52,7 +40,7 @@ export async function proveUnchanged(
 }
 
 /** For those that nobody could restore. */
-export function describeUnproven(changed: readonly Changed[], reason: string): Damage[] {
+export function describeUnproven(changed: readonly ArchivedSnapshot[], reason: string): Damage[] {
   return changed.map(({ archive: { key, path } }) =>
     notCompared(key, `${path} was changed since it was archived (or deduplicated), and was not compared: ${reason}`, {
       remedy: "use --work-dir DIR with enough room, or rename the snapshot: `sync` archives it under its new name",

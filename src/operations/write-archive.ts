@@ -26,7 +26,7 @@ import type { Checkpoint, Checkpoints } from "../state/checkpoints.ts";
 import { digestOf, observe } from "../stream/tap.ts";
 import { slices } from "../stream/split.ts";
 import { spool } from "../stream/spool.ts";
-import { BackupError } from "../errors.ts";
+import { BackupError, alreadyArchived, nothingToStore } from "../errors.ts";
 import { assertPresent } from "./archive-body.ts";
 import type { Container, ObjectDetails, OpenParts, PutOptions, Stored, UploadProgress } from "./ports.ts";
 import { encoded, type Encoder } from "./encode.ts";
@@ -139,7 +139,7 @@ async function storeEachVolume(
     onProgress({ stored: total.bytes, resumed: total.resumedBytes, inFlight: 0 });
   }
   const [first, ...rest] = volumes;
-  if (first === undefined) throw new BackupError("INTERNAL", `there is nothing to store under '${step.key}'`);
+  if (first === undefined) throw nothingToStore(step.key);
   const isFree = async (): Promise<true> => (await assertNotArchived(step, container, signal), true);
   await removeVolumes(step, { but: volumes, when: isFree }, container, signal);
   // It may have taken days, and others may have cleared up meanwhile, on another machine too.
@@ -300,7 +300,7 @@ async function removeVolumes(
 /** A listing may not show it yet, and its volumes are no leftovers. @throws ALREADY_ARCHIVED */
 async function assertNotArchived({ key }: UploadStep, container: Container, signal: AbortSignal): Promise<void> {
   if ((await container.head(key, signal)) === null) return;
-  throw new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`, { context: { key } });
+  throw alreadyArchived(key);
 }
 
 function metadataOf(

@@ -2,7 +2,8 @@
 // the body. It is the commit: volumes without one are leftovers.
 
 import { BackupError } from "../errors.ts";
-import type { Key } from "./model.ts";
+import { isCount, isRecord, parseJson } from "../json.ts";
+import { sumBytes, type Key } from "./model.ts";
 
 /** One object of an archive that needs several. */
 export interface Volume {
@@ -67,8 +68,7 @@ export function tooManyVolumes(key: Key): BackupError {
 }
 
 function toText(volumes: Manifest): string {
-  const bytes = volumes.reduce((sum, volume) => sum + volume.bytes, 0);
-  return `${JSON.stringify({ format: 1, bytes, volumes }, null, 1)}\n`;
+  return `${JSON.stringify({ format: 1, bytes: sumBytes(volumes), volumes }, null, 1)}\n`;
 }
 
 function byteLength(text: string): number {
@@ -82,34 +82,15 @@ export function parseManifest(text: string, key: Key): Manifest {
   if (!isRecord(parsed) || parsed["format"] !== 1 || !Array.isArray(parsed["volumes"])) throw damaged;
   const volumes = parsed["volumes"].map((each: unknown, index) => parseVolume(each, formatVolumeKey(key, index + 1)));
   const [first, ...rest] = volumes.flatMap((volume) => volume ?? []);
-  const whole = first === undefined ? 0 : rest.reduce((sum, volume) => sum + volume.bytes, first.bytes);
-  if (first === undefined || rest.length + 1 !== volumes.length || whole !== parsed["bytes"]) throw damaged;
-  return [first, ...rest];
+  const manifest = first === undefined || rest.length + 1 !== volumes.length ? null : ([first, ...rest] as const);
+  if (manifest === null || sumBytes(manifest) !== parsed["bytes"]) throw damaged;
+  return manifest;
 }
 
 function parseVolume(value: unknown, expectedKey: string): Volume | null {
   if (!isRecord(value)) return null;
   const { key, bytes, etag, sha256, partBytes } = value;
-  if (key !== expectedKey || !isCount(bytes) || !isCount(partBytes)) return null;
+  if (key !== expectedKey || !isCount(bytes, 1) || !isCount(partBytes, 1)) return null;
   if (typeof etag !== "string" || typeof sha256 !== "string" || !/^[0-9a-f]{64}$/.test(sha256)) return null;
   return { key: expectedKey, bytes, etag, sha256, partBytes };
-}
-
-/** A whole number above zero. */
-export function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && typeof value === "number" && value > 0;
-}
-
-/** True for a value that has fields. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null;
-}
-
-/** Null for text that is not JSON. */
-export function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
 }

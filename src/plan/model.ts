@@ -304,3 +304,8 @@ export interface Finding {
   readonly subject: string;
   readonly message: string;
 }
+
+/** Adds up the sizes of several archives, objects or steps. */
+export function sumBytes(items: readonly { readonly bytes: number }[]): number {
+  return items.reduce((sum, { bytes }) => sum + bytes, 0);
+}

@@ -2,7 +2,7 @@
 // archive's metadata. The ETag of an object in several parts depends on how it was uploaded: a copy made with other
 // tools has another one, and may have lost its metadata. A restore never needs the proof.
 
-import { isCount, isRecord, parseJson } from "./manifest.ts";
+import { isCount, isRecord, parseJson } from "../json.ts";
 import type { Key } from "./model.ts";
 
 /** The MD5s of an object's bytes, as they were sent. */
@@ -40,7 +40,7 @@ export function parseProof(text: string): Proof | null {
   const parsed = parseJson(text);
   if (!isRecord(parsed) || parsed["format"] !== 1) return null;
   const { bytes, partBytes, md5s, metadata } = parsed;
-  if (!isCount(bytes) || !isCount(partBytes) || !Array.isArray(md5s) || !isRecord(metadata)) return null;
+  if (!isCount(bytes, 1) || !isCount(partBytes, 1) || !Array.isArray(md5s) || !isRecord(metadata)) return null;
   if (md5s.length !== Math.ceil(bytes / partBytes) || !md5s.every(isMd5)) return null;
   const texts = Object.entries(metadata).flatMap(([name, value]) =>
     typeof value === "string" ? [[name, value] as const] : [],

@@ -204,7 +204,8 @@ function takenBy({ otime, stored }: Archive, notAfter: bigint): boolean {
   return time !== null && time <= notAfter;
 }
 
-function ageOf({ otransid, lineage }: Archive): number {
+/** Orders archives by creation. An archive without metadata has only the transaction of its last change. */
+export function ageOf({ otransid, lineage }: Archive): number {
   return otransid ?? lineage?.snapshot.ctransid ?? 0;
 }
 
@@ -212,6 +213,6 @@ function withoutEdges(path: string): string {
   return path.replace(/^\/+|\/+$/g, "");
 }
 
-function compareText(a: string, b: string): number {
+export function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }

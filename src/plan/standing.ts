@@ -15,6 +15,7 @@ import {
   type Key,
   type Snapshot,
   type Uuid,
+  type Identity,
 } from "./model.ts";
 
 export type Standing = { readonly snapshot: Snapshot } &
@@ -164,4 +165,9 @@ function describeBuiltOn(snapshot: Snapshot, archives: readonly Archive[]): stri
 export function listPaths(paths: readonly string[]): string {
   const more = paths.length - NAMED_AT_MOST;
   return `${paths.slice(0, NAMED_AT_MOST).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
+}
+
+/** The snapshot on this machine with this identity; null when there is none. */
+export function findSnapshot(identity: Identity, snapshots: readonly Snapshot[]): Snapshot | null {
+  return snapshots.find((snapshot) => sameIdentity(streamIdentity(snapshot), identity)) ?? null;
 }

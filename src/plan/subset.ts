@@ -1,7 +1,7 @@
 // Chooses the archives to read when not all are read.
 
 import { groupBy, indexArchives, withAncestors } from "./chain.ts";
-import type { Archive, Finding, Key } from "./model.ts";
+import { sumBytes, type Archive, type Finding, type Key } from "./model.ts";
 import { describeSetBack, newestOf } from "./select.ts";
 
 /** A part of all archives. Repeated runs read all of them in the course of time. */
@@ -29,7 +29,7 @@ export function chooseSubset(
     case "latest":
       return chooseLatest(archives, onDoubt);
     case "share": {
-      const total = archives.reduce((sum, { bytes }) => sum + bytes, 0);
+      const total = sumBytes(archives);
       let read = 0;
       return archives
         .toSorted((a, b) => hash(a.key, seed) - hash(b.key, seed))

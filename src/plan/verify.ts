@@ -1,7 +1,7 @@
 // Finds what is wrong with the archives of a container, as far as that is possible without reading them, and what a
 // damaged archive breaks.
 
-import { indexArchives, isSilent, parentIn, type ArchiveIndex } from "./chain.ts";
+import { identityText, indexArchives, isSilent, parentIn, type ArchiveIndex } from "./chain.ts";
 import { dependentsOf } from "./dependents.ts";
 import { parseKey } from "./key.ts";
 import { archiveKeyOf } from "./manifest.ts";
@@ -292,9 +292,9 @@ function findDuplicates(archives: readonly Archive[]): Damage[] {
   const seen = new Map<string, Archive>();
   return archives.flatMap((archive) => {
     if (archive.lineage === null) return [];
-    const { uuid, ctransid } = archive.lineage.snapshot;
-    const first = seen.get(`${uuid} ${ctransid}`);
-    seen.set(`${uuid} ${ctransid}`, archive);
+    const identity = identityText(archive.lineage.snapshot);
+    const first = seen.get(identity);
+    seen.set(identity, archive);
     if (first === undefined) return [];
     const message = `${first.path} and ${archive.path} are archives of the same snapshot`;
     return [warn("ARCHIVE_DUPLICATE", archive.key, message, { remedy: "one of them is enough" })];

@@ -7,6 +7,7 @@
 import { createHash } from "node:crypto";
 import { appendFile, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { isRecord, parseJson } from "../json.ts";
 import { ensureDirectory } from "./own-directories.ts";
 
 /** The checkpoint of one stored volume. */
@@ -64,17 +65,12 @@ async function readCheckpoints(file: string): Promise<readonly Checkpoint[]> {
 }
 
 function parseLine(line: string): readonly unknown[] {
-  try {
-    const parsed: unknown = JSON.parse(line);
-    return Array.isArray(parsed) ? parsed : [parsed];
-  } catch {
-    return [];
-  }
+  const parsed = parseJson(line);
+  return Array.isArray(parsed) ? parsed : [parsed];
 }
 
 function isCheckpoint(value: unknown): value is Checkpoint {
-  if (typeof value !== "object" || value === null) return false;
-  const isA = (type: string, ...names: string[]): boolean =>
-    names.every((name) => typeof Reflect.get(value, name) === type);
+  if (!isRecord(value)) return false;
+  const isA = (type: string, ...names: string[]): boolean => names.every((name) => typeof value[name] === type);
   return isA("number", "bytes", "partBytes") && isA("string", "key", "etag", "sha256", "plainSha256", "encodedFor");
 }

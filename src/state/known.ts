@@ -1,5 +1,6 @@
 // The reader of the catalogue's lines. It ignores whatever does not look like a line that this program wrote.
 
+import { isCount, isRecord } from "../json.ts";
 import type { KnownObject, StoredObject } from "../operations/ports.ts";
 import { encodings, parseUuid, type Identity, type Lineage } from "../plan/model.ts";
 
@@ -55,12 +56,4 @@ function parseIdentity(value: unknown): Identity | undefined {
   if (!isRecord(value) || typeof value["uuid"] !== "string" || !isCount(value["ctransid"])) return undefined;
   const uuid = parseUuid(value["uuid"]);
   return uuid === null ? undefined : { uuid, ctransid: value["ctransid"] };
-}
-
-function isCount(value: unknown): value is number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -7,6 +7,7 @@ import { constants } from "node:fs";
 import { chmod, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
+import { parseJson } from "../json.ts";
 import { ensureDirectory } from "./own-directories.ts";
 
 /** The values of all intact lines; none when there is no file, or it cannot be read. */
@@ -14,7 +15,7 @@ export async function readLines(file: string): Promise<unknown[]> {
   const text = await readOwn(file).catch(() => "");
   return text.split("\n").flatMap((line) => {
     const json = line.slice(9);
-    return line[8] === " " && line.slice(0, 8) === checksum(json) ? parse(json) : [];
+    return line[8] === " " && line.slice(0, 8) === checksum(json) ? (parseJson(json) ?? []) : [];
   });
 }
 
@@ -53,12 +54,4 @@ function toLine(json: string): string {
 
 function checksum(json: string): string {
   return crc32(json).toString(16).padStart(8, "0");
-}
-
-function parse(json: string): unknown[] {
-  try {
-    return [JSON.parse(json)];
-  } catch {
-    return [];
-  }
 }

@@ -5,6 +5,7 @@ import { randomUUID } from "node:crypto";
 import { constants, lstatSync, readlinkSync, statSync } from "node:fs";
 import { mkdir, open, rename, rm, type FileHandle } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
+import { errnoOf } from "../errors.ts";
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
@@ -166,7 +167,7 @@ export async function ensureDirectory(path: string, mode: number): Promise<boole
     await mkdir(path, { mode });
     return true;
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : null;
+    const code = errnoOf(error);
     if (code === "EEXIST" && statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) return false;
     if (code !== "ENOENT" || lstatSync(dirname(path), { throwIfNoEntry: false }) !== undefined) throw error;
     await ensureDirectory(dirname(path), mode);

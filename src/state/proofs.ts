@@ -2,6 +2,7 @@
 // Without the file they are compared again.
 
 import { join } from "node:path";
+import { isRecord } from "../json.ts";
 import { parseUuid, type Proof } from "../plan/model.ts";
 import { scopeOf, type Place } from "./catalogue.ts";
 import { readLines, writeLines } from "./lines.ts";
@@ -27,8 +28,8 @@ export async function openProofs(directory: string, place: Place): Promise<Proof
 }
 
 function parseProof(line: unknown): Proof | null {
-  if (typeof line !== "object" || line === null) return null;
-  const { key, etag, uuid: text, ctransid }: Readonly<Record<string, unknown>> = { ...line };
+  if (!isRecord(line)) return null;
+  const { key, etag, uuid: text, ctransid } = line;
   const uuid = typeof text === "string" ? parseUuid(text) : null;
   if (typeof key !== "string" || typeof etag !== "string" || uuid === null || typeof ctransid !== "number") return null;
   return { key, etag, uuid, ctransid };

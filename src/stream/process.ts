@@ -10,7 +10,7 @@ import { env, kill } from "node:process";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { abortedError, BackupError } from "../errors.ts";
+import { abortedError, BackupError, isBrokenPipe } from "../errors.ts";
 
 /** A program to run and what it means when it fails. */
 export interface Command {
@@ -276,11 +276,6 @@ export async function settlesWithin(promise: Promise<unknown>, milliseconds: num
   const inTime = await Promise.race([settled, late]);
   timer.abort();
   return inTime;
-}
-
-function isBrokenPipe(error: unknown): boolean {
-  const code = error instanceof Error && "code" in error ? error.code : null;
-  return code === "EPIPE" || code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE";
 }
 
 /** A child needs no secret of ours, and messages are matched in English. */

@@ -6,7 +6,7 @@ import { Readable } from "node:stream";
  * that is destroyed destroys the source.
  */
 export async function* slices(source: Readable, sliceBytes: number): AsyncGenerator<Readable> {
-  const chunks = source.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer, undefined>;
+  const chunks = source.iterator({ destroyOnReturn: false });
   let next = await nextChunk(chunks);
 
   async function* slice(): AsyncGenerator<Buffer> {
@@ -27,7 +27,11 @@ export async function* slices(source: Readable, sliceBytes: number): AsyncGenera
   }
 }
 
-async function nextChunk(chunks: AsyncIterator<Buffer, undefined>): Promise<Buffer | null> {
-  const { value } = await chunks.next();
-  return value ?? null;
+/** The next bytes of a stream; null at its end. */
+export async function nextChunk(chunks: AsyncIterator<unknown>): Promise<Buffer | null> {
+  for (;;) {
+    const next = await chunks.next();
+    if (next.done === true) return null;
+    if (Buffer.isBuffer(next.value) && next.value.length > 0) return next.value;
+  }
 }

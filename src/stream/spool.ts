@@ -1,6 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import type { Readable } from "node:stream";
-import { BackupError } from "../errors.ts";
+import { BackupError, errnoOf } from "../errors.ts";
 import { openWorkFile } from "./unnamed-file.ts";
 
 /**
@@ -23,7 +23,7 @@ export async function spool(source: Readable, directory: string): Promise<Readab
 }
 
 function toSpoolError(error: unknown, directory: string): unknown {
-  if (!(error instanceof Error) || !("code" in error) || error.code !== "ENOSPC") return error;
+  if (errnoOf(error) !== "ENOSPC") return error;
   return new BackupError("STEP_FAILED", `the work directory ${directory} is full`, {
     cause: error,
     hint: "without --work-dir nothing is kept on disk",

@@ -3,7 +3,7 @@ import { constants } from "node:fs";
 import { open, unlink, type FileHandle } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { join } from "node:path";
-import { BackupError, describeDirectoryError } from "../errors.ts";
+import { BackupError, describeDirectoryError, errnoOf } from "../errors.ts";
 import { openOwnDirectory } from "../state/own-directories.ts";
 
 /** Not among Node's constants; the kernel takes it together with O_DIRECTORY, whose value differs among machines. */
@@ -38,7 +38,7 @@ async function openIn(directory: string): Promise<FileHandle> {
   try {
     return await open(directory, constants.O_RDWR | O_TMPFILE, 0o600);
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && UNKNOWN.has(String(error.code)))) throw error;
+    if (!UNKNOWN.has(errnoOf(error) ?? "")) throw error;
   }
   const path = join(directory, `.btrfs-snapshots-to-swift-${randomUUID()}`);
   const file = await open(path, "wx+", 0o600);

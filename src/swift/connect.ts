@@ -7,13 +7,11 @@ import { BackupError } from "../errors.ts";
 import { openClients, type ClientOptions } from "./client.ts";
 import { damagedAnswer, expectedRegion, translate } from "./errors.ts";
 import { checkContainerName } from "./names.ts";
-import { backoffMs } from "./retry.ts";
+import { backoffMs, FIRST_CONTACT_MS } from "./retry.ts";
 import { withTimeout } from "./timeout.ts";
 
 /** Where to begin when nobody said a region: the one that an s3api has unless it is configured otherwise. */
 const DEFAULT_REGION = "us-east-1";
-/** A store that was never reached may be a typing mistake: unless the caller says otherwise, no patience of many minutes. */
-const RETRY_FOR_MS = 3_000;
 const CONTACT_MS = 12_000;
 /** How often is asked at least while the store's answers are about another container, and by somebody who is no S3 store. */
 const TRIES = 3;
@@ -70,7 +68,7 @@ async function probe(
   contact: Pick<Contact, "endpoint" | "region">,
   signal: AbortSignal,
 ): Promise<number> {
-  const retryForMs = options.contactForMs ?? Math.min(RETRY_FOR_MS, options.retryForMs);
+  const retryForMs = options.contactForMs ?? Math.min(FIRST_CONTACT_MS, options.retryForMs);
   const clients = openClients({ ...options, ...contact, retryForMs });
   try {
     // Not a HEAD: its answer has no body, so a missing container, a wrong region and wrong keys look alike.

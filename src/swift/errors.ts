@@ -2,7 +2,7 @@
 // Messages and contexts carry only facts that the caller may read in a log; the SDK's errors, which hold entire
 // responses, stay out.
 
-import { field, text } from "./json.ts";
+import { field, text } from "../json.ts";
 import { abortedError, BackupError } from "../errors.ts";
 import { judgeByNetwork, judgeProxy, judgeRedirect } from "./reach.ts";
 import type { Diagnosis } from "./tls.ts";

@@ -15,6 +15,11 @@ export interface Log {
 
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
+/**
+ * How long a server that was never reached is asked again, unless the caller wants otherwise: its name may be a typing
+ * mistake.
+ */
+export const FIRST_CONTACT_MS = 3_000;
 /** How long trouble lasts before it is worth a warning. */
 export const QUIET_MS = 3_000;
 

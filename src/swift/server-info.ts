@@ -2,7 +2,7 @@
 
 import type { Container } from "../operations/ports.ts";
 import { askHttp, type Network } from "./http.ts";
-import { field, parseJson } from "./json.ts";
+import { field, parseJson } from "../json.ts";
 
 type StoreLimits = Container["limits"];
 

@@ -20,6 +20,7 @@ import { btrfs, openLoopback, run } from "../support/loopback.ts";
 import type { Loopback } from "../support/loopback.ts";
 import { noBtrfs } from "../support/requirements.ts";
 import { changeTree, makeTree } from "../support/tree.ts";
+import { crc32c } from "../../src/btrfs/send-commands.ts";
 
 // ---- streams made by hand
 
@@ -67,16 +68,6 @@ const command = {
 } as const;
 const uuidA = Buffer.from("00112233445566778899aabbccddeeff", "hex");
 const uuidB = Buffer.from("ffeeddccbbaa99887766554433221100", "hex");
-
-/** Bit by bit, so that it shares nothing with the addon's. */
-function crc32c(bytes: Buffer): number {
-  let crc = 0;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
-  }
-  return crc >>> 0;
-}
 
 function header(version: number): Buffer {
   const bytes = Buffer.from("btrfs-stream\0\0\0\0\0", "latin1");

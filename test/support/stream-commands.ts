@@ -1,5 +1,7 @@
 // Commands of a send stream made by hand, with their right checksums.
 
+import { sealed } from "../../src/btrfs/send-commands.ts";
+
 /** With a path, an inode number, and what a link leads to. */
 export function streamCommand(kind: number, path: string, to?: string): Buffer {
   const target = to === undefined ? [] : [[17, Buffer.from(to)] as const];
@@ -12,7 +14,6 @@ export function streamCommand(kind: number, path: string, to?: string): Buffer {
     },
   );
   const bytes = Buffer.concat([Buffer.alloc(10), ...attributes]);
-  bytes.writeUInt32LE(bytes.length - 10, 0);
   bytes.writeUInt16LE(kind, 4);
   return sealCommand(bytes);
 }
@@ -31,19 +32,7 @@ export function withCommands(stream: Buffer, ...commands: readonly Buffer[]): Bu
   return Buffer.concat([stream.subarray(0, end), ...commands, stream.subarray(end)]);
 }
 
-/** The same command with the checksum that it should have. */
+/** The same command with the length and the checksum that it should have. */
 export function sealCommand(command: Buffer): Buffer {
-  const sealed = Buffer.from(command);
-  sealed.writeUInt32LE(0, 6);
-  sealed.writeUInt32LE(crc32c(sealed), 6);
-  return sealed;
-}
-
-function crc32c(bytes: Buffer): number {
-  let crc = 0;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
-  }
-  return crc >>> 0;
+  return sealed(Buffer.from(command));
 }

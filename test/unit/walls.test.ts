@@ -22,15 +22,16 @@ interface Wall {
 /** Rooms, and files that have a door of their own: the longest name that fits a file counts, added to its room's. */
 const walls: Readonly<Record<string, Wall>> = {
   errors: { may: [] },
+  json: { may: [] },
   "addon/": { may: ["addon/", "errors", "node:"] },
-  "plan/": { may: ["plan/", "errors"] },
+  "plan/": { may: ["plan/", "errors", "json"] },
   // Text into values; what lies in files is read by environment, file and clouds-yaml, and is words again.
-  "config/": { may: ["config/", "errors"], types: ["plan/"] },
+  "config/": { may: ["config/", "errors", "json"], types: ["plan/"] },
   "config/environment": { may: ["node:"] },
   "config/file": { may: ["node:", "yaml"] },
   "config/clouds-yaml": { may: ["node:", "yaml"] },
   "config/proxies": { may: ["node:net"] },
-  "state/": { may: ["state/", "plan/model", "errors", "node:"], types: ["operations/ports"] },
+  "state/": { may: ["state/", "plan/model", "errors", "json", "node:"], types: ["operations/ports"] },
   "state/lock": { may: ["addon/lock"] },
   "stream/": { may: ["stream/", "addon/", "errors", "node:"] },
   "stream/unnamed-file": { may: ["state/own-directories"] },
@@ -50,7 +51,7 @@ const walls: Readonly<Record<string, Wall>> = {
   // What to name in place of a directory is decided by what lies around it.
   "btrfs/subvolumes": { may: ["plan/surroundings"] },
   "swift/": {
-    may: ["swift/", "errors", "@aws-sdk/", "@smithy/", "node:"],
+    may: ["swift/", "errors", "json", "@aws-sdk/", "@smithy/", "node:"],
     types: ["operations/ports", "plan/quota", "terminal/log", "config/"],
   },
   "swift/http": { may: ["config/proxies"] },
@@ -84,7 +85,7 @@ const walls: Readonly<Record<string, Wall>> = {
 
 /** Rooms from the ground up: a file imports from its own room and from floors below it. */
 const floors = [
-  ["errors"],
+  ["errors", "json"],
   ["addon", "plan"],
   ["config", "state"],
   ["stream"],

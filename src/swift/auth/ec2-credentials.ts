@@ -5,7 +5,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { BackupError } from "../../errors.ts";
 import type { Credentials } from "../client.ts";
 import type { HttpAnswer } from "../http.ts";
-import { field, list, parseJson, text } from "../json.ts";
+import { field, list, parseJson, text } from "../../json.ts";
 import { ask, findS3, subject, type Session } from "./keystone.ts";
 
 /** The S3 keys of the project; null when there are none. @throws ACCESS_DENIED, STORE_UNAVAILABLE, ABORTED */

@@ -5,13 +5,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { networkVerdict } from "../errors.ts";
 import type { InDomain, KeystoneLogin, Named } from "../../config/openstack.ts";
 import { askHttp, type Network, type HttpAnswer, type HttpOptions } from "../http.ts";
-import { field, list, parseJson, text } from "../json.ts";
+import { field, list, parseJson, text } from "../../json.ts";
 import { judgeProxy, judgeRedirect } from "../reach.ts";
-import { backoffMs, describePatience, QUIET_MS } from "../retry.ts";
+import { backoffMs, describePatience, QUIET_MS, FIRST_CONTACT_MS } from "../retry.ts";
 import { abortedError, BackupError, toBackupError } from "../../errors.ts";
-
-/** A Keystone that was never reached may be a typing mistake: unless the caller says otherwise, no patience of many minutes. */
-const RETRY_FOR_MS = 3_000;
 
 export interface Session {
   readonly login: KeystoneLogin;
@@ -173,7 +170,7 @@ export async function ask(
   url: string,
   options: HttpOptions,
   signal: AbortSignal,
-  patienceMs = options.network?.retryForMs ?? RETRY_FOR_MS,
+  patienceMs = options.network?.retryForMs ?? FIRST_CONTACT_MS,
 ): Promise<HttpAnswer> {
   const started = performance.now();
   let isQuiet = true;

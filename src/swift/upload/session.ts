@@ -6,7 +6,7 @@
 
 import { setMaxListeners } from "node:events";
 import type { Readable } from "node:stream";
-import { BackupError } from "../../errors.ts";
+import { BackupError, alreadyArchived, nothingToStore } from "../../errors.ts";
 import type { PutOptions } from "../../operations/ports.ts";
 import { multipartEtag } from "../etag.ts";
 import type { Completed } from "../leftovers.ts";
@@ -108,14 +108,9 @@ export async function assertAbsent({ store, key, signal }: UploadSession): Promi
   if ((await headObject(store, key, signal)) !== null) throw alreadyArchived(key);
 }
 
-export function alreadyArchived(key: string): BackupError {
-  return new BackupError("ALREADY_ARCHIVED", `'${key}' is already in the container`, { context: { key } });
-}
-
 /** An empty body is never an archive; it comes from a process that died before it wrote anything. @throws INTERNAL */
 export function assertNotEmpty({ key }: UploadSession, { data }: Part): void {
-  if (data.length === 0)
-    throw new BackupError("INTERNAL", `there is nothing to store under '${key}'`, { context: { key } });
+  if (data.length === 0) throw nothingToStore(key);
 }
 
 /** Records a part to send. @throws STREAM_TOO_LONG */

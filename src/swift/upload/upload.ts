@@ -6,10 +6,9 @@
 import { finished } from "node:stream";
 import type { S3Client } from "@aws-sdk/client-s3";
 import { Upload } from "@aws-sdk/lib-storage";
-import { abortedError, BackupError, type FailureCode } from "../../errors.ts";
+import { abortedError, BackupError, alreadyArchived, type FailureCode } from "../../errors.ts";
 import type { ObjectDetails, Stored } from "../../operations/ports.ts";
 import {
-  alreadyArchived,
   completionOf,
   expectedEtag,
   fail,

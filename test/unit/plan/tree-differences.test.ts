@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { describeTrees } from "../../../src/operations/compare.ts";
 import type { TreeDifference } from "../../../src/plan/model.ts";
 import { compareTrees, isMadeByReceive } from "../../../src/plan/tree-differences.ts";
 import { judge } from "../../../src/plan/verify.ts";
 import { archiveOf, snapshot } from "../../support/builders.ts";
+import { describeTrees } from "../../../src/operations/drill.ts";
 
 const cases: readonly (readonly [
   changes: string,

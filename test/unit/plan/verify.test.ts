@@ -16,8 +16,9 @@ import {
   judge,
   type Damage,
 } from "../../../src/plan/verify.ts";
-import { findDrill, findIncomparable } from "../../../src/operations/compare.ts";
+import { findIncomparable } from "../../../src/operations/compare.ts";
 import { archiveOf, keyOf, snapshot, source, uuid } from "../../support/builders.ts";
+import { findDrill } from "../../../src/operations/drill.ts";
 
 /** 1 ← 2 ← 3 ← 5, and 4 on 2 as well. */
 const [one, two, three, four, five] = [
