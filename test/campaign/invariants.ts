@@ -128,8 +128,18 @@ export async function restsOn(key: string, stored: Stored): Promise<readonly Sto
   });
 }
 
-function identityIn(metadata: Readonly<Record<string, string>>): string {
+export function identityIn(metadata: Readonly<Record<string, string>>): string {
   return `${metadata["btrfs-uuid"] ?? "none"}/${metadata["btrfs-ctransid"] ?? "none"}`;
+}
+
+/** All archives by what they are, wherever they lie: a snapshot that was renamed keeps its archive's old name. */
+export function identitiesIn({ archives }: Stored): ReadonlyMap<string, FoundArchive> {
+  return new Map([...archives].map(([key, { metadata }]) => [identityIn(metadata), { key, metadata }]));
+}
+
+interface FoundArchive {
+  readonly key: string;
+  readonly metadata: Readonly<Record<string, string>>;
 }
 
 function parentIn(metadata: Readonly<Record<string, string>>): string | null {
@@ -249,40 +259,32 @@ export async function heldTo(
 /** Exit 0: each of these snapshots is archived, as what it is, on a chain that is whole. */
 export async function checkArchived(world: World, snapshots: readonly SeenSubvolume[], what: string): Promise<void> {
   const stored = await look(world);
-  const byIdentity = new Map(
-    [...stored.archives].map(([key, { metadata }]) => [identityIn(metadata), { key, metadata }]),
-  );
+  const byIdentity = identitiesIn(stored);
   const looked = new Set<string>();
   for (const snapshot of snapshots) {
-    const key = keyOf(snapshot);
-    const archive = stored.archives.get(key);
-    if (archive === undefined)
-      violated("exit 0 = every snapshot is archived", `${what} ended with 0, and ${key} does not exist`);
-    if (identityIn(archive.metadata) !== identityOf(snapshot)) {
-      violated(
-        "exit 0 = every snapshot is archived as what it is",
-        `${what} ended with 0; ${key} holds ${identityIn(archive.metadata)}, the snapshot is ${identityOf(snapshot)}`,
-      );
-    }
-    for (
-      let link: { key: string; metadata: Readonly<Record<string, string>> } | undefined = {
-        key,
-        metadata: archive.metadata,
-      };
-      !looked.has(link.key);
-    ) {
+    const archive = byIdentity.get(identityOf(snapshot));
+    if (archive === undefined) violated("exit 0 = every snapshot is archived", `${what} ended with 0; ${lacking()}`);
+    for (let link = archive; !looked.has(link.key);) {
       looked.add(link.key);
       const damaged = await isDamaged(world, link.key, stored);
       const broken = damaged ? null : await brokenBy(link.key, stored);
       if (broken !== null) violated("exit 0 = what is archived can be read", `${what} ended with 0, and ${broken}`);
       const parent = parentIn(link.metadata);
       if (parent === null) break;
-      link = byIdentity.get(parent);
-      if (link === undefined)
+      const next = byIdentity.get(parent);
+      if (next === undefined)
         violated(
           "exit 0 = every chain is whole",
-          `${what} ended with 0, and ${parent}, which ${key} rests on, is not archived`,
+          `${what} ended with 0, and ${parent}, which ${archive.key} rests on, is not archived`,
         );
+      link = next;
+    }
+
+    function lacking(): string {
+      const key = keyOf(snapshot);
+      const named = stored.archives.get(key);
+      const holds = named === undefined ? "does not exist" : `holds ${identityIn(named.metadata)}`;
+      return `${key} ${holds}, the snapshot is ${identityOf(snapshot)}`;
     }
   }
 }

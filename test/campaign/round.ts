@@ -14,6 +14,8 @@ import {
   checkNothingLeft,
   checkRestored,
   heldTo,
+  identitiesIn,
+  identityIn,
   look,
   NotHit,
   violated,
@@ -74,9 +76,15 @@ export function nextName(world: World): string {
 export async function change(world: World, chance: Chance, machine: Machine, big: boolean): Promise<void> {
   await world.ground.eyes.change(machine.vol, chance.int(1, 1e9));
   // Incompressible, so that it needs parts and volumes however it is encoded.
-  if (big) await writeFile(join(machine.vol, `big-${chance.int(1, 2)}`), chance.bytes(chance.int(6 << 20, 11 << 20)));
+  if (big) await writeBig(join(machine.vol, `big-${chance.int(1, 2)}`), chance.bytes(chance.int(6 << 20, 11 << 20)));
   // Trees do not grow for ever.
-  if (chance.maybe(0.2)) await rm(join(machine.vol, "big-1"), { force: true });
+  if (chance.maybe(0.2)) await rm(join(machine.vol, "big-1"), { recursive: true, force: true });
+}
+
+/** Changes swap names: a directory may have the file's. */
+async function writeBig(path: string, bytes: Buffer): Promise<void> {
+  await rm(path, { recursive: true, force: true });
+  await writeFile(path, bytes);
 }
 
 export async function takeSnapshot({ vol, mountPoint, snaps }: Machine, name: string): Promise<string> {
@@ -290,15 +298,16 @@ export async function checkAll({ world }: Round): Promise<void> {
   await checkNothingLeft(world, [world.machine, world.target]);
 }
 
-/** Local snapshots under whose key something else is archived: no sync can archive them, and none may say it did. */
+/**
+ * Local snapshots under whose key something else is archived, and that are archived under no other key: no sync can archive
+ * them, and none may say it did.
+ */
 export async function conflicts(world: World, machine: Machine): Promise<readonly SeenSubvolume[]> {
   const stored = await look(world);
-  return (await snapshotsOf(world, machine)).filter((snapshot) => {
-    const archive = stored.archives.get(keyOf(snapshot));
-    if (archive === undefined) return false;
-    const { "btrfs-uuid": uuid, "btrfs-ctransid": ctransid } = archive.metadata;
-    return `${uuid ?? ""}/${ctransid ?? ""}` !== identityOf(snapshot);
-  });
+  const archived = identitiesIn(stored);
+  return (await snapshotsOf(world, machine)).filter(
+    (snapshot) => stored.archives.has(keyOf(snapshot)) && !archived.has(identityOf(snapshot)),
+  );
 }
 
 /** Restores the newest snapshot that is here and archived, onto what earlier restores brought, and compares. */
@@ -318,10 +327,7 @@ export async function archivedHere(world: World): Promise<readonly SeenSubvolume
   const stored = await look(world);
   return (await snapshotsOf(world, world.machine)).filter((each) => {
     const metadata = stored.archives.get(keyOf(each))?.metadata;
-    return (
-      metadata !== undefined &&
-      `${metadata["btrfs-uuid"] ?? ""}/${metadata["btrfs-ctransid"] ?? ""}` === identityOf(each)
-    );
+    return metadata !== undefined && identityIn(metadata) === identityOf(each);
   });
 }
 
