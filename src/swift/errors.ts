@@ -4,7 +4,7 @@
 
 import { field, text } from "../json.ts";
 import { abortedError, BackupError } from "../errors.ts";
-import { judgeByNetwork, judgeProxy, judgeRedirect } from "./reach.ts";
+import { judgeByNetwork, judgeProxy, judgeRedirect, mayPass } from "./reach.ts";
 import type { Diagnosis } from "./tls.ts";
 
 /** The subject of a request, and the server that it went to. */
@@ -111,8 +111,20 @@ export function isNotImplemented(error: unknown): boolean {
 
 /** True for a refusal of the kind that leaves the store as it was, and would be repeated. */
 export function isRefusal(error: unknown): boolean {
-  const { status } = readTrouble(error);
-  return status !== null && status >= 400 && status < 500;
+  const trouble = readTrouble(error);
+  return trouble.status !== null && trouble.status >= 400 && trouble.status < 500 && !passes(trouble);
+}
+
+/** True for an answer that says nothing against the request: the same one may be taken a moment later. */
+export function isTransient(error: unknown): boolean {
+  return passes(readTrouble(error));
+}
+
+/** Of bytes that changed, were lost or came too slowly on the way; s3api answers 400 to them. */
+const TRANSIENT: readonly string[] = ["BadDigest", "IncompleteBody", "RequestTimeout"];
+
+function passes({ status, name }: ErrorFacts): boolean {
+  return TRANSIENT.includes(name) || (status !== null && status !== 501 && mayPass(status));
 }
 
 /**
@@ -246,7 +258,7 @@ function judgeByStatus(trouble: ErrorFacts, { container, key, endpoint, proxy = 
   if (status === null) return { code: "INTERNAL", message: `${name}: ${message}` };
   if (isDamaged(trouble)) return { code: "STORE_UNAVAILABLE", message: damagedAnswer(endpoint).message };
   if (status === 413) return overQuota({ container, key, endpoint, signal });
-  if (status >= 500 || status === 429) {
+  if (status === 501 || passes(trouble)) {
     return {
       code: "STORE_UNAVAILABLE",
       message: `${host} answers ${String(status)} (${name === "Error" ? "no S3 error" : name})`,

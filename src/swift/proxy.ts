@@ -7,6 +7,7 @@ import { isIP } from "node:net";
 import { checkServerIdentity, type PeerCertificate, type SecureContext } from "node:tls";
 import { HttpProxyAgent } from "http-proxy-agent";
 import { HttpsProxyAgent } from "https-proxy-agent";
+import { mayPass } from "./reach.ts";
 
 export interface ProxyAgentOptions {
   readonly keepAlive: boolean;
@@ -39,7 +40,7 @@ class Tunnel extends HttpsProxyAgent<string> {
     const trusted = { ...this.#trusted, ...checkedAs(options.host) };
     const socket = await super.connect(request, { ...options, ...trusted, secureEndpoint: true });
     // A failure that may pass is retried like any answer of its kind.
-    if (status < 400 || status >= 500 || status === 429) return socket;
+    if (status < 400 || mayPass(status)) return socket;
     socket.destroy();
     throw Object.assign(new Error(`the proxy answers ${String(status)}`), { code: `EPROXY${String(status)}` });
   }

@@ -9,6 +9,14 @@ interface NetworkTrouble {
   readonly altNames: string | null;
 }
 
+/**
+ * True for a status that says nothing against the request: too late (408: Swift says so when a body came too slowly), too
+ * early, too many, or the server's own trouble. The same request may succeed a moment later.
+ */
+export function mayPass(status: number): boolean {
+  return status >= 500 || status === 408 || status === 425 || status === 429;
+}
+
 /** Null when the error is of another kind. `proxy`: between us and the server, for people. */
 export function judgeByNetwork(
   { code, message, name, altNames }: NetworkTrouble,

@@ -4,7 +4,7 @@
 import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RetryErrorInfo, RetryStrategyV2, RetryToken } from "@smithy/types";
-import { describeError, isDamagedAnswer, isNotImplemented, isRefusal, refusesKeys } from "./errors.ts";
+import { describeError, isDamagedAnswer, isNotImplemented, isRefusal, isTransient, refusesKeys } from "./errors.ts";
 
 /** As much of a logger as is used here. */
 export interface Log {
@@ -22,9 +22,6 @@ const LONGEST_DELAY_MS = 10_000;
 export const FIRST_CONTACT_MS = 3_000;
 /** How long trouble lasts before it is worth a warning. */
 export const QUIET_MS = 3_000;
-
-/** Codes of refusals that a second try may well get past, beside those the SDK knows: bytes changed or lost on the way. */
-const tryAgain: readonly string[] = ["BadDigest", "IncompleteBody", "RequestTimeout"];
 
 /** Milliseconds before the attempt after `failures` failed ones: doubling, with jitter so that parallel parts drift apart. */
 export function backoffMs(failures: number): number {
@@ -102,7 +99,7 @@ function retryToken(count: number): RetryToken {
 function mayRetry({ error, errorType }: RetryErrorInfo, failures: number): boolean {
   if (isNotImplemented(error)) return false;
   if (isDamagedAnswer(error)) return true;
-  if (errorType === "THROTTLING" || errorType === "SERVER_ERROR" || tryAgain.includes(error?.name ?? "")) return true;
+  if (errorType === "THROTTLING" || errorType === "SERVER_ERROR" || isTransient(error)) return true;
   // The SDK has by now corrected its offset. It then calls every refusal transient, of which only one for the time was.
   if (isClockTrouble(error)) return failures === 1;
   return errorType === "TRANSIENT";

@@ -3,6 +3,7 @@
 import type { Container } from "../operations/ports.ts";
 import { askHttp, type Network } from "./http.ts";
 import { field, parseJson } from "../json.ts";
+import { mayPass } from "./reach.ts";
 
 type StoreLimits = Container["limits"];
 
@@ -47,7 +48,7 @@ export async function readFeatures(
   const stock = { limits: stockSwiftLimits, conditionalPut: false };
   try {
     const { status, text } = await askHttp(new URL("/info", endpoint), { network }, signal);
-    return status >= 500 ? stock : { limits: parseLimits(text), conditionalPut: takesConditionalPut(text) };
+    return mayPass(status) ? stock : { limits: parseLimits(text), conditionalPut: takesConditionalPut(text) };
   } catch {
     return stock;
   }

@@ -132,7 +132,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
   });
 
   test("waits as long as the store asks for, when it is busy and when it has had enough", async () => {
-    for (const status of [503, 429]) {
+    for (const status of [503, 429, 408]) {
       proxy.plan({ when: isPart, fault: { kind: "answer", status, headers: { "retry-after": "2" } } });
       const start = performance.now();
       await container.put(`waited-${status}`, streamed(Buffer.from("x")), options, signal);

@@ -6,7 +6,7 @@ import { networkVerdict } from "../errors.ts";
 import type { InDomain, KeystoneLogin, Named } from "../../config/openstack.ts";
 import { askHttp, type Network, type HttpAnswer, type HttpOptions } from "../http.ts";
 import { field, list, parseJson, text } from "../../json.ts";
-import { judgeProxy, judgeRedirect } from "../reach.ts";
+import { judgeProxy, judgeRedirect, mayPass } from "../reach.ts";
 import { backoffMs, describePatience, QUIET_MS, FIRST_CONTACT_MS } from "../retry.ts";
 import { abortedError, BackupError, toBackupError } from "../../errors.ts";
 
@@ -178,7 +178,7 @@ export async function ask(
     const outcome = await askHttp(new URL(url), options, signal).catch((error: unknown) =>
       explainNetwork(error, url, { ...options, signal }),
     );
-    const passes = outcome instanceof BackupError ? outcome.retryable : outcome.status >= 500;
+    const passes = outcome instanceof BackupError ? outcome.retryable : mayPass(outcome.status);
     const delay = backoffMs(failures);
     if (!passes) {
       if (outcome instanceof BackupError) throw outcome;

@@ -159,6 +159,20 @@ describe("patience", () => {
     );
   });
 
+  for (const [what, name, status] of [
+    ["too late", "Unknown", 408],
+    ["too early", "Unknown", 425],
+    ["too many", "Unknown", 429],
+    ["a body that came too slowly", "RequestTimeout", 400],
+    ["a body that was changed on its way", "BadDigest", 400],
+  ] as const) {
+    test(`is had with ${what}`, async () => {
+      const error = Object.assign(new Error(), { name, $metadata: { httpStatusCode: status }, cause: new Error() });
+      const strategy = retryFor({ forMs: 1_000, log: undefined, signal });
+      assert.ok((await countRetries(strategy, { errorType: "CLIENT_ERROR", error })) >= 1);
+    });
+  }
+
   test("does not wait longer than it has time when the store asks for more", async () => {
     const later = { errorType: "THROTTLING", retryAfterHint: new Date(Date.now() + 60_000) } as const;
     assert.equal(await countRetries(retryFor({ forMs: 1_000, log: undefined, signal }), later), 0);
@@ -210,6 +224,15 @@ describe("errors", () => {
     ["a reset", { code: "ECONNRESET", name: "TimeoutError" }, "STORE_UNAVAILABLE", /store\.example:443/],
     ["a lost network", { code: "ENETUNREACH" }, "STORE_UNAVAILABLE", /ENETUNREACH/],
     ["503", { name: "ServiceUnavailable", $metadata: { httpStatusCode: 503 } }, "STORE_UNAVAILABLE", /503/],
+    ["429 without a body", { name: "Unknown", $metadata: { httpStatusCode: 429 } }, "STORE_UNAVAILABLE", /429/],
+    ["408 without a body", { name: "Unknown", $metadata: { httpStatusCode: 408 } }, "STORE_UNAVAILABLE", /408/],
+    ["408", { name: "ServiceUnavailable", $metadata: { httpStatusCode: 408 } }, "STORE_UNAVAILABLE", /408/],
+    [
+      "a body that came too slowly",
+      { name: "RequestTimeout", $metadata: { httpStatusCode: 400 } },
+      "STORE_UNAVAILABLE",
+      /400 \(RequestTimeout\)/,
+    ],
     [
       "a full quota",
       { name: "EntityTooLarge", message: "Upload exceeds quota." },
