@@ -1,10 +1,11 @@
 // Keeps and reads what proves an archive's bytes when its ETag does not: see plan/proof.ts.
 
+import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
 import type { Layout } from "../plan/layout.ts";
 import type { Key } from "../plan/model.ts";
-import { formatProof, formatProofKey, MAX_PROOF_BYTES, isProofOf, parseProof, type Proof } from "../plan/proof.ts";
+import { formatProof, formatProofKey, HEAD_BYTES, MAX_PROOF_BYTES, parseProof, type Proof } from "../plan/proof.ts";
 import type { Container, ObjectDetails, Stored } from "./ports.ts";
 
 /** An object stored under a key. */
@@ -19,16 +20,20 @@ export interface ProvenObject {
  * Stores the proof of an archive. The archive is complete without it, so neither a failure nor a stop of the run is
  * reported.
  */
-export async function storeProof(
+export async function storeProof(object: ProvenObject, container: Container, signal: AbortSignal): Promise<void> {
+  await tryToStore(object, container, signal).catch(() => undefined);
+}
+
+async function tryToStore(
   { key, layout, metadata, stored }: ProvenObject,
   container: Container,
   signal: AbortSignal,
 ): Promise<void> {
-  const { bytes, md5s } = stored;
   const text = formatProof({
-    bytes,
+    bytes: stored.bytes,
     partBytes: layout.partBytes,
-    md5s: md5s.map((md5) => md5.toString("hex")),
+    md5s: stored.md5s.map((md5) => md5.toString("hex")),
+    head: await hashHead(key, container, signal),
     metadata,
   });
   const proofKey = formatProofKey(key);
@@ -39,14 +44,12 @@ export async function storeProof(
       { ...layout, metadata: {} },
       signal,
     );
-  await put()
-    .catch(async (error: unknown) => {
-      if (!(error instanceof BackupError && error.code === "ALREADY_ARCHIVED")) throw error;
-      // Of an archive that was under this key before.
-      await container.delete(proofKey, signal);
-      await put();
-    })
-    .catch(() => undefined);
+  await put().catch(async (error: unknown) => {
+    if (!(error instanceof BackupError && error.code === "ALREADY_ARCHIVED")) throw error;
+    // Of an archive that was under this key before.
+    await container.delete(proofKey, signal);
+    await put();
+  });
 }
 
 /**
@@ -64,17 +67,33 @@ export async function forgetProof(key: Key, container: Container, signal: AbortS
 
 /** The proof of an archive; null when there is none that could be read, or it is of another one. */
 export async function readProof(
-  object: Pick<ObjectDetails, "key" | "metadata">,
+  object: Pick<ObjectDetails, "key" | "etag">,
   container: Container,
   signal: AbortSignal,
 ): Promise<Proof | null> {
   try {
     const text = await container.peek(formatProofKey(object.key), MAX_PROOF_BYTES, signal);
     const proof = parseProof(text.toString());
-    return proof === null || !isProofOf(proof, object.metadata) ? null : proof;
+    return proof !== null && (await isProofOf(proof, object, container, signal)) ? proof : null;
   } catch (error) {
     const failure = toBackupError(error);
     if (failure.code === "ARCHIVE_MISSING" || failure.code === "ARCHIVE_DAMAGED") return null;
     throw failure;
   }
+}
+
+/** False when an archive has left it that was under this key before. */
+async function isProofOf(
+  proof: Proof,
+  { key, etag }: Pick<ObjectDetails, "key" | "etag">,
+  container: Container,
+  signal: AbortSignal,
+): Promise<boolean> {
+  return container.isSentAs(etag, proof) || (await hashHead(key, container, signal)) === proof.head;
+}
+
+async function hashHead(key: string, container: Container, signal: AbortSignal): Promise<string> {
+  return createHash("sha256")
+    .update(await container.peek(key, HEAD_BYTES, signal))
+    .digest("hex");
 }

@@ -15,9 +15,17 @@ export interface PartDigests {
 }
 
 export interface Proof extends PartDigests {
+  /** The SHA-256 of the object's first {@link HEAD_BYTES}, in hexadecimal. */
+  readonly head: string;
   /** The metadata of the archive's object, by the names that {@link import("./key.ts").formatMetadata} returns. */
   readonly metadata: Readonly<Record<string, string>>;
 }
+
+/**
+ * The beginning of an object tells it from any other that was ever stored under its key, and survives every copy: it
+ * holds the identity of the snapshot, or what age made by chance.
+ */
+export const HEAD_BYTES = 512;
 
 /** Larger than a proof of 10 000 parts. */
 export const MAX_PROOF_BYTES = 1024 * 1024;
@@ -26,26 +34,22 @@ export function formatProofKey(key: Key | string): string {
   return `${key}/proof`;
 }
 
-export function formatProof({ bytes, partBytes, md5s, metadata }: Proof): string {
-  return `${JSON.stringify({ format: 1, bytes, partBytes, md5s, metadata }, null, 1)}\n`;
-}
-
-/** False when an archive of other metadata left it. A copy may have lost its metadata, entirely or in part. */
-export function isProofOf(proof: Proof, metadata: Readonly<Record<string, string>>): boolean {
-  return Object.entries(proof.metadata).every(([name, value]) => (metadata[name] ?? value) === value);
+export function formatProof({ bytes, partBytes, md5s, head, metadata }: Proof): string {
+  return `${JSON.stringify({ format: 1, bytes, partBytes, md5s, head, metadata }, null, 1)}\n`;
 }
 
 /** Null for anything that {@link formatProof} did not write: then there is no proof. */
 export function parseProof(text: string): Proof | null {
   const parsed = parseJson(text);
   if (!isRecord(parsed) || parsed["format"] !== 1) return null;
-  const { bytes, partBytes, md5s, metadata } = parsed;
+  const { bytes, partBytes, md5s, head, metadata } = parsed;
   if (!isCount(bytes, 1) || !isCount(partBytes, 1) || !Array.isArray(md5s) || !isRecord(metadata)) return null;
   if (md5s.length !== Math.ceil(bytes / partBytes) || !md5s.every(isMd5)) return null;
+  if (typeof head !== "string" || !/^[0-9a-f]{64}$/.test(head)) return null;
   const texts = Object.entries(metadata).flatMap(([name, value]) =>
     typeof value === "string" ? [[name, value] as const] : [],
   );
-  return { bytes, partBytes, md5s, metadata: Object.fromEntries(texts) };
+  return { bytes, partBytes, md5s, head, metadata: Object.fromEntries(texts) };
 }
 
 function isMd5(value: unknown): value is string {

@@ -9,6 +9,7 @@ import { BackupError } from "../../../src/errors.ts";
 import { openBody, assertComplete } from "../../../src/operations/archive-body.ts";
 import type { ObjectToRead } from "../../../src/operations/ports.ts";
 import { readArchive } from "../../../src/operations/inventory.ts";
+import { readProof } from "../../../src/operations/proof.ts";
 import { storeArchive, type Storing } from "../../../src/operations/write-archive.ts";
 import { survey } from "../../../src/operations/survey.ts";
 import { readArchivesThrough } from "../../../src/operations/verify.ts";
@@ -25,8 +26,8 @@ import { memoryContainer, type MemoryContainer } from "../../support/memory-cont
 const { signal } = new AbortController();
 const key = keyOf("snapshots/1");
 const step: UploadStep = { do: "upload", key, snapshot: snapshot(1), sendParent: null };
-const PART_BYTES = 20;
-const body = Buffer.from(Array.from({ length: 95 }, (_, at) => at % 251));
+const PART_BYTES = 200;
+const body = Buffer.from(Array.from({ length: 950 }, (_, at) => at % 251));
 
 const md5 = (bytes: Buffer): string => createHash("md5").update(bytes).digest("hex");
 
@@ -79,6 +80,33 @@ async function read(container: MemoryContainer): Promise<Buffer> {
   return await buffer(await openBody(archive, container, signal));
 }
 
+const AGE: Storing["encoder"] = { cost: { encoding: "age", headerBytes: 0 }, fingerprint: null, programs: [] };
+
+/** The same stream as age makes it of one and the same snapshot: each time with other keys, and as long. */
+function encrypted(seed: number): Buffer<ArrayBuffer> {
+  const head = Buffer.from("age-encryption.org/v1\n-> X25519 ");
+  return Buffer.concat([head, body.map((byte) => byte ^ seed)]).subarray(0, body.length);
+}
+
+/** The stale proof of an archive that was deleted, beside another one of the same snapshot. */
+async function resent(
+  first: Buffer<ArrayBuffer>,
+  second: Buffer<ArrayBuffer>,
+  changes: Partial<Storing> = {},
+): Promise<MemoryContainer> {
+  const container = memoryContainer();
+  await store(container, changes, first);
+  const stale = container.objects.get(formatProofKey(key)) ?? assert.fail();
+  container.objects.clear();
+  await store(container, changes, second);
+  container.objects.set(formatProofKey(key), stale);
+  return container;
+}
+
+async function proofIn(container: MemoryContainer): Promise<unknown> {
+  return await readProof(container.objects.get(key) ?? assert.fail(), container, signal);
+}
+
 const isDamage = (error: unknown): boolean => error instanceof BackupError && error.code === "ARCHIVE_DAMAGED";
 
 describe("a proof", () => {
@@ -86,6 +114,7 @@ describe("a proof", () => {
     bytes: 25,
     partBytes: 10,
     md5s: ["a", "b", "c"].map((letter) => letter.repeat(32)),
+    head: "d".repeat(64),
     metadata: { "btrfs-format": "1" },
   };
   test("is read as it was written, and anything else is none", () => {
@@ -98,12 +127,13 @@ describe("a proof", () => {
       "{}",
       formatProof({ ...proof, bytes: 31 }),
       formatProof({ ...proof, md5s: ["x"] }),
+      formatProof({ ...proof, head: "d" }),
     ]) {
       assert.equal(parseProof(other), null, other);
     }
   });
   test("is stored with every archive, and says what is stored", async () => {
-    for (const volumeBytes of [undefined, 40]) {
+    for (const volumeBytes of [undefined, 400]) {
       const container = memoryContainer();
       await store(container, volumeBytes === undefined ? {} : { volumeBytes });
       const stored = container.objects.get(key) ?? assert.fail();
@@ -139,21 +169,34 @@ describe("a proof", () => {
     container.objects.delete(key);
     await store(failing, {}, other);
     assert.deepEqual([...container.objects.keys()], [key]);
-    copied(container, key, 30);
+    copied(container, key, 300);
     assert.ok((await read(container)).equals(other));
   });
-  test("of an archive with other metadata is none of this one", async () => {
+  for (const [kind, bytes] of [
+    ["as long", encrypted(2)],
+    ["shorter", encrypted(2).subarray(0, 850)],
+  ] as const) {
+    test(`of an archive that was encrypted anew, ${kind} and with the same metadata, is none of this one`, async () => {
+      const container = await resent(encrypted(1), bytes, { encoder: AGE });
+      assert.equal(await proofIn(container), null);
+      const { findings, copied: called } = await survey({ container, identities: [] }, [], signal);
+      assert.deepEqual([...called], []);
+      assert.ok(findings.every(({ message }) => !/were sent/.test(message)));
+      copied(container, key, 300);
+      assert.ok((await read(container)).equals(bytes));
+      copied(container, key, 300, { keepsMetadata: false });
+      const bare = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
+      assert.equal(bare.lineage, null, "nobody knows whose stream it holds");
+    });
+  }
+  test("that another version of the program has made is this one's: an upload keeps what it was begun with", async () => {
     const container = memoryContainer();
-    await store(container);
-    const stale = container.objects.get(formatProofKey(key)) ?? assert.fail();
-    container.objects.clear();
-    const other = Buffer.from(body).reverse();
-    await store(container, { facts: { sendProto: 1, tool: "t/1" } }, other);
-    container.objects.set(formatProofKey(key), stale);
-    copied(container, key, 30);
-    assert.ok((await read(container)).equals(other));
-    const { findings } = await survey({ container, identities: [] }, [], signal);
-    assert.ok(findings.every(({ message }) => !/were sent/.test(message)));
+    await store(container, { facts: { sendProto: 2, tool: "t/2" } });
+    const object = container.objects.get(key) ?? assert.fail();
+    container.objects.set(key, { ...object, metadata: { ...object.metadata, "btrfs-tool": "t/1" } });
+    assert.notEqual(await proofIn(container), null);
+    copied(container, key, 220, { body: Buffer.from(body).fill(7, 700, 702) });
+    await assert.rejects(read(container), isDamage);
   });
   test("that cannot be stored is no reason to fail", async () => {
     const container = memoryContainer();
@@ -177,7 +220,7 @@ describe("what tells whether bytes are those that were stored", () => {
   const digests = {
     bytes: body.length,
     partBytes: PART_BYTES,
-    md5s: Array.from({ length: 5 }, (_, at) => md5(body.subarray(20 * at, 20 * at + 20))),
+    md5s: Array.from({ length: 5 }, (_, at) => md5(body.subarray(PART_BYTES * at, PART_BYTES * (at + 1)))),
   };
   const stale = { ...digests, md5s: digests.md5s.toReversed() };
   const found = (
@@ -192,11 +235,11 @@ describe("what tells whether bytes are those that were stored", () => {
     check?.update(bytes);
     return check?.mismatch();
   };
-  const other = Buffer.from(body).fill(7, 50, 52);
+  const other = Buffer.from(body).fill(7, 700, 702);
 
   test("is the ETag, or the MD5s of the parts as they were sent", () => {
     const own = etagIn(PART_BYTES, body);
-    const [copy, sameCount] = [etagIn(30, body), `${"f".repeat(32)}-5`];
+    const [copy, sameCount] = [etagIn(300, body), `${"f".repeat(32)}-5`];
     assert.equal(found({ etag: own }), null);
     assert.equal(found({ etag: own, digests }), null);
     assert.equal(found({ etag: own, digests }, body, null), null, "borders are in the proof too");
@@ -214,24 +257,24 @@ describe("what tells whether bytes are those that were stored", () => {
 });
 
 describe("an archive that was copied with other parts", () => {
-  // Five parts of 20 bytes become four of 30, or five of 22.
+  // Five parts of 200 bytes become four of 300, or five of 220.
   for (const [name, partBytes] of [
-    ["fewer", 30],
-    ["as many", 22],
+    ["fewer", 300],
+    ["as many", 220],
   ] as const) {
     test(`${name}: is read, and is not damaged; what differs in it is`, async () => {
       const container = memoryContainer();
       await store(container);
       copied(container, key, partBytes);
       assert.ok((await read(container)).equals(body));
-      copied(container, key, partBytes, { body: Buffer.from(body).fill(7, 50, 52) });
+      copied(container, key, partBytes, { body: Buffer.from(body).fill(7, 700, 702) });
       await assert.rejects(read(container), isDamage);
     });
   }
   test("is no finding at first sight; cut short, it is damage", async () => {
     const container = memoryContainer();
     await store(container);
-    copied(container, key, 30);
+    copied(container, key, 300);
     const reading = { container, identities: [] };
     const seen = await survey(reading, [], signal);
     assert.deepEqual([...seen.copied], [key]);
@@ -240,35 +283,35 @@ describe("an archive that was copied with other parts", () => {
       seen.findings.every(({ message }) => !/parts|bytes/.test(message)),
       JSON.stringify(seen.findings),
     );
-    copied(container, key, 30, { body: body.subarray(0, 60) });
+    copied(container, key, 300, { body: body.subarray(0, 600) });
     const { findings } = await survey(reading, [], signal);
-    assert.match(findings.map(({ message }) => message).join(), /60 bytes.*95/);
+    assert.match(findings.map(({ message }) => message).join(), /600 bytes.*950/);
   });
   test("without its proof is read all the same", async () => {
     const container = memoryContainer();
     await store(container);
     container.objects.delete(formatProofKey(key));
-    copied(container, key, 30);
+    copied(container, key, 300);
     assert.ok((await read(container)).equals(body));
   });
   test("in volumes: SHA-256 decides", async () => {
     const container = memoryContainer();
-    await store(container, { volumeBytes: 40 });
+    await store(container, { volumeBytes: 400 });
     const volume = formatVolumeKey(key, 2);
-    copied(container, volume, 15);
+    copied(container, volume, 150);
     assert.ok((await read(container)).equals(body));
     const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
     assert.equal(await assertComplete(archive, container, signal), true);
-    copied(container, volume, 15, { body: Buffer.alloc(40, 3) });
+    copied(container, volume, 150, { body: Buffer.alloc(400, 3) });
     await assert.rejects(read(container), isDamage);
-    copied(container, volume, 15, { body: Buffer.alloc(39, 3) });
+    copied(container, volume, 150, { body: Buffer.alloc(399, 3) });
     await assert.rejects(assertComplete(archive, container, signal), isDamage);
   });
   test("in volumes, without metadata: the list of volumes is known by its content", async () => {
     const container = memoryContainer();
-    await store(container, { volumeBytes: 40 });
+    await store(container, { volumeBytes: 400 });
     const before = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
-    copied(container, key, 1000, { keepsMetadata: false });
+    copied(container, key, 10_000, { keepsMetadata: false });
     const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
     assert.deepEqual({ ...archive, stored: null, etag: null }, { ...before, stored: null, etag: null });
     container.objects.delete(formatProofKey(key));
@@ -278,19 +321,16 @@ describe("an archive that was copied with other parts", () => {
   });
   test("encrypted, without metadata: the proof tells whose stream it holds", async () => {
     const container = memoryContainer();
-    await store(container, { encoder: { cost: { encoding: "age", headerBytes: 0 }, fingerprint: null, programs: [] } });
+    await store(container, { encoder: AGE }, encrypted(1));
     const before = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
-    copied(container, key, 30, {
-      keepsMetadata: false,
-      body: Buffer.concat([Buffer.from("age-encryption.org/v1\n"), body]).subarray(0, 95),
-    });
+    copied(container, key, 300, { keepsMetadata: false });
     const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
     assert.deepEqual([archive.lineage, archive.encoding, archive.otime], [before.lineage, "age", before.otime]);
   });
   test("is read through by verify, by its proof", async () => {
     const container = memoryContainer();
     await store(container);
-    copied(container, key, 30);
+    copied(container, key, 300);
     const reading = { container, identities: [] };
     const { archives, withoutChecksum } = await survey(reading, [], signal);
     assert.equal(withoutChecksum.size, 0);
