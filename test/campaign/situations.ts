@@ -139,31 +139,14 @@ async function settleMachine({ world }: Round, machine: Machine, sameName: boole
 
 type Deed = "delete" | "rename" | "anew" | "swap" | "change";
 
-/** Something that people and their scripts do to snapshots. False when the kernel did not let it happen. */
-async function doTo({ taken }: World, machine: Machine, snapshot: SeenSubvolume, deed: Deed): Promise<boolean> {
-  const { path } = snapshot;
-  switch (deed) {
-    case "delete":
-      await deleteSnapshot(machine, path);
-      return true;
-    case "rename":
-      await renameSnapshot(machine, path, `${path}-renamed`);
-      return true;
-    case "anew":
-      await deleteSnapshot(machine, path);
-      await takeSnapshot(machine, path.slice(machine.snaps.length + 1));
-      return true;
-    case "swap":
-      await renameSnapshot(machine, path, `${path}-before`);
-      await takeSnapshot(machine, path.slice(machine.snaps.length + 1));
-      return true;
-    case "change":
-      // While it is being sent, the kernel does not let it be made writable.
-      return await changeSnapshot(machine, path, `changed ${taken}`).then(
-        () => true,
-        () => false,
-      );
-  }
+/** Something that people and their scripts do to snapshots. */
+async function doTo({ taken }: World, machine: Machine, { path }: SeenSubvolume, deed: Deed): Promise<void> {
+  const name = path.slice(machine.snaps.length + 1);
+  if (deed === "delete" || deed === "anew") await deleteSnapshot(machine, path);
+  if (deed === "rename") await renameSnapshot(machine, path, `${path}-renamed`);
+  if (deed === "swap") await renameSnapshot(machine, path, `${path}-before`);
+  if (deed === "anew" || deed === "swap") await takeSnapshot(machine, name);
+  if (deed === "change") await changeSnapshot(machine, path, `changed ${taken}`);
 }
 
 export const snapshotsChanged: FaultKind = {
@@ -183,7 +166,12 @@ export const snapshotsChanged: FaultKind = {
         for (const deed of deeds) {
           const [first, ...rest] = await snapshotsOf(world, machine);
           if (first === undefined) continue;
-          if (await doTo(world, machine, chance.pick([first, ...rest, ...rest.slice(-2)]), deed)) hit = true;
+          const snapshot = chance.pick([first, ...rest, ...rest.slice(-2)]);
+          // While it is being sent, the kernel lets nobody delete it or make it writable.
+          hit = await doTo(world, machine, snapshot, deed).then(
+            () => true,
+            () => hit,
+          );
         }
         await remember(world, machine);
       };
@@ -285,7 +273,7 @@ async function fullTarget(round: Round): Promise<boolean> {
   const newest = (await snapshotsOf(world, world.machine)).at(-1);
   if (newest === undefined) return false;
   const { target } = world;
-  const small = await openMachine("full", null, 128 * 2 ** 20);
+  const small = await openMachine("full", null, 512 * 2 ** 20);
   try {
     world.target = small;
     const filler = join(small.mountPoint, "filler");
