@@ -8,8 +8,10 @@ import { readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
+import { finished } from "node:stream/promises";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
+import { bundleProgram } from "./support/program.ts";
 import { noBtrfs, noSwift } from "./support/requirements.ts";
 
 const LAYERS = ["unit", "property", "btrfs", "integration", "fault"];
@@ -69,15 +71,19 @@ function sayWhatIsMissing(): void {
   process.stdout.write(`${reasons.join(", ")}: tests that need it are skipped\n`);
 }
 
-function main(parts: readonly string[]): void {
+async function main(parts: readonly string[]): Promise<void> {
   const files = testFiles(parts);
   if (files.length === 0) throw new Error(`no test file matches ${parts.join(" ")}`);
   sayWhatIsMissing();
   const requireAll = process.env["CI"] === "true" || process.env["REQUIRE_ALL"] === "1";
   // A file is often waiting for a server or a disk: two at a time also on one core.
   const concurrency = Math.max(2, availableParallelism());
+  const program = await bundleProgram();
+  process.env["TEST_PROGRAM"] = program.main;
   const events: AsyncIterable<TestEvent> = run({ files, concurrency, timeout: FILE_TIMEOUT_MS });
-  Readable.from(withVerdict(events, requireAll)).pipe(new spec()).pipe(process.stdout);
+  const report = Readable.from(withVerdict(events, requireAll)).pipe(new spec());
+  report.pipe(process.stdout);
+  await finished(report).finally(() => program.close());
 }
 
-main(process.argv.slice(2));
+await main(process.argv.slice(2));

@@ -67,6 +67,8 @@ interface Planning {
   readonly chains: GrowingChains;
   /** Stream UUIDs that more than one snapshot has. */
   readonly shared: ReadonlySet<Uuid>;
+  /** The archived states of each stream UUID, by transaction: more than one where a snapshot was changed and archived again. */
+  readonly states: ReadonlyMap<Uuid, ReadonlySet<number>>;
   /** The nearest last. */
   readonly candidates: Candidate[];
   readonly steps: UploadStep[];
@@ -91,6 +93,7 @@ export function planSync(inventory: Inventory, request: SyncRequest = {}): SyncP
     request,
     chains,
     shared,
+    states: archivedStates(archives),
     candidates,
     steps: [],
     findings: [],
@@ -145,31 +148,49 @@ function heldBy({ snapshot, archive }: Pick<Found, "snapshot" | "archive">): Ide
   return archive.lineage?.snapshot ?? streamIdentity(snapshot);
 }
 
-function keep(
-  { snapshot, key, archive }: Omit<Found, "identity">,
-  { request, chains, shared, candidates, found }: Planning,
-): void {
+function keep({ snapshot, key, archive }: Omit<Found, "identity">, planning: Planning): void {
+  const { request, chains, candidates, found } = planning;
   const identity = heldBy({ snapshot, archive });
   found.push({ snapshot, key, archive, identity });
   const state = chains.stateOf(identity);
   // A stream on top of a deduplicated snapshot names a transaction that no archive has, and a restore refuses that.
   if (!sameIdentity(identity, streamIdentity(snapshot)) && !holdsCopy(snapshot, archive)) return;
-  if (request.full === true || state === "broken" || shared.has(streamIdentity(snapshot).uuid)) return;
+  if (request.full === true || state === "broken" || !isUnmistakable(snapshot, identity, planning)) return;
   candidates.push({ snapshot, identity, warning: state === "unknown" ? trustedByName(snapshot, archive) : null });
 }
 
 function send({ snapshot, key }: Pick<Found, "snapshot" | "key">, planning: Planning): void {
   const { request, chains, shared, candidates, steps, findings } = planning;
   const identity = streamIdentity(snapshot);
-  const mayServe = !shared.has(identity.uuid);
-  const parent = mayServe ? (candidates.at(-1) ?? null) : null;
+  const isShared = shared.has(identity.uuid);
+  const parent = isShared ? null : (candidates.at(-1) ?? null);
   if (request.sent?.has(snapshot.uuid) !== true) {
-    if (!mayServe) findings.push(identityShared(snapshot));
+    if (isShared) findings.push(identityShared(snapshot));
     if (parent?.warning != null) findings.push(parent.warning);
     steps.push({ do: "upload", key, snapshot, ...toSendParent(parent) });
   }
   chains.add(identity);
-  if (mayServe) candidates.push({ snapshot, identity, warning: null });
+  if (isUnmistakable(snapshot, identity, planning)) candidates.push({ snapshot, identity, warning: null });
+}
+
+/**
+ * True when `btrfs receive` can only build on this snapshot, where its UUID is named as a parent's. It looks for the UUID
+ * alone, so that of two states of one snapshot, both restored, it may take the wrong one; and where both are in one chain,
+ * that chain could never be restored.
+ */
+function isUnmistakable(snapshot: Snapshot, { uuid, ctransid }: Identity, { shared, states }: Planning): boolean {
+  if (shared.has(streamIdentity(snapshot).uuid)) return false;
+  return [...(states.get(uuid) ?? [])].every((state) => state === ctransid);
+}
+
+function archivedStates(archives: readonly Archive[]): ReadonlyMap<Uuid, ReadonlySet<number>> {
+  const states = new Map<Uuid, Set<number>>();
+  for (const { lineage } of archives) {
+    if (lineage === null) continue;
+    const { uuid, ctransid } = lineage.snapshot;
+    states.set(uuid, (states.get(uuid) ?? new Set()).add(ctransid));
+  }
+  return states;
 }
 
 function toSendParent(parent: Candidate | null): Pick<UploadStep, "sendParent" | "sendParentIdentity"> {

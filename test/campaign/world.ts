@@ -10,7 +10,7 @@ import { openSwift, SYSTEM_PYTHON, type Swift } from "../support/swift.ts";
 import type { Chance } from "./chance.ts";
 import { openEyes, type Eyes, type SeenSubvolume } from "./eyes.ts";
 import { openMachine, type Machine, type Running, type StartOptions } from "./machine.ts";
-import { bundleProgram, type Program } from "./program.ts";
+import { bundleProgram, type Program } from "../support/program.ts";
 
 /** What lives as long as the campaign: starting these takes seconds. */
 export interface Ground {

@@ -7,6 +7,9 @@ import { fileURLToPath } from "node:url";
 /** The compiled program. */
 export const MAIN = fileURLToPath(new URL("../../src/main.js", import.meta.url));
 
+/** The same in one file, when the whole suite runs: see program.ts. */
+const PROGRAM = process.env["TEST_PROGRAM"] ?? MAIN;
+
 export interface Ran {
   /** Exit status, or the name of the signal that ended it. */
   readonly code: number | string;
@@ -23,7 +26,7 @@ export interface Surroundings {
 
 /** Runs the program as cron does: no terminal, no input, hardly any environment. */
 export async function cli(args: readonly string[], { env = {}, during }: Surroundings = {}): Promise<Ran> {
-  const child = spawn(process.execPath, [MAIN, ...args], {
+  const child = spawn(process.execPath, [PROGRAM, ...args], {
     env: { PATH: "/usr/bin:/bin", ...ownDirectories(env["HOME"]), ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -41,7 +44,7 @@ function ownDirectories(home: string | undefined): Record<string, string> {
 
 /** Runs the program on a terminal of its own, where somebody types `input`. Everything it shows is in stdout. */
 export async function cliOnTerminal(args: readonly string[], input: string, env: Record<string, string>): Promise<Ran> {
-  return await onTerminal([process.execPath, MAIN, ...args], { prompt: "[Y/n]", input }, env);
+  return await onTerminal([process.execPath, PROGRAM, ...args], { prompt: "[Y/n]", input }, env);
 }
 
 /** Runs any program so, where somebody types `input` each time that the prompt is shown. */

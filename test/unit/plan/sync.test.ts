@@ -69,6 +69,16 @@ describe("identity", () => {
     assert.deepEqual(stepsOf(inventory([changed, two], archived(one))), ["2"]);
   });
 
+  test("a snapshot that is archived in two states serves nobody: a restore could not tell them apart", () => {
+    const changed = snapshot(2, { path: "snapshots/changed", ctransid: two.ctransid + 7 });
+    const first = archived(one, two, three);
+    assert.deepEqual(stepsOf(inventory([one, changed, three, four], first)), ["changed<1", "4<3"]);
+    const both: [Snapshot, Archive][] = [...first, [changed, archiveOf(changed, one)]];
+    assert.deepEqual(stepsOf(inventory([one, changed, four], both)), ["4<1"]);
+    assert.deepEqual(stepsOf(inventory([changed, four], both)), ["4"]);
+    assert.deepEqual(findingsOf(inventory([one, changed, four], both)), []);
+  });
+
   test("an encrypted archive without metadata is trusted by name, with a warning when it serves", () => {
     const sealed = { ...archiveOf(one, null), lineage: null, encoding: "age" } as const;
     assert.deepEqual(stepsOf(inventory([one, two], [[one, sealed]])), ["2<1"]);
