@@ -11,13 +11,15 @@ import type { Context } from "./session.ts";
 import { joinLegacyFlags } from "./python-flags.ts";
 import { registry, type Registered } from "./registry.ts";
 import { spellings } from "./spellings.ts";
-import { summaryOf } from "./summaries.ts";
+import { summaryOf, topicNames, type TopicName } from "./summaries.ts";
 
 /** Runs a command line and returns its exit code. Loads only the modules which that command needs. */
 export async function runCommandLine(argv: readonly string[], given: Context): Promise<number> {
   const context = { ...given, env: withOwnDirectories(given.env, userInfo().uid) };
   const [first = "", ...rest] = argv;
   if (argv.some(holdsSecretKey)) return rejectSecretKey(context);
+  const topic = first === "help" && rest.length === 1 ? topicNames.find((name) => name === rest[0]) : undefined;
+  if (topic !== undefined) return await printTopic(topic, context);
   if (first === "help") return await runCommandLine([...rest, "--help"], given);
   if (argv.length === 0 || /^(-h|--help)$/.test(first)) return printOverview(argv.length === 0 ? 2 : 0, context);
   if (/^(-V|--version)$/.test(first)) return await (await import("./version.ts")).printVersion(context);
@@ -97,7 +99,7 @@ async function readFile(
   known: readonly string[],
   { env }: Context,
 ): Promise<Context["settings"]> {
-  return (await import("../config/file.ts")).readSettings(argv, known, env);
+  return (await import("../config/settings.ts")).readSettings(argv, known, env);
 }
 
 function wantsHelp(argv: readonly string[]): boolean {
@@ -108,8 +110,17 @@ function wantsHelp(argv: readonly string[]): boolean {
 function printOverview(code: number, context: Context): number {
   const summaries = registry.map(({ name }) => ({ name, summary: summaryOf(name) }));
   const [name = "", version = ""] = context.tool.split("/");
-  printOwnText(context.stdout, formatOverview({ name, version }, summaries, styleOf(context)));
+  printOwnText(
+    context.stdout,
+    formatOverview({ name, version }, { commands: summaries, topics: topicNames }, styleOf(context)),
+  );
   return code;
+}
+
+async function printTopic(name: TopicName, context: Context): Promise<number> {
+  const [{ topics }, { formatTopic }] = await Promise.all([import("./topics.ts"), import("../terminal/manual.ts")]);
+  printOwnText(context.stdout, formatTopic(topics[name], styleOf(context)));
+  return 0;
 }
 
 function styleOf({ stdout, colorDepth }: Context): HelpStyle {

@@ -4,7 +4,8 @@
 
 import { randomUUID } from "node:crypto";
 import { resolve } from "node:path";
-import { Command, Option } from "clipanion";
+import { Command } from "clipanion";
+import { countingOption, listOption, switchOption, switchOrTextOption, textOption } from "./options.ts";
 import { toBackupError, type BackupError } from "../errors.ts";
 import type { Reading } from "../operations/read-archive.ts";
 import { printable } from "../terminal/format.ts";
@@ -16,23 +17,15 @@ import { parseBoolean, parseChoice, parseCount } from "../config/parse.ts";
 import { openClosers, type Closers } from "./closers.ts";
 import { isJournal } from "./journal.ts";
 import { openEdges, type Context, type Session, type Tuning, type TypedStoreFlags } from "./session.ts";
+import { options } from "../config/options.ts";
 
 export abstract class BaseCommand extends Command<Context> {
-  json = Option.Boolean("--json", false, { description: "Print the result as JSON." });
-  quiet = Option.Boolean("-q,--quiet", false, {
-    description: "Print only errors, warnings, and results that were asked for.",
-  });
-  verbose = Option.Counter("-v,--verbose", 0, { description: "Log more; -vv: each request to the store." });
-  showsProgress = Option.Boolean("--progress", true, {
-    description: "Show progress: a status line, or without a terminal a log line every 30 s (default).",
-  });
-  logFormat = Option.String("--log-format", "text", {
-    description: "Format of the log on stderr: text (default) or json.",
-  });
-  syslog = Option.String("--syslog", false, {
-    tolerateBoolean: true,
-    description: "Log to the local syslog instead of stderr (off: `--syslog=false`).",
-  });
+  json = switchOption("json");
+  quiet = switchOption("quiet");
+  verbose = countingOption("verbose");
+  showsProgress = switchOption("progress");
+  logFormat = textOption("logFormat");
+  syslog = switchOrTextOption("syslog");
 
   /** Whether to cache facts about archives from run to run. */
   cache: boolean = false;
@@ -102,7 +95,7 @@ export abstract class BaseCommand extends Command<Context> {
   }
 
   private async openLog(screen: Screen, closers: Closers): Promise<Logger> {
-    const format = parseChoice(this.logFormat, "--log-format", ["text", "json"]);
+    const format = parseChoice(this.logFormat, "--log-format", options.logFormat.words);
     const wanted = parseBoolean(this.syslog, "--syslog");
     const { openLog } = await import("../terminal/log.ts");
     const target: LogTarget = wanted
@@ -122,26 +115,16 @@ export abstract class BaseCommand extends Command<Context> {
 
 /** A command that talks to a container. */
 export abstract class StoreCommand extends BaseCommand {
-  config = Option.String("--config", {
-    description: "The configuration file (else the user's, else the one in /etc).",
-  });
-  use = Option.String("--use", { description: "The target of the configuration file to use, where it has several." });
-  containerName = Option.String("--container-name", { description: "The container; it must exist." });
-  endpoint = Option.String("--endpoint", {
-    description: "URL of the store's S3 API (else AWS_ENDPOINT_URL_S3, else Keystone's catalog).",
-  });
-  region = Option.String("--region", { description: "Region of the store (else the one that the store reports)." });
-  envFile = Option.String("--env-file", {
-    description: "Read AWS_*, OS_* and ST_* from this file, not the environment.",
-  });
-  osCloud = Option.String("--os-cloud", { description: "The cloud of clouds.yaml to use (else OS_CLOUD)." });
-  createCredentials = Option.Boolean("--create-credentials", true, {
-    description: "Create S3 keys with Keystone if the project has none (default).",
-  });
+  config = textOption("config");
+  use = textOption("use");
+  containerName = textOption("containerName");
+  endpoint = textOption("endpoint");
+  region = textOption("region");
+  envFile = textOption("envFile");
+  osCloud = textOption("osCloud");
+  createCredentials = switchOption("createCredentials");
 
-  override cache = Option.Boolean("--cache", true, {
-    description: "Use and keep a cache of what is known about archives (default).",
-  });
+  override cache = switchOption("cache");
 
   protected override storeFlags(): TypedStoreFlags {
     const { containerName, endpoint, region, createCredentials, envFile, osCloud } = this;
@@ -151,9 +134,7 @@ export abstract class StoreCommand extends BaseCommand {
 
 /** A command that reads archives. */
 export abstract class ReadCommand extends StoreCommand {
-  identity = Option.Array("--identity", [], {
-    description: "File with an age identity, for encrypted archives. Can be given several times.",
-  });
+  identity = listOption("identity");
 
   /** Opens the archives for reading. Looking through a container of thousands takes a while, so the screen says so. */
   protected async openReading(session: Session): Promise<Reading> {
@@ -185,9 +166,7 @@ export abstract class ReadCommand extends StoreCommand {
 
 /** A command that may read archives completely. */
 export abstract class DownloadCommand extends ReadCommand {
-  concurrency = Option.String("--concurrency", "4", {
-    description: "Read an archive on at most so many connections (default 4).",
-  });
+  concurrency = textOption("connections");
 
   protected override tuning(): Tuning {
     return { connections: parseCount(this.concurrency, "--concurrency", 64) };

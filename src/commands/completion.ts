@@ -1,5 +1,6 @@
 import { Command, Option } from "clipanion";
-import { formatCompletion, formatManual } from "../terminal/completion.ts";
+import { textOption } from "./options.ts";
+import { formatCompletion } from "../terminal/completion.ts";
 import { toBackupError } from "../errors.ts";
 import { readAllTargets } from "../config/file.ts";
 import type { CommandHelp } from "../terminal/help.ts";
@@ -7,7 +8,9 @@ import { printLines, printOwnText } from "../terminal/print.ts";
 import type { Context } from "./session.ts";
 import { describeCommand } from "./usage.ts";
 import { registry } from "./registry.ts";
-import { summaryOf } from "./summaries.ts";
+import { summaryOf, topicNames } from "./summaries.ts";
+import { formatManual } from "../terminal/manual.ts";
+import { manualSections } from "./topics.ts";
 
 /** See `bin` in package.json. */
 const OTHER_NAME = "btrfs-snapshot-to-swift";
@@ -22,7 +25,7 @@ export class CompletionCommand extends Command<Context> {
     examples: [["In bash, from now on", 'eval "$($0 completion bash)"']],
   });
 
-  configFile = Option.String("--config", { description: "With targets: the configuration file." });
+  configFile = textOption("configOfTargets");
   what = Option.String({ name: "WHAT" });
 
   override async execute(): Promise<number> {
@@ -31,10 +34,10 @@ export class CompletionCommand extends Command<Context> {
     const commands: CommandHelp[] = [];
     for (const { load } of registry) commands.push(describeCommand(await load(), name));
     const { what } = this;
-    if (what === "man") printOwnText(stdout, formatManual({ name, version }, commands));
+    if (what === "man") printOwnText(stdout, formatManual({ name, version }, commands, manualSections));
     else if (what === "targets") return this.printTargets();
     else if (what === "bash" || what === "zsh" || what === "fish")
-      printOwnText(stdout, formatCompletion(what, [name, OTHER_NAME], commands));
+      printOwnText(stdout, formatCompletion(what, [name, OTHER_NAME], { commands, topics: topicNames }));
     else {
       printLines(stderr, `error: completion takes bash, zsh, fish, man or targets, not "${what}"`);
       return 2;

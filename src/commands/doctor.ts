@@ -1,8 +1,8 @@
 import { Command, Option } from "clipanion";
+import { switchOption } from "./options.ts";
 import { diagnose, type Check } from "../operations/doctor.ts";
 import { printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
-import { allowEmptyOption, receivedOption } from "./options.ts";
 import { EncodingCommand } from "./encoding.ts";
 import { summaryOf } from "./summaries.ts";
 
@@ -19,8 +19,8 @@ export class DoctorCommand extends EncodingCommand {
     examples: [["Before the first sync of /home", "$0 doctor /home --container-name backup"]],
   });
 
-  allowEmpty = allowEmptyOption();
-  received = receivedOption();
+  allowEmpty = switchOption("allowEmpty");
+  received = switchOption("received");
   subvolume = Option.String({ name: "PATH" });
 
   protected override async run(session: Session): Promise<number> {

@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { Option } from "clipanion";
+import { listOption, switchOption, textOption } from "./options.ts";
 import { readEncodingConfig, type EncodingConfig } from "../config/encoding.ts";
 import type { EncodingWishes } from "../operations/encode.ts";
 import { NAME_RECIPIENT, NOT_ENCRYPTED } from "../operations/encryption.ts";
@@ -51,21 +51,11 @@ export function describeGain(
 
 /** A command with options for the encoding of streams. */
 export abstract class EncodingCommand extends StoreCommand {
-  ageRecipient = Option.Array("--age-recipient", [], {
-    description: "Encrypt for this recipient of age. Can be given several times.",
-  });
-  ageRecipientsFile = Option.Array("--age-recipients-file", [], {
-    description: "Encrypt for the recipients in this file. Can be given several times.",
-  });
-  noEncryption = Option.Boolean("--no-encryption", false, {
-    description: "Store archives unencrypted, and do not warn.",
-  });
-  requireEncryption = Option.Boolean("--require-encryption", false, {
-    description: "Fail if no recipient is given (also BTRFS_SNAPSHOTS_TO_SWIFT_REQUIRE_ENCRYPTION=yes).",
-  });
-  compress = Option.String("--compress", {
-    description: "Compress with zstd, or zstd:LEVEL (1 to 19), where it saves space (default: do not).",
-  });
+  ageRecipient = listOption("ageRecipient");
+  ageRecipientsFile = listOption("ageRecipientsFile");
+  noEncryption = switchOption("noEncryption");
+  requireEncryption = switchOption("requireEncryption");
+  compress = textOption("compress");
 
   /** @throws USAGE */
   protected encodingConfig(): EncodingConfig {

@@ -1,6 +1,7 @@
 import { userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { Command, Option } from "clipanion";
+import { Command } from "clipanion";
+import { switchOption, textOption } from "./options.ts";
 import { BackupError, describeDirectoryError } from "../errors.ts";
 import { replaceFile } from "../state/own-directories.ts";
 import { readAllTargets, type Target } from "../config/file.ts";
@@ -23,12 +24,10 @@ export class InstallUnitsCommand extends Command<Context> {
     examples: [["For all users of this machine", "$0 install-units"]],
   });
 
-  directory = Option.String("--directory", "/etc/systemd/system", {
-    description: "Write the files to this directory (default /etc/systemd/system).",
-  });
-  configFile = Option.String("--config", { description: "The configuration file (else the one in /etc)." });
+  directory = textOption("directory");
+  configFile = textOption("systemConfig");
 
-  dryRun = Option.Boolean("-n,--dry-run", false, { description: "Print the files and write nothing." });
+  dryRun = switchOption("printOnly");
 
   override async execute(): Promise<number> {
     const { stdout, stderr, program } = this.context;

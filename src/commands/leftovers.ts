@@ -8,9 +8,6 @@ import { sourcesOf } from "../plan/leftovers.ts";
 import { count, printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
 
-/** Younger leftovers may belong to a run on another machine that is still active. */
-export const LEFTOVER_AGE = "24h";
-
 /** Removes all leftovers under a prefix. Holds the lock, so that no run of this machine uses them. @throws LOCKED */
 export async function removeLeftovers(
   { prefix, olderThanMs }: { readonly prefix: string; readonly olderThanMs: number },

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { Command, Option } from "clipanion";
+import { switchOption } from "./options.ts";
 import { listContainer, listSource, type ListedSnapshot, type ListedSource } from "../operations/list.ts";
 import type { Reading } from "../operations/read-archive.ts";
 import { formatTime } from "../plan/key.ts";
@@ -8,7 +9,6 @@ import { selectSource } from "../plan/select.ts";
 import { arrangeTree } from "../plan/tree.ts";
 import { count, describeEncoding, formatBytes, formatDate, formatMinute, printable } from "../terminal/format.ts";
 import { ReadCommand } from "./command.ts";
-import { receivedOption } from "./options.ts";
 import { openOrigins, type Origins } from "./origins.ts";
 import type { Session } from "./session.ts";
 import { summaryOf } from "./summaries.ts";
@@ -30,8 +30,8 @@ export class ListCommand extends ReadCommand {
     ],
   });
 
-  flat = Option.Boolean("--flat", false, { description: "List by age instead of as a tree." });
-  received = receivedOption();
+  flat = switchOption("flat");
+  received = switchOption("received");
   subvolume = Option.String({ name: "PATH", required: false });
 
   protected override async run(session: Session): Promise<number> {

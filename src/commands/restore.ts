@@ -1,5 +1,6 @@
 import { join, resolve } from "node:path";
 import { Command, Option } from "clipanion";
+import { switchOption, textOption } from "./options.ts";
 import { BackupError } from "../errors.ts";
 import type { RestoreTarget } from "../operations/ports.ts";
 import type { Reading } from "../operations/read-archive.ts";
@@ -14,7 +15,6 @@ import { DownloadCommand } from "./command.ts";
 import type { Lock } from "../state/lock.ts";
 import type { Session } from "./session.ts";
 import { findLocal, findSourceName } from "./local-names.ts";
-import { waitLockOption } from "./options.ts";
 import { summaryOf } from "./summaries.ts";
 
 export class RestoreCommand extends DownloadCommand {
@@ -49,22 +49,14 @@ export class RestoreCommand extends DownloadCommand {
   });
 
   protected override readonly narrates = true;
-  target = Option.String("--target", { description: "Restore into this directory; it must be on btrfs." });
-  latest = Option.Boolean("--latest", false, { description: "Restore the newest snapshot of the subvolume WHAT." });
-  at = Option.String("--at", {
-    description: "Restore the newest snapshot taken no later than DATE; a day means its end.",
-  });
-  only = Option.Boolean("--only", false, {
-    description: "Keep only the requested snapshot: finally remove those it builds on. With --stdout: only its stream.",
-  });
-  writable = Option.String("--writable", { description: "Make a writable snapshot of the result, as DIR/NAME." });
-  toStdout = Option.Boolean("--stdout", false, {
-    description: "Write the send streams of the chain to stdout, for `btrfs receive` elsewhere.",
-  });
-  dryRun = Option.Boolean("-n,--dry-run", false, {
-    description: "Show the chain, the sizes and what is already there, and stop.",
-  });
-  waitLock = waitLockOption();
+  target = textOption("target");
+  latest = switchOption("latest");
+  at = textOption("at");
+  only = switchOption("only");
+  writable = textOption("writable");
+  toStdout = switchOption("stdout");
+  dryRun = switchOption("showChain");
+  waitLock = textOption("waitLock");
   what = Option.String({ name: "WHAT", required: false });
 
   protected override async run(session: Session): Promise<number> {

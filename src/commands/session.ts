@@ -22,7 +22,7 @@ import type {
 } from "../operations/ports.ts";
 import type { SendProto, Uuid } from "../plan/model.ts";
 import type { Quota } from "../plan/quota.ts";
-import type { Settings } from "../config/file.ts";
+import type { Settings } from "../config/settings.ts";
 import type { Place } from "../state/catalogue.ts";
 import type { Proofs } from "../state/proofs.ts";
 import type { Access } from "../swift/auth/credentials.ts";

@@ -11,6 +11,11 @@ const summaries = {
   completion: "Print completions for a shell, or the manual page.",
 } as const;
 
+/** The topics of `help TOPIC`. */
+export const topicNames = ["credentials", "encryption", "format", "config"] as const;
+
+export type TopicName = (typeof topicNames)[number];
+
 export type CommandName = keyof typeof summaries;
 
 export function summaryOf(name: CommandName): string {

@@ -16,7 +16,7 @@ import { confirm } from "../terminal/prompt.ts";
 import { parseDuration } from "../config/parse.ts";
 import type { Session } from "./session.ts";
 import { UNENCRYPTED } from "./encoding.ts";
-import { LEFTOVER_AGE, removeOldLeftovers } from "./leftovers.ts";
+import { removeOldLeftovers } from "./leftovers.ts";
 import { endFull, lookAtQuotas } from "./sync-quotas.ts";
 import { openOrigins, type Origins } from "./origins.ts";
 import { NOTHING_KNOWN, openReporting, readState, type Reporting } from "./monitoring.ts";
@@ -24,6 +24,7 @@ import { joinEnded, stopsAll, sumCodes, type SubvolumeOutcome } from "./sync-end
 import { printNothingToDo, printPlan, printSummary, sumEstimates, reportFindings, watch } from "./sync-report.ts";
 import { SyncOptions } from "./sync-options.ts";
 import { summaryOf } from "./summaries.ts";
+import { options } from "../config/options.ts";
 
 /** The settings that hold for every subvolume of a run. */
 interface Settings {
@@ -208,7 +209,7 @@ export class SyncCommand extends SyncOptions {
       );
       // The store needs minutes to look for leftovers where there are very many segments, so a run with nothing to do
       // skips it.
-      const wantsTidy = this.leftoverAge !== LEFTOVER_AGE && !this.dryRun && !this.planOnly;
+      const wantsTidy = this.leftoverAge !== options.leftoverAge.default && !this.dryRun && !this.planOnly;
       if (wantsTidy) await removeOldLeftovers(inventory, { awaited: new Set(), olderThanMs }, container, session);
       return incomplete;
     }

@@ -1,61 +1,8 @@
 import { Cli } from "clipanion";
-import { exitMeanings } from "../errors.ts";
+import { exitMeanings, BackupError } from "../errors.ts";
 import type { CommandHelp, OptionHelp } from "../terminal/help.ts";
 import type { CommandType } from "./registry.ts";
-
-/** The names of option values in the help; an option that is not here gets VALUE. */
-const values: Readonly<Record<string, string>> = {
-  "--age-recipient": "RECIPIENT",
-  "--age-recipients-file": "FILE",
-  "--at": "DATE",
-  "--compress": "METHOD",
-  "--concurrency": "N",
-  "--config": "FILE",
-  "--container-name": "NAME",
-  "--directory": "DIR",
-  "--endpoint": "URL",
-  "--env-file": "FILE",
-  "--identity": "FILE",
-  "--limit-upload": "SIZE",
-  "--log-format": "FORMAT",
-  "--memory": "SIZE",
-  "--metrics-file": "FILE",
-  "--os-cloud": "NAME",
-  "--ping-url": "URL",
-  "--read-data-subset": "PART",
-  "--region": "NAME",
-  "--retry-for": "DURATION",
-  "--leftover-age": "DURATION",
-  "--send-proto": "VERSION",
-  "--target": "DIR",
-  "--use": "NAME",
-  "--volume-size": "SIZE",
-  "--wait-lock": "DURATION",
-  "--work-dir": "DIR",
-  "--writable": "NAME",
-};
-
-/** Options that many commands share, by their heading; all others come first. */
-const groups: Readonly<Record<string, readonly string[]>> = {
-  "Container and credentials": [
-    "--config",
-    "--use",
-    "--container-name",
-    "--endpoint",
-    "--region",
-    "--env-file",
-    "--os-cloud",
-    "--create-credentials",
-  ],
-  "Encryption and compression": [
-    "--age-recipient",
-    "--age-recipients-file",
-    "--no-encryption",
-    "--require-encryption",
-    "--compress",
-  ],
-  "Output and log": ["--json", "--quiet", "--verbose", "--progress", "--log-format", "--syslog"],
-};
+import { allOptions, describeOption, optionGroups, isOnByDefault } from "../config/options.ts";
 
 /** Describes a command for help, completions and the manual, from its definition alone. */
 export function describeCommand(type: CommandType, binaryName: string): CommandHelp {
@@ -72,26 +19,19 @@ export function describeCommand(type: CommandType, binaryName: string): CommandH
     details: toParagraphs(usage?.details ?? ""),
     examples: (usage?.examples ?? []).map(([label, line]) => ({ label, line: line.replaceAll("$0", binaryName) })),
     options: (definition?.options ?? []).map(({ definition: text, description = "" }) => toOption(text, description)),
-    groups: Object.keys(groups),
+    groups: optionGroups,
     exits: type.exits.map((code) => ({ code, meaning: exitMeanings[code] ?? "" })),
   };
 }
 
-/** Reads `-v,--verbose` or `--memory #0` and its description. */
-function toOption(definition: string, description: string): OptionHelp {
-  const [names = "", value] = definition.split(" ");
-  const spellings = names.split(",");
-  const name = spellings.at(-1) ?? "";
-  const group = Object.entries(groups).find(([, members]) => members.includes(name))?.[0] ?? null;
-  return {
-    name,
-    short: spellings.length > 1 ? (spellings[0] ?? null) : null,
-    value: value === undefined ? null : (values[name] ?? "VALUE"),
-    // The description of an option that is on by default contains "(default)".
-    negatable: value === undefined && description.includes("(default)"),
-    group,
-    description,
-  };
+/** Finds the option of the table that a command has declared. @param spelled - `-v,--verbose`, or `--memory #0` */
+function toOption(spelled: string, description: string): OptionHelp {
+  const [names = ""] = spelled.split(" ");
+  const name = names.split(",").at(-1) ?? "";
+  const option = allOptions.find((each) => each.flag === name && describeOption(each) === description);
+  if (option === undefined) throw new BackupError("INTERNAL", `${name} is not in the table of options`);
+  const { flag, short = null, value = null, words = [], group = null } = option;
+  return { name: flag, short, value, words, negatable: isOnByDefault(option), group, description };
 }
 
 function toParagraphs(text: string): readonly string[] {

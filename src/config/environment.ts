@@ -19,7 +19,7 @@ export interface EnvironmentFlags {
  * Variables that can be kept in a file: named by the variable with `_FILE`, or by its own name in
  * $CREDENTIALS_DIRECTORY.
  */
-const secrets = [
+export const secretVariables = [
   "AWS_ACCESS_KEY_ID",
   "AWS_SECRET_ACCESS_KEY",
   "AWS_SESSION_TOKEN",
@@ -89,7 +89,7 @@ async function readSecrets(env: Environment): Promise<Environment> {
   const read: Record<string, string> = {};
   const directory = said(env, "CREDENTIALS_DIRECTORY") ?? "";
   const files = directory === "" ? [] : await readdir(directory).catch(() => []);
-  for (const name of secrets) {
+  for (const name of secretVariables) {
     const file = said(env, `${name}_FILE`);
     if (said(env, name) !== undefined) continue;
     if (file !== undefined) read[name] = (await readText(file, `the file of ${name}_FILE,`)).trimEnd();

@@ -1,4 +1,4 @@
-import { spell, type CommandHelp } from "./help.ts";
+import type { CommandHelp, OptionHelp } from "./help.ts";
 
 export type Shell = "bash" | "zsh" | "fish";
 
@@ -6,24 +6,29 @@ export type Shell = "bash" | "zsh" | "fish";
 export type Names = readonly [name: string, ...others: string[]];
 
 /** Returns the text that a shell sources to complete commands, options, and the values of options. */
-export function formatCompletion(shell: Shell, names: Names, commands: readonly CommandHelp[]): string {
-  if (shell === "fish") return formatFish(names, commands);
-  const bash = formatBash(names, commands);
+export function formatCompletion(
+  shell: Shell,
+  names: Names,
+  { commands, topics }: { readonly commands: readonly CommandHelp[]; readonly topics: readonly string[] },
+): string {
+  const next = wordsAfter(commands, topics);
+  if (shell === "fish") return formatFish(names, commands, next);
+  const bash = formatBash(names, commands, next);
   return shell === "bash" ? bash : formatZsh(names, bash);
 }
 
-/** Options with few possible values. */
-const choices: Readonly<Record<string, string>> = {
-  "--compress": "zstd",
-  "--log-format": "text json",
-  "--read-data-subset": "latest",
-  "--send-proto": "1 2",
-};
+/** Options with few possible values, with these. */
+function choicesOf(commands: readonly CommandHelp[]): ReadonlyMap<string, string> {
+  const options = commands.flatMap((command) => command.options).filter(({ words }) => words.length > 0);
+  return new Map(options.map(({ name, words }) => [name, words.join(" ")]));
+}
+
+type Words = Readonly<Record<string, string>>;
 
 /** The words that can follow these commands. */
-const wordsAfter = (commands: readonly CommandHelp[]): Readonly<Record<string, string>> => ({
+const wordsAfter = (commands: readonly CommandHelp[], topics: readonly string[]): Words => ({
   completion: "bash zsh fish man",
-  help: commands.map(({ name }) => name.split(" ")[0] ?? "").join(" "),
+  help: [...new Set([...commands.map(({ name }) => name.split(" ")[0] ?? ""), ...topics])].join(" "),
   ...Object.fromEntries(
     commands.flatMap(({ name }) => {
       const [first = "", ...rest] = name.split(" ");
@@ -47,11 +52,12 @@ function flagsOf({ options }: CommandHelp): string[] {
   ];
 }
 
-function formatBash([program, ...others]: Names, commands: readonly CommandHelp[]): string {
+function formatBash([program, ...others]: Names, commands: readonly CommandHelp[], next: Words): string {
   const name = `_${program.replaceAll("-", "_")}`;
   const isFile = (value: string): boolean => value === "FILE" || value === "DIR";
   const values = new Set(commands.flatMap((command) => optionsBy(command, (value) => !isFile(value))));
-  for (const option of [TARGET, ...Object.keys(choices)]) values.delete(option);
+  const choices = choicesOf(commands);
+  for (const option of [TARGET, ...choices.keys()]) values.delete(option);
   const files = new Set(commands.flatMap((command) => optionsBy(command, isFile)));
   const sync = commands.find(({ isDefault }) => isDefault);
   const firsts = [...commands.map((command) => command.name.split(" ")[0] ?? ""), "help"];
@@ -64,9 +70,7 @@ function formatBash([program, ...others]: Names, commands: readonly CommandHelp[
     ${TARGET})
       for ((i = 1; i < COMP_CWORD; i++)); do [[ \${COMP_WORDS[i]} != --config ]] || config=(--config "\${COMP_WORDS[i+1]}"); done
       ${answer('$("${COMP_WORDS[0]}" completion targets "${config[@]}" 2>/dev/null)')}; return ;;
-${Object.entries(choices)
-  .map(([option, words]) => `    ${option}) ${answer(words)}; return ;;`)
-  .join("\n")}
+${[...choices].map(([option, words]) => `    ${option}) ${answer(words)}; return ;;`).join("\n")}
     ${[...values].join("|")}) return ;;
   esac
   case "\${COMP_WORDS[1]}" in
@@ -76,8 +80,8 @@ ${commands.map((command) => `    ${command.name.split(" ")[0] ?? ""}) options="$
   if [[ $cur == -* ]]; then ${answer("$options")}; return; fi
   if ((COMP_CWORD == 2)); then
     case $prev in
-${Object.entries(wordsAfter(commands))
-  .map(([word, next]) => `      ${word}) ${answer(next)}; return ;;`)
+${Object.entries(next)
+  .map(([word, words]) => `      ${word}) ${answer(words)}; return ;;`)
   .join("\n")}
     esac
   fi
@@ -99,13 +103,12 @@ function formatZsh(names: Names, bash: string): string {
   return `#compdef ${names.join(" ")}\nautoload -Uz bashcompinit && bashcompinit\n${bash}${answer}\n`;
 }
 
-function formatFish([program, ...others]: Names, commands: readonly CommandHelp[]): string {
+function formatFish([program, ...others]: Names, commands: readonly CommandHelp[], following: Words): string {
   const quote = (text: string): string => `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
   const seen = (word: string): string => quote(`__fish_seen_subcommand_from ${word}`);
-  const values = (name: string, value: string | null): string => {
+  const values = ({ name, value, words }: OptionHelp): string => {
     if (name === TARGET) return ` -x -a ${quote(`(${program} completion targets 2>/dev/null)`)}`;
-    const words = choices[name];
-    if (words !== undefined) return ` -x -a ${quote(words)}`;
+    if (words.length > 0) return ` -x -a ${quote(words.join(" "))}`;
     return value === null ? "" : " -r";
   };
   const lines = commands.flatMap((command) => {
@@ -113,50 +116,16 @@ function formatFish([program, ...others]: Names, commands: readonly CommandHelp[
     return [
       `complete -c ${program} -n __fish_use_subcommand -a ${word} -d ${quote(command.summary)}`,
       ...command.options.map(
-        ({ name, short, value, description }) =>
-          `complete -c ${program} -n ${seen(word)} -l ${name.slice(2)}${short === null ? "" : ` -s ${short.slice(1)}`}` +
-          `${values(name, value)} -d ${quote(description)}`,
+        (option) =>
+          `complete -c ${program} -n ${seen(word)} -l ${option.name.slice(2)}` +
+          `${option.short === null ? "" : ` -s ${option.short.slice(1)}`}${values(option)} -d ${quote(option.description)}`,
       ),
     ];
   });
-  const next = Object.entries(wordsAfter(commands)).map(
+  const next = Object.entries(following).map(
     ([word, words]) => `complete -c ${program} -f -n ${seen(word)} -a ${quote(words)}`,
   );
-  const help = `complete -c ${program} -n __fish_use_subcommand -a help -d 'Show the help of a command.'`;
+  const help = `complete -c ${program} -n __fish_use_subcommand -a help -d 'Show the help of a command or a topic.'`;
   const aliases = others.map((other) => `complete -c ${other} -w ${program}`);
   return `${[...lines, help, ...next, ...aliases].join("\n")}\n`;
-}
-
-/** The manual page, in the language of man(7). */
-export function formatManual(
-  program: { readonly name: string; readonly version: string },
-  commands: readonly CommandHelp[],
-): string {
-  const text = (line: string): string =>
-    line
-      .replaceAll("\\", "\\e")
-      .replaceAll("-", "\\-")
-      .replace(/^([.'])/, "\\&$1");
-  const sections = commands.flatMap((command) => [
-    `.SH ${text(command.name.toUpperCase())}`,
-    ...command.examples.slice(0, 1).flatMap(({ line }) => [".EX", text(line), ".EE", ".PP"]),
-    text(command.summary),
-    ...command.details.flatMap((paragraph) => [".PP", text(paragraph)]),
-    ...command.options.flatMap((option) => [".TP", `.B ${text(spell(option))}`, text(option.description)]),
-    ".PP",
-    "Exit codes:",
-    ...command.exits.flatMap(({ code, meaning }) => [".TP", `.B ${code}`, text(meaning)]),
-  ]);
-  const head = [
-    `.TH ${program.name.toUpperCase()} 1 "" "${program.version}"`,
-    ".SH NAME",
-    `${text(program.name)} \\- keep btrfs snapshots in an OpenStack Swift container`,
-    ".SH SYNOPSIS",
-    ...commands.flatMap(({ name, words }) => [
-      `.B ${text(program.name)} ${text(name)}`,
-      text(`${words} [OPTIONS]`.trim()),
-      ".br",
-    ]),
-  ];
-  return `${[...head, ...sections].join("\n")}\n`;
 }

@@ -4,6 +4,8 @@ export interface OptionHelp {
   readonly short: string | null;
   /** The name of its value; null when it takes none. */
   readonly value: string | null;
+  /** Values that completions offer. */
+  readonly words: readonly string[];
   /** True when it is on unless `--no-…` is given. */
   readonly negatable: boolean;
   /** The heading it stands under; null for the command's own. */
@@ -35,10 +37,19 @@ export interface HelpStyle {
 /** The column where descriptions begin; a longer option has its own line. */
 const INDENT = 26;
 
+/** The same for the terms of a topic. */
+const TERM_INDENT = 20;
+
 /** The overview of all commands. */
 export function formatOverview(
   program: { readonly name: string; readonly version: string },
-  commands: readonly { readonly name: string; readonly summary: string }[],
+  {
+    commands,
+    topics,
+  }: {
+    readonly commands: readonly { readonly name: string; readonly summary: string }[];
+    readonly topics: readonly string[];
+  },
   style: HelpStyle,
 ): string {
   const { name, version } = program;
@@ -54,7 +65,12 @@ export function formatOverview(
       row(bold(command, style), command.length, summary, { indent: 15, style }),
     ),
     "",
-    ...wrap(`${name} COMMAND --help tells more. A command line that begins with a path is a sync.`, style.columns),
+    ...wrap(
+      `${name} COMMAND --help shows its options. A command line that begins with a path is a sync.`,
+      style.columns,
+    ),
+    "",
+    ...wrap(`${name} help TOPIC explains ${topics.slice(0, -1).join(", ")} and ${topics.at(-1) ?? ""}.`, style.columns),
     "",
   ].join("\n");
 }
@@ -101,6 +117,11 @@ function formatGroup({ options }: CommandHelp, group: string | null, style: Help
   return ["", heading(group ?? "Options", style), ...rows];
 }
 
+/** Returns a term of a topic with its meaning. */
+export function formatTerm(term: string, meaning: string, style: HelpStyle): string[] {
+  return row(bold(term, style), term.length, meaning, { indent: TERM_INDENT, style });
+}
+
 /** Returns a term with its meaning beside it, or below it when the term is long. */
 function row(
   term: string,
@@ -125,7 +146,8 @@ export function wrap(text: string, columns: number): string[] {
   return lines;
 }
 
-function heading(text: string, { coloured }: HelpStyle): string {
+/** A title of the help. */
+export function heading(text: string, { coloured }: HelpStyle): string {
   return coloured ? `\u001b[1;4m${text}\u001b[0m` : text;
 }
 

@@ -12,7 +12,8 @@ import { describe, test } from "node:test";
 import { describeCommand } from "../../../src/commands/usage.ts";
 import { nearest } from "../../../src/config/suggest.ts";
 import { registry } from "../../../src/commands/registry.ts";
-import { summaryOf } from "../../../src/commands/summaries.ts";
+import { summaryOf, topicNames } from "../../../src/commands/summaries.ts";
+import { topics } from "../../../src/commands/topics.ts";
 import { sendsPasswordsOpenly } from "../../../src/config/store.ts";
 import { exitMeanings } from "../../../src/errors.ts";
 import { readKeystoneLogin } from "../../../src/config/openstack.ts";
@@ -76,6 +77,11 @@ describe("help", () => {
       assert.equal(code, 0);
       golden.check(`${name.replace(" ", "-")}.txt`, stdout);
     }
+    for (const name of topicNames) {
+      const { code, stdout } = await cli(["help", name]);
+      assert.equal(code, 0);
+      golden.check(`topic-${name}.txt`, stdout);
+    }
     golden.assertNoneStale();
   });
 
@@ -89,7 +95,7 @@ describe("help", () => {
       assert.deepEqual(
         help.options.filter(({ value }) => value === "VALUE"),
         [],
-        "name the value in commands/usage.ts",
+        "name the value in config/options.ts",
       );
       assert.ok(
         stdout.split("\n").every((line) => line.length <= 80 || line.startsWith("    ")),
@@ -98,6 +104,31 @@ describe("help", () => {
       assert.equal(help.summary, summaryOf(registered.name));
     });
   }
+
+  test("a topic of the help fits 80 columns, but for lines to type, and the manual has the same sections", async () => {
+    const manual = (await cli(["completion", "man"])).stdout;
+    for (const name of topicNames) {
+      const { stdout } = await cli(["help", name]);
+      const tooLong = stdout.split("\n").filter((line) => line.length > 80 && !line.startsWith("  "));
+      assert.deepEqual(tooLong, [], name);
+      for (const { title } of topics[name]) assert.ok(manual.includes(`\n.SH ${title.toUpperCase()}\n`), title);
+    }
+    for (const title of ["CONFIGURATION", "CREDENTIALS", "ENVIRONMENT", "FILES", "EXIT STATUS"])
+      assert.ok(manual.includes(`\n.SH ${title}\n`), title);
+  });
+
+  test("help format has the script of the reference, word for word", async () => {
+    const reference = readFileSync(new URL("../../../../src/plan/FORMAT.md", import.meta.url), "utf8");
+    const script = /```sh\n([^]*?)```/.exec(reference)?.[1]?.trimEnd() ?? "";
+    assert.match(script, /btrfs receive/);
+    const { stdout } = await cli(["help", "format"]);
+    assert.ok(stdout.replaceAll("\n  ", "\n").includes(script), stdout);
+  });
+
+  test("help config is the topic, help config show the command", async () => {
+    assert.match((await cli(["help", "config"])).stdout, /^Configuration\n/);
+    assert.equal((await cli(["help", "config", "show"])).stdout, (await cli(["config", "show", "--help"])).stdout);
+  });
 
   test("-h after a path is the help of sync", async () => {
     assert.equal((await cli(["/home", "-h"])).stdout, (await cli(["sync", "--help"])).stdout);
@@ -187,6 +218,7 @@ describe("completion", () => {
     assert.equal(complete("config", ""), "show");
     assert.equal(complete("completion", "z"), "zsh");
     assert.equal(complete("help", "ver"), "verify");
+    assert.equal(complete("help", "cred"), "credentials");
     assert.equal(complete("hel"), "help");
     assert.equal(complete("sync", "--log-format", "j"), "json");
     assert.equal(complete("sync", "--compress", ""), "zstd");

@@ -7,7 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { BackupError } from "../../../src/errors.ts";
-import { parseTargets, readSettings } from "../../../src/config/file.ts";
+import { parseTargets } from "../../../src/config/file.ts";
+import { readSettings } from "../../../src/config/settings.ts";
 import { cli, MAIN } from "../../support/cli.ts";
 
 const TEXT = `

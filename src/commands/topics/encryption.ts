@@ -1,0 +1,22 @@
+// `help encryption`.
+
+import type { Section } from "../../terminal/manual.ts";
+
+export const encryption: Section = {
+  title: "Encryption",
+  blocks: [
+    "age encrypts each archive in flight, for every recipient that you name: age's own keys (age1…), SSH keys, and plugin keys.",
+    {
+      lines: [
+        "age-keygen -o identity.txt     # keep it elsewhere too: without it nothing can be restored",
+        "btrfs-snapshots-to-swift sync /home --container-name backup --age-recipient age1…",
+        "btrfs-snapshots-to-swift restore /home --latest --target /mnt --container-name backup --identity identity.txt",
+      ],
+    },
+    "`list`, `restore` and `verify` take --identity FILE. A file behind a passphrase is fine: age asks for it on the terminal, once. Keys never come into this program, its command lines and its logs.",
+    "What stays readable for everybody who can read the container: UUIDs, the paths and times of snapshots, sizes, and checksums of the encrypted bytes.",
+    "A run without a recipient ends with exit code 2 where the newest archives are encrypted, unless --no-encryption is given. --require-encryption refuses it always.",
+    "An interrupted upload of an encrypted object cannot be resumed, because encrypted bytes differ each time. Finished volumes are reused: with --volume-size 10Gi, at most 10 GiB are sent again.",
+    "Exit code 12 means that no identity opens an archive. That is no damage: use the identity whose recipient it was encrypted for.",
+  ],
+};
