@@ -143,11 +143,11 @@ function rejectSecretKey({ stderr }: Context): number {
 }
 
 function refuse(reason: string, context: Context): number {
-  printError(printable(reason), context);
+  printError(reason, context);
   return 2;
 }
 
-/** Prints an error before the log is open; in the journal it still has the priority of an error. */
+/** Prints an error in one line before the log is open; in the journal it still has the priority of an error. */
 function printError(text: string, { stderr, env }: Context): void {
-  printLines(stderr, `${isJournal(env) ? "<3>" : "error: "}${text}`);
+  printLines(stderr, `${isJournal(env) ? "<3>" : "error: "}${printable(text)}`);
 }

@@ -39,7 +39,7 @@ export abstract class BaseCommand extends Command<Context> {
     const { stderr, stdout, env, now, signal } = this.context;
     const screen = openScreen(stderr, env);
     const closers = openClosers();
-    let warn = (sentence: string): void => screen.line(`warning: ${sentence}`);
+    let warn = (sentence: string): void => screen.line(printable(`warning: ${sentence}`));
     try {
       const log = await this.openLog(screen, closers);
       warn = (sentence) => log.warn(sentence);

@@ -359,6 +359,19 @@ test("a secret key of age that is given as a recipient is refused, and printed n
   }
 });
 
+test("a name with a newline does not make a second line of an error", async () => {
+  for (const args of [
+    ["restore", "a\nerror: all archives are lost", "--container-name", "c", "--endpoint", "http://127.0.0.1:9"],
+    ["sync", "/nowhere/a\nerror: all archives are lost", "--container-name", "c", "--endpoint", "http://127.0.0.1:9"],
+    ["list", "--nonsense\nerror: all archives are lost"],
+    ["list", "--config", "/nowhere/a\nerror: all archives are lost"],
+  ]) {
+    const { code, stderr } = await cli(args, { env: { AWS_ACCESS_KEY_ID: "a", AWS_SECRET_ACCESS_KEY: "b" } });
+    assert.notEqual(code, 0);
+    assert.doesNotMatch(stderr, /^error: all archives are lost/m, args.join(" "));
+  }
+});
+
 test("an env file that others can read, and a password that crosses the network openly, are warned of", async () => {
   const directory = mkdtempSync(join(tmpdir(), "open-"));
   try {
