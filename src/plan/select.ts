@@ -181,16 +181,16 @@ function selectByName(archives: readonly Archive[], name: string, local: LocalNa
     if (only !== undefined && others.length === 0) return only;
     if (only !== undefined) throw ambiguous(name, [only, ...others]);
   }
-  throw archiveMissing(archives, name);
+  throw archiveMissing(archives, { text: name, local: local?.uuid ?? null });
 }
 
 /** People often type a subvolume in place of an archive at first. */
-function archiveMissing(archives: readonly Archive[], name: string): BackupError {
-  const isSource = archives.some(({ source }) => isCalled(source, { text: name, local: null }, archives));
-  const hint = isSource
-    ? `for the newest of the subvolume ${name}, use ${name} --latest`
+function archiveMissing(archives: readonly Archive[], name: SourceName): BackupError {
+  const { text } = name;
+  const hint = archives.some(({ source }) => isCalled(source, name, archives))
+    ? `for the newest of the subvolume ${text}, use ${text} --latest`
     : "`list` shows the archives there are";
-  return new BackupError(archives.length === 0 ? "ARCHIVE_MISSING" : "USAGE", `there is no archive ${name}`, { hint });
+  return new BackupError(archives.length === 0 ? "ARCHIVE_MISSING" : "USAGE", `there is no archive ${text}`, { hint });
 }
 
 function ambiguous(name: string, archives: readonly Archive[]): BackupError {

@@ -47,8 +47,15 @@ describe("an archive is named", () => {
       "@root/.snapshots/7/snapshot",
     );
   });
-  test("and where that is a subvolume, the way to its newest is told", () => {
+  test("and a subvolume is answered with the way to its newest archive", () => {
     fails("USAGE", () => named("@root"), /no archive @root: for the newest of the subvolume @root, use @root --latest/);
+    const local = { uuid: source.uuid, parent: null, path: "@data" };
+    const here = (): string => pathOf({ by: "name", name: "/mnt/data", local });
+    fails(
+      "USAGE",
+      here,
+      /no archive \/mnt\/data: for the newest of the subvolume \/mnt\/data, use \/mnt\/data --latest/,
+    );
   });
   test("by its UUID or the beginning of it, in any case", () => {
     assert.equal(named(uuid(3)), "snapshots/3");
