@@ -1,5 +1,5 @@
 import type { BackupError } from "../errors.ts";
-import { bytesSent, type EstimatedStep, type Receipt } from "../operations/sync-snapshot.ts";
+import { bytesSent, type EstimatedStep, type Receipt, type StoredArchive } from "../operations/sync-snapshot.ts";
 import type { Failure, SyncOutcome, SyncWatcher } from "../operations/sync.ts";
 import { formatTime } from "../plan/key.ts";
 import { listPaths } from "../plan/standing.ts";
@@ -67,6 +67,11 @@ function toRecord(type: string, step: UploadStep, facts: Readonly<Record<string,
   };
 }
 
+/** Without the MD5s of the parts, which are in the archive's proof: a large archive has very many. */
+function toStoredRecord({ bytes, etag, parts, resumedBytes, encoding }: StoredArchive): Record<string, unknown> {
+  return { bytes, etag, parts, resumedBytes, encoding };
+}
+
 export function watch({ log, output, progress }: Session, form: Form, dryRun: boolean): SyncWatcher {
   let kept = 0;
   return {
@@ -84,7 +89,8 @@ export function watch({ log, output, progress }: Session, form: Form, dryRun: bo
     onReceipt: (receipt) => {
       progress.stop();
       output.line(describeReceipt(receipt, form));
-      const { bytes, stored, elapsedMs } = receipt;
+      const { bytes, elapsedMs } = receipt;
+      const stored = receipt.stored === null ? null : toStoredRecord(receipt.stored);
       output.record(toRecord("receipt", receipt.step, { bytes, stored, elapsedMs: Math.round(elapsedMs) }));
     },
     onFailure: ({ step, error }: Failure) => {

@@ -1,8 +1,9 @@
-// The way back without this program: its commands as they stand there, run by a shell with the tools they name.
+// What the documents promise to those who do without this program, or have programs of their own: the commands of the
+// restore by hand, run by a shell with the tools they name, and the fields of each result in JSON.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { cli } from "../support/cli.ts";
@@ -13,6 +14,7 @@ import { changeTree, compareTrees, makeTree } from "../support/tree.ts";
 
 const MiB = 2 ** 20;
 const FORMAT = readFileSync(new URL("../../../src/plan/FORMAT.md", import.meta.url), "utf8");
+const REFERENCE = readFileSync(new URL("../../../src/commands/README.md", import.meta.url), "utf8");
 
 /** The commands in a section, as one script. */
 function commandsOf(heading: string): string {
@@ -29,6 +31,28 @@ function fill(script: string, values: Readonly<Record<string, string>>): string 
     assert.match(text, assignment);
     return text.replace(assignment, `${name}='${value}'`);
   }, script);
+}
+
+/** The names that the reference gives to the fields of a command's result. */
+function documentedFields(command: string): Set<string> {
+  const row = REFERENCE.split("\n").find((line) => line.startsWith(`| \`${command}\` `)) ?? "";
+  const [, , text = ""] = row.split("|");
+  return new Set([...text.matchAll(/`(\w+)`/g)].map(([, name = ""]) => name));
+}
+
+/** The names of all fields in a result of one document or of a document a line. */
+function fieldsOf(stdout: string): Set<string> {
+  const names = new Set<string>();
+  const take = (value: unknown): void => {
+    if (Array.isArray(value)) value.forEach(take);
+    else if (typeof value === "object" && value !== null)
+      for (const [name, inner] of Object.entries(value)) {
+        names.add(name);
+        take(inner);
+      }
+  };
+  for (const line of stdout.trim().split("\n")) take(JSON.parse(line));
+  return names;
 }
 
 describe("the documented restore without this tool", { skip: noBtrfsOrSwift() }, () => {
@@ -85,6 +109,34 @@ describe("the documented restore without this tool", { skip: noBtrfsOrSwift() },
   test("brings back what is stored as it is", async () => {
     await archive("plain");
     await restoreByHand("plain");
+  });
+
+  test("is not needed by programs: the reference names each field of every result in JSON", async () => {
+    await swift.createContainer("fields");
+    const store = ["--container-name", "fields", "--json"];
+    const target = await mkdtemp(join(disk.mountPoint, "target-"));
+    const lines: readonly (readonly [command: string, ...args: string[]])[] = [
+      ["sync", home, "-n"],
+      ["sync", home, "--dry-run"],
+      ["sync", home, "--limit-upload", "100Mi"],
+      ["sync", home],
+      ["list", home],
+      ["verify", "-n"],
+      ["verify", home, "--read-data", "--against-local"],
+      ["restore", "latest", "-n"],
+      ["restore", "latest", "--target", target],
+      ["doctor", home],
+      ["config show", home],
+    ];
+    for (const [command, ...args] of lines) {
+      const { code, stdout, stderr } = await cli([...command.split(" "), ...args, ...store], {
+        env: swift.environment,
+      });
+      assert.equal(code, 0, stderr);
+      const documented = documentedFields(command);
+      const missing = [...fieldsOf(stdout)].filter((name) => name !== "type" && !documented.has(name));
+      assert.deepEqual(missing, [], `${command} ${args.join(" ")}`);
+    }
   });
 
   test("brings back what is compressed, encrypted and in volumes", async () => {
