@@ -26,8 +26,6 @@ interface Walk {
   readonly other: Loopback;
   /** And one that nobody has mounted. */
   readonly newDisk: Loopback;
-  /** Keystone's id of the user. */
-  readonly user: string;
 }
 
 interface Block {
@@ -39,10 +37,11 @@ interface Block {
 /** In the README's order. */
 const BLOCKS: readonly Block[] = [
   {
-    has: "sudo apt-get install btrfs-progs",
-    // Nobody is there to say yes.
+    has: "sudo apt-get install git btrfs-progs",
+    // Nobody is there to say yes, and the clone is there already.
     play: async (text, { type }) => {
-      await type(text.replaceAll("apt-get install ", "apt-get install --yes "));
+      const clone = [/^git clone .* && cd .*$/m, "git --version"] as const;
+      await type(fill(text, [["apt-get install ", "apt-get install --yes "], clone]));
     },
   },
   { has: "OS_AUTH_URL=", play: writeLogin },
@@ -51,6 +50,7 @@ const BLOCKS: readonly Block[] = [
   { has: "restore /home --latest ", play: leaveOut },
   { has: "age-keygen -o identity.txt", play: tryEncryption },
   { has: "targets:", play: tryConfiguration },
+  { has: "30 3 * * * root ", play: tryCron },
   { has: "sudo -i ", play: tryWorstDay },
   { has: "metadata() {", play: restoreByHand },
 ];
@@ -128,13 +128,13 @@ async function withWalk(
       [await disk.mount("subvol=@srv"), "/srv"],
       [other.mountPoint, "/mnt"],
     ];
-    const user = await cloud.keystone.addUser(USER.name, USER.password, { [cloud.project]: "member" });
+    await cloud.keystone.addUser(USER.name, USER.password, { [cloud.project]: "member" });
     const type = async (script: string): Promise<string> => {
       const typed = `exec runuser -u me -- env HOME=/opt/me sh -exc 'cd ${CLONE}; eval "$TYPED"'`;
       const environment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", TYPED: script };
       return await runInRoot(bench, { root, mounts, environment }, typed);
     };
-    return await use({ type, cloud, disk, other, newDisk, user });
+    return await use({ type, cloud, disk, other, newDisk });
   } finally {
     for (const one of opened) await one.close();
   }
@@ -204,16 +204,18 @@ async function tryConfiguration(text: string, { type }: Walk): Promise<void> {
     grep ' 0$' /var/lib/prometheus/node-exporter/btrfs-snapshots-to-swift.prom`);
 }
 
+/** As cron runs it: with the environment of that file, and no other. */
+async function tryCron(text: string, { type }: Walk): Promise<void> {
+  const [, path, command] = /^PATH=(\S+)\n\S+ \S+ \S+ \S+ \S+ root (.+)$/m.exec(text) ?? [];
+  assert.ok(path !== undefined && command !== undefined, text);
+  assert.equal(await type(`sudo env -i HOME=/root PATH=${path} /bin/sh -c ${quote(command)} 2>&1`), "");
+}
+
 async function tryWorstDay(text: string, walk: Walk): Promise<void> {
-  const { credentials = [] } = await walk.cloud.keystone.request("GET", `/users/${walk.user}/credentials/OS-EC2`);
-  const [pair] = credentials;
   const [shell = "", ...commands] = text.split("\n");
   // It opens a shell, in which the others are typed.
   assert.match(shell, /^sudo -i /);
   const filled = fill(commands.join("\n"), [
-    ["https://swift.example.org", walk.cloud.swift.endpoint],
-    [/AWS_ACCESS_KEY_ID=…/, `AWS_ACCESS_KEY_ID=${String(pair?.["access"])}`],
-    [/AWS_SECRET_ACCESS_KEY=…/, `AWS_SECRET_ACCESS_KEY=${String(pair?.["secret"])}`],
     ["/dev/NEW-DISK", walk.newDisk.device],
     ["SUBVOLUME", "@home"],
     // As the sentence below it says of encrypted archives.
