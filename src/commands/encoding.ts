@@ -39,7 +39,7 @@ export function toFormRecord({ sendProto, compressedData, recipients, zstdLevel 
 /** Describes what zstd saved on a stream; empty where nobody asked for compression. */
 export function describeGain(
   bytes: number,
-  { bytes: storedBytes, encoding }: StoredArchive,
+  { bytes: storedBytes, encoding }: Pick<StoredArchive, "bytes" | "encoding">,
   { zstdLevel }: Form,
 ): string {
   if (zstdLevel === null) return "";

@@ -157,9 +157,11 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       ["--dry-run", /checked, not stored: snapshots\/1/],
       ["--plan", /4 to send/],
     ] as const) {
-      const { code, stdout } = await program("sync", home, "--container-name", "dry", flag);
+      const { code, stdout, stderr } = await program("sync", home, "--container-name", "dry", flag);
       assert.equal(code, 0);
       assert.match(stdout, expected);
+      const first = /^dry run: reads all that would be sent, .*; -n shows the plan alone\n/;
+      assert.equal(first.test(stderr), flag === "--dry-run", stderr);
       assert.deepEqual(await listed("dry"), []);
     }
   });
@@ -176,6 +178,10 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
     const [first] = await listed("spooled");
     const bodies = await Promise.all(["main", "spooled"].map((name) => swift.native.getObject(name, first?.key ?? "")));
     assert.deepEqual(bodies[0], bodies[1]);
+    assert.match(
+      (await program("list", "--container-name", "spooled")).stdout,
+      / in spooled\+segments: nearly all bytes$/m,
+    );
   });
 
   test("list with a path tells what is here only, in both, and archived only", async () => {

@@ -180,6 +180,8 @@ describe("what is not understood", () => {
     ["check", /check is no command and no path: `verify` checks archives/],
     ["ls --container-name x", /no path: `list` shows archives/],
     ["prune", /never deleted by this program/],
+    ["forget home-1", /never deleted by this program/],
+    ["snapshots", /`list` shows archives/],
     ["backup", /`sync` archives snapshots/],
     ["nonsense-word", /no command and no path: the commands are sync, list, /],
   ] as const) {

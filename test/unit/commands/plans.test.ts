@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import type { Session } from "../../../src/commands/session.ts";
-import type { Form } from "../../../src/commands/encoding.ts";
+import { describeGain, type Form } from "../../../src/commands/encoding.ts";
 import { printPlan as showRestorePlan } from "../../../src/commands/restore.ts";
 import { printPlan } from "../../../src/commands/sync-report.ts";
-import type { TargetSubvolume } from "../../../src/plan/model.ts";
+import type { Encoding, TargetSubvolume } from "../../../src/plan/model.ts";
 import { planRestore } from "../../../src/plan/restore.ts";
 import { planSync } from "../../../src/plan/sync.ts";
 import { openOutput } from "../../../src/terminal/output.ts";
@@ -86,4 +86,14 @@ describe("plans", () => {
     golden.check("restore-whole.txt", show([]));
     golden.check("restore-onto-another.txt", show([{ ...first, whole: true, changed: null, within: true }]));
   });
+});
+
+test("a receipt shows what zstd saved, and never a share of more than 100 %", () => {
+  const form: Form = { ...plain, zstdLevel: 3 };
+  const gain = (bytes: number, stored: number, encoding: Encoding, of = form): string =>
+    describeGain(bytes, { bytes: stored, encoding }, of);
+  assert.equal(gain(100 * MiB, 40 * MiB, "zstd"), ", compressed to 40.0 MiB (40 %)");
+  assert.equal(gain(394, 484, "zstd+age"), ", stored as 484 B");
+  assert.equal(gain(100 * MiB, 100 * MiB, "identity"), ", not compressed: it would hardly shrink");
+  assert.equal(gain(100 * MiB, 100 * MiB, "identity", plain), "");
 });
