@@ -11,6 +11,8 @@ build_packages="python3 make g++ libbtrfsutil-dev"
 run_packages="btrfs-progs age zstd rsync"
 test_packages="python3-swift memcached python3-swiftclient rclone util-linux mount openssl"
 test_packages="$test_packages keystone python3-keystonemiddleware uwsgi-plugin-python3"
+# Ubuntu has none since 24.04.
+grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null || test_packages="$test_packages awscli"
 
 log=$(mktemp)
 policy=/usr/sbin/policy-rc.d

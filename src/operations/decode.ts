@@ -72,9 +72,9 @@ async function openFirst(object: Readable, decoding: Decoding, signal: AbortSign
     // An archive is encrypted at most once, and then compressed at most once. Anything deeper is the stream itself,
     // which only looks like that.
     if (layer === null || layers.at(-1) === layer || layers.at(-1) === "zstd") return { stream, layers };
-    if (layer === "age" && decoding.identities.length === 0) throw encrypted(decoding);
     layers.push(layer);
     decoding.onLayer?.(layer);
+    if (layer === "age" && decoding.identities.length === 0) throw encrypted(decoding);
     stream = throughPrograms([commandOf(layer, decoding)], fedBy(stream), signal);
   }
 }

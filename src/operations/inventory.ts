@@ -213,7 +213,9 @@ export async function examineObject(
   const head = await container.peek(key, PEEK_BYTES, signal);
   const layer = recogniseLayer(head);
   const lineage = recogniseLineage(head);
-  if (lineage !== null) return { ...archive, encoding: "identity", lineage };
+  if (lineage !== null) {
+    return { ...archive, ...(await readProven(object, container, signal)), encoding: "identity", lineage };
+  }
   const listed = layer === null ? await recogniseManifest(archive, { object, head }, container, signal) : null;
   if (layer === null && listed === null) return archive;
   const recognised = { ...archive, ...listed, ...(layer === null ? {} : { encoding: layer }) };

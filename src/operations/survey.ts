@@ -3,6 +3,7 @@
 
 import { toBackupError } from "../errors.ts";
 import { isSilent } from "../plan/chain.ts";
+import { hasChecksum, hasOtherParts, isDynamicLarge } from "../plan/checksum.ts";
 import { parseArchive, parseKey } from "../plan/key.ts";
 import { archiveKeyOf } from "../plan/manifest.ts";
 import type { Archive, Key } from "../plan/model.ts";
@@ -12,8 +13,6 @@ import {
   checkMissing,
   checkOthers,
   damaged,
-  hasChecksum,
-  hasOtherParts,
   notOpened,
   warn,
   type Damage,
@@ -127,11 +126,14 @@ async function examineStored(
   try {
     const archive = await examineObject(details, container, signal, identities);
     if (archive === null) return [];
+    const found = { archive, etag, listedBytes };
+    const isDynamic = isDynamicLarge(found);
     // One in one piece proves itself.
-    const proof = etag.includes("-") && archive.volumes === null ? await readProof(details, container, signal) : null;
+    const needsProof = archive.volumes === null && (isDynamic || etag.includes("-"));
+    const proof = needsProof ? await readProof(details, container, signal) : null;
     const sent = proof === null ? {} : { sentBytes: proof.bytes };
-    const isCopied = proof === null ? hasOtherParts({ etag, archive }) : !container.isSentAs(etag, proof);
-    return [{ archive, etag, listedBytes, isCopied, ...sent }];
+    const isCopied = proof === null ? isDynamic || hasOtherParts(found) : !container.isSentAs(etag, proof);
+    return [{ ...found, isCopied, ...sent }];
   } catch (error) {
     const { code, message } = toBackupError(error);
     const archive = parseArchive(details);

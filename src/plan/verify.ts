@@ -182,28 +182,6 @@ export function checkIdentity(archive: Archive, found: Lineage, archives: readon
   return damaged("IDENTITY_MISMATCH", archive, message, archives);
 }
 
-/**
- * True when the ETag can be recomputed from the stored bytes. It cannot for a native large object, nor for an object
- * that was copied in parts of another size. Volumes have checksums of their own.
- */
-export function hasChecksum({ etag, archive }: Pick<Examined, "etag" | "archive">): boolean {
-  if (archive.volumes !== null || /^[0-9a-f]{32}$/.test(etag)) return true;
-  return partsOf(etag) !== null && archive.partBytes !== null && !hasOtherParts({ etag, archive });
-}
-
-/** True for an object that is stored in another number of parts than it was sent in: a copy, made with other tools. */
-export function hasOtherParts({ etag, archive }: Pick<Examined, "etag" | "archive">): boolean {
-  const { bytes, volumes, partBytes } = archive;
-  const parts = partsOf(etag);
-  return volumes === null && partBytes !== null && parts !== null && Math.ceil(bytes / partBytes) !== parts;
-}
-
-/** Null for an object in one piece, and for a native large object. */
-function partsOf(etag: string): number | null {
-  const parts = /^[0-9a-f]{32}-(\d+)$/.exec(etag)?.[1];
-  return parts === undefined ? null : Number(parts);
-}
-
 function checkOne({ archive, listedBytes, sentBytes, failure }: Examined, archives: readonly Archive[]): Damage[] {
   const { path, bytes, volumes, key, lineage } = archive;
   if (bytes === 0) return [damaged("ARCHIVE_DAMAGED", archive, `the archive of ${path} is empty`, archives)];

@@ -29,14 +29,32 @@ const MUTE_REFUSALS = 3;
 
 /** Whether a listing names an object; listings lag behind, both ways. @throws as {@link listObjects} */
 export async function isListed(store: Store, key: string, signal: AbortSignal): Promise<boolean> {
+  return (await findListed(store, key, signal)) !== null;
+}
+
+async function findListed(store: Store, key: string, signal: AbortSignal): Promise<StoredObject | null> {
   // Of all keys that begin with this one it is the first.
   const command = new ListObjectsV2Command({ Bucket: store.container, Prefix: key, MaxKeys: 1, EncodingType: "url" });
   try {
     const page = await store.client.send(command, { abortSignal: signal });
-    return page.Contents?.some((entry) => parseListed(entry).key === key) ?? false;
+    return page.Contents?.map(parseListed).find((entry) => entry.key === key) ?? null;
   } catch (error) {
     throw store.translate(error, signal);
   }
+}
+
+/**
+ * Whether an object is one that `swift upload --segment-size` makes of segments by their common prefix. Its ETag looks
+ * like the MD5 of its content and is another. A listing tells: in there, such an object is empty.
+ */
+export async function isDynamicLarge(
+  store: Store,
+  { key, bytes, etag }: StoredObject,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (bytes === 0 || !/^[0-9a-f]{32}$/.test(etag)) return false;
+  const listed = await findListed(store, key, signal);
+  return listed?.bytes === 0;
 }
 
 /** Null when there is no such object. @throws ACCESS_DENIED, STORE_UNAVAILABLE */

@@ -1,19 +1,35 @@
 // Commands of a send stream made by hand, with their right checksums.
 
+import type { Identity } from "../../src/plan/model.ts";
 import { sealed } from "../../src/btrfs/send-commands.ts";
 
 /** With a path, an inode number, and what a link leads to. */
 export function streamCommand(kind: number, path: string, to?: string): Buffer {
   const target = to === undefined ? [] : [[17, Buffer.from(to)] as const];
-  const attributes = [[15, Buffer.from(path)] as const, [3, Buffer.alloc(8, 1)] as const, ...target].map(
-    ([type, value]) => {
-      const head = Buffer.alloc(4);
-      head.writeUInt16LE(type, 0);
-      head.writeUInt16LE(value.length, 2);
-      return Buffer.concat([head, value]);
-    },
-  );
-  const bytes = Buffer.concat([Buffer.alloc(10), ...attributes]);
+  return commandOf(kind, [[15, Buffer.from(path)], [3, Buffer.alloc(8, 1)], ...target]);
+}
+
+/** How the full stream of a snapshot begins. */
+export function startOfStream({ uuid, ctransid }: Identity, name: string): Buffer {
+  const [version, transaction] = [Buffer.alloc(4), Buffer.alloc(8)];
+  version.writeUInt32LE(1);
+  transaction.writeBigUInt64LE(BigInt(ctransid));
+  const attributes = [
+    [15, Buffer.from(name)],
+    [1, Buffer.from(uuid.replaceAll("-", ""), "hex")],
+    [2, transaction],
+  ] as const;
+  return Buffer.concat([Buffer.from("btrfs-stream\0"), version, commandOf(1, attributes)]);
+}
+
+function commandOf(kind: number, attributes: readonly (readonly [type: number, value: Buffer])[]): Buffer {
+  const written = attributes.map(([type, value]) => {
+    const head = Buffer.alloc(4);
+    head.writeUInt16LE(type, 0);
+    head.writeUInt16LE(value.length, 2);
+    return Buffer.concat([head, value]);
+  });
+  const bytes = Buffer.concat([Buffer.alloc(10), ...written]);
   bytes.writeUInt16LE(kind, 4);
   return sealCommand(bytes);
 }

@@ -15,13 +15,14 @@ import { survey } from "../../../src/operations/survey.ts";
 import { readArchivesThrough } from "../../../src/operations/verify.ts";
 import { PLAIN } from "../../../src/plan/encoding.ts";
 import { formatVolumeKey } from "../../../src/plan/manifest.ts";
-import type { UploadStep } from "../../../src/plan/model.ts";
+import { streamIdentity, type UploadStep } from "../../../src/plan/model.ts";
 import { formatProof, formatProofKey, parseProof } from "../../../src/plan/proof.ts";
 import { planClearance } from "../../../src/plan/leftovers.ts";
 import { openCheckpoints } from "../../../src/state/checkpoints.ts";
 import { contentCheck, hashParts } from "../../../src/swift/etag.ts";
 import { keyOf, snapshot } from "../../support/builders.ts";
 import { memoryContainer, type MemoryContainer } from "../../support/memory-container.ts";
+import { startOfStream } from "../../support/stream-commands.ts";
 
 const { signal } = new AbortController();
 const key = keyOf("snapshots/1");
@@ -326,6 +327,27 @@ describe("an archive that was copied with other parts", () => {
     copied(container, key, 300, { keepsMetadata: false });
     const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
     assert.deepEqual([archive.lineage, archive.encoding, archive.otime], [before.lineage, "age", before.otime]);
+  });
+  test("without metadata: the proof tells when the snapshot was taken", async () => {
+    const container = memoryContainer();
+    await store(container, {}, Buffer.concat([startOfStream(streamIdentity(step.snapshot), "1"), body]));
+    const before = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
+    copied(container, key, 300, { keepsMetadata: false });
+    const { otime, otransid } = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
+    assert.deepEqual([otime, otransid], [before.otime, before.otransid]);
+  });
+  test("in encrypted volumes, without metadata and proof: encrypted, and not damaged", async () => {
+    const container = memoryContainer();
+    await store(container, { encoder: AGE, volumeBytes: 400 }, encrypted(1));
+    copied(container, key, 10_000, { keepsMetadata: false });
+    container.objects.delete(formatProofKey(key));
+    const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
+    assert.deepEqual([archive.encoding, archive.volumes], ["age", 3]);
+    const { findings } = await survey({ container, identities: [] }, [], signal);
+    assert.deepEqual(
+      findings.map(({ code }) => code),
+      ["NOT_READABLE"],
+    );
   });
   test("is read through by verify, by its proof", async () => {
     const container = memoryContainer();

@@ -12,10 +12,10 @@ import {
   checkIdentity,
   checkMissing,
   checkOthers,
-  hasChecksum,
   judge,
   type Damage,
 } from "../../../src/plan/verify.ts";
+import { hasChecksum, hasOtherParts, isDynamicLarge } from "../../../src/plan/checksum.ts";
 import { findIncomparable } from "../../../src/operations/compare.ts";
 import { archiveOf, keyOf, snapshot, source, uuid } from "../../support/builders.ts";
 import { findDrill } from "../../../src/operations/drill.ts";
@@ -153,9 +153,21 @@ describe("archives at first sight", () => {
   test("whether the store's checksum can be recomputed", () => {
     const md5 = "0123456789abcdef".repeat(2);
     const checksum = (etag: string, partBytes: number | null): boolean =>
-      hasChecksum({ etag, archive: { ...one, partBytes } });
+      hasChecksum({ etag, archive: { ...one, partBytes }, listedBytes: one.bytes });
     assert.ok(checksum(md5, null) && checksum(`${md5}-3`, 34));
     assert.ok(!checksum(`${md5}-3`, null) && !checksum(`${md5}-N`, 34) && !checksum(`${md5}-3`, 5));
+    assert.ok(!hasChecksum({ etag: md5, archive: one, listedBytes: 0 }), "a dynamic large object");
+  });
+  test("what was copied with other tools: other parts, lost metadata, or segments by their prefix", () => {
+    const md5 = "0123456789abcdef".repeat(2);
+    const inParts = (etag: string, partBytes: number | null): boolean =>
+      hasOtherParts({ etag, archive: { ...one, partBytes } });
+    assert.ok(inParts(`${md5}-3`, 5) && inParts(`${md5}-3`, null));
+    assert.ok(!inParts(`${md5}-3`, 34) && !inParts(md5, null) && !inParts(`${md5}-N`, null));
+    const isDynamic = (etag: string, listedBytes: number | null): boolean =>
+      isDynamicLarge({ etag, archive: one, listedBytes });
+    assert.ok(isDynamic(md5, 0));
+    assert.ok(!isDynamic(md5, one.bytes) && !isDynamic(md5, null) && !isDynamic(`${md5}-3`, 0));
   });
 });
 
