@@ -55,7 +55,7 @@ function meantBySync(first: string): Registered | string {
   const meant = nearest(first, names);
   const instead =
     otherWords[first] ?? (meant === null ? `the commands are ${names.join(", ")}` : `did you mean ${meant}?`);
-  return `${first} is no command and no path: ${instead}`;
+  return `${first} is neither a command nor a path: ${instead}`;
 }
 
 async function runCommand({ name, load }: Registered, argv: string[], context: Context): Promise<number> {
@@ -68,7 +68,7 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
   }
   const path = name.split(" ");
   if (argv[0] === path[0] && path.some((word, at) => argv[at] !== word))
-    return refuse(`${argv.slice(0, path.length).join(" ")} is no command: did you mean ${name}?`, context);
+    return refuse(`unknown command ${argv.slice(0, path.length).join(" ")}: did you mean ${name}?`, context);
   const cli = Cli.from([type], { binaryName, enableColors: false });
   const definitions = cli.definitions().flatMap(({ options }) => options.map(({ definition }) => definition));
   const known = definitions.flatMap(spellings);
@@ -77,7 +77,7 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
   } catch (error) {
     const { explainUsage } = await import("./explain-usage.ts");
     const problem = explainUsage(error, argv.slice(path.length), { path, options: definitions });
-    return refuse(`${problem}: ${binaryName} ${name} --help shows what there is`, context);
+    return refuse(`${problem}: ${binaryName} ${name} --help shows the usage`, context);
   }
   const begins = path.every((word, index) => argv[index] === word) ? path.length : 0;
   try {

@@ -41,13 +41,13 @@ export function explainUsage(error: unknown, argv: readonly string[], { path, op
     if (next === undefined || /^-./.test(next)) return `${flag} needs a value`;
   }
   const [line = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
-  if (line.startsWith("Not enough positional")) return `${path.join(" ")} needs one word more`;
+  if (line.startsWith("Not enough positional")) return `${path.join(" ")} needs one more argument`;
   if (line.startsWith("Command not found") || line.startsWith("Extraneous positional"))
-    return `there are too many words: ${[...path, ...words].join(" ")}`;
+    return `too many arguments: ${[...path, ...words].join(" ")}`;
   return line.replace(/\.$/, "");
 }
 
 function explainUnknown(flag: string, known: readonly string[]): string {
   const meant = flag.startsWith("--") ? nearest(flag, known) : null;
-  return `there is no option ${flag}${meant === null ? "" : `; did you mean ${meant}`}`;
+  return `unknown option ${flag}${meant === null ? "" : `; did you mean ${meant}`}`;
 }

@@ -175,8 +175,7 @@ export class RestoreCommand extends DownloadCommand {
         refuse("a send stream is nothing for a terminal", "pipe it to `btrfs receive`");
       return;
     }
-    if (this.target === undefined && !this.dryRun)
-      refuse("no target is named", "use --target DIR, a directory on btrfs");
+    if (this.target === undefined && !this.dryRun) refuse("no target given", "use --target DIR, a directory on btrfs");
   }
 
   private async readSelection(session: Session): Promise<Selection> {

@@ -102,8 +102,8 @@ export class SyncCommand extends SyncOptions {
     const settings = await this.readSettings(session);
     const paths = [...new Set(this.subvolumes.length > 0 ? this.subvolumes : this.context.settings.paths)];
     if (paths.length === 0)
-      throw new BackupError("USAGE", "no subvolume is named", {
-        hint: "name the subvolume whose snapshots are to be archived: sync PATH",
+      throw new BackupError("USAGE", "no PATH given", {
+        hint: "use sync PATH, with the subvolume whose snapshots to archive",
       });
     const codes: number[] = [];
     for (const path of paths) {

@@ -63,7 +63,7 @@ const NOWHERE = "use --endpoint URL, set AWS_ENDPOINT_URL_S3, or set OS_* for a 
 export function readStoreConfig(flags: StoreFlags, env: Environment): StoreConfig {
   const containerName = flags.containerName ?? "";
   if (containerName === "") {
-    throw new BackupError("USAGE", "no container is named", { hint: "use --container-name NAME" });
+    throw new BackupError("USAGE", "no container given", { hint: "use --container-name NAME" });
   }
   const source = chooseSource(env);
   const endpoint = flags.endpoint ?? namedEndpoint(source, env);

@@ -250,7 +250,7 @@ function judgeQuotas(quotas: readonly Quota[] | null): Verdict {
 }
 
 function judgeUploads(uploads: readonly OpenUpload[]): Verdict {
-  if (uploads.length === 0) return ok("none was begun and not ended");
+  if (uploads.length === 0) return ok("no unfinished uploads");
   const oldest = uploads.map(({ initiated }) => initiated.toISOString()).sort()[0] ?? "";
   return ok(
     `${uploads.length} begun and not ended, the oldest on ${oldest.slice(0, 10)}; a sync resumes its own, and removes what is old`,

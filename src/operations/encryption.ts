@@ -9,7 +9,7 @@ import type { Origin } from "./origins.ts";
 import type { Container } from "./ports.ts";
 import { readArchive } from "./inventory.ts";
 
-export const NOT_ENCRYPTED = "archives are not encrypted, whoever can read the container can read them";
+export const NOT_ENCRYPTED = "archives are not encrypted, and everybody who can read the container can read them";
 export const NAME_RECIPIENT = "use --age-recipient RECIPIENT, or --no-encryption";
 
 /** The source of the archives to look at, and the intended encryption of new ones. */
@@ -46,7 +46,7 @@ function assertKept(
     case "none":
       return null;
     case "begun":
-      return `the older archives of ${path} are not encrypted and stay readable for whoever can read the container`;
+      return `the older archives of ${path} are not encrypted and stay readable for everybody who can read the container`;
     case "dropped":
       throw dropped(path);
   }
@@ -89,7 +89,7 @@ function describeEncryption(
 function dropped(path: string): BackupError {
   return new BackupError(
     "CONFIG",
-    `the newest archives of ${path} are encrypted, and no recipient is named for new ones`,
+    `the newest archives of ${path} are encrypted, and no recipient is given for new ones`,
     { hint: "use --age-recipient RECIPIENT to encrypt them too, or --no-encryption to store them readable" },
   );
 }

@@ -41,8 +41,8 @@ export function explainNoSnapshots(
 
 /** Explains why there is nothing to archive in a directory in which only received snapshots count. */
 export function explainNoneReceived(path: string, command: "sync" | "other"): BackupError {
-  const orNone = command === "sync" ? "; or use --allow-empty where that is no failure" : "";
-  const hint = `name the subvolume whose snapshots are meant, without --received${orNone}`;
+  const orNone = command === "sync" ? "; or use --allow-empty to accept that" : "";
+  const hint = `use the path of the subvolume of which snapshots were taken, without --received${orNone}`;
   return new BackupError("NO_SNAPSHOTS", `no read-only snapshot in ${path} was received`, { hint });
 }
 
@@ -107,7 +107,7 @@ function explainSnapshot(path: string, { parent, received = null }: Neighbour, a
   const of = parent === null ? "" : `, of ${nameOf(parent, around)}`;
   const seen = seenSource(parent, around);
   const hint =
-    seen === null ? "name the subvolume that it was taken of, at a place where that is mounted" : `use ${seen}`;
+    seen === null ? "use the path of the subvolume of which it was taken, where that is mounted" : `use ${seen}`;
   return { message: `${path} is itself a read-only snapshot${of}`, hint };
 }
 
@@ -134,12 +134,12 @@ function explainSource(path: string, meant: Meant, around: Surroundings): Explan
   if (received.length > 0 && others.length === 0 && !isRolledBack)
     return { message: `${none}; ${describeReceived(received)}`, hint: useReceived(received, around) };
   if (others.length === 0 && received.length === 0)
-    return { message: none, hint: takeOne(path) + (mayBeEmpty ? "; use --allow-empty where that is no failure" : "") };
+    return { message: none, hint: takeOne(path) + (mayBeEmpty ? "; use --allow-empty to accept that" : "") };
   const owners = others.map(
-    (group) => `of ${nameOf(group.parent, around)}: ${group.snapshots.length} (${listPaths(group.snapshots)})`,
+    (group) => `${group.snapshots.length} of ${nameOf(group.parent, around)} (${listPaths(group.snapshots)})`,
   );
   const also = received.length === 0 ? [] : [describeReceived(received)];
-  const listed = owners.length === 0 ? [] : [`those on its filesystem are ${owners.join(", ")}`];
+  const listed = owners.length === 0 ? [] : [`its filesystem has ${owners.join(", ")}`];
   return {
     message: [none, ...listed, ...also].join("; "),
     hint: suggestInstead(path, meant, [...others, ...groupBySource(received)], around),
@@ -160,7 +160,7 @@ function suggestInstead(
   }
   const origin = others.flatMap(({ snapshots }) => snapshots).find(({ uuid }) => uuid === (self?.parent ?? undefined));
   const orNone = mayBeEmpty ? " use --allow-empty," : "";
-  if (origin === undefined) return `name the subvolume that is meant,${orNone} or take one: ${takeOne(path)}`;
+  if (origin === undefined) return `use the path of the right subvolume,${orNone} or take a snapshot: ${takeOne(path)}`;
   return `it was made from ${origin.path}, as in a rollback, and needs snapshots of its own: ${takeOne(path)}`;
 }
 

@@ -305,7 +305,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       ["no btrfs", 15, /btrfs/, () => [["/proc", "--container-name", "main"], {}]],
       ["no subvolume", 15, /subvolume/, () => [[join(top, "snapshots"), "--container-name", "main"], {}]],
       ["an unknown option", 2, /--frobnicate/, () => [[home, "--frobnicate"], {}]],
-      ["no path", 2, /no subvolume is named/, () => [["sync"], {}]],
+      ["no path", 2, /no PATH given/, () => [["sync"], {}]],
       [
         "a target that is not btrfs",
         15,

@@ -44,7 +44,7 @@ describe("a PATH without snapshots to archive", { skip: noBtrfsOrSwift() }, () =
       "a subvolume that holds the snapshots of another",
       2,
       "@home/.snapshots",
-      [/has no read-only snapshots/, /of @home: 3 /, /use \S+\/@home$/m],
+      [/has no read-only snapshots/, / 3 of @home /, /use \S+\/@home$/m],
     ],
     [
       "a directory of snapshots",
@@ -57,7 +57,7 @@ describe("a PATH without snapshots to archive", { skip: noBtrfsOrSwift() }, () =
       "what was rolled back",
       2,
       "rolled",
-      [/of rolled\.old: 2 /, /was made from rolled-1, as in a rollback/, /snapshot -r \S+\/rolled /],
+      [/ 2 of rolled\.old /, /was made from rolled-1, as in a rollback/, /snapshot -r \S+\/rolled /],
     ],
     [
       "Timeshift's snapshots",

@@ -26,7 +26,7 @@ describe("without snapshots", () => {
   test("an only subvolume is told how to take one", () => {
     assert.equal(
       explained([self]),
-      "/home has no read-only snapshots: btrfs subvolume snapshot -r /home DIRECTORY/NAME; use --allow-empty where that is no failure",
+      "/home has no read-only snapshots: btrfs subvolume snapshot -r /home DIRECTORY/NAME; use --allow-empty to accept that",
     );
   });
   test("writable ones are named, a few of many, and Timeshift's as what they are", () => {
@@ -51,13 +51,13 @@ describe("without snapshots", () => {
     ];
     assert.match(
       explained([self, ...others]),
-      /are of srv: 2 \(a, b\), of a subvolume that is gone \(\S+dead\): 1 \(c\), of no subvolume here \(received\): 1 \(d\): name the subvolume/,
+      /has 2 of srv \(a, b\), 1 of a subvolume that is gone \(\S+dead\) \(c\), 1 of no subvolume here \(received\) \(d\): use/,
     );
   });
   test("a subvolume that others' snapshots lie in names their source, where it is mounted", () => {
     const others = [neighbour(7, "srv"), ...snapshots(uuid(7), `${source.path}/1`)];
     assert.match(explained([self, ...others], ["srv"]), /: use \/mnt\/srv$/);
-    assert.match(explained([self, ...others]), /: name the subvolume that is meant, use --allow-empty/);
+    assert.match(explained([self, ...others]), /: use the path of the right subvolume, use --allow-empty/);
   });
   test("a subvolume that was made from a snapshot is told to be rolled back", () => {
     const others = snapshots(GONE, "before");
@@ -69,9 +69,12 @@ describe("without snapshots", () => {
       explained([snapshot, neighbour(7, "srv")], ["srv"]),
       "/home is itself a read-only snapshot, of srv: use /mnt/srv",
     );
-    assert.match(explained([snapshot, neighbour(7, "srv")]), /of srv: name the subvolume that it was taken of/);
+    assert.match(
+      explained([snapshot, neighbour(7, "srv")]),
+      /of srv: use the path of the subvolume of which it was taken/,
+    );
     assert.match(explained([snapshot]), /of a subvolume that is gone \(/);
-    assert.match(explained([{ ...snapshot, parent: null }]), /is itself a read-only snapshot: name/);
+    assert.match(explained([{ ...snapshot, parent: null }]), /is itself a read-only snapshot: use/);
   });
 });
 
