@@ -105,7 +105,7 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
     );
     const none = await sync(join(machine.mountPoint, "snapshots"), "--received");
     assert.equal(none.code, 2);
-    assert.match(none.stderr, /no read-only snapshot in \S+ was received: name the subvolume/);
+    assert.match(none.stderr, /no read-only snapshot in \S+ was received: use the path of the subvolume/);
   });
 
   const doctor = (path: string, ...more: string[]): Promise<Ran> =>
@@ -119,7 +119,7 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
     const nothing = join(machine.mountPoint, "snapshots");
     const [none, synced] = [await doctor(nothing, "--received"), await sync(nothing, "--received")];
     assert.deepEqual([none.code, synced.code], [2, 2], none.stdout);
-    const sentence = /no read-only snapshot in \S+ was received: name the subvolume.*/;
+    const sentence = /no read-only snapshot in \S+ was received: use the path of the subvolume.*/;
     assert.equal(sentence.exec(none.stdout)?.[0], sentence.exec(synced.stderr)?.[0]);
     const empty = await doctor(nothing, "--received", "--allow-empty");
     assert.deepEqual([empty.code, /^warning +snapshots .* was received/m.test(empty.stdout)], [0, true], empty.stdout);
