@@ -189,11 +189,48 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.equal(code, 0, stderr);
     assert.deepEqual(steps({ code, stderr, stdout }), ["3<2"]);
     assert.match(stderr, /moved-snapshots-elsewhere\/1 and 1 more archived under another name \(moved-snapshots\/1\)/);
+    const findings = async (): Promise<readonly string[]> => {
+      const { stdout: report } = await program("verify", "--container-name", name, "--json");
+      return (JSON.parse(report) as { findings: readonly { code: string }[] }).findings.map(({ code: found }) => found);
+    };
+    assert.deepEqual(await findings(), [], "moved snapshots are no duplicates");
     const again = await sync("--rearchive", "--plan", "--json");
     assert.deepEqual(steps(again), ["1<undefined", "2<1"]);
     assert.doesNotMatch(
       (await program("list", "--container-name", name, join(disk.mountPoint, name))).stdout,
       / (local|archive)$/m,
     );
+    assert.equal((await sync("--rearchive")).code, 0);
+    assert.deepEqual(await findings(), ["ARCHIVE_DUPLICATE", "ARCHIVE_DUPLICATE"], "as somebody insisted");
+  });
+
+  test("not when its name was used before or cannot be a key; `list` and `doctor` say what `sync` says", async () => {
+    const { name, subvolume, directory, take, sync } = await world("named", 2);
+    assert.equal((await sync()).code, 0);
+    await btrfs("subvolume", "delete", join(directory, "2"));
+    for (const each of ["2", "a\\x2fb", "bell\u0007"]) await take(each);
+    const reasons = [
+      /named-snapshots\/2 is not the snapshot that is archived under its name \(it was deleted and made anew or renamed/,
+      /named-snapshots\/a\S*b cannot be archived: its path contains the characters \\x2f, which stand for a slash in keys/,
+      /named-snapshots\/bell\S* cannot be archived: its path contains a control character that no S3 listing can carry/,
+    ];
+    const synced = await sync();
+    assert.equal(synced.code, 3, synced.stderr);
+    const listed = await program("list", "--container-name", name, subvolume);
+    for (const reason of reasons) {
+      assert.match(synced.stderr, reason);
+      assert.match(listed.stdout + listed.stderr, reason);
+    }
+    const doctor = async (): Promise<string> => {
+      const { code, stdout } = await program("doctor", subvolume, "--container-name", name, "--no-encryption");
+      assert.equal(code, 3, stdout);
+      return stdout.replaceAll(/\s+/g, " ");
+    };
+    const [reused, slash, bell] = reasons;
+    assert.match(await doctor(), slash ?? /./);
+    await btrfs("subvolume", "delete", join(directory, "a\\x2fb"));
+    assert.match(await doctor(), bell ?? /./);
+    await btrfs("subvolume", "delete", join(directory, "bell\u0007"));
+    assert.match(await doctor(), reused ?? /./);
   });
 });
