@@ -4,12 +4,11 @@ import {
   streamIdentity,
   type Difference,
   type Estimate,
-  type Finding,
   type Lineage,
   type SendProto,
   type Snapshot,
 } from "../plan/model.ts";
-import { checkedFeed, estimateFrom, sentStream } from "../stream/send-stream.ts";
+import { checkedFeed, sentStream } from "../stream/send-stream.ts";
 import { readFrom } from "../stream/child-output.ts";
 import { throughPrograms } from "../stream/pipeline.ts";
 import type { Command } from "../stream/process.ts";
@@ -21,6 +20,8 @@ import { openMounts, type Mounts, type Reach } from "./mounts.ts";
 import { readSendOptions, sendCommand, type SendMode } from "./commands.ts";
 import { readSurroundings } from "./surroundings.ts";
 import { listSnapshots, readChange, readOrigin, readSubvolume, translated } from "./subvolumes.ts";
+import type { Finding } from "../plan/finding.ts";
+import { estimateFrom } from "../stream/stream-facts.ts";
 
 export interface SourceOptions {
   /** Null: the newest that the kernel and btrfs-progs both know. */

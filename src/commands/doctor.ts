@@ -1,10 +1,11 @@
 import { Command, Option } from "clipanion";
 import { switchOption } from "./options.ts";
-import { diagnose, type Check } from "../operations/doctor.ts";
+import { diagnose } from "../operations/doctor.ts";
 import { printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
 import { EncodingCommand } from "./encoding.ts";
 import { summaryOf } from "./summaries.ts";
+import type { Check } from "../operations/check.ts";
 
 export class DoctorCommand extends EncodingCommand {
   static override paths = [["doctor"]];

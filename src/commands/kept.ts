@@ -2,9 +2,9 @@
 
 import { cacheDirectory, stateDirectory } from "../state/paths.ts";
 import type { Environment } from "../config/openstack.ts";
-import type { Catalogue } from "../operations/ports.ts";
 import type { Place } from "../state/catalogue.ts";
 import type { Proofs } from "../state/proofs.ts";
+import type { Catalogue } from "../operations/store-ports.ts";
 
 /** The catalogue is written when it is closed. */
 export async function openKeptCatalogue(

@@ -1,12 +1,12 @@
 // Leftovers of interrupted runs in a container: removed where that harms nobody, and reported.
 
 import { BackupError } from "../errors.ts";
-import type { Container } from "../operations/ports.ts";
 import { findRemains, findRemovable, removeRemains, sweep, type Swept } from "../operations/leftovers.ts";
-import type { Inventory } from "../plan/model.ts";
 import { sourcesOf } from "../plan/leftovers.ts";
 import { count, printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
+import type { Container } from "../operations/store-ports.ts";
+import type { Inventory } from "../plan/inventory.ts";
 
 /** Removes all leftovers under a prefix. Holds the lock, so that no run of this machine uses them. @throws LOCKED */
 export async function removeLeftovers(

@@ -4,18 +4,18 @@ import { switchOption, textOption } from "./options.ts";
 import { BackupError } from "../errors.ts";
 import type { RestoreTarget } from "../operations/ports.ts";
 import type { Reading } from "../operations/read-archive.ts";
-import { findSelected, prepareRestore, runRestore, writeStreams, type RestoreWatcher } from "../operations/restore.ts";
-import { formatTime } from "../plan/key.ts";
-import { sumBytes, type Archive, type Chain, type Snapshot } from "../plan/model.ts";
+import { findSelected, prepareRestore, runRestore, writeStreams } from "../operations/restore.ts";
+import type { Archive, Snapshot } from "../plan/model.ts";
 import type { RestorePlan } from "../plan/restore.ts";
 import type { Selection } from "../plan/select.ts";
-import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
+import { count, formatBytes, printable } from "../terminal/format.ts";
 import { parseDate } from "../config/parse.ts";
 import { DownloadCommand } from "./command.ts";
 import type { Lock } from "../state/lock.ts";
 import type { Session } from "./session.ts";
 import { findLocal, findSourceName } from "./local-names.ts";
 import { summaryOf } from "./summaries.ts";
+import { bytesOf, printChain, printPlan, watch } from "./restore-report.ts";
 
 export class RestoreCommand extends DownloadCommand {
   static override paths = [["restore"]];
@@ -201,71 +201,4 @@ export class RestoreCommand extends DownloadCommand {
     await writeStreams(archives, { reading, sink: this.context.stdout }, context, session.signal);
     return 0;
   }
-}
-
-function bytesOf(steps: RestorePlan["steps"]): number {
-  return sumBytes(steps.map(({ archive }) => archive));
-}
-
-/** Prints what will be received; with `inFull`, every archive of the chain. */
-export function printPlan(plan: RestorePlan, inFull: boolean, session: Session): void {
-  const { output } = session;
-  const { chain, steps, held } = plan;
-  const received = new Set(steps.map(({ archive }) => archive));
-  if (inFull) printChain(chain, (archive) => (received.has(archive) ? "to receive" : "not needed"), session);
-  if (steps.length === 0) output.line(`it is on that filesystem already, as ${printable(held?.path ?? "")}`);
-  else output.line(`${steps.length} of ${count(chain.length, "archive")} to receive, ${formatBytes(bytesOf(steps))}`);
-  if (held !== null && steps.length > 0)
-    output.line(`the first of them builds on ${printable(held.path)}, which is there`);
-}
-
-/** Prints the archives that a snapshot needs, the oldest first. */
-function printChain(chain: Chain, state: (archive: Archive) => string, { output }: Pick<Session, "output">): void {
-  const rows = chain.map((archive, position) => [
-    `  ${archive.otime === null ? "-" : formatDate(archive.otime)}`,
-    printable(archive.path),
-    position === 0 ? "full" : "incremental",
-    formatBytes(archive.bytes),
-    state(archive),
-  ]);
-  output.table(rows, { right: [3], flexible: [1] });
-  output.record({
-    type: "plan",
-    chain: chain.map((archive) => ({
-      key: archive.key,
-      path: archive.path,
-      uuid: archive.lineage?.snapshot.uuid ?? null,
-      otime: archive.otime === null ? null : formatTime(archive.otime),
-      bytes: archive.bytes,
-      toReceive: state(archive) !== "not needed",
-    })),
-  });
-}
-
-/** @param quiet - stdout has another use: messages go to the log */
-function watch(steps: readonly Archive[], { log, output, progress }: Session, quiet = false): RestoreWatcher {
-  progress.expect(steps.length, sumBytes(steps));
-  return {
-    onStart: ({ path, bytes }) => {
-      progress.start(printable(path), bytes);
-    },
-    onProgress: (bytes) => {
-      progress.update(bytes);
-    },
-    onReceipt: ({ archive, snapshot, elapsedMs }) => {
-      const { key, path, bytes } = archive;
-      progress.stop();
-      const size = `${formatBytes(bytes)} in ${formatDuration(elapsedMs)}`;
-      if (quiet) log.info(`written ${printable(path)}  ${size}`);
-      else output.line(`restored ${printable(path)}  ${size}`);
-      output.record({
-        type: "receipt",
-        key,
-        path,
-        uuid: snapshot?.uuid ?? null,
-        bytes,
-        elapsedMs: Math.round(elapsedMs),
-      });
-    },
-  };
 }

@@ -11,15 +11,7 @@ import {
 } from "../config/store.ts";
 import { readEnvironment, warnOfReaders, type EnvironmentFlags } from "../config/environment.ts";
 import type { Lock } from "../state/lock.ts";
-import type {
-  Catalogue,
-  Container,
-  DoctorEdges,
-  ReceivedSource,
-  RestoreTarget,
-  Scratch,
-  SnapshotSource,
-} from "../operations/ports.ts";
+import type { DoctorEdges, ReceivedSource, RestoreTarget, Scratch, SnapshotSource } from "../operations/ports.ts";
 import type { SendProto, Uuid } from "../plan/model.ts";
 import type { Quota } from "../plan/quota.ts";
 import type { Settings } from "../config/settings.ts";
@@ -33,6 +25,7 @@ import type { Screen, Terminal } from "../terminal/screen.ts";
 import { parseDuration } from "../config/parse.ts";
 import type { Closers } from "./closers.ts";
 import { openKeptCatalogue, openKeptProofs } from "./kept.ts";
+import type { Catalogue, Container } from "../operations/store-ports.ts";
 
 /** The streams, environment, clock and signal that main.ts passes to a command. */
 export interface Context extends BaseContext {

@@ -3,10 +3,12 @@ import { bytesSent, type EstimatedStep, type Receipt, type StoredArchive } from 
 import type { Failure, SyncOutcome, SyncWatcher } from "../operations/sync.ts";
 import { formatTime } from "../plan/key.ts";
 import { listPaths } from "../plan/standing.ts";
-import { sumBytes, type Estimate, type Finding, type Inventory, type UploadStep } from "../plan/model.ts";
+import { sumBytes, type Estimate, type UploadStep } from "../plan/model.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
 import { describeEncodingOf, describeGain, describeProtocol, toFormRecord, type Form } from "./encoding.ts";
+import type { Finding } from "../plan/finding.ts";
+import type { Inventory } from "../plan/inventory.ts";
 
 export function printPlan(
   path: string,

@@ -1,16 +1,12 @@
 import { Command } from "clipanion";
 import { BackupError, toBackupError } from "../errors.ts";
 import type { Origin } from "../operations/origins.ts";
-import type { Container, LocalSnapshots, Sender } from "../operations/ports.ts";
+import type { Sender } from "../operations/ports.ts";
 import { assertEncryptionKept } from "../operations/encryption.ts";
-import { tryEncoding, type EncodingOptions } from "../operations/encode.ts";
+import { tryEncoding } from "../operations/encode.ts";
 import type { EstimatedStep } from "../operations/sync-snapshot.ts";
-import type { Looking } from "../operations/inventory.ts";
 import { estimateSteps, prepareSync, runSync } from "../operations/sync.ts";
-import type { TransferPolicy } from "../plan/layout.ts";
-import type { Inventory, SendProto, UploadStep } from "../plan/model.ts";
-import type { SyncPlan, SyncRequest } from "../plan/sync.ts";
-import type { Form } from "./encoding.ts";
+import type { UploadStep } from "../plan/model.ts";
 import { count } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { parseDuration } from "../config/parse.ts";
@@ -25,39 +21,7 @@ import { printNothingToDo, printPlan, printSummary, sumEstimates, reportFindings
 import { SyncOptions } from "./sync-options.ts";
 import { summaryOf } from "./summaries.ts";
 import { options } from "../config/options.ts";
-
-/** The settings that hold for every subvolume of a run. */
-interface Settings {
-  readonly policy: TransferPolicy;
-  readonly sendProto: SendProto | null;
-  readonly encoding: EncodingOptions;
-  /** The age in milliseconds from which leftovers are removed. */
-  readonly leftoverAgeMs: number;
-  /** Opens the container and its inventory on first use. */
-  readonly open: () => Promise<Store>;
-  readonly reporting: Reporting;
-}
-
-interface Store {
-  readonly container: Container;
-  readonly looking: Looking;
-}
-
-interface LocalEdges extends Store {
-  readonly local: LocalSnapshots;
-  readonly source: Sender;
-}
-
-/** A plan that the user has confirmed. */
-interface Agreed {
-  readonly inventory: Inventory;
-  readonly plan: SyncPlan;
-  readonly steps: readonly EstimatedStep[];
-  readonly request: SyncRequest;
-  readonly form: Form;
-  /** The outcome of the run when nothing fails. */
-  readonly ended: SubvolumeOutcome;
-}
+import type { Agreed, LocalEdges, Settings, Store } from "./sync-run.ts";
 
 export class SyncCommand extends SyncOptions {
   static override paths = [["sync"], Command.Default];

@@ -2,9 +2,9 @@
 
 import type { Survey } from "../operations/survey.ts";
 import { sumBytes, type Archive } from "../plan/model.ts";
-import { judge, type Damage } from "../plan/verify.ts";
 import { count, formatBytes } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
+import { judge, type Damage } from "../plan/damage.ts";
 
 /** The survey, and the part of it that the user asked about. */
 export interface Narrowed extends Survey {

@@ -4,30 +4,29 @@ import { Command } from "clipanion";
 import { BackupError, describeWriteError } from "../errors.ts";
 import type { Reading } from "../operations/read-archive.ts";
 import { compareWithLocal, findIncomparable } from "../operations/compare.ts";
-import type { LocalSnapshots, Sender } from "../operations/ports.ts";
+import type { Sender } from "../operations/ports.ts";
 import { describeUnproven, findChanged, proveUnchanged } from "../operations/unchanged.ts";
 import { readArchives } from "../operations/inventory.ts";
-import { survey, type Survey } from "../operations/survey.ts";
-import { readArchivesThrough, type VerifyContext } from "../operations/verify.ts";
+import { survey } from "../operations/survey.ts";
 import { indexArchives, withAncestors } from "../plan/chain.ts";
 import { keyPrefix } from "../plan/key.ts";
-import { sumBytes, type Archive, type Finding, type Key, type Proof, type Snapshot, type Uuid } from "../plan/model.ts";
+import { sumBytes, type Archive, type Proof, type Uuid } from "../plan/model.ts";
 import { selectSource } from "../plan/select.ts";
 import { keysOf } from "../plan/standing.ts";
 import { chooseSubset } from "../plan/subset.ts";
-import { doubtNewest, judge, notCompared, type Damage } from "../plan/verify.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
 import { parseDuration, parseSubset } from "../config/parse.ts";
 import type { Session } from "./session.ts";
 import { openOrigins, type Origins } from "./origins.ts";
 import { removeLeftovers, printLeftovers } from "./leftovers.ts";
-import { printSummary, type Narrowed } from "./verify-summary.ts";
+import { printSummary } from "./verify-summary.ts";
 import { summaryOf } from "./summaries.ts";
 import { VerifyOptions } from "./verify-options.ts";
 import { drill, findDrill, type ArchivedSnapshot } from "../operations/drill.ts";
-
-/** How many of the snapshots that one finding breaks are named. */
-const NAMED_AT_MOST = 10;
+import { doubtNewest, judge, notCompared, type Damage } from "../plan/damage.ts";
+import type { Finding } from "../plan/finding.ts";
+import { narrow, noArchiveOf, openContext, readChosen, type Local, type VerifyRun } from "./verify-run.ts";
+import { reportAll } from "./verify-report.ts";
 
 const exits = { well: 0, "not compared": 3, "not opened": 12, damaged: 14 } as const;
 
@@ -235,85 +234,4 @@ async function keepProofs(proofs: readonly Proof[], { openProofs, output }: Sess
     });
   });
   output.line(`${count(proofs.length, "snapshot")} deduplicated since, equal to what is archived`);
-}
-
-/** The snapshots on this machine that PATH means. */
-interface Local {
-  readonly origins: readonly LocalSnapshots[];
-  /** The snapshots of all of them. */
-  readonly snapshots: readonly Snapshot[];
-  /** The keys that they have once they are archived. */
-  readonly keys: readonly Key[];
-}
-
-/** Keeps the archives of the sources and all that they build on: chains may cross from one source to another. */
-function narrow(surveyed: Survey, sources: ReadonlySet<Uuid> | null): Narrowed {
-  const { archives, findings } = surveyed;
-  if (sources === null) return { ...surveyed, mine: archives };
-  const own = withAncestors(
-    archives.filter((archive) => sources.has(archive.source)),
-    indexArchives(archives),
-  );
-  const keys = new Set<string>([...own].map(({ key }) => key));
-  return {
-    ...surveyed,
-    mine: archives.filter((archive) => own.has(archive)),
-    findings: findings.filter(
-      ({ code, subject }) =>
-        [...sources].some((source) => subject.startsWith(keyPrefix(source))) ||
-        keys.has(subject) ||
-        code === "NOT_CHECKED",
-    ),
-  };
-}
-
-function noArchiveOf(path: string | undefined, { archives }: Survey): BackupError {
-  const hint = archives.length === 0 ? "the container has no archives" : "`list` shows the archives there are";
-  return new BackupError("USAGE", `no archive is of ${path ?? ""}`, { hint });
-}
-
-interface VerifyRun extends Narrowed {
-  readonly reading: Reading;
-  readonly session: Session;
-}
-
-/** Opens one progress display over all archives that are read. */
-function openContext(
-  label: string,
-  chosen: readonly Archive[],
-  { archives, reading, session }: VerifyRun,
-): VerifyContext {
-  let read = 0;
-  session.progress.start(`${count(chosen.length, "archive")} ${label}`, sumBytes(chosen));
-  const onBytes = (bytes: number): void => {
-    read += bytes;
-    session.progress.update(read);
-  };
-  return { archives, reading, onBytes };
-}
-
-async function readChosen(chosen: readonly Archive[], run: VerifyRun): Promise<Damage[]> {
-  if (chosen.length === 0) return [];
-  const { session } = run;
-  const context = openContext("read", chosen, run);
-  const found = await readArchivesThrough(chosen, context, session.signal);
-  session.progress.stop();
-  const told = new Set(run.findings.map(({ code, subject }) => `${code} ${subject}`));
-  const findings = found.filter(({ code, subject }) => !told.has(`${code} ${subject}`));
-  reportAll(findings, session);
-  return findings;
-}
-
-/** Reports the damage, what it breaks, and what to do. */
-function reportAll(findings: readonly Damage[], { log }: Session): void {
-  for (const { code, severity, message, breaks, remedy } of findings) {
-    const lost = breaks.length === 0 ? "" : `; cannot be restored: ${enumerate(breaks)}`;
-    log[severity === "error" ? "error" : "warn"]({ code }, `${message}${lost}; to do: ${remedy}`);
-  }
-}
-
-/** Names a few paths only: a damaged full archive may break a thousand. `--json` names them all. */
-function enumerate(paths: readonly string[]): string {
-  const more = paths.length - NAMED_AT_MOST;
-  return `${paths.slice(0, NAMED_AT_MOST).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
 }

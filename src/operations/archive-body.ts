@@ -6,8 +6,8 @@ import { BackupError } from "../errors.ts";
 import { MAX_MANIFEST_BYTES, parseManifest, type Manifest, type Volume } from "../plan/manifest.ts";
 import type { Archive } from "../plan/model.ts";
 import { withDigest } from "../stream/tap.ts";
-import type { Container, ObjectDetails } from "./ports.ts";
 import { readProof } from "./proof.ts";
+import type { Container, ObjectDetails } from "./store-ports.ts";
 
 /**
  * The bytes of an archive as they were sent. The last ones are withheld until sizes, ETags and, for volumes, SHA-256

@@ -3,12 +3,13 @@
 import type { Readable } from "node:stream";
 import type { Archive, Difference, Snapshot } from "../plan/model.ts";
 import { compareSnapshots, NOTHING_STORED, findSnapshot } from "../plan/standing.ts";
-import { notCompared, warn, type Damage } from "../plan/verify.ts";
-import { checkedStream, peekProto } from "../stream/send-stream.ts";
+import { checkedStream } from "../stream/send-stream.ts";
 import type { LocalSnapshots, Sender } from "./ports.ts";
 import { openStream, subjectOf } from "./read-archive.ts";
 import { inOrder, toDamage, type VerifyContext } from "./verify.ts";
 import { nextChunk } from "../stream/split.ts";
+import { notCompared, warn, type Damage } from "../plan/damage.ts";
+import { peekProto } from "../stream/stream-facts.ts";
 
 /** Where the snapshots are that archives are compared with. */
 export interface LocalSide {

@@ -2,11 +2,11 @@
 // sync.
 
 import { BackupError } from "../errors.ts";
-import type { Finding } from "../plan/model.ts";
 import type { SyncPlan } from "../plan/sync.ts";
 import type { Origin } from "./origins.ts";
-import type { Container } from "./ports.ts";
 import { prepareSync } from "./sync.ts";
+import type { Container } from "./store-ports.ts";
+import type { Finding } from "../plan/finding.ts";
 
 /** Of all origins as one. */
 export type Planned = Pick<SyncPlan, "steps" | "kept" | "findings">;

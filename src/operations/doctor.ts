@@ -10,34 +10,12 @@ import { runToEnd, type Exit } from "../stream/process.ts";
 import { judgeArchives, planFor } from "./doctor-archives.ts";
 import { judgeSnapshots, surveyPath, type Surveyed } from "./doctor-path.ts";
 import { readArchives } from "./inventory.ts";
-import type { Container, DoctorEdges, Machine, OpenUpload, Reached } from "./ports.ts";
+import type { DoctorEdges, Machine, Reached } from "./ports.ts";
 import { judgeEncryption } from "./encryption.ts";
 import type { Origin } from "./origins.ts";
 import { tryEncoding, type EncodingWishes } from "./encode.ts";
-
-export type CheckStatus = "ok" | "warning" | "failed" | "skipped";
-
-export interface Check {
-  readonly name: string;
-  readonly status: CheckStatus;
-  readonly message: string;
-  /** The next step for the user; null when there is none. */
-  readonly fix: string | null;
-  /** The error of a failed check; null when it did not fail. */
-  readonly error: BackupError | null;
-}
-
-interface Verdict {
-  readonly status: "ok" | "warning";
-  readonly message: string;
-  readonly fix?: string;
-}
-
-/** A check, and what it found; null when it failed. */
-interface CheckResult<Found> {
-  readonly check: Check;
-  readonly found: Found | null;
-}
+import { look, ok, skip, type Check, type Verdict } from "./check.ts";
+import type { Container, OpenUpload } from "./store-ports.ts";
 
 /** A run still works, because it uses the clock of the store; other programs here do not. */
 const SKEW_WARNING_MS = 5 * 60_000;
@@ -53,6 +31,7 @@ export interface DoctorRequest extends EncodingWishes {
 }
 
 const inContainer = ["rights", "limits", "quota", "archives", "encryption", "uploads"];
+
 const afterAccess = ["endpoint", "clock", "container", ...inContainer];
 
 /** Every check as its outcome becomes known. @throws ABORTED */
@@ -266,30 +245,4 @@ function describeQuota({ of, name, usedBytes, quotaBytes, usedObjects, quotaObje
 function formatSize(bytes: number): string {
   const [unit, divisor] = bytes < 2 ** 20 ? ["KiB", 2 ** 10] : bytes < 2 ** 30 ? ["MiB", 2 ** 20] : ["GiB", 2 ** 30];
   return `${Math.round(bytes / divisor)} ${unit}`;
-}
-
-function ok(message: string): Verdict {
-  return { status: "ok", message };
-}
-
-async function look<Found>(
-  name: string,
-  find: () => Promise<Found>,
-  judge: (found: Found) => Verdict,
-): Promise<CheckResult<Found>> {
-  try {
-    const found = await find();
-    const { status, message, fix } = judge(found);
-    return { check: { name, status, message, fix: fix ?? null, error: null }, found };
-  } catch (thrown) {
-    const error = toBackupError(thrown);
-    if (error.code === "ABORTED") throw error;
-    return { check: { name, status: "failed", message: error.message, fix: error.hint, error }, found: null };
-  }
-}
-
-function* skip(names: readonly string[], cause: string): Generator<Check, void> {
-  for (const name of names) {
-    yield { name, status: "skipped", message: `not looked at, because of ${cause}`, fix: null, error: null };
-  }
 }

@@ -1,15 +1,16 @@
 // A drill: an archive is restored into a scratch filesystem, and the tree is compared with the one that was archived.
 
 import { findChain, indexArchives } from "../plan/chain.ts";
-import type { Archive, Finding, Snapshot, TreeDifference } from "../plan/model.ts";
+import type { Archive, Snapshot, TreeDifference } from "../plan/model.ts";
 import { planRestore, uuidsOf } from "../plan/restore.ts";
 import { describeSetBack, newestOf } from "../plan/select.ts";
 import { findSnapshot } from "../plan/standing.ts";
 import { compareTrees, summarize, type TreeComparison } from "../plan/tree-differences.ts";
-import { damaged, warn, type Damage } from "../plan/verify.ts";
 import type { Scratch } from "./ports.ts";
 import { runRestore, type RestoreContext } from "./restore.ts";
 import { toDamage, type VerifyContext } from "./verify.ts";
+import { damaged, warn, type Damage } from "../plan/damage.ts";
+import type { Finding } from "../plan/finding.ts";
 
 /** An archive, and the snapshot on this machine that it was made of. */
 export interface ArchivedSnapshot {

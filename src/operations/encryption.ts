@@ -6,8 +6,8 @@ import { encryptionChange, isEncrypted, type EncryptionIntent } from "../plan/en
 import { keyPrefix, parseKey } from "../plan/key.ts";
 import type { Archive, Uuid } from "../plan/model.ts";
 import type { Origin } from "./origins.ts";
-import type { Container } from "./ports.ts";
 import { readArchive } from "./inventory.ts";
+import type { Container } from "./store-ports.ts";
 
 export const NOT_ENCRYPTED = "archives are not encrypted, and everybody who can read the container can read them";
 export const NAME_RECIPIENT = "use --age-recipient RECIPIENT, or --no-encryption";

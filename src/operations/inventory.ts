@@ -1,38 +1,18 @@
 // Joins the snapshots on this machine and the archives in the container. Listings lag behind and say little, so every
 // fact behind a decision comes from the object itself.
 
-import { BackupError, toBackupError } from "../errors.ts";
+import { toBackupError } from "../errors.ts";
 import { identityText, indexArchives, isSilent, withAncestors } from "../plan/chain.ts";
-import { isEncrypted } from "../plan/encoding.ts";
 import { parseArchive, keyPrefix, parseKey } from "../plan/key.ts";
-import { archiveKeyOf, formatVolumeKey } from "../plan/manifest.ts";
-import {
-  originOf,
-  parseUuid,
-  streamIdentity,
-  sumBytes,
-  type Archive,
-  type Identity,
-  type Inventory,
-  type Lineage,
-  type Proof,
-} from "../plan/model.ts";
-import { peekLineage, type StreamLineage } from "../stream/send-stream.ts";
+import { archiveKeyOf } from "../plan/manifest.ts";
+import { originOf, streamIdentity, type Archive, type Proof } from "../plan/model.ts";
 import { keysOf } from "../plan/standing.ts";
-import type { Container, KnownObject, LocalSnapshots, ObjectDetails, StoredObject } from "./ports.ts";
-import { readManifest } from "./archive-body.ts";
-import { readProof } from "./proof.ts";
-import { decodeHead, type DecodedHead, type Reading } from "./read-archive.ts";
-import { recogniseLayer } from "./decode.ts";
-
-/** A name of 255 bytes is the longest that stands before the identities in a send stream; they end within this. */
-const PEEK_BYTES = 512;
-
-/**
- * Enough of an encoded archive: the header that age writes, and complete blocks of zstd (at most 128 KiB) and of age
- * (64 KiB). Neither program gives anything out before it has a complete block.
- */
-const ENCODED_PEEK_BYTES = 256 * 1024;
+import type { LocalSnapshots } from "./ports.ts";
+import type { Reading } from "./read-archive.ts";
+import type { StoredObject } from "./store-ports.ts";
+import { examineObject, toArchive } from "./recognition.ts";
+import { forEachConcurrently, mapConcurrently } from "./concurrency.ts";
+import type { Inventory } from "../plan/inventory.ts";
 
 /** Requests in flight while archives are examined: answers are small and latency is all they cost. */
 const EXAMINERS = 16;
@@ -190,135 +170,7 @@ async function askArchive(listed: StoredObject, reading: Reading, signal: AbortS
   return archive;
 }
 
-function toArchive({ details, peeked }: KnownObject): Archive | null {
-  const archive = parseArchive(details);
-  return archive === null || peeked === null ? archive : { ...archive, ...peeked };
-}
-
 /** True when identities are at hand, that may open what nobody could look into before. */
 function saysLessThan(archive: Archive, { identities }: Reading): boolean {
   return archive.lineage === null && identities.length > 0;
-}
-
-/** As {@link readArchive}, of an object that was looked up already. */
-export async function examineObject(
-  object: ObjectDetails,
-  container: Container,
-  signal: AbortSignal,
-  identities: readonly string[],
-): Promise<Archive | null> {
-  const { key } = object;
-  const archive = parseArchive(object);
-  if (archive === null || archive.lineage !== null || archive.bytes === 0) return archive;
-  const head = await container.peek(key, PEEK_BYTES, signal);
-  const layer = recogniseLayer(head);
-  const lineage = recogniseLineage(head);
-  if (lineage !== null) {
-    return { ...archive, ...(await readProven(object, container, signal)), encoding: "identity", lineage };
-  }
-  const listed = layer === null ? await recogniseManifest(archive, { object, head }, container, signal) : null;
-  if (layer === null && listed === null) return archive;
-  const recognised = { ...archive, ...listed, ...(layer === null ? {} : { encoding: layer }) };
-  const proven = await readProven(object, container, signal);
-  if (identities.length === 0 && (layer === "age" || isEncrypted(proven?.encoding ?? null)))
-    return proven ?? recognised;
-  const inside = await decodeBeginning(recognised, { container, identities }, signal);
-  return {
-    ...recognised,
-    ...proven,
-    encoding: inside.encoding,
-    lineage: recogniseLineage(inside.bytes) ?? proven?.lineage ?? null,
-  };
-}
-
-/** Reads the metadata that a copy of an archive has lost; null when nothing gives it. */
-async function readProven(object: ObjectDetails, container: Container, signal: AbortSignal): Promise<Archive | null> {
-  const proof = parseKey(object.key) === null ? null : await readProof(object, container, signal);
-  const archive = proof === null ? null : parseArchive({ ...object, metadata: proof.metadata });
-  return archive?.lineage === null ? null : archive;
-}
-
-/** Reads the manifest of a copy that has lost its metadata; null when it is no manifest. */
-async function recogniseManifest(
-  archive: Archive,
-  { object, head }: { readonly object: ObjectDetails; readonly head: Buffer },
-  container: Container,
-  signal: AbortSignal,
-): Promise<Pick<Archive, "volumes" | "bytes" | "partBytes"> | null> {
-  if (!head.subarray(0, 1).equals(Buffer.from("{"))) return null;
-  try {
-    const volumes = await readManifest(archive, object, container, signal);
-    return { volumes: volumes.length, bytes: sumBytes(volumes), partBytes: volumes[0].partBytes };
-  } catch (error) {
-    if (error instanceof BackupError && error.code === "ARCHIVE_DAMAGED") return null;
-    throw error;
-  }
-}
-
-/** Identifies the stream in an archive by the first bytes of that stream; null when they do not say. */
-export async function peekArchive(
-  archive: Archive,
-  reading: Reading,
-  signal: AbortSignal,
-): Promise<{ readonly lineage: Lineage | null; readonly isRefused: boolean }> {
-  const { bytes, isRefused } = await decodeBeginning(archive, reading, signal);
-  return { lineage: recogniseLineage(bytes), isRefused };
-}
-
-async function decodeBeginning(
-  archive: Archive,
-  { container, identities }: Reading,
-  signal: AbortSignal,
-): Promise<DecodedHead> {
-  const key = archive.volumes === null ? archive.key : formatVolumeKey(archive.key, 1);
-  const thought = archive.encoding === "identity" ? PEEK_BYTES : ENCODED_PEEK_BYTES;
-  let head = await container.peek(key, thought, signal);
-  if (thought === PEEK_BYTES && recogniseLayer(head) !== null)
-    head = await container.peek(key, ENCODED_PEEK_BYTES, signal);
-  return await decodeHead(head, archive, identities, signal);
-}
-
-function recogniseLineage(head: Buffer): Lineage | null {
-  return toLineage(peekLineage(head));
-}
-
-/** The lineage that a stream states; null when it cannot be right. */
-export function toLineage(first: StreamLineage | null): Lineage | null {
-  if (first === null) return null;
-  const snapshot = toIdentity(first);
-  if (snapshot === null) return null;
-  return { snapshot, sendParent: first.sendParent === null ? null : toIdentity(first.sendParent) };
-}
-
-function toIdentity(raw: { readonly uuid: string; readonly ctransid: number }): Identity | null {
-  const uuid = parseUuid(raw.uuid);
-  return uuid === null ? null : { uuid, ctransid: raw.ctransid };
-}
-
-/**
- * The results of `work` for each item, in their order. It runs for so many at a time; the first failure is the outcome.
- */
-export async function mapConcurrently<Item, Result>(
-  items: readonly Item[],
-  concurrency: number,
-  work: (item: Item) => Promise<Result>,
-): Promise<Result[]> {
-  const results: { readonly index: number; readonly result: Result }[] = [];
-  await forEachConcurrently([...items.entries()], concurrency, async ([index, item]) => {
-    results.push({ index, result: await work(item) });
-  });
-  return results.sort((a, b) => a.index - b.index).map(({ result }) => result);
-}
-
-/** Runs `work` for every item, so many at a time; the first failure is the outcome. */
-export async function forEachConcurrently<Item>(
-  items: readonly Item[],
-  concurrency: number,
-  work: (item: Item) => Promise<void>,
-): Promise<void> {
-  const queue = items.values();
-  const worker = async (): Promise<void> => {
-    for (const item of queue) await work(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, worker));
 }

@@ -3,9 +3,9 @@
 
 import { keyPrefix } from "../plan/key.ts";
 import { archiveKeyOf } from "../plan/manifest.ts";
-import type { Inventory } from "../plan/model.ts";
 import { planClearance, planSweep, type Remains } from "../plan/leftovers.ts";
-import type { Container, OpenUpload } from "./ports.ts";
+import type { Container, OpenUpload } from "./store-ports.ts";
+import type { Inventory } from "../plan/inventory.ts";
 
 /** Result of a removal of leftovers. */
 export interface Swept {

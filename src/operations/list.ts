@@ -1,7 +1,7 @@
 // Lists the archives of a container beside the snapshots of this machine.
 
 import { indexArchives, measureChains } from "../plan/chain.ts";
-import type { Archive, Finding, Inventory, Snapshot, Uuid } from "../plan/model.ts";
+import type { Archive, Snapshot, Uuid } from "../plan/model.ts";
 import { ageOf, compareText, sortByAge } from "../plan/select.ts";
 import { compareSnapshots, type Standing } from "../plan/standing.ts";
 import { planSync } from "../plan/sync.ts";
@@ -9,6 +9,8 @@ import type { LocalSnapshots } from "./ports.ts";
 import { examine, readArchives, type Looking } from "./inventory.ts";
 import type { Reading } from "./read-archive.ts";
 import { prepareSync } from "./sync.ts";
+import type { Finding } from "../plan/finding.ts";
+import type { Inventory } from "../plan/inventory.ts";
 
 /** A snapshot that is archived, or here, or both. */
 export interface ListedSnapshot {

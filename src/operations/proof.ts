@@ -6,7 +6,7 @@ import { BackupError, toBackupError } from "../errors.ts";
 import type { Layout } from "../plan/layout.ts";
 import type { Key } from "../plan/model.ts";
 import { formatProof, formatProofKey, HEAD_BYTES, MAX_PROOF_BYTES, parseProof, type Proof } from "../plan/proof.ts";
-import type { Container, ObjectDetails, Stored } from "./ports.ts";
+import type { Container, ObjectDetails, Stored } from "./store-ports.ts";
 
 /** An object stored under a key. */
 export interface ProvenObject {

@@ -4,11 +4,12 @@ import { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
 import { BackupError, toError } from "../errors.ts";
 import { isEncrypted } from "../plan/encoding.ts";
-import type { Archive, Encoding, Finding } from "../plan/model.ts";
+import type { Archive, Encoding } from "../plan/model.ts";
 import { observe } from "../stream/tap.ts";
 import { openObjects } from "./archive-body.ts";
 import { decoded, encodingOf, type Layer } from "./decode.ts";
-import type { Catalogue, Container } from "./ports.ts";
+import type { Catalogue, Container } from "./store-ports.ts";
+import type { Finding } from "../plan/finding.ts";
 
 /** Where archives are read from, and what opens those that are encrypted. */
 export interface Reading {

@@ -18,8 +18,9 @@ import {
 import { selectArchive, type Selection } from "../plan/select.ts";
 import { checkedStream } from "../stream/send-stream.ts";
 import type { RestoreTarget } from "./ports.ts";
-import { readArchive, readArchives, toLineage } from "./inventory.ts";
+import { readArchive, readArchives } from "./inventory.ts";
 import { identityMissing, openStream, assertDecodable, subjectOf, type Reading } from "./read-archive.ts";
+import { toLineage } from "./recognition.ts";
 
 export interface RestoreEdges extends Reading {
   readonly target: RestoreTarget;

@@ -12,19 +12,17 @@ import {
   checkIdentity,
   checkMissing,
   checkOthers,
-  damaged,
-  notOpened,
-  warn,
-  type Damage,
   type Examined,
   type MissingArchive,
 } from "../plan/verify.ts";
 import { assertComplete } from "./archive-body.ts";
-import type { Container, ObjectDetails, StoredObject } from "./ports.ts";
-import { examineObject, forEachConcurrently, peekArchive } from "./inventory.ts";
 import { readProof } from "./proof.ts";
 import { isDecodable, subjectOf, type Reading } from "./read-archive.ts";
 import { inOrder, toDamage } from "./verify.ts";
+import type { Container, ObjectDetails, StoredObject } from "./store-ports.ts";
+import { damaged, notOpened, warn, type Damage } from "../plan/damage.ts";
+import { examineObject, peekArchive } from "./recognition.ts";
+import { forEachConcurrently } from "./concurrency.ts";
 
 /** Requests in flight while archives are looked at. */
 const EXAMINERS = 16;

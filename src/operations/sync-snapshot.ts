@@ -9,9 +9,10 @@ import type { Encoding, Estimate, UploadStep } from "../plan/model.ts";
 import { openCheckpoints } from "../state/checkpoints.ts";
 import { observe } from "../stream/tap.ts";
 import type { Command } from "../stream/process.ts";
-import type { Container, OpenParts, Sender, Stored, UploadProgress } from "./ports.ts";
+import type { Sender } from "./ports.ts";
 import { chooseEncoder, plannedEncoder, type Encoder, type EncodingOptions } from "./encode.ts";
 import { storeArchive } from "./write-archive.ts";
+import type { Container, OpenParts, Stored, UploadProgress } from "./store-ports.ts";
 
 /** The edges between which steps are carried out. */
 export interface SyncEdges {

@@ -2,7 +2,7 @@
 // others are planned again, without it; only when nothing more can succeed does the run stop.
 
 import { BackupError, toBackupError } from "../errors.ts";
-import type { Inventory, UploadStep } from "../plan/model.ts";
+import type { UploadStep } from "../plan/model.ts";
 import { planSync, type SyncPlan, type SyncRequest } from "../plan/sync.ts";
 import type { Command } from "../stream/process.ts";
 import type { LocalSnapshots, Sender } from "./ports.ts";
@@ -16,6 +16,7 @@ import {
   type SyncEdges,
   type SyncOptions,
 } from "./sync-snapshot.ts";
+import type { Inventory } from "../plan/inventory.ts";
 
 export interface Failure {
   readonly step: UploadStep;

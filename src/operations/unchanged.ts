@@ -4,10 +4,10 @@
 import { streamIdentity, type Archive, type Proof, type TreeDifference } from "../plan/model.ts";
 import { compareSnapshots, NOTHING_STORED } from "../plan/standing.ts";
 import { summarize } from "../plan/tree-differences.ts";
-import { notCompared, warn, type Damage } from "../plan/verify.ts";
 import type { LocalSnapshots, Scratch } from "./ports.ts";
 import { inOrder, toDamage } from "./verify.ts";
 import { restoreAndCompare, type ArchivedSnapshot, type Drilling } from "./drill.ts";
+import { notCompared, warn, type Damage } from "../plan/damage.ts";
 
 /** Those that a sync does not count as archived, for they were changed since. In creation order. */
 export function findChanged({ source, snapshots }: LocalSnapshots, archives: readonly Archive[]): ArchivedSnapshot[] {

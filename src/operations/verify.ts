@@ -4,12 +4,15 @@ import { Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { BackupError, toBackupError } from "../errors.ts";
 import type { Archive } from "../plan/model.ts";
-import { checkIdentity, damaged, notOpened, notReadable, type Damage } from "../plan/verify.ts";
-import { checkedStream, lineageOf } from "../stream/send-stream.ts";
+import { checkIdentity } from "../plan/verify.ts";
+import { checkedStream } from "../stream/send-stream.ts";
 import { observe } from "../stream/tap.ts";
 import { openBody } from "./archive-body.ts";
-import { forEachConcurrently, toLineage } from "./inventory.ts";
 import { isDecodable, openStream, subjectOf, type Reading } from "./read-archive.ts";
+import { damaged, notOpened, notReadable, type Damage } from "../plan/damage.ts";
+import { forEachConcurrently } from "./concurrency.ts";
+import { lineageOf } from "../stream/stream-facts.ts";
+import { toLineage } from "./recognition.ts";
 
 /** Archives read at once: checksums take the processor, and one connection does not always fill the line. */
 const READERS = 2;

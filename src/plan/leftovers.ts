@@ -2,7 +2,8 @@
 
 import { keyPrefix, parseKey } from "./key.ts";
 import { archiveKeyOf } from "./manifest.ts";
-import type { Inventory, Uuid } from "./model.ts";
+import type { Uuid } from "./model.ts";
+import type { Inventory } from "./inventory.ts";
 
 /** Objects and uploads in a container that belong to no complete archive. */
 export interface Remains<Upload extends { readonly key: string }> {

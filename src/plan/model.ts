@@ -3,6 +3,7 @@
 // and doubt are findings, not exceptions.
 
 declare const brand: unique symbol;
+
 type Branded<Name extends string> = string & { readonly [brand]: Name };
 
 /** Lower-case 8-4-4-4-12; only {@link parseUuid} makes one. */
@@ -137,6 +138,7 @@ export type SendProto = 1 | 2;
 
 /** The encodings of a send stream, outermost last. */
 export const encodings = ["identity", "zstd", "age", "zstd+age"] as const;
+
 export type Encoding = (typeof encodings)[number];
 
 /** Whose stream an archive holds, and what it builds on; `sendParent` null = full. */
@@ -176,31 +178,6 @@ export interface Archive {
   readonly etag: string | null;
   /** The reason why its first bytes could not be read, if metadata does not identify it; absent when there is none. */
   readonly failure?: string;
-}
-
-/** The snapshots on this machine and the archives in the container, of one source. */
-export interface Inventory {
-  readonly source: Subvolume;
-  /** In creation order. */
-  readonly snapshots: readonly Snapshot[];
-  /** Keys of the source's archives in the listing, which may lag behind. */
-  readonly archived: ReadonlySet<Key>;
-  /** Every archive of the source that is known to exist; see `examined`. */
-  readonly archives: readonly Archive[];
-  /** Archives of other sources: chains that began before a restore lead to them. */
-  readonly others: readonly Archive[];
-  /** How much was examined: the keys of the snapshots, all keys of the source, or the container. */
-  readonly examined: "snapshots" | "source" | "container";
-  /** Keys of objects whose names are those of its archives' volumes. */
-  readonly volumes: readonly string[];
-  /**
-   * The read-only snapshot that the source is a writable copy of; null when it began empty, or the snapshot is gone.
-   */
-  readonly origin: Snapshot | null;
-  /** See {@link Proof}. */
-  readonly proofs: readonly Proof[];
-  /** True for received snapshots: their originals may be archived under any source. */
-  readonly areCopies?: boolean;
 }
 
 /**
@@ -269,40 +246,6 @@ export interface StoreLimits {
   readonly partsPerUpload: number;
   readonly minPartBytes: number;
   readonly maxPartBytes: number;
-}
-
-export type FindingCode =
-  | "NAME_UNUSABLE"
-  | "NAME_REUSED"
-  | "ARCHIVED_ELSEWHERE"
-  | "SOURCE_SHARED"
-  | "TRUSTED_BY_NAME"
-  | "IDENTITY_SHARED"
-  | "TOO_LARGE"
-  | "CHAIN_BROKEN"
-  | "CHAIN_UNKNOWN"
-  | "ARCHIVE_MISSING"
-  | "NOT_AN_ARCHIVE"
-  | "ARCHIVE_DAMAGED"
-  | "ARCHIVE_DUPLICATE"
-  | "IDENTITY_MISMATCH"
-  | "NOT_READABLE"
-  | "NOT_OPENED"
-  | "NOT_LISTED"
-  | "NOT_CHECKED"
-  | "NOT_COMPARABLE"
-  | "LEFTOVER"
-  | "RECEIVED_OTHERWISE"
-  | "SNAPSHOT_CHANGED";
-
-/** Damage or doubt, as a value. */
-export interface Finding {
-  readonly code: FindingCode;
-  /** "error": something that was asked for will not be done. "warning": the run continues. */
-  readonly severity: "error" | "warning";
-  /** The path or key it is about. */
-  readonly subject: string;
-  readonly message: string;
 }
 
 /** Adds up the sizes of several archives, objects or steps. */

@@ -3,16 +3,8 @@
 // name decides: a wrong guess makes an incremental larger, but never restores anything else.
 
 import { groupBy, identityText } from "./chain.ts";
-import {
-  byCreation,
-  copiedBy,
-  namesOf,
-  streamIdentity,
-  type Archive,
-  type Finding,
-  type Snapshot,
-  type Uuid,
-} from "./model.ts";
+import { byCreation, copiedBy, namesOf, streamIdentity, type Archive, type Snapshot, type Uuid } from "./model.ts";
+import type { Finding } from "./finding.ts";
 
 /** Received snapshots of one origin. */
 export interface ReceivedChain {

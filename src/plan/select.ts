@@ -2,7 +2,8 @@
 
 import { BackupError } from "../errors.ts";
 import { formatTime } from "./key.ts";
-import type { Archive, Finding, Uuid } from "./model.ts";
+import type { Archive, Uuid } from "./model.ts";
+import type { Finding } from "./finding.ts";
 
 /** The requested archive. */
 export type Selection =

@@ -10,13 +10,13 @@ import {
   sameIdentity,
   streamIdentity,
   type Archive,
-  type Finding,
-  type Inventory,
   type Key,
   type Snapshot,
   type Uuid,
   type Identity,
 } from "./model.ts";
+import type { Finding } from "./finding.ts";
+import type { Inventory } from "./inventory.ts";
 
 export type Standing = { readonly snapshot: Snapshot } &
   /** No key can express its path. */

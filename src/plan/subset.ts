@@ -1,8 +1,9 @@
 // Chooses the archives to read when not all are read.
 
 import { groupBy, indexArchives, withAncestors } from "./chain.ts";
-import { sumBytes, type Archive, type Finding, type Key } from "./model.ts";
+import { sumBytes, type Archive, type Key } from "./model.ts";
 import { describeSetBack, newestOf } from "./select.ts";
+import type { Finding } from "./finding.ts";
 
 /** A part of all archives. Repeated runs read all of them in the course of time. */
 export type Subset =

@@ -3,17 +3,10 @@
 
 import { groupBy, identityText, indexArchives, parentIn, type ArchiveIndex } from "./chain.ts";
 import { builtOn } from "./dependents.ts";
-import {
-  sameIdentity,
-  streamIdentity,
-  type Archive,
-  type Finding,
-  type Identity,
-  type Inventory,
-  type Key,
-  type Snapshot,
-} from "./model.ts";
+import { sameIdentity, streamIdentity, type Archive, type Identity, type Key, type Snapshot } from "./model.ts";
 import { holdsCopy, listPaths } from "./standing.ts";
+import type { Finding } from "./finding.ts";
+import type { Inventory } from "./inventory.ts";
 
 /** A snapshot with the archive that holds it. */
 export interface Found {

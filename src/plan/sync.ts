@@ -9,9 +9,7 @@ import {
   sameIdentity,
   streamIdentity,
   type Archive,
-  type Finding,
   type Identity,
-  type Inventory,
   type Snapshot,
   type UploadStep,
   type Uuid,
@@ -26,6 +24,8 @@ import {
   trustedByName,
   type Found,
 } from "./sync-findings.ts";
+import type { Finding } from "./finding.ts";
+import type { Inventory } from "./inventory.ts";
 
 export interface SyncPlan {
   /** Each step follows the step of its send parent. */

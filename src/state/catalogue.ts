@@ -4,9 +4,9 @@
 
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import type { Catalogue, KnownObject, StoredObject } from "../operations/ports.ts";
 import { parseKnown } from "./known.ts";
 import { readLines, writeLines } from "./lines.ts";
+import type { Catalogue, KnownObject, StoredObject } from "../operations/store-ports.ts";
 
 /** A container of a store. */
 export interface Place {

@@ -1,8 +1,8 @@
 // The reader of the catalogue's lines. It ignores whatever does not look like a line that this program wrote.
 
 import { isCount, isRecord } from "../json.ts";
-import type { KnownObject, StoredObject } from "../operations/ports.ts";
 import { encodings, parseUuid, type Identity, type Lineage } from "../plan/model.ts";
+import type { KnownObject, StoredObject } from "../operations/store-ports.ts";
 
 /** One line of the catalogue; null for one of another container or another form. */
 export function parseKnown(

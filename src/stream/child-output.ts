@@ -7,7 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { openPipe, openPipeReader, type PipeReader } from "../addon/pipe.ts";
 import type { StreamSummary } from "../addon/send-stream.ts";
 import { abortedError, toError } from "../errors.ts";
-import { LEFT_BEHIND, LINGER_MS, onAbort, settlesWithin, start, type Command, type Lifetime } from "./process.ts";
+import { LEFT_BEHIND, LINGER_MS, start, type Command, type Lifetime } from "./process.ts";
+import { onAbort, settlesWithin } from "./waiting.ts";
 
 /** The largest pipe that the kernel gives to everybody. */
 export const PIPE_BYTES = 1024 * 1024;

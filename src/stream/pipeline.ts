@@ -7,7 +7,8 @@ import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { countUnread, openPipe, openPipeReader } from "../addon/pipe.ts";
 import { drained, headOf, outputOf, PIPE_BYTES, type DirectReadable } from "./child-output.ts";
-import { settlesWithin, start, type Command, type Lifetime } from "./process.ts";
+import { start, type Command, type Lifetime } from "./process.ts";
+import { settlesWithin } from "./waiting.ts";
 
 /** How often to check whether a program that has ended has left something unread, as long as more may come. */
 const LOOK_MS = 50;

@@ -9,8 +9,9 @@ import { spawn, type ChildProcess, type StdioOptions } from "node:child_process"
 import { env, kill } from "node:process";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { setTimeout as sleep } from "node:timers/promises";
 import { abortedError, BackupError, isBrokenPipe } from "../errors.ts";
+import { onAbort, settlesWithin } from "./waiting.ts";
+import { notStarted } from "./packages.ts";
 
 /** A program to run and what it means when it fails. */
 export interface Command {
@@ -62,20 +63,6 @@ const STDERR_TAIL_CHARS = 4_096;
 
 /** The backlog that a sink may leave unread before lines are dropped. */
 const SINK_BACKLOG_BYTES = 1024 * 1024;
-
-/** Debian's package of each program that we run. */
-const packages: Readonly<Record<string, string>> = {
-  age: "age",
-  btrfs: "btrfs-progs",
-  logger: "bsdutils",
-  "mkfs.btrfs": "btrfs-progs",
-  mount: "mount",
-  nsenter: "util-linux",
-  rsync: "rsync",
-  umount: "mount",
-  unshare: "util-linux",
-  zstd: "zstd",
-};
 
 /** A program that was started. */
 export interface Started {
@@ -229,14 +216,6 @@ function endingOf(child: ChildProcess, program: string): Promise<string | null> 
   });
 }
 
-function notStarted(program: string, cause: NodeJS.ErrnoException): BackupError {
-  if (cause.code !== "ENOENT") {
-    return new BackupError("CONFIG", `the program ${program} cannot be started: ${cause.message}`, { cause });
-  }
-  const hint = `install the package ${packages[program] ?? program}`;
-  return new BackupError("CONFIG", `the program ${program} is not installed`, { hint, cause });
-}
-
 /** Ends a child, with its group where it leads one. */
 type Kill = (signal: NodeJS.Signals) => void;
 
@@ -255,27 +234,6 @@ function killGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
   } catch {
     // Nobody is left in the group.
   }
-}
-
-/** Calls back once when the signal is or becomes aborted, unless `until` settles first. */
-export function onAbort(signal: AbortSignal, until: Promise<unknown>, callback: () => void): void {
-  if (signal.aborted) return callback();
-  signal.addEventListener("abort", callback, { once: true });
-  const forget = (): void => signal.removeEventListener("abort", callback);
-  until.then(forget, forget);
-}
-
-/** True when the promise settles in time, well or not. */
-export async function settlesWithin(promise: Promise<unknown>, milliseconds: number): Promise<boolean> {
-  const timer = new AbortController();
-  const late = sleep(milliseconds, false, { signal: timer.signal }).catch(() => false);
-  const settled = promise.then(
-    () => true,
-    () => true,
-  );
-  const inTime = await Promise.race([settled, late]);
-  timer.abort();
-  return inTime;
 }
 
 /** A child needs no secret of ours, and messages are matched in English. */

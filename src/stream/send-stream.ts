@@ -4,12 +4,9 @@
 
 import { closeSync } from "node:fs";
 import { pipeline, Transform, type Readable } from "node:stream";
-import { pipeline as finished } from "node:stream/promises";
 import {
   moveSendStream,
   openSendStreamChecker,
-  peekIdentity,
-  type RawIdentity,
   type SendStreamChecker,
   type StreamSummary,
 } from "../addon/send-stream.ts";
@@ -17,46 +14,20 @@ import { openPipe, openPipeReader } from "../addon/pipe.ts";
 import { BackupError, toError } from "../errors.ts";
 import { drained, outputOf, PIPE_BYTES, type DirectReadable, type Head } from "./child-output.ts";
 import type { ByteFeed } from "./pipeline.ts";
-import { settlesWithin, start, type Command, type Lifetime } from "./process.ts";
+import { start, type Command, type Lifetime } from "./process.ts";
+import { lineageOf, type StreamLineage } from "./stream-facts.ts";
+import { settlesWithin } from "./waiting.ts";
+import { damageOf, rethrowDamage, throwDamage, toDamage, type DamageSubject } from "./stream-damage.ts";
 
-/** How long a command is given to end by itself when what it has written is damaged. */
-const GRACE_MS = 2_000;
-
-// The kernel sends an extent compressed when that is no longer than the data it stands for, but does not count what
-// ENCODED_WRITE has around it more than WRITE (80 + path against 28 + path): many tiny files grow.
-const encodedOverhead = 52;
-
-/** The error code for a damaged stream: one that `btrfs send` just made, or one that an archive holds. */
-export type DamageCode = "SEND_FAILED" | "ARCHIVE_DAMAGED";
-
-export interface CheckOptions {
-  /** By default SEND_FAILED. */
-  readonly code?: DamageCode | undefined;
-  /** The subject of the error; by default "the send stream". */
-  readonly subject?: string | undefined;
+export interface CheckOptions extends DamageSubject {
   /** Called once, before anything is passed on that comes after the first command: what it throws is the stream's error. */
   readonly onLineage?: ((lineage: StreamLineage) => void) | undefined;
   /** Called once, when the entire stream has been found good, right before it ends. */
   readonly onSummary?: ((summary: StreamSummary) => void) | undefined;
 }
 
-/** The snapshot of a stream and its send parent; `sendParent` null = full. UUIDs in lower case. */
-export interface StreamLineage {
-  readonly uuid: string;
-  readonly ctransid: number;
-  readonly sendParent: { readonly uuid: string; readonly ctransid: number } | null;
-}
-
-/** The facts that a `--no-data` stream gives about the stream it stands for. */
-export interface StreamEstimate {
-  /** Exact, unless the stream is sent with `--compressed-data`. */
-  readonly bytes: number;
-  /** With `--compressed-data` it is never larger than this. */
-  readonly upperBound: number;
-  /** Version of the send protocol. */
-  readonly proto: number;
-  readonly lineage: StreamLineage;
-}
+/** How long a command is given to end by itself when what it has written is damaged. */
+const GRACE_MS = 2_000;
 
 // Few large pieces instead of many small ones; the pieces themselves are passed on unchanged.
 const highWaterMark = 1 << 18;
@@ -207,7 +178,7 @@ async function sumUp(life: Lifetime, moved: Promise<StreamSummary>): Promise<Str
 }
 
 /** @throws Error unless it is a complete send stream, with the data of files */
-function finish(checker: SendStreamChecker): void {
+export function finish(checker: SendStreamChecker): void {
   checker.finish();
   assertHasData(checker.summary());
 }
@@ -225,68 +196,4 @@ function assertHasData({ commands }: StreamSummary): void {
 
 function isUnread(failure: unknown): boolean {
   return failure instanceof BackupError && /SIGPIPE|Broken pipe/.test(Object.values(failure.context).join(" "));
-}
-
-/**
- * Reads a `--no-data` stream to its end.
- * @throws SEND_FAILED, and any error that the source is destroyed with
- */
-export async function estimateFrom(source: Readable): Promise<StreamEstimate> {
-  const checker = openSendStreamChecker();
-  await finished(source, async (chunks: AsyncIterable<Buffer>) => {
-    for await (const chunk of chunks) rethrowDamage(() => checker.push(chunk));
-  });
-  rethrowDamage(() => checker.finish());
-  const { identity, estimatedBytes: bytes, commands } = checker.summary();
-  if (identity === null) throw new BackupError("INTERNAL", "a whole send stream without its first command");
-  const upperBound = bytes + encodedOverhead * (commands["UPDATE_EXTENT"]?.count ?? 0);
-  return { bytes, upperBound, proto: identity.version, lineage: toLineage(identity) };
-}
-
-/** From the first 350 bytes of a send stream; null when these are no send stream (encrypted, compressed, cut). */
-export function peekLineage(bytes: Buffer): StreamLineage | null {
-  const identity = peekIdentity(bytes);
-  return identity === null ? null : toLineage(identity);
-}
-
-/** Version of the protocol, from the first bytes of a send stream; null when these are no send stream. */
-export function peekProto(bytes: Buffer): number | null {
-  return peekIdentity(bytes)?.version ?? null;
-}
-
-/** The lineage of the stream that a summary describes. */
-export function lineageOf({ identity }: StreamSummary): StreamLineage | null {
-  return identity === null ? null : toLineage(identity);
-}
-
-function toLineage(identity: RawIdentity): StreamLineage {
-  const { uuid, ctransid, cloneUuid, cloneCtransid } = identity;
-  const sendParent = cloneUuid === null || cloneCtransid === null ? null : { uuid: cloneUuid, ctransid: cloneCtransid };
-  return { uuid, ctransid, sendParent };
-}
-
-function rethrowDamage(check: () => void): void {
-  const damage = damageOf(check);
-  if (damage !== null) throw damage;
-}
-
-function damageOf(check: () => void, options: CheckOptions = {}): BackupError | null {
-  try {
-    check();
-    return null;
-  } catch (cause) {
-    return toDamage(cause, options);
-  }
-}
-
-function toDamage(
-  cause: unknown,
-  { code = "SEND_FAILED", subject = "the send stream" }: CheckOptions = {},
-): BackupError {
-  return new BackupError(code, `${subject} is damaged: ${toError(cause).message}`, { cause });
-}
-
-/** @throws as damage any failure that is not a program's */
-function throwDamage(failure: unknown): never {
-  throw failure instanceof BackupError ? failure : toDamage(failure);
 }

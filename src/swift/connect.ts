@@ -5,10 +5,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
 import { openClients, type ClientOptions } from "./client.ts";
-import { damagedAnswer, expectedRegion, translate } from "./errors.ts";
+import { damagedAnswer, translate } from "./errors.ts";
 import { checkContainerName } from "./names.ts";
 import { backoffMs, FIRST_CONTACT_MS } from "./retry.ts";
 import { withTimeout } from "./timeout.ts";
+import { expectedRegion } from "./error-facts.ts";
 
 /** Where to begin when nobody said a region: the one that an s3api has unless it is configured otherwise. */
 const DEFAULT_REGION = "us-east-1";

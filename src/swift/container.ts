@@ -1,7 +1,6 @@
 // The container, as operations need it: the real inhabitant of the port, put together from its requests.
 
 import { setMaxListeners } from "node:events";
-import type { Container } from "../operations/ports.ts";
 import { openClients, type Credentials } from "./client.ts";
 import type { Log } from "./retry.ts";
 import { makeContact, type Contact } from "./connect.ts";
@@ -17,6 +16,7 @@ import { openBufferPool } from "./upload/part-buffers.ts";
 import { findOpenParts, listUploads } from "./upload/open-uploads.ts";
 import type { Store } from "./context.ts";
 import { putObject } from "./upload/upload.ts";
+import type { Container } from "../operations/store-ports.ts";
 
 export interface ContainerOptions {
   readonly containerName: string;

@@ -2,11 +2,11 @@
 
 import type { S3Client } from "@aws-sdk/client-s3";
 import type { BackupError } from "../errors.ts";
-import type { Container } from "../operations/ports.ts";
 import type { Clients } from "./client.ts";
 import type { Parallelism } from "./upload/parallelism.ts";
 import type { BufferPool } from "./upload/part-buffers.ts";
 import type { Log } from "./retry.ts";
+import type { Container } from "../operations/store-ports.ts";
 
 export interface Store extends Pick<Clients, "bind"> {
   readonly client: S3Client;

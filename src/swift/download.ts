@@ -5,13 +5,13 @@ import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { GetObjectCommand } from "@aws-sdk/client-s3";
 import { abortedError, BackupError, toError } from "../errors.ts";
-import type { ObjectDetails, ObjectToRead } from "../operations/ports.ts";
-import { describeError, isBroken } from "./errors.ts";
 import { contentCheck, unquoted } from "./etag.ts";
 import { isDynamicLarge } from "./objects.ts";
 import { backoffMs } from "./retry.ts";
 import { explainBroken } from "./segments.ts";
 import type { Store } from "./context.ts";
+import type { ObjectDetails, ObjectToRead } from "../operations/store-ports.ts";
+import { describeError, isBroken } from "./error-facts.ts";
 
 /** `btrfs receive` seals a subvolume on the last command of the stream, which must not reach it before the check. */
 const WITHHELD_BYTES = 64 * 1024;

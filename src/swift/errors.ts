@@ -2,10 +2,10 @@
 // Messages and contexts carry only facts that the caller may read in a log; the SDK's errors, which hold entire
 // responses, stay out.
 
-import { field, text } from "../json.ts";
 import { abortedError, BackupError } from "../errors.ts";
-import { judgeByNetwork, judgeProxy, judgeRedirect, mayPass } from "./reach.ts";
+import { judgeByNetwork, judgeProxy, judgeRedirect } from "./reach.ts";
 import type { Diagnosis } from "./tls.ts";
+import { isDamaged, readTrouble, passes, type ErrorFacts } from "./error-facts.ts";
 
 /** The subject of a request, and the server that it went to. */
 export interface Request {
@@ -20,28 +20,6 @@ export interface Request {
   /** True once this run has had an answer to a request that they signed. */
   readonly keysHaveWorked?: boolean | undefined;
   readonly signal: AbortSignal;
-}
-
-/** The facts that show the kind of an error of the SDK or of Node's network. */
-interface ErrorFacts {
-  /** S3's code; `Unknown` or `NotFound` when the answer had no body, as to a HEAD. */
-  readonly name: string;
-  readonly message: string;
-  /** Null when there was no answer. */
-  readonly status: number | null;
-  /** A code of the operating system, of TLS or of the HTTP parser. */
-  readonly code: string | null;
-  /** The right one, in AuthorizationHeaderMalformed. */
-  readonly region: string | null;
-  /** The store's clock, from its answer's Date header. */
-  readonly date: string | null;
-  /** For which hosts a certificate is that was refused. */
-  readonly altNames: string | null;
-  /** Where the answer sends whoever asks. */
-  readonly location: string | null;
-  readonly attempts: number;
-  /** An S3 store gave the request this id; null when none did. */
-  readonly requestId: string | null;
 }
 
 /** The error itself when it is ours; ABORTED when the signal has ended the request. */
@@ -66,90 +44,11 @@ export function translate(error: unknown, request: Request): BackupError {
   });
 }
 
-/** The region that the store expects; null when the error is another one. */
-export function expectedRegion(error: unknown): string | null {
-  const { name, region } = readTrouble(error);
-  return name === "AuthorizationHeaderMalformed" ? region : null;
-}
-
-/** The error in a word or two, for the log. */
-export function describeError(error: unknown): string {
-  const { code, name, status } = readTrouble(error);
-  return status === null ? (code ?? name) : `${name} (${String(status)})`;
-}
-
-/** True for a refusal of the first and only attempt: no attempt before it can still be at work in the store. */
-export function isFinalRefusal(error: unknown): boolean {
-  return isRefusal(error) && readTrouble(error).attempts === 1;
-}
-
-/** True for a refusal to complete an upload of these parts. */
-export function refusesParts(error: unknown): boolean {
-  return ["InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML"].includes(readTrouble(error).name);
-}
-
-/** True for the answer of an S3 store that has done as it was asked, when nobody can make sense of it. */
-export function isDamagedAnswer(error: unknown): boolean {
-  return isDamaged(readTrouble(error));
-}
-
-function isDamaged({ status, requestId }: ErrorFacts): boolean {
-  return status !== null && status >= 200 && status < 300 && requestId !== null;
-}
-
 /** An error for an answer that came from an S3 store and was damaged on its way. */
 export function damagedAnswer(endpoint: URL): BackupError {
   return new BackupError("STORE_UNAVAILABLE", `an answer of ${endpoint.host} was damaged on its way`, {
     context: { endpoint: endpoint.host },
   });
-}
-
-/** True when the store does not implement the request: it will not the next time. */
-export function isNotImplemented(error: unknown): boolean {
-  return readTrouble(error).status === 501;
-}
-
-/** True for a refusal of the kind that leaves the store as it was, and would be repeated. */
-export function isRefusal(error: unknown): boolean {
-  const trouble = readTrouble(error);
-  return trouble.status !== null && trouble.status >= 400 && trouble.status < 500 && !passes(trouble);
-}
-
-/** True for an answer that says nothing against the request: the same one may be taken a moment later. */
-export function isTransient(error: unknown): boolean {
-  return passes(readTrouble(error));
-}
-
-/** Of bytes that changed, were lost or came too slowly on the way; s3api answers 400 to them. */
-const TRANSIENT: readonly string[] = ["BadDigest", "IncompleteBody", "RequestTimeout"];
-
-function passes({ status, name }: ErrorFacts): boolean {
-  return TRANSIENT.includes(name) || (status !== null && status !== 501 && mayPass(status));
-}
-
-/**
- * True when the store says that it does not know who asks. Swift says so too while it cannot ask Keystone: its s3token
- * takes every answer of Keystone but 2xx, a 429 or 503 as well, for a refusal (2.30 to 2.38). A lack of rights is another
- * error, AccessDenied.
- */
-export function refusesKeys(error: unknown): boolean {
-  return ["SignatureDoesNotMatch", "InvalidAccessKeyId"].includes(readTrouble(error).name);
-}
-
-/** True for a refusal without a reason, as a HEAD gets it: of the keys, or of the action. */
-export function isMuteRefusal(error: unknown): boolean {
-  const { status, name } = readTrouble(error);
-  return status === 403 && name === "Unknown";
-}
-
-/** True when the store cannot put the parts of an object together. */
-export function isBroken(error: unknown): boolean {
-  return readTrouble(error).name === "BrokenMPU";
-}
-
-/** True when there is no such key, or no such upload. */
-export function isMissing(error: unknown): boolean {
-  return readTrouble(error).status === 404;
 }
 
 /** By S3's code. */
@@ -294,23 +193,4 @@ function skew(date: string | null): string {
 export function describeClockSkew(aheadMs: number): string {
   const minutes = Math.round(aheadMs / 60_000);
   return `${String(Math.abs(minutes))} minutes ${minutes < 0 ? "behind" : "ahead of"} the store's`;
-}
-
-function readTrouble(error: unknown): ErrorFacts {
-  const metadata = field(error, "$metadata");
-  const status = field(metadata, "httpStatusCode");
-  const attempts = field(metadata, "attempts");
-  const headers = field(field(error, "$response"), "headers");
-  return {
-    name: text(error, "name") ?? "Error",
-    message: (text(error, "message") ?? "").split("\n", 1)[0] ?? "",
-    status: typeof status === "number" ? status : null,
-    code: text(error, "code"),
-    region: text(error, "Region"),
-    altNames: text(field(error, "cert"), "subjectaltname"),
-    date: text(headers, "date"),
-    location: text(headers, "location"),
-    attempts: typeof attempts === "number" ? attempts : 1,
-    requestId: text(metadata, "requestId"),
-  };
 }

@@ -1,7 +1,7 @@
 // ETags as Swift's s3api makes them, to compare the bytes sent or read with those stored.
 
 import { createHash } from "node:crypto";
-import type { ObjectToRead } from "../operations/ports.ts";
+import type { ObjectToRead } from "../operations/store-ports.ts";
 
 type Digests = Exclude<NonNullable<ObjectToRead["digests"]>, string>;
 

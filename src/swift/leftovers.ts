@@ -8,14 +8,14 @@
 
 import { AbortMultipartUploadCommand, CompleteMultipartUploadCommand } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
-import type { ObjectDetails, OpenUpload, UploadFate } from "../operations/ports.ts";
 import { peekObject } from "./download.ts";
-import { describeError } from "./errors.ts";
 import { multipartEtag } from "./etag.ts";
 import { headObject, isListed } from "./objects.ts";
 import { withTimeout } from "./timeout.ts";
 import { ask, listParts, orNull, type Resumable } from "./upload/open-uploads.ts";
 import type { Store } from "./context.ts";
+import type { ObjectDetails, OpenUpload, UploadFate } from "../operations/store-ports.ts";
+import { describeError } from "./error-facts.ts";
 
 /**
  * A listing of parts can lack some for as long as the store's container servers lag behind: an upload with fewer parts than

@@ -7,10 +7,10 @@ import {
   type ListObjectsV2CommandOutput,
 } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
-import type { ObjectDetails, StoredObject } from "../operations/ports.ts";
-import { isMissing, isMuteRefusal } from "./errors.ts";
 import { unquoted } from "./etag.ts";
 import type { Store } from "./context.ts";
+import type { ObjectDetails, StoredObject } from "../operations/store-ports.ts";
+import { isMissing, isMuteRefusal } from "./error-facts.ts";
 
 /** Every object under a prefix, in the store's order: that of UTF-8 bytes. @throws CONTAINER_MISSING, STORE_UNAVAILABLE */
 export async function listObjects(store: Store, prefix: string, signal: AbortSignal): Promise<readonly StoredObject[]> {

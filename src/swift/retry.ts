@@ -4,7 +4,14 @@
 import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RetryErrorInfo, RetryStrategyV2, RetryToken } from "@smithy/types";
-import { describeError, isDamagedAnswer, isNotImplemented, isRefusal, isTransient, refusesKeys } from "./errors.ts";
+import {
+  describeError,
+  isDamagedAnswer,
+  isNotImplemented,
+  isRefusal,
+  refusesKeys,
+  isTransient,
+} from "./error-facts.ts";
 
 /** As much of a logger as is used here. */
 export interface Log {

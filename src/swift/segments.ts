@@ -4,8 +4,8 @@
 
 import { GetObjectCommand, ListBucketsCommand, ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
-import { isBroken, isRefusal } from "./errors.ts";
 import type { Store } from "./context.ts";
+import { isBroken, isRefusal } from "./error-facts.ts";
 
 /** How many other archives to try before concluding that none can be read. */
 const TRIED = 4;

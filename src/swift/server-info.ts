@@ -1,9 +1,9 @@
 // The most that the store can hold in one object, from its own statements.
 
-import type { Container } from "../operations/ports.ts";
 import { askHttp, type Network } from "./http.ts";
 import { field, parseJson } from "../json.ts";
 import { mayPass } from "./reach.ts";
+import type { Container } from "../operations/store-ports.ts";
 
 type StoreLimits = Container["limits"];
 

@@ -15,12 +15,13 @@ import { openPipe } from "../../src/addon/pipe.ts";
 import { subvolumeInfo } from "../../src/addon/subvolumes.ts";
 import type { StreamSummary } from "../../src/addon/send-stream.ts";
 import { BackupError } from "../../src/errors.ts";
-import { checkedStream, estimateFrom, peekLineage } from "../../src/stream/send-stream.ts";
+import { checkedStream } from "../../src/stream/send-stream.ts";
 import { btrfs, openLoopback, run } from "../support/loopback.ts";
 import type { Loopback } from "../support/loopback.ts";
 import { noBtrfs } from "../support/requirements.ts";
 import { changeTree, makeTree } from "../support/tree.ts";
 import { crc32c } from "../../src/btrfs/send-commands.ts";
+import { estimateFrom, peekLineage } from "../../src/stream/stream-facts.ts";
 
 // ---- streams made by hand
 

@@ -7,12 +7,12 @@ import { buffer } from "node:stream/consumers";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BackupError, type FailureCode } from "../../src/errors.ts";
-import type { Container, ObjectDetails } from "../../src/operations/ports.ts";
 import { openContainer } from "../../src/swift/container.ts";
 import { RANGE_BYTES } from "../../src/swift/download.ts";
 import { openFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
 import { noSwift } from "../support/requirements.ts";
 import { openSwift, rot, type Swift } from "../support/swift.ts";
+import type { Container, ObjectDetails } from "../../src/operations/store-ports.ts";
 
 const MIB = 1024 ** 2;
 const PART_BYTES = 5 * MIB;

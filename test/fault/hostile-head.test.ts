@@ -4,11 +4,12 @@ import assert from "node:assert/strict";
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { describe, test } from "node:test";
-import { peekArchive, readArchives } from "../../src/operations/inventory.ts";
+import { readArchives } from "../../src/operations/inventory.ts";
 import { fedBy, throughPrograms } from "../../src/stream/pipeline.ts";
 import { compressCommand } from "../../src/stream/zstd.ts";
 import { keyOf } from "../support/builders.ts";
 import { memoryContainer } from "../support/memory-container.ts";
+import { peekArchive } from "../../src/operations/recognition.ts";
 
 const { signal } = new AbortController();
 const MiB = 2 ** 20;

@@ -5,11 +5,11 @@ import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
-import type { Container, PutOptions, Stored, UploadProgress } from "../../src/operations/ports.ts";
 import { readFrom } from "../../src/stream/child-output.ts";
 import { openContainer } from "../../src/swift/container.ts";
 import { noSwift } from "../support/requirements.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
+import type { Container, PutOptions, Stored, UploadProgress } from "../../src/operations/store-ports.ts";
 
 const MIB = 1024 ** 2;
 const { signal } = new AbortController();

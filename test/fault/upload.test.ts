@@ -6,11 +6,11 @@ import { Readable } from "node:stream";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BackupError, type FailureCode } from "../../src/errors.ts";
-import type { Container, PutOptions, UploadProgress } from "../../src/operations/ports.ts";
 import { openContainer } from "../../src/swift/container.ts";
 import { openFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
 import { noSwift } from "../support/requirements.ts";
 import { openSwift, type Swift, type SwiftServer } from "../support/swift.ts";
+import type { Container, PutOptions, UploadProgress } from "../../src/operations/store-ports.ts";
 
 const MIB = 1024 ** 2;
 const { signal } = new AbortController();

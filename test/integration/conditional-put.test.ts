@@ -9,7 +9,7 @@ import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { openContainer } from "../../src/swift/container.ts";
-import type { Container } from "../../src/operations/ports.ts";
+import type { Container } from "../../src/operations/store-ports.ts";
 
 const { signal } = new AbortController();
 const options = { partBytes: 5 * 2 ** 20, concurrency: 1, partsInMemory: 2, metadata: { kind: "ours" } };

@@ -7,11 +7,11 @@ import { buffer } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BackupError, type FailureCode } from "../../src/errors.ts";
-import type { Container, PutOptions } from "../../src/operations/ports.ts";
 import { openContainer } from "../../src/swift/container.ts";
 import { memoryContainer } from "../support/memory-container.ts";
 import { noSwift } from "../support/requirements.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
+import type { Container, PutOptions } from "../../src/operations/store-ports.ts";
 
 const MIB = 1024 ** 2;
 const { signal } = new AbortController();

@@ -5,9 +5,10 @@ import { findChain, indexArchives } from "../../src/plan/chain.ts";
 import { encodedBound } from "../../src/plan/encoding.ts";
 import { formatKey, formatMetadata, parseArchive, parseKey } from "../../src/plan/key.ts";
 import { planLayout } from "../../src/plan/layout.ts";
-import { encodings, type Archive, type Inventory, type Key, type Snapshot } from "../../src/plan/model.ts";
+import { encodings, type Archive, type Key, type Snapshot } from "../../src/plan/model.ts";
 import { planSync } from "../../src/plan/sync.ts";
 import { archiveOf, inventory, keyOf, snapshot, source } from "../support/builders.ts";
+import type { Inventory } from "../../src/plan/inventory.ts";
 
 const paths = fc
   .array(fc.string({ unit: "binary", minLength: 1, maxLength: 40 }), { minLength: 1, maxLength: 6 })

@@ -1,7 +1,8 @@
 // Makes the nouns of the plan for tests: a snapshot or an archive whose every fact follows from a small number.
 
 import { formatKey, formatMetadata, parseArchive } from "../../src/plan/key.ts";
-import { parseUuid, type Archive, type Inventory, type Key, type Snapshot, type Uuid } from "../../src/plan/model.ts";
+import { parseUuid, type Archive, type Key, type Snapshot, type Uuid } from "../../src/plan/model.ts";
+import type { Inventory } from "../../src/plan/inventory.ts";
 
 /** A UUID that ends with a number. */
 export function uuid(number: number): Uuid {

@@ -3,11 +3,11 @@
 import { createHash } from "node:crypto";
 import { addAbortSignal, type Readable } from "node:stream";
 import { abortedError, BackupError } from "../../src/errors.ts";
-import type { Container, ObjectDetails, PutOptions, Stored, StoredObject } from "../../src/operations/ports.ts";
 import { toReadable, verified } from "../../src/swift/download.ts";
 import { bodyMatches, digestsEtags, hashParts } from "../../src/swift/etag.ts";
 import { s3Limits } from "../../src/swift/server-info.ts";
 import { checkKey, checkMetadata } from "../../src/swift/names.ts";
+import type { Container, ObjectDetails, PutOptions, Stored, StoredObject } from "../../src/operations/store-ports.ts";
 
 const CHUNK_BYTES = 64 * 1024;
 

@@ -6,7 +6,8 @@ import { BackupError } from "../../errors.ts";
 import type { Credentials } from "../client.ts";
 import type { HttpAnswer } from "../http.ts";
 import { field, list, parseJson, text } from "../../json.ts";
-import { ask, findS3, subject, type Session } from "./keystone.ts";
+import { findS3, subject, type Session } from "./keystone.ts";
+import { ask } from "./ask-keystone.ts";
 
 /** The S3 keys of the project; null when there are none. @throws ACCESS_DENIED, STORE_UNAVAILABLE, ABORTED */
 export async function findKeys(session: Session, signal: AbortSignal): Promise<Credentials | null> {

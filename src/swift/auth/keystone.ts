@@ -1,14 +1,12 @@
 // Keystone, version 3: from a login to a token and a catalog. A token lives as long as the few requests made with it;
 // each run logs in anew, so none is ever renewed and none is kept.
 
-import { setTimeout as sleep } from "node:timers/promises";
-import { networkVerdict } from "../errors.ts";
 import type { InDomain, KeystoneLogin, Named } from "../../config/openstack.ts";
-import { askHttp, type Network, type HttpAnswer, type HttpOptions } from "../http.ts";
+import type { Network, HttpAnswer } from "../http.ts";
 import { field, list, parseJson, text } from "../../json.ts";
-import { judgeProxy, judgeRedirect, mayPass } from "../reach.ts";
-import { backoffMs, describePatience, QUIET_MS, FIRST_CONTACT_MS } from "../retry.ts";
-import { abortedError, BackupError, toBackupError } from "../../errors.ts";
+import { judgeProxy, judgeRedirect } from "../reach.ts";
+import { BackupError } from "../../errors.ts";
+import { ask } from "./ask-keystone.ts";
 
 export interface Session {
   readonly login: KeystoneLogin;
@@ -163,55 +161,6 @@ async function projectsHint({ login, network, signal }: LoginRequest, { headers 
   const projects = await ask(`${login.authUrl}/auth/projects`, { headers: token, network }, signal);
   const names = list(parseJson(projects.text), "projects").flatMap((entry) => text(entry, "name") ?? []);
   return names.length === 0 ? "this user has no project" : `OS_PROJECT_NAME may be ${names.join(", ")}`;
-}
-
-/** A request to Keystone. Failures that may pass are retried for a while. @throws CONFIG, STORE_UNAVAILABLE, ABORTED */
-export async function ask(
-  url: string,
-  options: HttpOptions,
-  signal: AbortSignal,
-  patienceMs = options.network?.retryForMs ?? FIRST_CONTACT_MS,
-): Promise<HttpAnswer> {
-  const started = performance.now();
-  let isQuiet = true;
-  for (let failures = 1; ; failures += 1) {
-    const outcome = await askHttp(new URL(url), options, signal).catch((error: unknown) =>
-      explainNetwork(error, url, { ...options, signal }),
-    );
-    const passes = outcome instanceof BackupError ? outcome.retryable : mayPass(outcome.status);
-    const delay = backoffMs(failures);
-    if (!passes) {
-      if (outcome instanceof BackupError) throw outcome;
-      return outcome;
-    }
-    const failure = outcome instanceof BackupError ? outcome : unavailable(url, outcome.status);
-    if (performance.now() + delay > started + patienceMs) throw failure;
-    if (isQuiet && performance.now() + delay > started + QUIET_MS) {
-      isQuiet = false;
-      options.network?.log?.warn(
-        { error: failure.message, patienceMs },
-        `waiting for Keystone, for up to ${describePatience(patienceMs)}`,
-      );
-    }
-    await sleep(delay, undefined, { signal }).catch(() => undefined);
-    if (signal.aborted) throw abortedError(signal);
-  }
-}
-
-function explainNetwork(
-  error: unknown,
-  url: string,
-  { network, signal }: HttpOptions & { readonly signal: AbortSignal },
-): BackupError {
-  if (signal.aborted) throw abortedError(signal);
-  const server = new URL(url);
-  const verdict = networkVerdict(error, server, network?.describeProxy(server) ?? null);
-  if (verdict === null) return toBackupError(error);
-  return new BackupError(verdict.code, `Keystone cannot be reached: ${verdict.message}`, { hint: verdict.hint });
-}
-
-function unavailable(url: string, status: number): BackupError {
-  return new BackupError("STORE_UNAVAILABLE", `Keystone at ${new URL(url).host} answers ${String(status)}`);
 }
 
 function readSession(

@@ -9,11 +9,11 @@ import {
   type ListPartsCommandOutput,
 } from "@aws-sdk/client-s3";
 import { BackupError } from "../../errors.ts";
-import type { OpenParts, OpenUpload } from "../../operations/ports.ts";
-import { isMissing } from "../errors.ts";
 import { unquoted } from "../etag.ts";
 import { withTimeout } from "../timeout.ts";
 import type { Store } from "../context.ts";
+import type { OpenParts, OpenUpload } from "../../operations/store-ports.ts";
+import { isMissing } from "../error-facts.ts";
 
 export interface StoredPart {
   readonly bytes: number;

@@ -7,13 +7,13 @@
 import { setMaxListeners } from "node:events";
 import type { Readable } from "node:stream";
 import { BackupError, alreadyArchived, nothingToStore } from "../../errors.ts";
-import type { PutOptions } from "../../operations/ports.ts";
 import { multipartEtag } from "../etag.ts";
 import type { Completed } from "../leftovers.ts";
 import { headObject } from "../objects.ts";
 import type { Part } from "./part-buffers.ts";
 import type { Resumable } from "./open-uploads.ts";
 import type { Store } from "../context.ts";
+import type { PutOptions, ObjectDetails, Stored } from "../../operations/store-ports.ts";
 
 /** The object to store. */
 export interface Put {
@@ -147,4 +147,18 @@ function tooLong(key: string, partBytes: number, parts: number): BackupError {
     `'${key}' is longer than ${String(parts)} parts of ${String(partBytes)} bytes`,
     { hint: "allow more memory, so that parts can be larger", context: { key, partBytes, parts } },
   );
+}
+
+export function isWhatWasSent(session: UploadSession, found: ObjectDetails | null): boolean {
+  if (found === null || found.bytes !== session.sentBytes || found.etag !== expectedEtag(session)) return false;
+  // A resumed upload keeps the metadata it was begun with, perhaps by an earlier version of this program.
+  if (session.resumable !== null) return true;
+  // Another machine may have stored the same bytes; their metadata shows what they are.
+  return Object.entries(session.options.metadata).every(([name, value]) => found.metadata[name] === value);
+}
+
+export function receipt(session: UploadSession): Stored {
+  const { sentBytes: bytes, md5s, resumedBytes } = session;
+  const inOrder = [...md5s].toSorted(([a], [b]) => a - b).map(([, md5]) => md5);
+  return { bytes, etag: expectedEtag(session), parts: md5s.size, md5s: inOrder, resumedBytes };
 }

@@ -5,7 +5,7 @@ import { PassThrough } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import type { Session } from "../../../src/commands/session.ts";
 import { describeGain, type Form } from "../../../src/commands/encoding.ts";
-import { printPlan as showRestorePlan } from "../../../src/commands/restore.ts";
+import { printPlan as showRestorePlan } from "../../../src/commands/restore-report.ts";
 import { printPlan } from "../../../src/commands/sync-report.ts";
 import type { Encoding, TargetSubvolume } from "../../../src/plan/model.ts";
 import { planRestore } from "../../../src/plan/restore.ts";

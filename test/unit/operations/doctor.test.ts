@@ -3,14 +3,15 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BackupError } from "../../../src/errors.ts";
-import { diagnose, type Check } from "../../../src/operations/doctor.ts";
+import { diagnose } from "../../../src/operations/doctor.ts";
 import type { DoctorEdges, Machine, Survey } from "../../../src/operations/ports.ts";
-import type { OpenUpload } from "../../../src/operations/ports.ts";
 import type { EncryptionIntent } from "../../../src/plan/encoding.ts";
 import { formatMetadata } from "../../../src/plan/key.ts";
 import type { Neighbour, Snapshot } from "../../../src/plan/model.ts";
 import { keyOf, snapshot, source, uuid } from "../../support/builders.ts";
 import { memoryContainer, type MemoryContainer } from "../../support/memory-container.ts";
+import type { Check } from "../../../src/operations/check.ts";
+import type { OpenUpload } from "../../../src/operations/store-ports.ts";
 
 const { signal } = new AbortController();
 const MINUTE = 60_000;

@@ -4,13 +4,13 @@ import assert from "node:assert/strict";
 import { Readable } from "node:stream";
 import { describe, test } from "node:test";
 import { BackupError } from "../../../src/errors.ts";
-import type { Container, KnownObject, StoredObject } from "../../../src/operations/ports.ts";
 import { listContainer, listSource } from "../../../src/operations/list.ts";
 import { prepareSync } from "../../../src/operations/sync.ts";
 import { findSelected } from "../../../src/operations/restore.ts";
 import { formatMetadata } from "../../../src/plan/key.ts";
 import { keyOf, snapshot, source } from "../../support/builders.ts";
 import { memoryContainer } from "../../support/memory-container.ts";
+import type { Container, KnownObject, StoredObject } from "../../../src/operations/store-ports.ts";
 
 const { signal } = new AbortController();
 const facts = { encoding: "identity", sendProto: 2, partBytes: 5242880, volumes: null, tool: "test/1" } as const;

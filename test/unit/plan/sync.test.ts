@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { formatMetadata, parseArchive } from "../../../src/plan/key.ts";
-import type { Archive, Inventory, Snapshot } from "../../../src/plan/model.ts";
+import type { Archive, Snapshot } from "../../../src/plan/model.ts";
 import { planSync } from "../../../src/plan/sync.ts";
 import { archiveOf, inventory, keyOf, snapshot, source, uuid } from "../../support/builders.ts";
+import type { Inventory } from "../../../src/plan/inventory.ts";
 
 const [one, two, three, four] = [snapshot(1), snapshot(2), snapshot(3), snapshot(4)];
 

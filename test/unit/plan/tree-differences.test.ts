@@ -4,9 +4,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TreeDifference } from "../../../src/plan/model.ts";
 import { compareTrees, isMadeByReceive } from "../../../src/plan/tree-differences.ts";
-import { judge } from "../../../src/plan/verify.ts";
 import { archiveOf, snapshot } from "../../support/builders.ts";
 import { describeTrees } from "../../../src/operations/drill.ts";
+import { judge } from "../../../src/plan/damage.ts";
 
 const cases: readonly (readonly [
   changes: string,

@@ -3,22 +3,17 @@ import { describe, test } from "node:test";
 import { parseSubset } from "../../../src/config/parse.ts";
 import { BackupError } from "../../../src/errors.ts";
 import { indexArchives, measureChains } from "../../../src/plan/chain.ts";
-import type { Archive, Finding } from "../../../src/plan/model.ts";
+import type { Archive } from "../../../src/plan/model.ts";
 import { dependentsOf } from "../../../src/plan/dependents.ts";
 import { chooseSubset } from "../../../src/plan/subset.ts";
 import { arrangeTree } from "../../../src/plan/tree.ts";
-import {
-  checkArchives,
-  checkIdentity,
-  checkMissing,
-  checkOthers,
-  judge,
-  type Damage,
-} from "../../../src/plan/verify.ts";
+import { checkArchives, checkIdentity, checkMissing, checkOthers } from "../../../src/plan/verify.ts";
 import { hasChecksum, hasOtherParts, isDynamicLarge } from "../../../src/plan/checksum.ts";
 import { findIncomparable } from "../../../src/operations/compare.ts";
 import { archiveOf, keyOf, snapshot, source, uuid } from "../../support/builders.ts";
 import { findDrill } from "../../../src/operations/drill.ts";
+import { judge, type Damage } from "../../../src/plan/damage.ts";
+import type { Finding } from "../../../src/plan/finding.ts";
 
 /** 1 ← 2 ← 3 ← 5, and 4 on 2 as well. */
 const [one, two, three, four, five] = [

@@ -5,7 +5,6 @@ import { chmod, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { Container } from "../../../src/operations/ports.ts";
 import { readArchives } from "../../../src/operations/inventory.ts";
 import { listContainer, listSource } from "../../../src/operations/list.ts";
 import { prepareSync } from "../../../src/operations/sync.ts";
@@ -15,6 +14,7 @@ import { openCatalogue } from "../../../src/state/catalogue.ts";
 import { keyOf, snapshot } from "../../support/builders.ts";
 import { memoryContainer, type MemoryContainer } from "../../support/memory-container.ts";
 import { memorySource } from "../../support/memory-source.ts";
+import type { Container } from "../../../src/operations/store-ports.ts";
 
 const { signal } = new AbortController();
 /** Requests: a HEAD of each of four, and for the one without metadata its first bytes and a HEAD of its proof. */

@@ -1,0 +1,47 @@
+// What a run of sync works with, from its settings to the plan that was agreed to.
+
+import type { EncodingOptions } from "../operations/encode.ts";
+import type { Looking } from "../operations/inventory.ts";
+import type { LocalSnapshots, Sender } from "../operations/ports.ts";
+import type { Container } from "../operations/store-ports.ts";
+import type { EstimatedStep } from "../operations/sync-snapshot.ts";
+import type { Inventory } from "../plan/inventory.ts";
+import type { TransferPolicy } from "../plan/layout.ts";
+import type { SendProto } from "../plan/model.ts";
+import type { SyncPlan, SyncRequest } from "../plan/sync.ts";
+import type { Form } from "./encoding.ts";
+import type { Reporting } from "./monitoring.ts";
+import type { SubvolumeOutcome } from "./sync-ended.ts";
+
+/** The settings that hold for every subvolume of a run. */
+export interface Settings {
+  readonly policy: TransferPolicy;
+  readonly sendProto: SendProto | null;
+  readonly encoding: EncodingOptions;
+  /** The age in milliseconds from which leftovers are removed. */
+  readonly leftoverAgeMs: number;
+  /** Opens the container and its inventory on first use. */
+  readonly open: () => Promise<Store>;
+  readonly reporting: Reporting;
+}
+
+export interface Store {
+  readonly container: Container;
+  readonly looking: Looking;
+}
+
+export interface LocalEdges extends Store {
+  readonly local: LocalSnapshots;
+  readonly source: Sender;
+}
+
+/** A plan that the user has confirmed. */
+export interface Agreed {
+  readonly inventory: Inventory;
+  readonly plan: SyncPlan;
+  readonly steps: readonly EstimatedStep[];
+  readonly request: SyncRequest;
+  readonly form: Form;
+  /** The outcome of the run when nothing fails. */
+  readonly ended: SubvolumeOutcome;
+}

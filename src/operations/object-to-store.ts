@@ -1,0 +1,102 @@
+// What is common to an archive of one object and to each volume: the stream, its encoding and metadata, and the objects
+// that may be in the way.
+
+import type { Readable } from "node:stream";
+import { alreadyArchived } from "../errors.ts";
+import { isEncrypted } from "../plan/encoding.ts";
+import { formatMetadata, type UploadFacts } from "../plan/key.ts";
+import type { Layout } from "../plan/layout.ts";
+import { archiveKeyOf, type Volume } from "../plan/manifest.ts";
+import type { UploadStep } from "../plan/model.ts";
+import type { Checkpoints } from "../state/checkpoints.ts";
+import { spool } from "../stream/spool.ts";
+import { observe } from "../stream/tap.ts";
+import { encoded, type Encoder } from "./encode.ts";
+import type { Container, OpenParts, PutOptions, UploadProgress } from "./store-ports.ts";
+
+/** The stream to store, and how to store it. */
+export interface Storing {
+  readonly step: UploadStep;
+  readonly layout: Layout;
+  readonly encoder: Encoder;
+  /** The checkpoints of this archive. */
+  readonly checkpoints: Checkpoints;
+  /** Where to keep each object on disk before it is sent; null = nowhere. */
+  readonly spoolDirectory: string | null;
+  readonly facts: Pick<UploadFacts, "sendProto" | "tool">;
+  /** Volumes up to this number are resumed if an earlier run has left them; 0 = nothing is, not an open upload either. */
+  readonly trusted: number;
+  /** Of the open uploads under the archive's own key; null = none. */
+  readonly openParts: OpenParts | null;
+  /** Called with how many bytes more were made of the stream. */
+  readonly onEncoded: (bytes: number) => void;
+  /** Called with the bytes stored so far, those of earlier runs included. */
+  readonly onProgress: (progress: UploadProgress) => void;
+}
+
+export function encodedFor({ encoder }: Storing): string {
+  return `${encoder.cost.encoding} ${encoder.fingerprint ?? ""}`;
+}
+
+export function isEncryptedBy({ encoder }: Storing): boolean {
+  return isEncrypted(encoder.cost.encoding);
+}
+
+export async function bodyOf(plain: Readable, storing: Storing, signal: AbortSignal): Promise<Readable> {
+  const { encoder, spoolDirectory, onEncoded } = storing;
+  const body = encoded(plain, encoder, signal);
+  if (encoder.programs.length > 0) observe(body, ({ length }) => onEncoded(length));
+  return spoolDirectory === null ? body : await spool(body, spoolDirectory);
+}
+
+interface Removal {
+  readonly but: readonly Volume[];
+  /** Asked right before each of them is deleted. */
+  readonly when: () => Promise<boolean>;
+}
+
+/** Deletes all stored volumes, but those named. */
+export async function removeVolumes(
+  { key }: UploadStep,
+  { but, when }: Removal,
+  container: Container,
+  signal: AbortSignal,
+): Promise<void> {
+  const kept = new Set(but.map((volume) => volume.key));
+  for (const object of await container.list(`${key}/`, signal)) {
+    if (archiveKeyOf(object.key) !== key || kept.has(object.key)) continue;
+    if (await when()) await container.delete(object.key, signal);
+  }
+}
+
+/** A listing may not show it yet, and its volumes are no leftovers. @throws ALREADY_ARCHIVED */
+export async function assertNotArchived({ key }: UploadStep, container: Container, signal: AbortSignal): Promise<void> {
+  if ((await container.head(key, signal)) === null) return;
+  throw alreadyArchived(key);
+}
+
+export function metadataOf(
+  { step, layout, facts, encoder }: Storing,
+  volumes: UploadFacts["volumes"],
+): Record<string, string> {
+  return formatMetadata(step, { ...facts, encoding: encoder.cost.encoding, partBytes: layout.partBytes, volumes });
+}
+
+/** Parts that were encrypted before do not fit parts that are encrypted now: an upload of them is never resumed. */
+export function putOptions({
+  storing,
+  metadata,
+  onProgress,
+}: Pick<PutOptions, "metadata" | "onProgress"> & { readonly storing: Storing }): PutOptions {
+  const { partBytes, concurrency, partsInMemory } = storing.layout;
+  const resumable = !isEncryptedBy(storing);
+  return {
+    partBytes,
+    concurrency,
+    partsInMemory,
+    metadata,
+    onProgress,
+    resumable,
+    resume: resumable && storing.trusted > 0,
+  };
+}

@@ -1,0 +1,195 @@
+// Stores a stream as volumes, with the manifest last. Volumes that an earlier run has stored are used again.
+
+import { Readable } from "node:stream";
+import { finished } from "node:stream/promises";
+import { BackupError, nothingToStore } from "../errors.ts";
+import { formatManifest, formatVolumeKey, mostVolumes, tooManyVolumes, type Volume } from "../plan/manifest.ts";
+import { MAKE_ROOM } from "../plan/quota.ts";
+import type { Checkpoint } from "../state/checkpoints.ts";
+import { slices } from "../stream/split.ts";
+import { digestOf } from "../stream/tap.ts";
+import { assertPresent } from "./archive-body.ts";
+import { encoded } from "./encode.ts";
+import {
+  assertNotArchived,
+  bodyOf,
+  encodedFor,
+  isEncryptedBy,
+  metadataOf,
+  putOptions,
+  removeVolumes,
+  type Storing,
+} from "./object-to-store.ts";
+import { storeProof } from "./proof.ts";
+import type { Container, ObjectDetails, Stored, UploadProgress } from "./store-ports.ts";
+
+export async function storeVolumes(
+  plain: Readable,
+  storing: Storing,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Stored> {
+  const volumes: Volume[] = [];
+  try {
+    return await storeEachVolume(plain, { storing, volumes }, container, signal);
+  } catch (error) {
+    throw withFate(error, volumes.length);
+  }
+}
+
+/** Adds how much of an archive stays when the store has no room: the original message is about one of its objects. */
+function withFate(error: unknown, volumes: number): unknown {
+  if (!(error instanceof BackupError) || error.code !== "QUOTA_EXCEEDED" || volumes === 0) return error;
+  const stay = volumes === 1 ? "1 volume of it stays" : `${volumes} volumes of it stay`;
+  const left = `${stay} in the store, and the next run resumes it`;
+  const { code, message, context, cause } = error;
+  return new BackupError(code, message, { hint: `${MAKE_ROOM}; ${left}`, context, cause });
+}
+
+/** @param volumes - to which each is added that is stored */
+async function storeEachVolume(
+  plain: Readable,
+  { storing, volumes }: { readonly storing: Storing; readonly volumes: Volume[] },
+  container: Container,
+  signal: AbortSignal,
+): Promise<Stored> {
+  const { step, layout, onProgress, checkpoints } = storing;
+  await assertNotArchived(step, container, signal);
+  const most = mostVolumes(step.key);
+  const total = { bytes: 0, parts: 0, resumedBytes: 0 };
+  for await (const slice of slices(plain, layout.volumeBytes ?? Infinity)) {
+    const number = volumes.length + 1;
+    if (number > most) throw tooManyVolumes(step.key);
+    const onVolumeProgress = ({ stored, resumed, inFlight }: UploadProgress): void =>
+      onProgress({ stored: total.bytes + stored, resumed: total.resumedBytes + resumed, inFlight });
+    const ofVolume = { ...storing, onProgress: onVolumeProgress };
+    const { volume, stored } = await storeVolume(slice, number, { storing: ofVolume, container }, signal);
+    volumes.push(volume);
+    total.bytes += stored.bytes;
+    total.parts += stored.parts;
+    total.resumedBytes += stored.resumedBytes;
+    onProgress({ stored: total.bytes, resumed: total.resumedBytes, inFlight: 0 });
+  }
+  const [first, ...rest] = volumes;
+  if (first === undefined) throw nothingToStore(step.key);
+  const isFree = async (): Promise<true> => (await assertNotArchived(step, container, signal), true);
+  await removeVolumes(step, { but: volumes, when: isFree }, container, signal);
+  // It may have taken days, and others may have cleared up meanwhile, on another machine too.
+  await assertPresent(volumes, step.key, container, signal);
+  const manifest = Readable.from([Buffer.from(formatManifest([first, ...rest], step.key))], { objectMode: false });
+  const metadata = metadataOf(storing, { count: volumes.length, bytes: total.bytes });
+  const stored = await container.put(step.key, manifest, { ...layout, metadata, resumable: false }, signal);
+  // From now on nobody deletes them; whoever was about to has done so by now.
+  await assertPresent(volumes, step.key, container, signal);
+  await checkpoints.forget();
+  await storeProof({ key: step.key, layout, metadata, stored }, container, signal);
+  return { ...stored, ...total };
+}
+
+interface StoredVolume {
+  readonly volume: Volume;
+  readonly stored: Omit<Stored, "md5s">;
+}
+
+interface VolumeContext {
+  readonly storing: Storing;
+  readonly container: Container;
+}
+
+async function storeVolume(
+  slice: Readable,
+  number: number,
+  context: VolumeContext,
+  signal: AbortSignal,
+): Promise<StoredVolume> {
+  const { storing, container } = context;
+  const key = formatVolumeKey(storing.step.key, number);
+  const existing = await container.head(key, signal);
+  if (existing === null) return await putVolume(slice, key, context, signal);
+  const noted = isEncryptedBy(storing) ? noteOf(existing, storing) : null;
+  if (number > storing.trusted || (noted === null && isEncryptedBy(storing))) {
+    await deleteVolume(existing, context, signal);
+    return await putVolume(slice, key, context, signal);
+  }
+  const found =
+    noted === null
+      ? await compareVolume(encoded(slice, storing.encoder, signal), existing, {
+          partBytes: storing.layout.partBytes,
+          container,
+        })
+      : await recallVolume(slice, noted);
+  if (found === null) throw volumeRefused(key, number);
+  const { bytes, etag } = existing;
+  const stored = { bytes, etag, parts: Math.ceil(bytes / found.partBytes), resumedBytes: bytes };
+  return { volume: { key, ...found, bytes, etag }, stored };
+}
+
+async function putVolume(
+  slice: Readable,
+  key: string,
+  { storing, container }: VolumeContext,
+  signal: AbortSignal,
+): Promise<StoredVolume> {
+  const { layout, onProgress, checkpoints } = storing;
+  const plainDigest = isEncryptedBy(storing) ? digestOf(slice) : null;
+  const options = putOptions({ storing, metadata: {}, onProgress });
+  const body = await bodyOf(slice, storing, signal);
+  const digest = digestOf(body);
+  const stored = await container.put(key, body, options, signal);
+  const volume = { key, partBytes: layout.partBytes, ...digest(), bytes: stored.bytes, etag: stored.etag };
+  if (plainDigest !== null) {
+    await checkpoints.note({ ...volume, plainSha256: plainDigest().sha256, encodedFor: encodedFor(storing) });
+  }
+  return { volume, stored };
+}
+
+/** Facts about a stored volume that the manifest holds and the store does not. */
+type Kept = Pick<Volume, "sha256" | "partBytes">;
+
+/** Facts of a stored volume when it equals the volume that a body would make now; else null. */
+async function compareVolume(
+  body: Readable,
+  existing: ObjectDetails,
+  { partBytes, container }: { readonly partBytes: number; readonly container: Container },
+): Promise<Kept | null> {
+  const digest = digestOf(body);
+  return (await container.matches(existing, partBytes, body)) ? { sha256: digest().sha256, partBytes } : null;
+}
+
+/** The note about a stored volume when it was made for the same recipients as now; else null. */
+function noteOf({ key, etag, bytes }: ObjectDetails, storing: Storing): Checkpoint | null {
+  const noted = storing.checkpoints.find(key);
+  return noted?.etag === etag && noted.bytes === bytes && noted.encodedFor === encodedFor(storing) ? noted : null;
+}
+
+/** Facts of a stored volume when it was made of this slice; else null. */
+async function recallVolume(slice: Readable, { plainSha256, sha256, partBytes }: Checkpoint): Promise<Kept | null> {
+  const digest = digestOf(slice);
+  await finished(slice.resume());
+  return digest().sha256 === plainSha256 ? { sha256, partBytes } : null;
+}
+
+/** A slice cannot be read a second time: the next round knows better which volumes to trust. */
+function volumeRefused(key: string, volume: number): BackupError {
+  return new BackupError("RESUME_REFUSED", `the volume ${key} is not what it would be now`, {
+    context: { key, volume },
+  });
+}
+
+/** Makes room for another one. @throws ALREADY_ARCHIVED, STEP_FAILED when another run is storing the same archive */
+async function deleteVolume(
+  planned: ObjectDetails,
+  { storing, container }: VolumeContext,
+  signal: AbortSignal,
+): Promise<void> {
+  await assertNotArchived(storing.step, container, signal);
+  const { key } = planned;
+  const found = await container.head(key, signal);
+  if (found !== null && found.etag !== planned.etag) {
+    throw new BackupError("STEP_FAILED", `another run is storing the volume ${key}`, {
+      hint: "let one machine archive a subvolume",
+      context: { key },
+    });
+  }
+  await container.delete(key, signal);
+}
