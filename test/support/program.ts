@@ -21,7 +21,7 @@ export async function bundleProgram(): Promise<Program> {
   const directory = await mkdtemp(join(DIST, "program-"));
   await build({
     entryPoints: [join(DIST, "src/main.js")],
-    outfile: join(directory, "main.mjs"),
+    outfile: join(directory, "main.js"),
     bundle: true,
     format: "esm",
     platform: "node",
@@ -42,7 +42,7 @@ export async function bundleProgram(): Promise<Program> {
       },
     ],
   });
-  return { main: join(directory, "main.mjs"), close: () => rm(directory, { recursive: true }) };
+  return { main: join(directory, "main.js"), close: () => rm(directory, { recursive: true }) };
 }
 
 function withPlaces(text: string, path: string): string {
