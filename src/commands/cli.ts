@@ -2,10 +2,9 @@ import { existsSync } from "node:fs";
 import { userInfo } from "node:os";
 import { toBackupError } from "../errors.ts";
 import { nearest } from "../config/suggest.ts";
-import { printable } from "../terminal/format.ts";
 import { withOwnDirectories } from "../state/own-directories.ts";
 import { formatHelp, formatOverview, type HelpStyle } from "../terminal/help.ts";
-import { printLines, printOwnText } from "../terminal/print.ts";
+import { printLine, printOwnText } from "../terminal/print.ts";
 import { isJournal } from "./journal.ts";
 import type { Context } from "./session.ts";
 import { joinLegacyFlags } from "./python-flags.ts";
@@ -134,11 +133,11 @@ function holdsSecretKey(word: string): boolean {
 
 /** Refuses the command line before anything can write the word into a log, a lock or an error. */
 function rejectSecretKey({ stderr }: Context): number {
-  printLines(
+  printLine(
     stderr,
     "error: a secret key of age is given where a recipient or a file is meant: use what `age-keygen -y FILE` prints (age1…)",
   );
-  printLines(stderr, "others may have seen the key on the command line: make a new one with age-keygen");
+  printLine(stderr, "others may have seen the key on the command line: make a new one with age-keygen");
   return 2;
 }
 
@@ -149,5 +148,5 @@ function refuse(reason: string, context: Context): number {
 
 /** Prints an error in one line before the log is open; in the journal it still has the priority of an error. */
 function printError(text: string, { stderr, env }: Context): void {
-  printLines(stderr, `${isJournal(env) ? "<3>" : "error: "}${printable(text)}`);
+  printLine(stderr, `${isJournal(env) ? "<3>" : "error: "}${text}`);
 }

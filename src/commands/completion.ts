@@ -4,7 +4,7 @@ import { formatCompletion } from "../terminal/completion.ts";
 import { toBackupError } from "../errors.ts";
 import { readAllTargets } from "../config/file.ts";
 import type { CommandHelp } from "../terminal/help.ts";
-import { printLines, printOwnText } from "../terminal/print.ts";
+import { printLine, printOwnText } from "../terminal/print.ts";
 import type { Context } from "./session.ts";
 import { describeCommand } from "./usage.ts";
 import { registry } from "./registry.ts";
@@ -39,7 +39,7 @@ export class CompletionCommand extends Command<Context> {
     else if (what === "bash" || what === "zsh" || what === "fish")
       printOwnText(stdout, formatCompletion(what, [name, OTHER_NAME], { commands, topics: topicNames }));
     else {
-      printLines(stderr, `error: completion takes bash, zsh, fish, man or targets, not "${what}"`);
+      printLine(stderr, `error: completion takes bash, zsh, fish, man or targets, not "${what}"`);
       return 2;
     }
     return 0;
@@ -49,11 +49,11 @@ export class CompletionCommand extends Command<Context> {
     const { stdout, stderr, env } = this.context;
     try {
       const targets = readAllTargets(this.configFile, env) ?? new Map<string, unknown>();
-      for (const name of targets.keys()) printLines(stdout, name);
+      for (const name of targets.keys()) printLine(stdout, name);
       return 0;
     } catch (error) {
       const { message, exitCode } = toBackupError(error);
-      printLines(stderr, `error: ${message}`);
+      printLine(stderr, `error: ${message}`);
       return exitCode;
     }
   }

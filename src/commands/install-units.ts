@@ -6,7 +6,7 @@ import { BackupError, describeDirectoryError } from "../errors.ts";
 import { replaceFile } from "../state/own-directories.ts";
 import { readAllTargets, type Target } from "../config/file.ts";
 import { printable } from "../terminal/format.ts";
-import { printLines, printOwnText } from "../terminal/print.ts";
+import { printLine, printOwnText } from "../terminal/print.ts";
 import { formatDropIn, formatUnits } from "../integrations/systemd.ts";
 import type { Context } from "./session.ts";
 import { summaryOf } from "./summaries.ts";
@@ -42,18 +42,18 @@ export class InstallUnitsCommand extends Command<Context> {
         if (this.dryRun) printOwnText(stdout, `# ${printable(file)}\n${text}\n`);
         else {
           await replaceFile(file, () => text, { uid, makeDirectories: true });
-          printLines(stdout, file);
+          printLine(stdout, file);
         }
       }
       if (this.dryRun) return 0;
       const timers = (targets.size === 0 ? ["NAME"] : [...targets.keys()]).map(
         (name) => `btrfs-snapshots-to-swift@${name}.timer`,
       );
-      printLines(stderr, `next: systemctl daemon-reload && systemctl enable --now ${timers.join(" ")}`);
+      printLine(stderr, `next: systemctl daemon-reload && systemctl enable --now ${timers.join(" ")}`);
       return 0;
     } catch (error) {
       const reason = error instanceof BackupError ? error.message : describeDirectoryError(error);
-      printLines(stderr, printable(`error: the units were not written to ${this.directory}: ${reason}`));
+      printLine(stderr, `error: the units were not written to ${this.directory}: ${reason}`);
       return 2;
     }
   }

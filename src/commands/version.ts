@@ -1,7 +1,7 @@
 import { addonVersions } from "../addon/load.ts";
 import { BackupError, toBackupError } from "../errors.ts";
 import { runToEnd } from "../stream/process.ts";
-import { printLines } from "../terminal/print.ts";
+import { printLine } from "../terminal/print.ts";
 import type { Context } from "./session.ts";
 
 /** Prints the versions of this program and of the programs it needs; for a missing one, prints that it is missing. */
@@ -15,7 +15,7 @@ export async function printVersion({ stdout, tool, node, signal }: Context): Pro
     `Node ${node}`,
     `btrfs-progs ${await readProgs(signal)}`,
   ];
-  printLines(stdout, lines.join("\n"));
+  for (const line of lines) printLine(stdout, line);
   return 0;
 }
 
