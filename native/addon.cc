@@ -570,8 +570,8 @@ class PipeReader final : public Napi::ObjectWrap<PipeReader> {
     if (!call[0].IsBuffer() || !call[1].IsBoolean())
       return Refuse(call.Env(), "fill takes a Buffer and whether to fill it");
     const auto memory = call[0].As<Napi::Buffer<uint8_t>>();
-    const bool whole = call[1].As<Napi::Boolean>().Value();
-    if (const auto filler = filler_.lock()) filler->Ask({memory.Data(), memory.Length(), whole});
+    const bool until_full = call[1].As<Napi::Boolean>().Value();
+    if (const auto filler = filler_.lock()) filler->Ask({memory.Data(), memory.Length(), until_full});
     return call.Env().Undefined();
   }
 

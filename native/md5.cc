@@ -126,7 +126,7 @@ void Start(Lane& lane, const Message& message, Digest* digest) {
 }
 
 /** Moves a lane without more blocks to its ending. False when the ending is over too, and the digest made. */
-bool GoesOn(Lane& lane) {
+bool HasBlocks(Lane& lane) {
   if (lane.blocks > 0) return true;
   lane.at = lane.ending;
   lane.blocks = std::exchange(lane.ending_blocks, 0);
@@ -223,7 +223,7 @@ void HashTogether(const Message* messages, size_t count, Digest* digests) {
       Advance(all, blocks);
     }
     for (size_t i = busy; i-- > 0;) {
-      if (!GoesOn(*lanes[i])) std::swap(lanes[i], lanes[--busy]);
+      if (!HasBlocks(*lanes[i])) std::swap(lanes[i], lanes[--busy]);
     }
   }
 }

@@ -77,13 +77,13 @@ size_t PipeSource::Read(uint8_t* data, size_t size) {
   }
 }
 
-size_t PipeSource::Fill(uint8_t* data, size_t size, bool whole) {
+size_t PipeSource::Fill(uint8_t* data, size_t size, bool until_full) {
   size_t filled = Read(data, size);
   while (filled > 0 && filled < size && !is_over()) {
     const ssize_t got = Take(data + filled, size - filled);
     if (got > 0)
       filled += static_cast<size_t>(got);
-    else if (got < 0 && Poll(end_, POLLIN, whole ? -1 : kMomentMs) != Wait::kReady)
+    else if (got < 0 && Poll(end_, POLLIN, until_full ? -1 : kMomentMs) != Wait::kReady)
       break;
   }
   if (failed()) Close();

@@ -36,8 +36,8 @@ class PipeSource {
   /** One byte or more, as many as fit; 0 when it is over, well or not. Waits for them. */
   size_t Read(uint8_t* data, size_t size);
 
-  /** The same, but until the memory is full or, unless `whole`, nothing has come for a moment. */
-  size_t Fill(uint8_t* data, size_t size, bool whole);
+  /** The same, but until the memory is full or, unless `until_full`, nothing has come for a moment. */
+  size_t Fill(uint8_t* data, size_t size, bool until_full);
 
   /** Whether nothing comes any more. */
   bool is_over() const { return end_ < 0; }
@@ -110,7 +110,7 @@ class BufferReader {
     uint8_t* data;
     size_t size;
     /** True: fill it, unless the pipe ends before. False: take as much as there is. */
-    bool whole;
+    bool until_full;
   };
 
   BufferReader(int from, bool checked);
@@ -127,7 +127,7 @@ class BufferReader {
     while (!source_.is_over()) {
       const std::optional<Piece> piece = Next();
       if (!piece) break;
-      const size_t size = source_.Fill(piece->data, piece->size, piece->whole);
+      const size_t size = source_.Fill(piece->data, piece->size, piece->until_full);
       if (size > 0) filled(size);
     }
     filled(0);

@@ -192,10 +192,10 @@ uint64_t ReadNumber(const uint8_t* data, size_t size) {
 uint64_t Length(const uint8_t* head) { return ReadNumber(head, 4); }
 size_t Type(const uint8_t* head) { return static_cast<size_t>(ReadNumber(head + 4, 2)); }
 uint32_t Checksum(const uint8_t* head) { return static_cast<uint32_t>(ReadNumber(head + 6, 4)); }
-uint64_t ToldSize(const uint8_t* head) { return kCommandHeader + Length(head); }
+uint64_t DeclaredSize(const uint8_t* head) { return kCommandHeader + Length(head); }
 
 /** Size of a command with its header, which was checked. */
-size_t WholeSize(const uint8_t* head) { return static_cast<size_t>(ToldSize(head)); }
+size_t CommandSize(const uint8_t* head) { return static_cast<size_t>(DeclaredSize(head)); }
 
 uint64_t AddWithoutOverflow(uint64_t a, uint64_t b) { return b > UINT64_MAX - a ? UINT64_MAX : a + b; }
 
@@ -239,9 +239,9 @@ bool IsPath(size_t command, size_t attribute) {
 
 /** How much of a command is wanted in one piece: all of it, but with file data only the part before that. */
 size_t HeadSize(const uint8_t* head) {
-  const size_t whole = WholeSize(head);
+  const size_t command_size = CommandSize(head);
   const bool has_data = Type(head) == kWrite || Type(head) == kEncodedWrite;
-  return has_data ? std::min(whole, kDataHead) : whole;
+  return has_data ? std::min(command_size, kDataHead) : command_size;
 }
 
 /** The kernel computes it with zeros in the place of the checksum. */
@@ -311,10 +311,10 @@ size_t Parser::FeedHead(const uint8_t* data, size_t size) {
   }
   if (version_ == 0 || size < kCommandHeader) return Gather(data, size);
   if (!CheckCommandHeader(data)) return 0;
-  const size_t whole = WholeSize(data);
-  if (whole > size) return Gather(data, size);
-  Accept(data, whole, Crc(data, whole));
-  return whole;
+  const size_t command_size = CommandSize(data);
+  if (command_size > size) return Gather(data, size);
+  Accept(data, command_size, Crc(data, command_size));
+  return command_size;
 }
 
 size_t Parser::Gather(const uint8_t* data, size_t size) {
@@ -358,7 +358,7 @@ void Parser::ReadStreamHeader() {
 
 void Parser::StartGathered() {
   crc_ = Crc(head_.data(), head_.size());
-  left_ = WholeSize(head_.data()) - head_.size();
+  left_ = CommandSize(head_.data()) - head_.size();
   if (left_ > 0) return;
   Accept(head_.data(), head_.size(), crc_);
   head_.clear();
@@ -371,7 +371,7 @@ bool Parser::CheckCommandHeader(const uint8_t* head) {
   const bool is_first = command == kSubvol || command == kSnapshot;
   if (!identity_ && !is_first) return RefuseIn(command, "a start without SUBVOL or SNAPSHOT");
   if (identity_ && is_first) return RefuseIn(command, "a second snapshot starts");
-  if (ToldSize(head) > (version_ == 1 ? kMaxCommand1 : kMaxCommand2)) return RefuseIn(command, "impossible length");
+  if (DeclaredSize(head) > (version_ == 1 ? kMaxCommand1 : kMaxCommand2)) return RefuseIn(command, "impossible length");
   return true;
 }
 
@@ -385,7 +385,7 @@ void Parser::Accept(const uint8_t* head, size_t head_size, uint32_t crc) {
   Attributes attributes;
   if (!ReadAttributes(head, head_size, attributes)) return;
   if (!identity_ && !ReadIdentity(command, attributes)) return;
-  Count(command, WholeSize(head), attributes);
+  Count(command, CommandSize(head), attributes);
   ended_ = command == kEnd;
 }
 
@@ -393,19 +393,19 @@ bool Parser::ReadAttributes(const uint8_t* head, size_t head_size, Attributes& a
   const size_t command = Type(head);
   const uint32_t required = Required(command, version_);
   const uint32_t allowed = required | kShapes[command].optional;
-  const size_t whole = WholeSize(head);
+  const size_t command_size = CommandSize(head);
   size_t at = kCommandHeader;
-  while (at < whole) {
+  while (at < command_size) {
     // From version 2 on file data has no length of its own: it extends to the end of the command.
     const bool bare = version_ >= 2 && at + 2 <= head_size && ReadNumber(head + at, 2) == kData;
     const size_t value = at + (bare ? 2 : 4);
     if (value > head_size) return RefuseIn(command, "an attribute is cut short");
     const size_t type = static_cast<size_t>(ReadNumber(head + at, 2));
-    const size_t size = bare ? whole - value : static_cast<size_t>(ReadNumber(head + at + 2, 2));
+    const size_t size = bare ? command_size - value : static_cast<size_t>(ReadNumber(head + at + 2, 2));
     if (type >= kAttributes || (allowed >> type & 1) == 0) return RefuseIn(command, "unexpected attribute", type);
     if ((attributes.seen >> type & 1) != 0) return RefuseIn(command, "repeated attribute", type);
     // File data comes last; of everything else all bytes are here.
-    const bool fits = type == kData ? value + size == whole : value + size <= head_size;
+    const bool fits = type == kData ? value + size == command_size : value + size <= head_size;
     const bool sane = size >= kLengths[type].min && size <= kLengths[type].max;
     if (!fits || !sane) return RefuseIn(command, "wrong length of attribute", type);
     if (IsPath(command, type) && !CheckPath(command, {head + value, size})) return false;

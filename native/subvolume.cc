@@ -131,7 +131,7 @@ Outcome SearchChange(const std::string& path, const Info& info, std::optional<Ch
     }
     if (key.nr_items == 0) return std::nullopt;
     const uint8_t* at = search.memory.data() + sizeof(struct btrfs_ioctl_search_args_v2);
-    struct btrfs_ioctl_search_header header{};
+    struct btrfs_ioctl_search_header header {};
     for (uint32_t item = 0; item < key.nr_items; item++) {
       std::memcpy(&header, at, sizeof header);
       at += sizeof header;
@@ -212,7 +212,7 @@ Outcome SetReadOnly(const std::string& path, bool read_only) {
 Outcome SetReceived(const std::string& path, const Uuid& uuid, uint64_t transid) {
   const Descriptor descriptor(path);
   if (descriptor.number() < 0) return Failure{BTRFS_UTIL_ERROR_OPEN_FAILED, errno, "open"};
-  struct btrfs_ioctl_received_subvol_args args{};
+  struct btrfs_ioctl_received_subvol_args args {};
   std::memcpy(args.uuid, uuid.data(), uuid.size());
   args.stransid = transid;
   if (ioctl(descriptor.number(), BTRFS_IOC_SET_RECEIVED_SUBVOL, &args) == 0) return std::nullopt;

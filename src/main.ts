@@ -83,10 +83,10 @@ async function main(argv: readonly string[]): Promise<number> {
     program: [process.execPath, "--", fileURLToPath(import.meta.url)],
     settings: { words: [], paths: [], inForce: [], target: null, skipped: null },
   });
-  const told = code === 0 ? 0 : (stopped.exitCode() ?? code);
+  const exitCode = code === 0 ? 0 : (stopped.exitCode() ?? code);
   // A failed write is known by now, but its event may still be pending.
   await setImmediate();
-  return output.failure() === null ? told : reportLostOutput(output.failure(), told);
+  return output.failure() === null ? exitCode : reportLostOutput(output.failure(), exitCode);
 }
 
 process.exitCode = await main(process.argv.slice(2));

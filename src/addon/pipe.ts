@@ -13,11 +13,11 @@ export interface Pipe {
 export interface PipeReader {
   /**
    * The number of bytes of the memory that were filled; 0 when the pipe is over, well or not. It fills the memory
-   * completely, unless the pipe ends before. Without `isWhole`, it also stops when nothing has come for a moment. Until
+   * completely, unless the pipe ends before. Without `untilFull`, it also stops when nothing has come for a moment. Until
    * then nobody may touch the memory. A caller that asks several times gets the answers in that order, and the bytes
    * that come in between are not held up.
    */
-  fill(memory: Buffer, isWhole: boolean): Promise<number>;
+  fill(memory: Buffer, untilFull: boolean): Promise<number>;
   /**
    * Resolves at the pipe's end, with a summary of the stream where it is checked; rejects with the damage or another
    * failure.
@@ -32,7 +32,7 @@ export interface PipeReader {
 }
 
 interface NativeReader {
-  fill(memory: Buffer, isWhole: boolean): void;
+  fill(memory: Buffer, untilFull: boolean): void;
   cancel(): void;
 }
 
@@ -86,11 +86,11 @@ export function openPipeReader(readEnd: number, isChecked: boolean): PipeReader 
     }
   });
   return {
-    fill: (memory, isWhole) =>
+    fill: (memory, untilFull) =>
       new Promise((resolve) => {
         if (isOver || memory.length === 0) return resolve(0);
         asked.push({ memory, answer: resolve });
-        reader.fill(memory, isWhole);
+        reader.fill(memory, untilFull);
       }),
     done,
     received: () => received,

@@ -108,7 +108,7 @@ async function toPresent(
   const { received, path } = snapshot;
   const changed = received !== null && relevant.has(received.uuid) ? await readChange(top.at(), snapshot) : null;
   const within = mounted === "" || path === mounted || path.startsWith(`${mounted}/`);
-  return { ...snapshot, whole: readOnly && !isStaged(path), changed, within };
+  return { ...snapshot, sealed: readOnly && !isStaged(path), changed, within };
 }
 
 /** By a snapshot of it, under a name that is ours alone, that says of itself to be received from it. */

@@ -1,7 +1,13 @@
 // Leftovers of interrupted runs in a container: removed where that harms nobody, and reported.
 
 import { BackupError } from "../errors.ts";
-import { findRemains, findRemovable, removeRemains, sweep, type Swept } from "../operations/leftovers.ts";
+import {
+  findLeftovers,
+  findRemovable,
+  deleteLeftovers,
+  deleteLeftoversOf,
+  type RemovalResult,
+} from "../operations/leftovers.ts";
 import { sourcesOf } from "../plan/leftovers.ts";
 import { count, printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
@@ -14,10 +20,10 @@ export async function removeLeftovers(
   container: Container,
   session: Session,
 ): Promise<void> {
-  const found = await findRemains(prefix, container, session.signal);
+  const found = await findLeftovers(prefix, container, session.signal);
   const lock = await session.lock({ container: container.name, sources: sourcesOf(found), wait: undefined });
   try {
-    report(await removeRemains(found, olderThanMs, container, session.signal), session);
+    report(await deleteLeftovers(found, olderThanMs, container, session.signal), session);
   } finally {
     lock.close();
   }
@@ -29,7 +35,7 @@ export async function printLeftovers(
   container: Container,
   { output, signal }: Session,
 ): Promise<void> {
-  const found = await findRemains(prefix, container, signal);
+  const found = await findLeftovers(prefix, container, signal);
   const { uploads, volumes } = await findRemovable(found, olderThanMs, container, signal);
   for (const { key } of uploads) output.line(`would be removed: the unfinished upload of ${printable(key)}`);
   for (const key of volumes) output.line(`would be removed: ${printable(key)}`);
@@ -46,21 +52,21 @@ export async function removeOldLeftovers(
   session: Session,
 ): Promise<void> {
   try {
-    report(await sweep(inventory, wanted, container, session.signal), session);
+    report(await deleteLeftoversOf(inventory, wanted, container, session.signal), session);
   } catch (error) {
     if (session.signal.aborted || !(error instanceof BackupError)) throw error;
     session.log.warn({ code: error.code }, `what interrupted runs may have left was not removed: ${error.message}`);
   }
 }
 
-function report({ removed, finished, broken }: Swept, { log }: Pick<Session, "log">): void {
+function report({ removed, finished, broken }: RemovalResult, { log }: Pick<Session, "log">): void {
   const { uploads, volumes } = removed;
   if (uploads.length > 0) log.info(`${count(uploads.length, "unfinished upload")} removed`);
   if (volumes.length > 0) log.info(`${count(volumes.length, "volume")} of unfinished archives removed`);
   for (const { key, uploadId } of finished) {
     log.info(
       { uploadId },
-      `the store lists the upload of ${printable(key)} as open, though the archive is whole: it is left alone; ` +
+      `the store lists the upload of ${printable(key)} as open, though the archive is complete: it is left alone; ` +
         "never abort it, for that would delete the archive's bytes",
     );
   }

@@ -59,7 +59,7 @@ export interface Reporting {
   /** True when a receiver wants more than the exit code. */
   readonly wantsState: boolean;
   start(): void;
-  note(told: SourceResult): void;
+  note(result: SourceResult): void;
   end(exitCode: number): Promise<void>;
 }
 
@@ -120,15 +120,15 @@ export async function readState(
 /** Describes a source: the newest snapshot that can be restored counts. A broken chain has no length. */
 export function describeState({ listed, pending }: ListedSource): SourceState {
   const archived = listed.flatMap(({ archive, chainLength }) => (archive === null ? [] : [{ archive, chainLength }]));
-  const whole = archived.filter(({ archive, chainLength }) => chainLength !== null || archive.lineage === null);
-  const newest = newestOf(whole.map(({ archive }) => archive))?.archive;
+  const intact = archived.filter(({ archive, chainLength }) => chainLength !== null || archive.lineage === null);
+  const newest = newestOf(intact.map(({ archive }) => archive))?.archive;
   const last = newestOf(archived.map(({ archive }) => archive))?.archive;
   const time = newest?.otime ?? newest?.stored ?? null;
   return {
     pendingSnapshots: pending,
     chainLength:
       last === undefined ? null : (listed.find(({ archive }) => archive === last)?.chainLength ?? Number.NaN),
-    brokenArchives: archived.length - whole.length,
+    brokenArchives: archived.length - intact.length,
     newestArchiveSeconds: time === null ? null : Number(time / 1_000_000_000n),
   };
 }

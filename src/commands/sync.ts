@@ -173,8 +173,9 @@ export class SyncCommand extends SyncOptions {
       );
       // The store needs minutes to look for leftovers where there are very many segments, so a run with nothing to do
       // skips it.
-      const wantsTidy = this.leftoverAge !== options.leftoverAge.default && !this.dryRun && !this.planOnly;
-      if (wantsTidy) await removeOldLeftovers(inventory, { awaited: new Set(), olderThanMs }, container, session);
+      const removesLeftovers = this.leftoverAge !== options.leftoverAge.default && !this.dryRun && !this.planOnly;
+      if (removesLeftovers)
+        await removeOldLeftovers(inventory, { awaited: new Set(), olderThanMs }, container, session);
       return incomplete;
     }
     await this.checkEncryption(path, edges, session);
@@ -197,7 +198,7 @@ export class SyncCommand extends SyncOptions {
   ): Promise<SubvolumeOutcome> {
     const { container, local } = edges;
     const { policy, encoding, leftoverAgeMs: olderThanMs } = settings;
-    const tidyUp = (awaited: readonly UploadStep[]): Promise<void> =>
+    const removeLeftovers = (awaited: readonly UploadStep[]): Promise<void> =>
       removeOldLeftovers(
         inventory,
         { awaited: new Set(awaited.map(({ key }) => key)), olderThanMs },
@@ -205,7 +206,7 @@ export class SyncCommand extends SyncOptions {
         session,
       );
     // Removing leftovers may free the only room there is.
-    const makeRoom = (): Promise<void> => tidyUp(plan.steps);
+    const makeRoom = (): Promise<void> => removeLeftovers(plan.steps);
     const full = this.dryRun ? null : await lookAtQuotas({ steps, container: container.name }, makeRoom, session);
     const summary = { dryRun: this.dryRun, of: local.snapshots.length, kept: plan.kept.length };
     if (full !== null) return endFull(path, full, { ...summary, untried: plan.steps }, session);
@@ -216,7 +217,7 @@ export class SyncCommand extends SyncOptions {
     session.progress.stop();
     printSummary(path, { ...summary, outcome }, session);
     const { stoppedBy, failures, receipts } = outcome;
-    if (!this.dryRun && stoppedBy === null) await tidyUp(failures.map(({ step }) => step));
+    if (!this.dryRun && stoppedBy === null) await removeLeftovers(failures.map(({ step }) => step));
     if (stoppedBy !== null) return { code: stoppedBy.exitCode, stoppedBy, receipts };
     return failures.length > 0 ? { code: 3, stoppedBy, receipts } : { ...ended, receipts };
   }

@@ -75,8 +75,8 @@ export async function readChosen(chosen: readonly Archive[], run: VerifyRun): Pr
   const context = openContext("read", chosen, run);
   const found = await readArchivesThrough(chosen, context, session.signal);
   session.progress.stop();
-  const told = new Set(run.findings.map(({ code, subject }) => `${code} ${subject}`));
-  const findings = found.filter(({ code, subject }) => !told.has(`${code} ${subject}`));
+  const reported = new Set(run.findings.map(({ code, subject }) => `${code} ${subject}`));
+  const findings = found.filter(({ code, subject }) => !reported.has(`${code} ${subject}`));
   reportAll(findings, session);
   return findings;
 }

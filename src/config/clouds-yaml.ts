@@ -5,13 +5,13 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BackupError, describeReadError, errnoOf } from "../errors.ts";
 import { isRecord } from "../json.ts";
-import { said, type Environment } from "./openstack.ts";
+import { readVariable, type Environment } from "./openstack.ts";
 
 type Mapping = Readonly<Record<string, unknown>>;
 
 /** @throws CONFIG when there is no such cloud, or a file is not YAML */
 export async function readCloud(name: string, env: Environment): Promise<Environment> {
-  const clouds = await readFirst("clouds", said(env, "OS_CLIENT_CONFIG_FILE"), env);
+  const clouds = await readFirst("clouds", readVariable(env, "OS_CLIENT_CONFIG_FILE"), env);
   const open = child(clouds?.content, "clouds");
   const cloud = child(open, name);
   if (clouds === null || cloud === null) {
@@ -20,17 +20,17 @@ export async function readCloud(name: string, env: Environment): Promise<Environ
       hint: clouds === null ? `it may lie in ${searchDirectories(env).join(", ")}` : `there is ${known || "none"}`,
     });
   }
-  const secure = await readFirst("secure", said(env, "OS_CLIENT_SECURE_FILE"), env);
+  const secure = await readFirst("secure", readVariable(env, "OS_CLIENT_SECURE_FILE"), env);
   const secret = child(child(secure?.content, "clouds"), name);
   const profile = await readProfile(merge(cloud, secret), env);
-  return toVariables(inRegion(merge(merge(profile, cloud), secret), said(env, "OS_REGION_NAME") ?? null));
+  return toVariables(inRegion(merge(merge(profile, cloud), secret), readVariable(env, "OS_REGION_NAME") ?? null));
 }
 
 /** Reads the provider's profile of the cloud, from a file beside clouds.yaml. */
 async function readProfile(cloud: Mapping, env: Environment): Promise<Mapping> {
   const name = text(cloud["profile"]) ?? text(cloud["cloud"]);
   if (name === null) return {};
-  const vendors = await readFirst("clouds-public", said(env, "OS_CLIENT_VENDOR_FILE"), env);
+  const vendors = await readFirst("clouds-public", readVariable(env, "OS_CLIENT_VENDOR_FILE"), env);
   const profile = child(child(vendors?.content, "public-clouds"), name);
   if (profile === null && child(cloud, "auth")?.["auth_url"] === undefined) {
     throw new BackupError("CONFIG", `the profile '${name}' is in no clouds-public.yaml`, {
@@ -74,8 +74,8 @@ function toVariables(cloud: Mapping): Environment {
 }
 
 function searchDirectories(env: Environment): string[] {
-  const home = said(env, "HOME") ?? "/root";
-  return [".", join(said(env, "XDG_CONFIG_HOME") ?? join(home, ".config"), "openstack"), "/etc/openstack"];
+  const home = readVariable(env, "HOME") ?? "/root";
+  return [".", join(readVariable(env, "XDG_CONFIG_HOME") ?? join(home, ".config"), "openstack"), "/etc/openstack"];
 }
 
 function searchPath(base: string, env: Environment): string[] {

@@ -1,7 +1,7 @@
 // Parses how streams should be encoded: recipients, compression, and whether plaintext is intended.
 
 import { BackupError } from "../errors.ts";
-import { said, type Environment } from "./openstack.ts";
+import { readVariable, type Environment } from "./openstack.ts";
 import { parseBoolean } from "./parse.ts";
 
 export interface EncodingFlags {
@@ -51,7 +51,7 @@ export function readEncodingConfig(flags: EncodingFlags, env: Environment): Enco
 }
 
 function requiredByVariable(env: Environment): string | null {
-  const value = said(env, REQUIRE_ENCRYPTION);
+  const value = readVariable(env, REQUIRE_ENCRYPTION);
   return value !== undefined && parseBoolean(value, REQUIRE_ENCRYPTION) ? REQUIRE_ENCRYPTION : null;
 }
 

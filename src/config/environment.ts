@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { readCloud } from "./clouds-yaml.ts";
 import { namesAws } from "./store.ts";
 import { BackupError, describeReadError } from "../errors.ts";
-import { said, type Environment } from "./openstack.ts";
+import { readVariable, type Environment } from "./openstack.ts";
 
 export interface EnvironmentFlags {
   readonly envFile: string | undefined;
@@ -54,7 +54,7 @@ export async function readEnvironment(env: Environment, flags: EnvironmentFlags)
     envFile === undefined ? env : { ...without(env, /^(AWS|OS|ST)_/), ...(await readEnvFile(envFile, readByNode)) };
   const complete = { ...chosen, ...(await readSecrets(chosen)) };
   if (osCloud !== undefined) return withCloud(without(complete, /^(AWS|ST)_/), osCloud);
-  const cloud = said(complete, "OS_CLOUD");
+  const cloud = readVariable(complete, "OS_CLOUD");
   return cloud === undefined || namesAws(complete) ? complete : withCloud(complete, cloud);
 }
 
@@ -87,11 +87,11 @@ function without(env: Environment, names: RegExp): Environment {
 
 async function readSecrets(env: Environment): Promise<Environment> {
   const read: Record<string, string> = {};
-  const directory = said(env, "CREDENTIALS_DIRECTORY") ?? "";
+  const directory = readVariable(env, "CREDENTIALS_DIRECTORY") ?? "";
   const files = directory === "" ? [] : await readdir(directory).catch(() => []);
   for (const name of secretVariables) {
-    const file = said(env, `${name}_FILE`);
-    if (said(env, name) !== undefined) continue;
+    const file = readVariable(env, `${name}_FILE`);
+    if (readVariable(env, name) !== undefined) continue;
     if (file !== undefined) read[name] = (await readText(file, `the file of ${name}_FILE,`)).trimEnd();
     else if (files.includes(name))
       read[name] = (await readText(join(directory, name), `the credential ${name},`)).trimEnd();
@@ -103,7 +103,7 @@ async function withCloud(env: Environment, name: string): Promise<Environment> {
   const cloud = await readCloud(name, env);
   const pick = (names: readonly string[]): Environment =>
     Object.fromEntries(
-      names.flatMap((variable) => (said(env, variable) === undefined ? [] : [[variable, env[variable]]])),
+      names.flatMap((variable) => (readVariable(env, variable) === undefined ? [] : [[variable, env[variable]]])),
     );
   return { ...without(env, /^(OS|ST)_/), ...pick(besideCloud), ...cloud, ...pick(overCloud) };
 }

@@ -33,7 +33,7 @@ export interface KeystoneLogin {
 }
 
 /** Returns a variable's value; an empty variable counts as unset. */
-export function said(env: Environment, name: string): string | undefined {
+export function readVariable(env: Environment, name: string): string | undefined {
   const value = env[name];
   return value === "" ? undefined : value;
 }
@@ -53,12 +53,12 @@ const telling = [
 /** True when a variable is set that only makes sense for a login at Keystone. */
 export function namesKeystone(env: Environment): boolean {
   if (speaksVersion1(env)) return false;
-  return telling.some((name) => said(env, name) !== undefined);
+  return telling.some((name) => readVariable(env, name) !== undefined);
 }
 
 /** True when version 1 of Swift's own authentication is requested explicitly. */
 function speaksVersion1(env: Environment): boolean {
-  return /^1(\.0)?$/.test(said(env, "ST_AUTH_VERSION") ?? "");
+  return /^1(\.0)?$/.test(readVariable(env, "ST_AUTH_VERSION") ?? "");
 }
 
 /** @throws CONFIG for what is missing or contradictory */
@@ -69,8 +69,11 @@ export function readKeystoneLogin(env: Environment): KeystoneLogin {
     identity,
     // An application credential is bound to its project: Keystone refuses a request that names one.
     project: identity.kind === "application credential" ? null : readProject(env),
-    region: said(env, "OS_REGION_NAME") ?? null,
-    interface: (said(env, "OS_INTERFACE") ?? said(env, "OS_ENDPOINT_TYPE") ?? "public").replace(/URL$/, ""),
+    region: readVariable(env, "OS_REGION_NAME") ?? null,
+    interface: (readVariable(env, "OS_INTERFACE") ?? readVariable(env, "OS_ENDPOINT_TYPE") ?? "public").replace(
+      /URL$/,
+      "",
+    ),
   };
 }
 
@@ -79,7 +82,7 @@ export function readKeystoneLogin(env: Environment): KeystoneLogin {
  * them.
  */
 function readAuthUrl(env: Environment): string {
-  const text = said(env, "OS_AUTH_URL") ?? said(env, "ST_AUTH");
+  const text = readVariable(env, "OS_AUTH_URL") ?? readVariable(env, "ST_AUTH");
   if (text === undefined) throw missing("Keystone's URL", "OS_AUTH_URL");
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== "") {
@@ -93,7 +96,7 @@ function readAuthUrl(env: Environment): string {
 }
 
 function readIdentity(env: Environment): Identity {
-  const type = said(env, "OS_AUTH_TYPE") ?? guessType(env);
+  const type = readVariable(env, "OS_AUTH_TYPE") ?? guessType(env);
   switch (type.replace(/^v[23]/, "")) {
     case "password":
       return {
@@ -119,7 +122,7 @@ function readIdentity(env: Environment): Identity {
  * the credential may be a leftover.
  */
 function guessType(env: Environment): string {
-  const has = (...names: string[]): boolean => names.some((name) => said(env, name) !== undefined);
+  const has = (...names: string[]): boolean => names.some((name) => readVariable(env, name) !== undefined);
   if (has("OS_USERNAME", "OS_USER_ID") && has("OS_PASSWORD")) return "password";
   if (has(...credentialNames)) return "applicationcredential";
   if (has("OS_USERNAME", "OS_USER_ID", "OS_PASSWORD")) return "password";
@@ -130,7 +133,10 @@ const credentialNames = ["OS_APPLICATION_CREDENTIAL_ID", "OS_APPLICATION_CREDENT
 
 /** True when only the guess above chose the password. */
 function passesOverCredential(env: Environment): boolean {
-  return said(env, "OS_AUTH_TYPE") === undefined && credentialNames.some((name) => said(env, name) !== undefined);
+  return (
+    readVariable(env, "OS_AUTH_TYPE") === undefined &&
+    credentialNames.some((name) => readVariable(env, name) !== undefined)
+  );
 }
 
 function readApplicationCredential(env: Environment): Identity {
@@ -141,26 +147,26 @@ function readApplicationCredential(env: Environment): Identity {
     ["OS_APPLICATION_CREDENTIAL_SECRET"],
     " or OS_APPLICATION_CREDENTIAL_SECRET_FILE",
   );
-  const id = said(env, "OS_APPLICATION_CREDENTIAL_ID");
+  const id = readVariable(env, "OS_APPLICATION_CREDENTIAL_ID");
   if (id !== undefined) return { kind, credential: { id }, secret };
   const name = need(env, "its name", ["OS_APPLICATION_CREDENTIAL_NAME"]);
   return { kind, credential: { name, user: readUser(env) }, secret };
 }
 
 function readUser(env: Environment): InDomain {
-  const id = said(env, "OS_USER_ID");
+  const id = readVariable(env, "OS_USER_ID");
   if (id !== undefined) return { id };
   // swiftclient accepts `project:user` in ST_USER.
-  const name = said(env, "OS_USERNAME") ?? said(env, "ST_USER")?.replace(/^.*:/, "");
+  const name = readVariable(env, "OS_USERNAME") ?? readVariable(env, "ST_USER")?.replace(/^.*:/, "");
   if (name === undefined) throw missing("the user", "OS_USERNAME or OS_USER_ID");
   return { name, domain: readDomain(env, "USER") };
 }
 
 function readProject(env: Environment): InDomain | null {
-  const id = said(env, "OS_PROJECT_ID") ?? said(env, "OS_TENANT_ID");
+  const id = readVariable(env, "OS_PROJECT_ID") ?? readVariable(env, "OS_TENANT_ID");
   if (id !== undefined) return { id };
-  const beforeColon = /^(.+):/.exec(said(env, "ST_USER") ?? "")?.[1];
-  const name = said(env, "OS_PROJECT_NAME") ?? said(env, "OS_TENANT_NAME") ?? beforeColon;
+  const beforeColon = /^(.+):/.exec(readVariable(env, "ST_USER") ?? "")?.[1];
+  const name = readVariable(env, "OS_PROJECT_NAME") ?? readVariable(env, "OS_TENANT_NAME") ?? beforeColon;
   return name === undefined ? null : { name, domain: readDomain(env, "PROJECT") };
 }
 
@@ -170,17 +176,17 @@ function readProject(env: Environment): InDomain | null {
  */
 function readDomain(env: Environment, whose: "USER" | "PROJECT"): Named {
   for (const prefix of [`OS_${whose}_DOMAIN`, "OS_DOMAIN"]) {
-    const id = said(env, `${prefix}_ID`);
+    const id = readVariable(env, `${prefix}_ID`);
     if (id !== undefined) return { id };
-    const name = said(env, `${prefix}_NAME`);
+    const name = readVariable(env, `${prefix}_NAME`);
     if (name !== undefined) return { name };
   }
-  return { id: said(env, "OS_DEFAULT_DOMAIN") ?? "default" };
+  return { id: readVariable(env, "OS_DEFAULT_DOMAIN") ?? "default" };
 }
 
 function need(env: Environment, what: string, names: readonly string[], otherwise = ""): string {
   for (const name of names) {
-    const value = said(env, name);
+    const value = readVariable(env, name);
     if (value !== undefined) return value;
   }
   throw missing(what, `${names[0] ?? ""}${otherwise}`);

@@ -2,7 +2,7 @@
 // is an argument.
 
 import { BackupError } from "../errors.ts";
-import { namesKeystone, readKeystoneLogin, said, type Environment, type KeystoneLogin } from "./openstack.ts";
+import { namesKeystone, readKeystoneLogin, readVariable, type Environment, type KeystoneLogin } from "./openstack.ts";
 import { readProxies, type Proxies } from "./proxies.ts";
 
 export interface StoreFlags {
@@ -73,15 +73,21 @@ export function readStoreConfig(flags: StoreFlags, env: Environment): StoreConfi
     containerName,
     endpoint: endpoint === undefined ? null : parseEndpoint(endpoint),
     region: flags.region ?? null,
-    likelyRegion: said(env, "AWS_REGION") ?? said(env, "AWS_DEFAULT_REGION") ?? said(env, "OS_REGION_NAME") ?? null,
+    likelyRegion:
+      readVariable(env, "AWS_REGION") ??
+      readVariable(env, "AWS_DEFAULT_REGION") ??
+      readVariable(env, "OS_REGION_NAME") ??
+      null,
     source,
     aws: readAwsProfile(env),
     keystone: asksKeystone ? readKeystoneLogin(env) : null,
     createCredentials: flags.createCredentials,
     nowhereHint:
-      said(env, "SUDO_USER") === undefined ? NOWHERE : `${NOWHERE}; sudo hides variables unless it is called with -E`,
+      readVariable(env, "SUDO_USER") === undefined
+        ? NOWHERE
+        : `${NOWHERE}; sudo hides variables unless it is called with -E`,
     authorities: ["OS_CACERT", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"].flatMap(
-      (name) => said(env, name) ?? [],
+      (name) => readVariable(env, name) ?? [],
     ),
     proxies: readProxies(env),
   });
@@ -111,35 +117,35 @@ export function sendsPasswordsOpenly({ authUrl }: KeystoneLogin): boolean {
 /** True when the variables of the AWS tools name keys or a profile. */
 export function namesAws(env: Environment): boolean {
   const telling = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"];
-  return telling.some((name) => said(env, name) !== undefined);
+  return telling.some((name) => readVariable(env, name) !== undefined);
 }
 
 /** Chooses the first source that is named at all, so that an incomplete one is an error and not skipped. */
 function chooseSource(env: Environment): KeySource {
   if (namesAws(env)) return readAwsKeys(env) ?? { kind: "profile" };
   if (namesKeystone(env)) return { kind: "keystone" };
-  const namesTempAuth = ["ST_AUTH", "ST_USER", "ST_KEY"].some((name) => said(env, name) !== undefined);
+  const namesTempAuth = ["ST_AUTH", "ST_USER", "ST_KEY"].some((name) => readVariable(env, name) !== undefined);
   return namesTempAuth ? readTempAuth(env) : { kind: "profile" };
 }
 
 function readAwsProfile(env: Environment): AwsProfile {
   return {
-    profile: said(env, "AWS_PROFILE") ?? null,
-    configFile: said(env, "AWS_CONFIG_FILE") ?? null,
-    keysFile: said(env, "AWS_SHARED_CREDENTIALS_FILE") ?? null,
+    profile: readVariable(env, "AWS_PROFILE") ?? null,
+    configFile: readVariable(env, "AWS_CONFIG_FILE") ?? null,
+    keysFile: readVariable(env, "AWS_SHARED_CREDENTIALS_FILE") ?? null,
   };
 }
 
 function readAwsKeys(env: Environment): KeySource | null {
-  const accessKeyId = said(env, "AWS_ACCESS_KEY_ID");
-  const secretAccessKey = said(env, "AWS_SECRET_ACCESS_KEY");
+  const accessKeyId = readVariable(env, "AWS_ACCESS_KEY_ID");
+  const secretAccessKey = readVariable(env, "AWS_SECRET_ACCESS_KEY");
   if (accessKeyId === undefined && secretAccessKey === undefined) return null;
   if (accessKeyId === undefined || secretAccessKey === undefined) {
     throw new BackupError("CONFIG", "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", {
       hint: "set both",
     });
   }
-  const sessionToken = said(env, "AWS_SESSION_TOKEN");
+  const sessionToken = readVariable(env, "AWS_SESSION_TOKEN");
   const keys = { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) };
   return {
     kind: "keys",
@@ -153,7 +159,7 @@ const TEMPAUTH_VARIABLES = "ST_USER and ST_KEY";
 
 /** s3api accepts TempAuth's user and key as S3 keys. */
 function readTempAuth(env: Environment): KeySource {
-  const [url, accessKeyId, secretAccessKey] = ["ST_AUTH", "ST_USER", "ST_KEY"].map((name) => said(env, name));
+  const [url, accessKeyId, secretAccessKey] = ["ST_AUTH", "ST_USER", "ST_KEY"].map((name) => readVariable(env, name));
   if (url !== undefined && accessKeyId !== undefined && secretAccessKey !== undefined) {
     return { kind: "keys", keys: { accessKeyId, secretAccessKey }, variables: TEMPAUTH_VARIABLES, passedOver: false };
   }
@@ -165,8 +171,8 @@ function readTempAuth(env: Environment): KeySource {
 function namedEndpoint(source: KeySource, env: Environment): string | undefined {
   const isTempAuth = source.kind === "keys" && source.variables === TEMPAUTH_VARIABLES;
   // The proxy that answers S3 also serves TempAuth, and Swift's own API where swiftclient has its URL.
-  const ofProxy = said(env, "OS_STORAGE_URL") ?? (isTempAuth ? said(env, "ST_AUTH") : undefined);
-  return said(env, "AWS_ENDPOINT_URL_S3") ?? said(env, "AWS_ENDPOINT_URL") ?? ofProxy;
+  const ofProxy = readVariable(env, "OS_STORAGE_URL") ?? (isTempAuth ? readVariable(env, "ST_AUTH") : undefined);
+  return readVariable(env, "AWS_ENDPOINT_URL_S3") ?? readVariable(env, "AWS_ENDPOINT_URL") ?? ofProxy;
 }
 
 function parseEndpoint(text: string): string {

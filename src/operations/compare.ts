@@ -91,7 +91,7 @@ async function compareStream(
     return source.send(difference, signal);
   });
   if (offset === null) return null;
-  const message = `the archive of ${archive.path} is whole, but from byte ${offset} on not what btrfs send gives now`;
+  const message = `the archive of ${archive.path} is intact, but from byte ${offset} on it is not what btrfs send produces now`;
   return warn("NOT_COMPARABLE", archive.key, message, {
     remedy:
       "a balance, new reflinks or another kernel can do that; --drill checks whether it restores to the same tree",

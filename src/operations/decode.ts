@@ -66,8 +66,8 @@ async function openFirst(object: Readable, decoding: Decoding, signal: AbortSign
   let stream = object;
   const layers: Layer[] = [];
   for (;;) {
-    const { head, whole } = await takeHead(stream, AGE_MAGIC.length);
-    stream = whole;
+    const { head, complete } = await takeHead(stream, AGE_MAGIC.length);
+    stream = complete;
     const layer = recogniseLayer(head);
     // An archive is encrypted at most once, and then compressed at most once. Anything deeper is the stream itself,
     // which only looks like that.

@@ -70,12 +70,12 @@ export async function chooseEncoder(
 ): Promise<{ readonly encoder: Encoder; readonly plain: Readable }> {
   const { zstdLevel } = options;
   if (zstdLevel === null) return { encoder: toEncoder(options, null), plain };
-  const { head, whole } = await takeHead(plain, SAMPLE_BYTES);
+  const { head, complete } = await takeHead(plain, SAMPLE_BYTES);
   try {
     const sample = { bytes: head.length, compressedBytes: await compressedBytes(head, zstdLevel, signal) };
-    return { encoder: toEncoder(options, sample), plain: whole };
+    return { encoder: toEncoder(options, sample), plain: complete };
   } catch (error) {
-    whole.destroy();
+    complete.destroy();
     throw error;
   }
 }

@@ -3,13 +3,13 @@
 
 import { keyPrefix } from "../plan/key.ts";
 import { archiveKeyOf } from "../plan/manifest.ts";
-import { planClearance, planSweep, type Remains } from "../plan/leftovers.ts";
+import { allLeftovers, leftoversOfSource, type Leftovers } from "../plan/leftovers.ts";
 import type { Container, OpenUpload } from "./store-ports.ts";
 import type { Inventory } from "../plan/inventory.ts";
 
 /** Result of a removal of leftovers. */
-export interface Swept {
-  readonly removed: Remains<OpenUpload>;
+export interface RemovalResult {
+  readonly removed: Leftovers<OpenUpload>;
   /** Uploads that the store lists as open though their archives are complete. An abort would destroy those. */
   readonly finished: readonly OpenUpload[];
   /** Keys of archives that were completed, by somebody else, while their uploads were removed: they cannot be read. */
@@ -20,14 +20,14 @@ export interface Swept {
  * Removes what earlier runs have left of a source that no run will resume.
  * @param awaited - keys of archives that a later run will send
  */
-export async function sweep(
+export async function deleteLeftoversOf(
   inventory: Inventory,
   { awaited, olderThanMs }: { readonly awaited: ReadonlySet<string>; readonly olderThanMs: number },
   container: Container,
   signal: AbortSignal,
-): Promise<Swept> {
+): Promise<RemovalResult> {
   const uploads = await container.openUploads(keyPrefix(inventory.source.uuid), signal);
-  return await removeRemains(planSweep(inventory, uploads, awaited), olderThanMs, container, signal);
+  return await deleteLeftovers(leftoversOfSource(inventory, uploads, awaited), olderThanMs, container, signal);
 }
 
 /**
@@ -35,12 +35,12 @@ export async function sweep(
  * look just like those of one that never existed. So a HEAD checks the archive and the leftover right before each
  * deletion.
  */
-export async function removeRemains(
-  { uploads, volumes }: Remains<OpenUpload>,
+export async function deleteLeftovers(
+  { uploads, volumes }: Leftovers<OpenUpload>,
   olderThanMs: number,
   container: Container,
   signal: AbortSignal,
-): Promise<Swept> {
+): Promise<RemovalResult> {
   const removed: { uploads: OpenUpload[]; volumes: string[] } = { uploads: [], volumes: [] };
   const finished: OpenUpload[] = [];
   const broken: string[] = [];
@@ -61,15 +61,15 @@ export async function removeRemains(
 }
 
 /**
- * Finds the leftovers that {@link removeRemains} would remove, judged from outside. An upload under whose key there is
+ * Finds the leftovers that {@link deleteLeftovers} would remove, judged from outside. An upload under whose key there is
  * an object is not among them: only its parts show whether it belongs to that object.
  */
 export async function findRemovable(
-  { uploads, volumes }: Remains<OpenUpload>,
+  { uploads, volumes }: Leftovers<OpenUpload>,
   olderThanMs: number,
   container: Container,
   signal: AbortSignal,
-): Promise<Remains<OpenUpload>> {
+): Promise<Leftovers<OpenUpload>> {
   const isOld = (time: Date): boolean => Math.max(0, container.now() - time.getTime()) >= olderThanMs;
   const old: { uploads: OpenUpload[]; volumes: string[] } = { uploads: [], volumes: [] };
   for (const upload of uploads)
@@ -83,13 +83,13 @@ export async function findRemovable(
 }
 
 /** Finds all leftovers under a prefix, whether a run would resume them or not. */
-export async function findRemains(
+export async function findLeftovers(
   prefix: string,
   container: Container,
   signal: AbortSignal,
-): Promise<Remains<OpenUpload>> {
+): Promise<Leftovers<OpenUpload>> {
   const objects = await container.list(prefix, signal);
-  return planClearance(
+  return allLeftovers(
     objects.map(({ key }) => key),
     await container.openUploads(prefix, signal),
   );

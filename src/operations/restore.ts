@@ -13,7 +13,7 @@ import {
   assertSameStream,
   uuidsOf,
   type RestorePlan,
-  type Wanted,
+  type RestoreScope,
 } from "../plan/restore.ts";
 import { selectArchive, type Selection } from "../plan/select.ts";
 import { checkedStream } from "../stream/send-stream.ts";
@@ -97,11 +97,11 @@ function tryFindChain(archives: readonly Archive[], selection: Selection): Chain
 export async function prepareRestore(
   selection: Selection,
   edges: RestoreEdges,
-  wanted: Wanted,
+  scope: RestoreScope,
   signal: AbortSignal,
 ): Promise<RestorePlan> {
   const chain = await findSelected(selection, edges, signal);
-  const plan = planRestore(chain, await edges.target.list(uuidsOf(chain), signal), wanted);
+  const plan = planRestore(chain, await edges.target.list(uuidsOf(chain), signal), scope);
   for (const { archive, place } of plan.steps) {
     assertDecodable(archive, edges.identities);
     await edges.target.assertFree(place).catch((error: unknown) => {

@@ -59,8 +59,8 @@ export async function survey(reading: Reading, expected: readonly Key[], signal:
   const withoutChecksum = new Set<string>(
     examined.filter((each) => !hasChecksum(each) && each.sentBytes === undefined).map(({ archive }) => archive.key),
   );
-  const told = [...checkArchives(examined), ...checkMissing(missing, archives), ...findings, ...others];
-  return { archives, withoutChecksum, copied, findings: inOrder(withoutDoubts(told)) };
+  const all = [...checkArchives(examined), ...checkMissing(missing, archives), ...findings, ...others];
+  return { archives, withoutChecksum, copied, findings: inOrder(withoutDoubts(all)) };
 }
 
 interface ExaminedObject extends Examined {

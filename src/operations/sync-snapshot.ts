@@ -82,7 +82,7 @@ export interface Sending {
 }
 
 /** How to carry out a step. A failed attempt may change how the next one does it. */
-interface Round {
+interface AttemptPlan {
   readonly estimate: Estimate | null;
   /** See {@link import("./write-archive.ts").Storing.trusted}. */
   readonly trusted: number;
@@ -92,7 +92,7 @@ interface Round {
 export interface StepContext {
   readonly edges: SyncEdges;
   readonly options: SyncOptions;
-  /** Makes the stream of the step, or what a program makes of it; called once for every round. */
+  /** Makes the stream of the step, or what a program makes of it; called once for every attempt. */
   readonly send: (through: Command | null) => Sending;
   readonly onProgress: (progress: StepProgress) => void;
 }
@@ -104,13 +104,13 @@ export async function runStep(
   signal: AbortSignal,
 ): Promise<Receipt> {
   const started = context.options.now();
-  let round: Round = { estimate, trusted: context.options.resume ? Infinity : 0 };
+  let plan: AttemptPlan = { estimate, trusted: context.options.resume ? Infinity : 0 };
   for (;;) {
     try {
-      const sent = await tryRound(step, round, context, signal);
+      const sent = await tryStep(step, plan, context, signal);
       return { step, ...sent, elapsedMs: context.options.now() - started };
     } catch (error) {
-      round = nextRound(round, error);
+      plan = planNextAttempt(plan, error);
     }
   }
 }
@@ -119,23 +119,22 @@ export async function runStep(
  * Plans the next attempt: leftovers of an earlier run, and an estimate that was too small, are no reasons to fail.
  * @throws any other error
  */
-function nextRound(round: Round, error: unknown): Round {
+function planNextAttempt(plan: AttemptPlan, error: unknown): AttemptPlan {
   const code = error instanceof BackupError ? error.code : null;
-  if (code === "RESUME_REFUSED" && round.trusted > 0) return { ...round, trusted: trustedAfter(round, error) };
-  if (code === "STREAM_TOO_LONG" && round.estimate !== TOO_LONG_FOR_ONE)
-    return { ...round, estimate: TOO_LONG_FOR_ONE };
+  if (code === "RESUME_REFUSED" && plan.trusted > 0) return { ...plan, trusted: trustedAfter(plan, error) };
+  if (code === "STREAM_TOO_LONG" && plan.estimate !== TOO_LONG_FOR_ONE) return { ...plan, estimate: TOO_LONG_FOR_ONE };
   throw error;
 }
 
 /** The volumes before the refused one are right; there are fewer each time, so that this ends. */
-function trustedAfter({ trusted }: Round, error: unknown): number {
+function trustedAfter({ trusted }: AttemptPlan, error: unknown): number {
   const volume = error instanceof BackupError ? error.context["volume"] : undefined;
   return typeof volume === "number" && volume <= trusted ? volume - 1 : 0;
 }
 
-async function tryRound(
+async function tryStep(
   step: UploadStep,
-  { estimate, trusted }: Round,
+  { estimate, trusted }: AttemptPlan,
   { edges, options, send, onProgress }: StepContext,
   signal: AbortSignal,
 ): Promise<Pick<Receipt, "bytes" | "stored">> {

@@ -18,7 +18,7 @@ export type Verdict = "well" | "not compared" | "not opened" | "damaged";
 export const OPEN_IT = "use --identity FILE with the key it was encrypted for";
 
 const SEND_AGAIN =
-  "if the snapshot still exists, delete the archive and run `sync`: what builds on it is whole again then; otherwise keep " +
+  "if the snapshot still exists, delete the archive and run `sync`: what builds on it is intact again then; otherwise keep " +
   "what can be restored and let `sync` begin a new chain";
 
 /** Findings that only an identity can resolve: they are no evidence against the stored data. */

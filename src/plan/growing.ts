@@ -5,7 +5,7 @@ import { groupBy, identityText } from "./chain.ts";
 import type { Archive, Identity } from "./model.ts";
 
 /** "unknown": its chain leads to an archive that may be one of those with unknown contents. */
-export type ChainState = "whole" | "unknown" | "broken";
+export type ChainState = "intact" | "unknown" | "broken";
 
 export interface GrowingChains {
   /** The state of the chain of this identity's archive; "broken" too when there is none. */
@@ -33,12 +33,12 @@ export function growChains(
   const spread = (from: string, state: ChainState): void => {
     const reached = [from];
     for (const identity of reached) {
-      if (states.get(identity) === "whole" || states.get(identity) === state) continue;
+      if (states.get(identity) === "intact" || states.get(identity) === state) continue;
       states.set(identity, state);
       for (const { lineage } of children.get(identity) ?? []) reached.push(identityText(lineage.snapshot));
     }
   };
-  for (const { lineage } of children.get(null) ?? []) spread(identityText(lineage.snapshot), "whole");
+  for (const { lineage } of children.get(null) ?? []) spread(identityText(lineage.snapshot), "intact");
   for (const identity of trusted) spread(identityText(identity), "unknown");
   const known = new Set(archives.flatMap(({ lineage }) => (lineage === null ? [] : identityText(lineage.snapshot))));
   for (const { archive, lineage } of usable) {
@@ -54,7 +54,7 @@ export function growChains(
   return {
     stateOf: (identity) => states.get(identityText(identity)) ?? "broken",
     add: (identity) => {
-      spread(identityText(identity), "whole");
+      spread(identityText(identity), "intact");
     },
   };
 }

@@ -6,7 +6,7 @@ import type { Uuid } from "./model.ts";
 import type { Inventory } from "./inventory.ts";
 
 /** Objects and uploads in a container that belong to no complete archive. */
-export interface Remains<Upload extends { readonly key: string }> {
+export interface Leftovers<Upload extends { readonly key: string }> {
   /** Multipart uploads that are still open. */
   readonly uploads: readonly Upload[];
   /** Keys of objects that are named like volumes of archives. */
@@ -19,17 +19,17 @@ export interface Remains<Upload extends { readonly key: string }> {
  * UUID of its source, and nobody else's does.
  * @param awaited - keys of the archives that a later run will send
  */
-export function planSweep<Upload extends { readonly key: string }>(
+export function leftoversOfSource<Upload extends { readonly key: string }>(
   { source, archived, volumes }: Inventory,
   uploads: readonly Upload[],
   awaited: ReadonlySet<string>,
-): Remains<Upload> {
-  const whole = new Set<string>(archived.keys());
+): Leftovers<Upload> {
+  const complete = new Set<string>(archived.keys());
   const isLeft = (key: string): boolean =>
     key.startsWith(keyPrefix(source.uuid)) && parseKey(ownerOf(key)) !== null && !awaited.has(ownerOf(key));
   return {
     uploads: uploads.filter(({ key }) => isLeft(key)),
-    volumes: volumes.filter((key) => isLeft(key) && !whole.has(ownerOf(key))),
+    volumes: volumes.filter((key) => isLeft(key) && !complete.has(ownerOf(key))),
   };
 }
 
@@ -37,10 +37,10 @@ export function planSweep<Upload extends { readonly key: string }>(
  * Finds everything that belongs to no complete archive, even if a run might resume it. Other people's objects and
  * uploads have other names than ours.
  */
-export function planClearance<Upload extends { readonly key: string }>(
+export function allLeftovers<Upload extends { readonly key: string }>(
   keys: readonly string[],
   uploads: readonly Upload[],
-): Remains<Upload> {
+): Leftovers<Upload> {
   const stored = new Set(keys);
   const isOurs = (key: string): boolean => parseKey(ownerOf(key)) !== null;
   return {
@@ -50,7 +50,7 @@ export function planClearance<Upload extends { readonly key: string }>(
 }
 
 /** The sources of the archives that they would have become part of. */
-export function sourcesOf({ uploads, volumes }: Remains<{ readonly key: string }>): readonly Uuid[] {
+export function sourcesOf({ uploads, volumes }: Leftovers<{ readonly key: string }>): readonly Uuid[] {
   const sources = [...uploads.map(({ key }) => key), ...volumes].flatMap((key) => parseKey(ownerOf(key))?.source ?? []);
   return [...new Set(sources)];
 }

@@ -92,7 +92,7 @@ export const OWN_PREFIX = ".btrfs-snapshots-to-swift-";
 /** A subvolume on a filesystem that is restored to. */
 export interface TargetSubvolume extends Snapshot {
   /** False when it is writable, or a leftover of an interrupted restore: nothing may build on it. */
-  readonly whole: boolean;
+  readonly sealed: boolean;
   /**
    * How it was changed after it was received, as in "was changed …"; null when it was not, or when nobody needed to
    * know.

@@ -33,7 +33,7 @@ export interface RestorePlan {
 }
 
 /** The wanted part of a chain: all of its snapshots, or only the last. */
-export type Wanted = "chain" | "last";
+export type RestoreScope = "chain" | "last";
 
 /**
  * Plans to receive what lies between the newest snapshot of the chain that the target has and the requested one. Where
@@ -41,11 +41,11 @@ export type Wanted = "chain" | "last";
  * the next one finds them there.
  * @throws RECEIVE_FAILED
  */
-export function planRestore(chain: Chain, present: readonly TargetSubvolume[], wanted: Wanted): RestorePlan {
+export function planRestore(chain: Chain, present: readonly TargetSubvolume[], scope: RestoreScope): RestorePlan {
   const target = chain.at(-1) ?? chain[0];
-  const scaffold = wanted === "last" && chain.length > 1 ? scaffoldOf(lineageOf(target).snapshot) : null;
+  const scaffold = scope === "last" && chain.length > 1 ? scaffoldOf(lineageOf(target).snapshot) : null;
   const usable = present.filter(
-    (snapshot) => snapshot.whole && snapshot.changed === null && isOutsideOfScaffolds(snapshot, scaffold),
+    (snapshot) => snapshot.sealed && snapshot.changed === null && isOutsideOfScaffolds(snapshot, scaffold),
   );
   const links = chain.map((archive) => ({
     archive,
@@ -61,8 +61,8 @@ export function planRestore(chain: Chain, present: readonly TargetSubvolume[], w
       present.filter(({ path }) => !isOurs(path)),
     );
   const passedOver = present.flatMap((snapshot) => {
-    const { path, whole, changed } = snapshot;
-    return whole && changed !== null && chain.some((archive) => holds(snapshot, archive))
+    const { path, sealed, changed } = snapshot;
+    return sealed && changed !== null && chain.some((archive) => holds(snapshot, archive))
       ? [{ path, reason: changed }]
       : [];
   });
@@ -81,11 +81,11 @@ export function assertGenuine(
   const { sendParent } = lineageOf(archive);
   if (sendParent === null) return;
   const names = [sendParent, ...(parent === null ? [] : namesOf(parent))];
-  for (const { received, whole, changed, path } of present) {
+  for (const { received, sealed, changed, path } of present) {
     if (received?.uuid !== sendParent.uuid) continue;
-    if (whole && changed === null && names.some((name) => sameIdentity(name, received))) continue;
+    if (sealed && changed === null && names.some((name) => sameIdentity(name, received))) continue;
     const other = changed ?? `was received in another state (transaction ${received.ctransid})`;
-    const reason = whole ? other : "is writable or unfinished";
+    const reason = sealed ? other : "is writable or unfinished";
     throw new BackupError(
       "RECEIVE_FAILED",
       `${archive.path} would be built on ${path}, which carries the UUID of its parent (${sendParent.uuid}, transaction ` +

@@ -218,7 +218,7 @@ function originCandidates(origin: Snapshot | null, archives: readonly Archive[],
   if (origin === null) return [];
   const identity = originOf(origin);
   const isArchived = archives.some(({ lineage }) => lineage !== null && sameIdentity(lineage.snapshot, identity));
-  return isArchived && chains.stateOf(identity) === "whole" ? [{ snapshot: origin, identity, warning: null }] : [];
+  return isArchived && chains.stateOf(identity) === "intact" ? [{ snapshot: origin, identity, warning: null }] : [];
 }
 
 /** True when a snapshot is sent full that could build on the origin, if an archive of that were found. */

@@ -138,17 +138,17 @@ class Output extends Readable implements DirectReadable {
   }
 
   /** The next bytes; fewer than asked for, or none, when all has ended well. */
-  async #take(memory: Buffer, isWhole: boolean): Promise<number> {
+  async #take(memory: Buffer, untilFull: boolean): Promise<number> {
     const { reader, success } = this.#origin;
     const head = this.#head;
     this.#head = undefined;
     const headBytes = head?.bytes ?? 0;
     // Both are asked for at once: another call may follow.
     const begun = reader.fill(memory.subarray(0, headBytes), true);
-    const followed = reader.fill(memory.subarray(headBytes), isWhole);
+    const followed = reader.fill(memory.subarray(headBytes), untilFull);
     if (head !== undefined) await this.#check(head, memory.subarray(0, await begun), followed);
     const filled = (await begun) + (await followed);
-    if (filled === 0 || (isWhole && filled < memory.length)) await success;
+    if (filled === 0 || (untilFull && filled < memory.length)) await success;
     if (this.destroyed && !this.#isEnded) throw this.errored ?? new Error("the stream was closed before its end");
     return filled;
   }

@@ -8,7 +8,7 @@ import { Readable } from "node:stream";
 export async function takeHead(
   source: Readable,
   bytes: number,
-): Promise<{ readonly head: Buffer; readonly whole: Readable }> {
+): Promise<{ readonly head: Buffer; readonly complete: Readable }> {
   const chunks = source.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>;
   const begun: Buffer[] = [];
   for (let length = 0; length < bytes; length += begun.at(-1)?.length ?? 0) {
@@ -21,8 +21,8 @@ export async function takeHead(
     yield* chunks;
   }
   const head = Buffer.concat(begun).subarray(0, bytes);
-  const whole = Readable.from(all(), { objectMode: false });
+  const complete = Readable.from(all(), { objectMode: false });
   // A generator that waits for an idle source does not notice that it is destroyed.
-  whole.once("close", () => source.destroy());
-  return { head, whole };
+  complete.once("close", () => source.destroy());
+  return { head, complete };
 }

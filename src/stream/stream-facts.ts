@@ -39,7 +39,7 @@ export async function estimateFrom(source: Readable): Promise<StreamEstimate> {
   });
   rethrowDamage(() => checker.finish());
   const { identity, estimatedBytes: bytes, commands } = checker.summary();
-  if (identity === null) throw new BackupError("INTERNAL", "a whole send stream without its first command");
+  if (identity === null) throw new BackupError("INTERNAL", "a complete send stream without its first command");
   const upperBound = bytes + encodedOverhead * (commands["UPDATE_EXTENT"]?.count ?? 0);
   return { bytes, upperBound, proto: identity.version, lineage: toLineage(identity) };
 }

@@ -27,29 +27,29 @@ export interface ErrorFacts {
 
 /** The region that the store expects; null when the error is another one. */
 export function expectedRegion(error: unknown): string | null {
-  const { name, region } = readTrouble(error);
+  const { name, region } = readErrorFacts(error);
   return name === "AuthorizationHeaderMalformed" ? region : null;
 }
 
 /** The error in a word or two, for the log. */
 export function describeError(error: unknown): string {
-  const { code, name, status } = readTrouble(error);
+  const { code, name, status } = readErrorFacts(error);
   return status === null ? (code ?? name) : `${name} (${String(status)})`;
 }
 
 /** True for a refusal of the first and only attempt: no attempt before it can still be at work in the store. */
 export function isFinalRefusal(error: unknown): boolean {
-  return isRefusal(error) && readTrouble(error).attempts === 1;
+  return isRefusal(error) && readErrorFacts(error).attempts === 1;
 }
 
 /** True for a refusal to complete an upload of these parts. */
 export function refusesParts(error: unknown): boolean {
-  return ["InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML"].includes(readTrouble(error).name);
+  return ["InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML"].includes(readErrorFacts(error).name);
 }
 
 /** True for the answer of an S3 store that has done as it was asked, when nobody can make sense of it. */
 export function isDamagedAnswer(error: unknown): boolean {
-  return isDamaged(readTrouble(error));
+  return isDamaged(readErrorFacts(error));
 }
 
 export function isDamaged({ status, requestId }: ErrorFacts): boolean {
@@ -58,13 +58,13 @@ export function isDamaged({ status, requestId }: ErrorFacts): boolean {
 
 /** True when the store does not implement the request: it will not the next time. */
 export function isNotImplemented(error: unknown): boolean {
-  return readTrouble(error).status === 501;
+  return readErrorFacts(error).status === 501;
 }
 
 /** True for a refusal of the kind that leaves the store as it was, and would be repeated. */
 export function isRefusal(error: unknown): boolean {
-  const trouble = readTrouble(error);
-  return trouble.status !== null && trouble.status >= 400 && trouble.status < 500 && !passes(trouble);
+  const facts = readErrorFacts(error);
+  return facts.status !== null && facts.status >= 400 && facts.status < 500 && !passes(facts);
 }
 
 /**
@@ -73,26 +73,26 @@ export function isRefusal(error: unknown): boolean {
  * error, AccessDenied.
  */
 export function refusesKeys(error: unknown): boolean {
-  return ["SignatureDoesNotMatch", "InvalidAccessKeyId"].includes(readTrouble(error).name);
+  return ["SignatureDoesNotMatch", "InvalidAccessKeyId"].includes(readErrorFacts(error).name);
 }
 
 /** True for a refusal without a reason, as a HEAD gets it: of the keys, or of the action. */
 export function isMuteRefusal(error: unknown): boolean {
-  const { status, name } = readTrouble(error);
+  const { status, name } = readErrorFacts(error);
   return status === 403 && name === "Unknown";
 }
 
 /** True when the store cannot put the parts of an object together. */
 export function isBroken(error: unknown): boolean {
-  return readTrouble(error).name === "BrokenMPU";
+  return readErrorFacts(error).name === "BrokenMPU";
 }
 
 /** True when there is no such key, or no such upload. */
 export function isMissing(error: unknown): boolean {
-  return readTrouble(error).status === 404;
+  return readErrorFacts(error).status === 404;
 }
 
-export function readTrouble(error: unknown): ErrorFacts {
+export function readErrorFacts(error: unknown): ErrorFacts {
   const metadata = field(error, "$metadata");
   const status = field(metadata, "httpStatusCode");
   const attempts = field(metadata, "attempts");
@@ -113,7 +113,7 @@ export function readTrouble(error: unknown): ErrorFacts {
 
 /** True for an answer that says nothing against the request: the same one may be taken a moment later. */
 export function isTransient(error: unknown): boolean {
-  return passes(readTrouble(error));
+  return passes(readErrorFacts(error));
 }
 
 /** Of bytes that changed, were lost or came too slowly on the way; s3api answers 400 to them. */

@@ -5,7 +5,7 @@
 import { abortedError, BackupError } from "../errors.ts";
 import { judgeByNetwork, judgeProxy, judgeRedirect } from "./reach.ts";
 import type { Diagnosis } from "./tls.ts";
-import { isDamaged, readTrouble, passes, type ErrorFacts } from "./error-facts.ts";
+import { isDamaged, readErrorFacts, passes, type ErrorFacts } from "./error-facts.ts";
 
 /** The subject of a request, and the server that it went to. */
 export interface Request {
@@ -26,8 +26,8 @@ export interface Request {
 export function translate(error: unknown, request: Request): BackupError {
   if (error instanceof BackupError) return error;
   if (request.signal.aborted) return abortedError(request.signal);
-  const trouble = readTrouble(error);
-  const { code, message, hint } = judge(trouble, request);
+  const facts = readErrorFacts(error);
+  const { code, message, hint } = judge(facts, request);
   const { container, key, endpoint } = request;
   return new BackupError(code, message, {
     hint,
@@ -35,12 +35,12 @@ export function translate(error: unknown, request: Request): BackupError {
       endpoint: endpoint.host,
       container,
       key,
-      error: trouble.name,
-      status: trouble.status,
-      attempts: trouble.attempts,
+      error: facts.name,
+      status: facts.status,
+      attempts: facts.attempts,
     },
     // The SDK's error is not kept: loggers print every field of a cause, and it holds the request's answer.
-    cause: new Error(`${trouble.code ?? trouble.name}: ${trouble.message}`),
+    cause: new Error(`${facts.code ?? facts.name}: ${facts.message}`),
   });
 }
 
@@ -52,7 +52,7 @@ export function damagedAnswer(endpoint: URL): BackupError {
 }
 
 /** By S3's code. */
-const verdicts: Readonly<Record<string, (trouble: ErrorFacts, request: Request) => Diagnosis>> = {
+const diagnoses: Readonly<Record<string, (facts: ErrorFacts, request: Request) => Diagnosis>> = {
   NoSuchBucket: (_, { container, endpoint }) => ({
     code: "CONTAINER_MISSING",
     message: `there is no container '${container}' at ${endpoint.host}`,
@@ -134,30 +134,28 @@ function tooLarge(message: string, { key = "" }: Request): Diagnosis {
   return { code: "STREAM_TOO_LONG", message: `the store does not take '${key}': ${message}` };
 }
 
-function judge(trouble: ErrorFacts, request: Request): Diagnosis {
+function judge(facts: ErrorFacts, request: Request): Diagnosis {
   const { endpoint, proxy = null } = request;
   return (
-    verdicts[trouble.name]?.(trouble, request) ??
-    judgeByNetwork(trouble, endpoint, proxy) ??
-    judgeByStatus(trouble, request)
+    diagnoses[facts.name]?.(facts, request) ?? judgeByNetwork(facts, endpoint, proxy) ?? judgeByStatus(facts, request)
   );
 }
 
 /** Diagnoses the way to a server; null when the error is of another kind. */
 export function networkVerdict(error: unknown, endpoint: URL, proxy: string | null): Diagnosis | null {
-  return judgeByNetwork(readTrouble(error), endpoint, proxy);
+  return judgeByNetwork(readErrorFacts(error), endpoint, proxy);
 }
 
-function judgeByStatus(trouble: ErrorFacts, { container, key, endpoint, proxy = null, signal }: Request): Diagnosis {
-  const { status, name, message, location } = trouble;
+function judgeByStatus(facts: ErrorFacts, { container, key, endpoint, proxy = null, signal }: Request): Diagnosis {
+  const { status, name, message, location } = facts;
   const host = endpoint.host;
   if (status === 407) return judgeProxy(status, host, proxy);
   const redirect = status === null ? null : judgeRedirect(status, location, endpoint);
   if (redirect !== null) return redirect;
   if (status === null) return { code: "INTERNAL", message: `${name}: ${message}` };
-  if (isDamaged(trouble)) return { code: "STORE_UNAVAILABLE", message: damagedAnswer(endpoint).message };
+  if (isDamaged(facts)) return { code: "STORE_UNAVAILABLE", message: damagedAnswer(endpoint).message };
   if (status === 413) return overQuota({ container, key, endpoint, signal });
-  if (status === 501 || passes(trouble)) {
+  if (status === 501 || passes(facts)) {
     return {
       code: "STORE_UNAVAILABLE",
       message: `${host} answers ${String(status)} (${name === "Error" ? "no S3 error" : name})`,

@@ -13,7 +13,7 @@ export interface EtagHasher {
 }
 
 /** The ETag of an object that went up in one PUT: the MD5 of its bytes. */
-export function hashWhole(): EtagHasher {
+export function hashObject(): EtagHasher {
   const hash = createHash("md5");
   return { update: (chunk) => void hash.update(chunk), etag: () => hash.digest("hex") };
 }
@@ -116,7 +116,7 @@ export function multipartEtag(md5s: readonly Buffer[]): string {
  * number of parts, or it is the ETag of a large object that was made natively (`<md5>-N` with the letter N).
  */
 export function hasherFor(etag: string, bytes: number, partBytes: number | null): EtagHasher | null {
-  if (/^[0-9a-f]{32}$/.test(etag)) return hashWhole();
+  if (/^[0-9a-f]{32}$/.test(etag)) return hashObject();
   const parts = /^[0-9a-f]{32}-([1-9]\d*)$/.exec(etag)?.[1];
   if (parts === "1") return hashParts(Math.max(1, bytes));
   if (parts === undefined || partBytes === null) return null;

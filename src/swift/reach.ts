@@ -2,7 +2,7 @@
 
 import { hostAndPort, judgeTls, type Diagnosis } from "./tls.ts";
 
-interface NetworkTrouble {
+interface NetworkError {
   readonly name: string;
   readonly message: string;
   readonly code: string | null;
@@ -11,7 +11,7 @@ interface NetworkTrouble {
 
 /**
  * True for a status that says nothing against the request: too late (408: Swift says so when a body came too slowly), too
- * early, too many, or the server's own trouble. The same request may succeed a moment later.
+ * early, too many, or the server failed. The same request may succeed a moment later.
  */
 export function mayPass(status: number): boolean {
   return status >= 500 || status === 408 || status === 425 || status === 429;
@@ -19,7 +19,7 @@ export function mayPass(status: number): boolean {
 
 /** Null when the error is of another kind. `proxy`: between us and the server, for people. */
 export function judgeByNetwork(
-  { code, message, name, altNames }: NetworkTrouble,
+  { code, message, name, altNames }: NetworkError,
   endpoint: URL,
   proxy: string | null,
 ): Diagnosis | null {

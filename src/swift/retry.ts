@@ -27,7 +27,7 @@ const LONGEST_DELAY_MS = 10_000;
  * mistake.
  */
 export const FIRST_CONTACT_MS = 3_000;
-/** How long trouble lasts before it is worth a warning. */
+/** How long requests fail before that is worth a warning. */
 export const QUIET_MS = 3_000;
 
 /** Milliseconds before the attempt after `failures` failed ones: doubling, with jitter so that parallel parts drift apart. */
@@ -60,15 +60,15 @@ export function retryFor({ forMs, log, keysHaveWorked = false, signal }: RetryOp
   // Each request that waits for its next attempt listens to it; Node takes more than ten for a leak, and says so on stderr.
   setMaxListeners(0, signal);
   const firstFailures = new WeakMap<RetryToken, number>();
-  let troubleSince: number | null = null;
+  let failingSince: number | null = null;
   let warned = false;
 
   /** @param until - the time of the next attempt */
   function recordFailure(now: number, until: number, info: RetryErrorInfo): void {
-    troubleSince ??= now;
+    failingSince ??= now;
     const error = describeError(info.error);
     log?.debug({ error }, "request failed");
-    if (warned || until - troubleSince < QUIET_MS) return;
+    if (warned || until - failingSince < QUIET_MS) return;
     warned = true;
     log?.warn({ error, patienceMs: forMs }, `waiting for the store, for up to ${describePatience(forMs)}`);
   }
@@ -93,7 +93,7 @@ export function retryFor({ forMs, log, keysHaveWorked = false, signal }: RetryOp
     acquireInitialRetryToken: async () => Promise.resolve(retryToken(0)),
     refreshRetryTokenForRetry: refresh,
     recordSuccess() {
-      troubleSince = null;
+      failingSince = null;
       warned = false;
     },
   };
@@ -108,12 +108,12 @@ function mayRetry({ error, errorType }: RetryErrorInfo, failures: number): boole
   if (isDamagedAnswer(error)) return true;
   if (errorType === "THROTTLING" || errorType === "SERVER_ERROR" || isTransient(error)) return true;
   // The SDK has by now corrected its offset. It then calls every refusal transient, of which only one for the time was.
-  if (isClockTrouble(error)) return failures === 1;
+  if (isClockSkew(error)) return failures === 1;
   return errorType === "TRANSIENT";
 }
 
 /** Beside what Swift says, the SDK's mark on every failure while this machine's clock is four minutes off (3.1173). */
-function isClockTrouble(error: RetryErrorInfo["error"]): boolean {
+function isClockSkew(error: RetryErrorInfo["error"]): boolean {
   if (error?.name === "RequestTimeTooSkewed") return true;
   return isRefusal(error) && error !== undefined && "$metadata" in error && error.$metadata.clockSkewCorrected === true;
 }

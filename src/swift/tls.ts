@@ -9,7 +9,7 @@ export interface Diagnosis {
   readonly hint?: string;
 }
 
-interface TlsTrouble {
+interface TlsError {
   readonly code: string;
   /** The error's own. */
   readonly message: string;
@@ -18,7 +18,7 @@ interface TlsTrouble {
 }
 
 /** Null when the code is not of TLS. */
-export function judgeTls({ code, message, altNames }: TlsTrouble, server: URL): Diagnosis | null {
+export function judgeTls({ code, message, altNames }: TlsError, server: URL): Diagnosis | null {
   const where = hostAndPort(server);
   const certificate = `the certificate of ${where}`;
   if (isNoTls(code, message)) {

@@ -57,19 +57,19 @@ export interface Transfer {
 export function openProgress(screen: Screen, { now, report }: ProgressOptions): Progress {
   const idle: Current = { label: "", total: 0, bytes: 0, resumed: 0 };
   let current = idle;
-  let all: Whole = { transfers: 1, position: 0, total: null, done: 0 };
-  let told = 0;
+  let all: Overall = { transfers: 1, position: 0, total: null, done: 0 };
+  let shownAt = 0;
   let timer: NodeJS.Timeout | null = null;
   const meter = openMeter(now);
 
   const describe = (): string => describeStatus(current, all, { rate: meter.rate(), isReading: meter.isReading() });
-  const tell = (): void => {
-    told = now();
+  const show = (): void => {
+    shownAt = now();
     if (screen.interactive) screen.status(describe());
     else report?.(describe());
   };
   const reportIfDue = (): void => {
-    if (report !== null && now() - told >= (screen.interactive ? REDRAW_MS : REPORT_MS)) tell();
+    if (report !== null && now() - shownAt >= (screen.interactive ? REDRAW_MS : REPORT_MS)) show();
   };
   return {
     expect(transfers, total) {
@@ -79,9 +79,9 @@ export function openProgress(screen: Screen, { now, report }: ProgressOptions): 
       current = { label, total, bytes: 0, resumed: 0 };
       all = { ...all, position: all.position + 1 };
       meter.start();
-      told = now();
+      shownAt = now();
       timer ??= setInterval(reportIfDue, IDLE_MS).unref();
-      if (report !== null && screen.interactive) tell();
+      if (report !== null && screen.interactive) show();
     },
     update(bytes, resumed = 0, read = 0) {
       meter.move(bytes - resumed - (current.bytes - current.resumed), read);
@@ -107,22 +107,22 @@ interface Current extends Omit<Transfer, keyof Movement> {
 type Movement = Required<Pick<Transfer, "rate" | "isReading">>;
 
 /** Several transfers; those before the current one are done. */
-interface Whole {
+interface Overall {
   readonly transfers: number;
   readonly position: number;
   readonly total: number | null;
   readonly done: number;
 }
 
-function describeStatus(current: Current, { transfers, position, total, done }: Whole, movement: Movement): string {
+function describeStatus(current: Current, { transfers, position, total, done }: Overall, movement: Movement): string {
   const { label, bytes } = current;
   // Without a size it is no transfer.
   if (bytes === 0 && current.total === null) return label;
   // Names may be long, and the terminal's edge cuts the line: so names come last.
   if (transfers < 2) return `${describeTransfer({ ...current, ...movement })}: ${label}`;
   const one = describeTransfer({ ...current, rate: null });
-  const whole = describeTransfer({ bytes: done + bytes, total, ...movement });
-  return `${whole}; ${position} of ${transfers}: ${one}: ${label}`;
+  const overall = describeTransfer({ bytes: done + bytes, total, ...movement });
+  return `${overall}; ${position} of ${transfers}: ${one}: ${label}`;
 }
 
 interface Meter {

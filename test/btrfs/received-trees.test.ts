@@ -56,7 +56,7 @@ describe("a restore where btrfs receive alone builds another tree", { skip: noBt
       const trees = [join(disk.mountPoint, name), join(other.mountPoint, name)] as const;
       assert.equal(await differences(...trees), "");
       const present = (await target.list(new Set([snapshot.uuid]), never)).find(({ uuid }) => uuid === received.uuid);
-      assert.deepEqual([present?.whole, present?.changed], [true, null]);
+      assert.deepEqual([present?.sealed, present?.changed], [true, null]);
       return received;
     };
     const restored = (): string => join(other.mountPoint, before?.path ?? "");

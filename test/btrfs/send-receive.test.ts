@@ -83,9 +83,9 @@ async function subvolumes(loopback: Loopback): Promise<string[]> {
 }
 
 /** What a restore may build on. */
-async function wholeOn(target: RestoreTarget): Promise<Snapshot[]> {
-  return (await target.list(new Set(), never)).flatMap(({ whole, changed, within, ...snapshot }) =>
-    whole && within && changed === null ? [snapshot] : [],
+async function sealedOn(target: RestoreTarget): Promise<Snapshot[]> {
+  return (await target.list(new Set(), never)).flatMap(({ sealed, changed, within, ...snapshot }) =>
+    sealed && within && changed === null ? [snapshot] : [],
   );
 }
 
@@ -190,7 +190,7 @@ async function sendAndReceive(sendProto: SendProto): Promise<void> {
     for (const { path } of [first, second]) {
       assert.equal(await differences(join(loopback.mountPoint, path), join(directory, path)), "");
     }
-    assert.deepEqual(await wholeOn(target), [one, two]);
+    assert.deepEqual(await sealedOn(target), [one, two]);
     assert.deepEqual(await subvolumes(other), [one.path, two.path]);
   });
 }
@@ -487,9 +487,9 @@ test("killed while receiving: the half is nobody's snapshot, and the next attemp
     const half = join(folder, "s");
     assert.ok(parseUuid(uuid));
     // Read-only or not, nothing may build on it.
-    assert.deepEqual(await wholeOn(target), []);
+    assert.deepEqual(await sealedOn(target), []);
     await btrfs("-q", "property", "set", half, "ro", "true");
-    assert.deepEqual(await wholeOn(target), []);
+    assert.deepEqual(await sealedOn(target), []);
     // Somebody's snapshot, whatever its name: stays. What nobody finished: goes.
     await failsWith(
       target.receive(Readable.from([stream]), "s", { uuid, ctransid }, never),

@@ -1,4 +1,4 @@
-// Damages send streams at random and feeds them to the parser, whole and in pieces: both must come to the same end, and
+// Damages send streams at random and feeds them to the parser, in one piece and in several: both must come to the same end, and
 // the sanitizers must have nothing to say. The checksums of most damaged commands are put right again, so that what
 // stands behind them is reached too.
 //
@@ -31,7 +31,7 @@ uint32_t ReadLength(const Bytes& bytes, size_t at) {
   return length;
 }
 
-/** Every command that is still whole gets the checksum it should have. */
+/** Every command that is still complete gets the checksum it should have. */
 void PutRight(Bytes& bytes) {
   size_t at = 17;
   while (at + 10 <= bytes.size() && ReadLength(bytes, at) <= bytes.size() - at - 10) {
@@ -98,13 +98,13 @@ int main(int count, char** arguments) {
   long good = 0;
   for (long round = 0; round < rounds; round++) {
     const Bytes bytes = Damage(random, streams[Below(random, streams.size())]);
-    const std::string whole = Verdict(bytes, nullptr);
+    const std::string unsplit = Verdict(bytes, nullptr);
     const std::string pieces = Verdict(bytes, &random);
-    if (whole != pieces) {
-      std::printf("round %ld: %s / %s\n", round, whole.c_str(), pieces.c_str());
+    if (unsplit != pieces) {
+      std::printf("round %ld: %s / %s\n", round, unsplit.c_str(), pieces.c_str());
       return 1;
     }
-    good += whole.compare(0, 4, "good") == 0;
+    good += unsplit.compare(0, 4, "good") == 0;
   }
   std::printf("%ld rounds, %ld of them still good streams\n", rounds, good);
 }

@@ -216,10 +216,10 @@ describe("real streams", { skip: noBtrfs() }, () => {
   test("pass in pieces of any size, with one and the same summary", async () => {
     for (const [name, { args }] of cases) {
       const bytes = await send(...args);
-      const whole = check(bytes, bytes.length);
-      assert.equal(whole.bytes, bytes.length, name);
-      assert.equal(whole.estimatedBytes, bytes.length, name);
-      const tallies = Object.values(whole.commands);
+      const unsplit = check(bytes, bytes.length);
+      assert.equal(unsplit.bytes, bytes.length, name);
+      assert.equal(unsplit.estimatedBytes, bytes.length, name);
+      const tallies = Object.values(unsplit.commands);
       assert.equal(
         tallies.reduce((sum, each) => sum + each.bytes, 17),
         bytes.length,
@@ -230,8 +230,8 @@ describe("real streams", { skip: noBtrfs() }, () => {
         borders(bytes).length - 1,
         name,
       );
-      for (const pieceBytes of [4096, 65536, 2 ** 20]) assert.deepEqual(check(bytes, pieceBytes), whole, name);
-      for (const pieceBytes of [1, 7]) assert.deepEqual(check(bytes, pieceBytes, 2 ** 20), whole, name);
+      for (const pieceBytes of [4096, 65536, 2 ** 20]) assert.deepEqual(check(bytes, pieceBytes), unsplit, name);
+      for (const pieceBytes of [1, 7]) assert.deepEqual(check(bytes, pieceBytes, 2 ** 20), unsplit, name);
     }
   });
 
@@ -540,7 +540,7 @@ describe("streams made by hand", () => {
     assert.equal(check(stream(extent, extent), 50).estimatedBytes, 2 ** 64);
   });
 
-  test("what cannot be seen: whole commands missing, doubled, or in another order", () => {
+  test("does not detect complete commands that are missing, doubled or in another order", () => {
     const rename = cmd(command.rename, path, tlv(attribute.pathTo, "g"));
     for (const commands of [[mkfile, rename], [rename, mkfile], [mkfile], [mkfile, mkfile, rename]]) {
       assert.equal(refusal(stream(...commands)), null);

@@ -199,7 +199,7 @@ describe("on a filesystem with a thousand snapshots", { skip }, () => {
     assert.equal(unrelated.every((row) => row.parentUuid === null) && unrelated.length > 0, true);
   });
 
-  test("the whole filesystem is told whatever part of it is mounted", async () => {
+  test("the whole filesystem is listed whatever part of it is mounted", async () => {
     const part = await loopback.mount("subvol=a");
     const everything = await listSubvolumes(top);
     assert.deepEqual(await listSubvolumes(part), everything);

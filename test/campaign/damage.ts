@@ -62,7 +62,7 @@ export const storeDamaged: FaultKind = {
       } finally {
         await harm.repair();
         world.damaged.clear();
-        world.whole.delete(harm.key);
+        world.intact.delete(harm.key);
       }
       return true;
     });
@@ -197,7 +197,7 @@ async function findDamage(round: Round, harmed: Harm): Promise<void> {
   const ran = await startRestore(world, key).ended;
   checkEnd(ran, `restore of a damaged archive (${damage})`, good ? (isUnlisted ? [0, 14] : [0, 14]) : [14, 2]);
   const sealed = await checkRestored(world);
-  const identity = world.whole.get(key)?.identity;
+  const identity = world.intact.get(key)?.identity;
   if (!good && sealed.some(({ receivedUuid, stransid }) => `${receivedUuid ?? ""}/${stransid}` === identity)) {
     violated("a damaged archive is never restored as if it were good", key);
   }
@@ -205,8 +205,8 @@ async function findDamage(round: Round, harmed: Harm): Promise<void> {
 }
 
 async function isParent(world: World, key: string): Promise<boolean> {
-  const identity = world.whole.get(key)?.identity;
-  return [...world.whole.values()].some(({ sendParent }) => sendParent === identity);
+  const identity = world.intact.get(key)?.identity;
+  return [...world.intact.values()].some(({ sendParent }) => sendParent === identity);
 }
 
 async function syncOver(round: Round, { key, damage }: Harm): Promise<void> {

@@ -63,7 +63,7 @@ export async function look(world: World): Promise<Stored> {
   return { objects, archives, container: world.container };
 }
 
-/** Files that hold the body of an object, in order; or the reason why it is not whole. */
+/** Files that hold the body of an object, in order; or the reason why it is not complete. */
 export function filesOf(object: StoredObject, { objects }: Stored): readonly StoredObject[] | string {
   if (object.segments === null)
     return object.bytes === object.length ? [object] : `${object.name} has ${object.bytes} bytes of ${object.length}`;
@@ -79,19 +79,19 @@ export function filesOf(object: StoredObject, { objects }: Stored): readonly Sto
 
 export async function bodyOf(object: StoredObject, stored: Stored): Promise<Buffer> {
   const files = filesOf(object, stored);
-  if (typeof files === "string") return violated("what is stored is whole", files);
+  if (typeof files === "string") return violated("what is stored is complete", files);
   return Buffer.concat(await Promise.all(files.map(({ file }) => readFile(file))));
 }
 
-/** All objects that an archive is made of: one, or a list of volumes and each of them. A string: why it is not whole. */
+/** All objects that an archive is made of: one, or a list of volumes and each of them. A string: why it is not complete. */
 export async function partsOf(
   archive: StoredObject,
   key: string,
   stored: Stored,
 ): Promise<readonly StoredObject[] | string> {
   if (archive.metadata["btrfs-volumes"] === undefined) return [archive];
-  const whole = filesOf(archive, stored);
-  if (typeof whole === "string") return whole;
+  const files = filesOf(archive, stored);
+  if (typeof files === "string") return files;
   const { volumes } = JSON.parse((await bodyOf(archive, stored)).toString()) as {
     volumes: readonly { key: string; bytes: number }[];
   };
@@ -104,7 +104,7 @@ export async function partsOf(
   return [archive, ...found];
 }
 
-/** Why an archive is not whole; null when every byte of it is there, as far as sizes and names tell. */
+/** Why an archive is not complete; null when every byte of it is there, as far as sizes and names show. */
 export async function brokenBy(key: string, stored: Stored): Promise<string | null> {
   const archive = stored.archives.get(key);
   if (archive === undefined) return `${key} is gone`;
@@ -147,10 +147,10 @@ function parentIn(metadata: Readonly<Record<string, string>>): string | null {
   return uuid === undefined ? null : `${uuid}/${metadata["btrfs-send-parent-ctransid"] ?? "none"}`;
 }
 
-/** Archives that were whole are whole; what became an archive is whole, is somebody's, and builds on what is there. */
+/** Archives that were intact are intact; each new archive is complete, belongs to a snapshot, and builds on an archive that exists. */
 export async function checkContainer(world: World): Promise<Stored> {
   const stored = await look(world);
-  for (const [key, before] of world.whole) {
+  for (const [key, before] of world.intact) {
     const archive = stored.archives.get(key);
     if (
       archive !== undefined &&
@@ -164,7 +164,7 @@ export async function checkContainer(world: World): Promise<Stored> {
     if (broken !== null) violated("a finished archive is never destroyed", broken);
   }
   for (const [key, object] of stored.archives) {
-    const known = world.whole.get(key);
+    const known = world.intact.get(key);
     if (known?.file === object.file || (await isDamaged(world, key, stored))) continue;
     await checkNewArchive(world, key, stored);
   }
@@ -186,7 +186,7 @@ async function checkNewArchive(world: World, key: string, stored: Stored): Promi
   const archive = stored.archives.get(key);
   if (archive === undefined) return;
   const broken = await brokenBy(key, stored);
-  if (broken !== null) violated("a key that exists is a whole archive", broken);
+  if (broken !== null) violated("a key that exists is a complete archive", broken);
   const identity = identityIn(archive.metadata);
   if (!world.truth.has(identity))
     violated("an archive is a snapshot's", `${key} says it is ${identity}, which no snapshot ever was`);
@@ -198,16 +198,16 @@ async function checkNewArchive(world: World, key: string, stored: Stored): Promi
   ) {
     violated("an archive builds on what is archived", `${key} builds on ${sendParent}, which is not`);
   }
-  world.whole.set(key, { key, identity, sendParent, etag: archive.etag, file: archive.file });
+  world.intact.set(key, { key, identity, sendParent, etag: archive.etag, file: archive.file });
 }
 
 /** The store's MD5s, and where the stream can be seen its own words. */
 async function checkBytes(key: string, archive: StoredObject, stored: Stored): Promise<void> {
   const parts = await partsOf(archive, key, stored);
-  if (typeof parts === "string") violated("a key that exists is a whole archive", parts);
+  if (typeof parts === "string") violated("a key that exists is a complete archive", parts);
   for (const part of parts) {
     const files = filesOf(part, stored);
-    if (typeof files === "string") violated("a key that exists is a whole archive", files);
+    if (typeof files === "string") violated("a key that exists is a complete archive", files);
     for (const { file, etag, name } of files) {
       const md5 = createHash("md5")
         .update(await readFile(file))
@@ -256,7 +256,7 @@ export async function heldTo(
   return before.filter((each) => after.get(each.path) === identityOf(each));
 }
 
-/** Exit 0: each of these snapshots is archived, as what it is, on a chain that is whole. */
+/** Exit 0: each of these snapshots is archived, as what it is, on an intact chain. */
 export async function checkArchived(world: World, snapshots: readonly SeenSubvolume[], what: string): Promise<void> {
   const stored = await look(world);
   const byIdentity = identitiesIn(stored);
@@ -274,7 +274,7 @@ export async function checkArchived(world: World, snapshots: readonly SeenSubvol
       const next = byIdentity.get(parent);
       if (next === undefined)
         violated(
-          "exit 0 = every chain is whole",
+          "exit 0 = every chain is intact",
           `${what} ended with 0, and ${parent}, which ${archive.key} rests on, is not archived`,
         );
       link = next;

@@ -291,7 +291,7 @@ export function cleanWords({ world, chance }: Round): readonly string[] {
   return chance.maybe(0.5) ? someWords(world, chance) : ["--no-encryption", "--concurrency", "2", "--memory", "15Mi"];
 }
 
-/** After each round: what was whole is whole, and nothing is left over. */
+/** After each round: what was intact is intact, and there are no leftovers. */
 export async function checkAll({ world }: Round): Promise<void> {
   await remember(world, world.machine);
   await checkContainer(world);

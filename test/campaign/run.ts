@@ -51,7 +51,7 @@ const KINDS: readonly FaultKind[] = [
 /** Each kind comes once in a world. */
 const ROUNDS_PER_WORLD = KINDS.length;
 
-interface Wanted {
+interface CampaignOptions {
   readonly seeds: readonly number[];
   readonly rounds: number;
   /** Only this round counts, and those that lead to it in its world. */
@@ -70,7 +70,7 @@ interface Tally {
 }
 
 interface Campaign {
-  readonly wanted: Wanted;
+  readonly options: CampaignOptions;
   readonly ground: Ground;
   readonly tally: Map<string, Tally>;
   readonly violations: string[];
@@ -78,7 +78,7 @@ interface Campaign {
   stopped: boolean;
 }
 
-function readArguments(words: readonly string[]): Wanted {
+function readArguments(words: readonly string[]): CampaignOptions {
   const { values } = parseArgs({
     args: [...words],
     options: {
@@ -106,21 +106,21 @@ function say(text: string): void {
 }
 
 async function main(words: readonly string[]): Promise<void> {
-  const wanted = readArguments(words);
+  const options = readArguments(words);
   const lacking = noBtrfsOrSwift();
   if (lacking !== false) throw new Error(`the campaign ${lacking}`);
   const directory = await mkdtemp(join(await roomForStorage(), "campaign-"));
   // Images, mounts and machines lie there too.
   process.env["TMPDIR"] = directory;
   try {
-    await play(wanted, await openGround(directory, say));
+    await play(options, await openGround(directory, say));
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
 }
 
-async function play(wanted: Wanted, ground: Ground): Promise<void> {
-  const campaign: Campaign = { wanted, ground, tally: new Map(), violations: [], stopped: false };
+async function play(options: CampaignOptions, ground: Ground): Promise<void> {
+  const campaign: Campaign = { options, ground, tally: new Map(), violations: [], stopped: false };
   const started = performance.now();
   const stop = (): void => {
     if (!campaign.stopped) say("ends after this round");
@@ -128,7 +128,7 @@ async function play(wanted: Wanted, ground: Ground): Promise<void> {
   };
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, stop);
   try {
-    for (const seed of wanted.seeds) await playSeed(campaign, seed);
+    for (const seed of options.seeds) await playSeed(campaign, seed);
   } finally {
     await ground.close();
   }
@@ -137,21 +137,21 @@ async function play(wanted: Wanted, ground: Ground): Promise<void> {
 }
 
 async function playSeed(campaign: Campaign, seed: number): Promise<void> {
-  const { rounds, only } = campaign.wanted;
+  const { rounds, only } = campaign.options;
   const firstWorld = only === null ? 0 : Math.floor((only - 1) / ROUNDS_PER_WORLD);
   for (let number = firstWorld; number * ROUNDS_PER_WORLD < rounds && !campaign.stopped; number += 1)
     await playWorld(campaign, seed, number);
 }
 
-/** Rounds are numbered from 1, through all worlds of a seed. What comes after a broken promise begins in a world that is whole. */
+/** Rounds are numbered from 1, through all worlds of a seed. After a violation, the next round begins in an intact world. */
 async function playWorld(campaign: Campaign, seed: number, number: number): Promise<void> {
-  const { wanted } = campaign;
+  const { options } = campaign;
   const kinds = chanceOf("kinds", seed, number).shuffled(KINDS);
   const first = number * ROUNDS_PER_WORLD + 1;
-  const last = Math.min(first + ROUNDS_PER_WORLD - 1, wanted.rounds);
+  const last = Math.min(first + ROUNDS_PER_WORLD - 1, options.rounds);
   const plans = kinds.map((kind, index) => ({ seed, round: first + index, kind }));
   const wantedPlans = plans.filter(
-    ({ round, kind }) => round <= last && (wanted.kind === null || kind.name.includes(wanted.kind)),
+    ({ round, kind }) => round <= last && (options.kind === null || kind.name.includes(options.kind)),
   );
   for (let begun = 0, world = 1; begun < wantedPlans.length && !campaign.stopped; world += 1) {
     begun += await playRounds(campaign, `${seed}-${number}-${world}`, wantedPlans.slice(begun));
@@ -218,7 +218,7 @@ async function playRound(
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     const again = round.misses === 0 ? "" : ` (planned ${round.misses + 1} times)`;
     say(`seed ${seed} round ${number} ${kind.name}${again} ${seconds} s: ${outcome}`);
-    if (campaign.wanted.verbose && outcome === "ok") for (const each of world.story) say(each.replace(/^/gm, "    "));
+    if (campaign.options.verbose && outcome === "ok") for (const each of world.story) say(each.replace(/^/gm, "    "));
   }
 }
 
@@ -243,13 +243,13 @@ async function finishWorld(round: Round): Promise<void> {
   const { world } = round;
   checkEnd(await startVerify(world, ["--read-data"]).ended, "verify at the end of a world", [0]);
   await sleep(1100);
-  const swept = await startVerify(world, ["--remove-leftovers", "--leftover-age", "1s"]).ended;
-  checkEnd(swept, "verify --remove-leftovers at the end of a world", [0]);
+  const verified = await startVerify(world, ["--remove-leftovers", "--leftover-age", "1s"]).ended;
+  checkEnd(verified, "verify --remove-leftovers at the end of a world", [0]);
   await checkNoLeftovers(world);
   await clearTarget(world);
-  const parents = new Set([...world.whole.values()].map(({ sendParent }) => sendParent));
+  const parents = new Set([...world.intact.values()].map(({ sendParent }) => sendParent));
   const sealed = new Set<string>();
-  for (const { key, identity } of world.whole.values()) {
+  for (const { key, identity } of world.intact.values()) {
     if (parents.has(identity)) continue;
     let ran = await startRestore(world, key).ended;
     if (ran.code === RECEIVE_FAILED && ran.stderr.includes(ANOTHER_STATE)) {
@@ -261,7 +261,7 @@ async function finishWorld(round: Round): Promise<void> {
   }
   for (const each of await restoredIdentities(world)) sealed.add(each);
   const stored = await look(world);
-  for (const { key, identity } of world.whole.values()) {
+  for (const { key, identity } of world.intact.values()) {
     if (stored.archives.has(key) && !sealed.has(identity))
       throw new Violation(`${key} was not restored with what builds on it`);
   }
@@ -277,7 +277,7 @@ function tallyOf({ tally }: Campaign, { name }: FaultKind): Tally {
   return known;
 }
 
-function report({ tally, violations, wanted }: Campaign, seconds: number): void {
+function report({ tally, violations, options }: Campaign, seconds: number): void {
   const rows = [...tally].map(([name, { passed, violated, replanned, seconds: each }]) => {
     const mean = each / Math.max(1, passed + violated);
     return [name, `${passed}`, `${violated}`, `${replanned}`, mean.toFixed(1)];
@@ -306,7 +306,7 @@ function report({ tally, violations, wanted }: Campaign, seconds: number): void 
   say("");
   for (const violation of violations) say(violation);
   say(
-    `seeds ${wanted.seeds.join(" ")}: ${total.passed + total.violated} rounds in ${seconds.toFixed(0)} s, ${violations.length} violations`,
+    `seeds ${options.seeds.join(" ")}: ${total.passed + total.violated} rounds in ${seconds.toFixed(0)} s, ${violations.length} violations`,
   );
 }
 

@@ -34,8 +34,8 @@ export interface World {
   target: Machine;
   /** By identity: the hash of the tree that a snapshot was when it was taken. */
   readonly truth: Map<string, string>;
-  /** By key: what was seen whole in the container. */
-  readonly whole: Map<string, WholeArchive>;
+  /** By key: archives that were seen intact in the container. */
+  readonly intact: Map<string, IntactArchive>;
   /** Restored snapshots that were compared. */
   readonly compared: Set<string>;
   /** Names of stored objects that the campaign itself has damaged, until they are repaired. */
@@ -46,7 +46,7 @@ export interface World {
   taken: number;
 }
 
-export interface WholeArchive {
+export interface IntactArchive {
   readonly key: string;
   readonly identity: string;
   /** `null`: full. */
@@ -98,7 +98,7 @@ export async function openWorld(ground: Ground, name: string, chance: Chance): P
     machine,
     target,
     truth: new Map(),
-    whole: new Map(),
+    intact: new Map(),
     compared: new Set(),
     damaged: new Set(),
     story: [],

@@ -105,18 +105,18 @@ async function killOften(
   return costs;
 }
 
-/** Kills runs at any moment of their lives; a key that exists must be the whole archive. */
+/** Kills runs at any moment of their lives; a key that exists must be a complete archive. */
 async function killAnywhere({ swift, home }: Omit<Scene, "concurrency">): Promise<void> {
   const argsFor = (container: string): string[] => ["sync", home, "--container-name", container];
-  await swift.createContainer("whole");
+  await swift.createContainer("complete");
   const start = performance.now();
-  await cli(argsFor("whole"), { env: swift.environment });
-  const wholeMs = performance.now() - start;
+  await cli(argsFor("complete"), { env: swift.environment });
+  const durationMs = performance.now() - start;
   let committed = 0;
   for (let kill = 0; kill < SHORT_KILLS; kill += 1) {
     const container = `short-${kill}`;
     await swift.createContainer(container);
-    const moment = randomInt(Math.ceil(wholeMs));
+    const moment = randomInt(Math.ceil(durationMs));
     await cli(argsFor(container), {
       env: swift.environment,
       during: (child) => setTimeout(() => child.kill("SIGKILL"), moment),
@@ -127,7 +127,7 @@ async function killAnywhere({ swift, home }: Omit<Scene, "concurrency">): Promis
     await assertArchive({ swift, home }, container);
   }
   say(
-    `${SHORT_KILLS} short runs killed: ${committed} had stored their archive, whole; the others nothing that looks like one`,
+    `${SHORT_KILLS} short runs killed: ${committed} had stored a complete archive, the others nothing that looks like one`,
   );
 }
 

@@ -111,7 +111,7 @@ describe("a damaged archive", { skip: noBtrfs() }, () => {
     yield ["something after the end", Buffer.concat([body, Buffer.from("more")])];
   }
 
-  test("is restored and found good while it is whole", async () => {
+  test("is restored and passes verify while it is intact", async () => {
     const target = memoryTarget();
     await restoreTo(target);
     assert.ok(target.sealed.get("small")?.equals(body));

@@ -94,7 +94,7 @@ describe("downloads that something happens to", { skip: noSwift() }, () => {
       assert.ok(performance.now() - start < 30_000, `${String(gets())} requests`);
       await sleep(50);
     }
-    // For longer than the server waits; and in memory there are the pieces of four connections, not the whole.
+    // For longer than the server waits. Memory holds the pieces of four connections, not the complete object.
     await sleep(4_000);
     assert.equal(gets(), 5, "one of them twice, for it was stalled");
     assert.ok((await buffer(download)).equals(large));

@@ -1,5 +1,5 @@
 // The programs of the row between btrfs and the store come to harm, one after the other, at moments left to chance: what
-// is committed is always the whole stream, and what was to be encrypted never lies there in any other form.
+// is committed is always the complete stream, and what was to be encrypted never lies there in any other form.
 //
 //   KILLS=100 node dist/test/run.js fault/encoding      as often as that
 
@@ -72,7 +72,7 @@ describe("the programs that encode", { skip: noBtrfsOrSwift() }, () => {
     return answer.ok ? (await answer.text()).split("\n").filter((name) => name !== "" && !name.endsWith("/proof")) : [];
   }
 
-  /** Everything that is stored is encrypted, parts of what failed too; and an archive is there only as the whole stream. */
+  /** Everything that is stored is encrypted, also the parts of failed uploads; an archive always holds the complete stream. */
   async function assertSound(container: string, { code, stderr }: Ran): Promise<void> {
     const names = await namesIn(container);
     const key = names.find((name) => !name.includes("/"));

@@ -1,4 +1,4 @@
-// What stands in a container beside whole archives, and what may be taken away of it. s3api stores an object before it
+// Leftovers in a container beside complete archives, and which of them may be removed. s3api stores an object before it
 // deletes the marker of its upload: a marker that stays makes a finished archive look like an open upload, and an abort
 // of that deletes every byte of the archive.
 
@@ -62,7 +62,7 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
     assert.equal((await swift.native.request("PUT", path, { body: Buffer.from(body) })).status, 201);
   }
 
-  async function assertWhole(container: string): Promise<void> {
+  async function assertIntact(container: string): Promise<void> {
     const { code, stdout, stderr } = await cli(["verify", "--container-name", container, "--read-data"], {
       env: swift.environment,
     });
@@ -76,14 +76,14 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
     for (const flags of [[], ["--leftover-age", "0"]]) {
       const { code, stderr } = await sync("marked", ...flags);
       assert.equal(code, 0, stderr);
-      await assertWhole("marked");
+      await assertIntact("marked");
     }
     const env = swift.environment;
     assert.equal(
       (await cli(["verify", "--container-name", "marked", "--remove-leftovers", "--leftover-age", "0"], { env })).code,
       0,
     );
-    await assertWhole("marked");
+    await assertIntact("marked");
     assert.deepEqual(await markers("marked"), [marker]);
   });
 
@@ -106,7 +106,7 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
     assert.equal(code, 0, stderr);
     assert.match(stderr, /cannot look for an interrupted upload to resume/);
     assert.match(stderr, /what interrupted runs may have left was not removed/);
-    await assertWhole("unlisted");
+    await assertIntact("unlisted");
   });
 
   test("a name that no listing can carry is refused alone, before anything of it is sent", async () => {
@@ -116,7 +116,7 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
       const { code, stderr } = await sync("named", "--retry-for", "1s");
       assert.equal(code, 3, stderr);
       assert.match(stderr, /cannot be archived: its path contains a control character/);
-      await assertWhole("named");
+      await assertIntact("named");
       assert.deepEqual(await markers("named"), []);
     } finally {
       await btrfs("subvolume", "delete", bad);

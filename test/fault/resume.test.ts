@@ -30,15 +30,15 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     await swift.close();
   });
 
-  /** Stores the whole parts that so many bytes of a body have; then it fails. */
+  /** Stores the complete parts of so many bytes of a body, and then fails. */
   async function interrupt(key: string, body: Buffer, bytes: number, more: Partial<PutOptions> = {}): Promise<void> {
     const failure = new BackupError("SEND_FAILED", "interrupted");
     const partBytes = more.partBytes ?? options.partBytes;
-    const whole = Math.ceil(bytes / partBytes - 1) * partBytes;
+    const complete = Math.ceil(bytes / partBytes - 1) * partBytes;
     let confirm = (): void => undefined;
     const confirmed = new Promise<void>((resolve) => (confirm = resolve));
     const onProgress = ({ stored }: UploadProgress): void => {
-      if (stored === whole) confirm();
+      if (stored === complete) confirm();
     };
     async function* broken(): AsyncGenerator<Buffer> {
       yield* pieces(body.subarray(0, bytes));

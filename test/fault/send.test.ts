@@ -160,7 +160,7 @@ for (const [way, read] of Object.entries(ways)) {
       console.log(`stopped and continued: ${damaged} of 6 streams were damaged, and refused`);
     });
 
-    test("btrfs send exits 1 after a stream that is whole", async () => {
+    test("btrfs send exits 1 after a complete stream", async () => {
       await replaceBtrfs('"$real" "$@"; echo "ERROR: what a pity" >&2; exit 1');
       assertFailed(await consume(full()), /exited with status 1: what a pity/);
     });
@@ -199,8 +199,8 @@ for (const [way, read] of Object.entries(ways)) {
       assertFailed(await consume(difference()), /on top of nothing, expected was/);
       await replaceBtrfs(`"$real" send -q -p ${join(loopback.mountPoint, "first")} ${other}`);
       assert.equal((await consume(difference())).error, null);
-      const whole = source.send({ snapshot: second, sendParent: null }, never);
-      assertFailed(await consume(whole), /on top of .*, expected was nothing/);
+      const inFull = source.send({ snapshot: second, sendParent: null }, never);
+      assertFailed(await consume(inFull), /on top of .*, expected was nothing/);
     });
 
     test("btrfs send never says anything again", { timeout: 20_000 }, async () => {
@@ -245,7 +245,7 @@ for (const [way, read] of Object.entries(ways)) {
         const opened = await openSource(home, { sendProto: 1 }, never);
         const snapshot = (await opened.list(never)).snapshots[0];
         assert.ok(snapshot);
-        // Metadata is whole: the estimate knows of nothing.
+        // The metadata is intact, so the estimate shows nothing.
         assert.ok((await opened.estimate({ snapshot, sendParent: null }, never)).bytes > 8 * MiB);
         const outcome = await consume(opened.send({ snapshot, sendParent: null }, never));
         assertFailed(outcome, /the disk did not give back what was written/);

@@ -81,8 +81,8 @@ describe("a container that was copied", { skip: noBtrfsOrSwift() || noCopyTools(
   }
 
   test("in parts of another size, as many as before or not, is verified by its contents, and restored", async () => {
-    await fill("whole");
-    await copy(rclone("--metadata", "--s3-chunk-size", "6Mi", "--s3-upload-cutoff", "0"), "whole", "parts");
+    await fill("complete");
+    await copy(rclone("--metadata", "--s3-chunk-size", "6Mi", "--s3-upload-cutoff", "0"), "complete", "parts");
     const { findings, copied, withoutChecksum } = await verify(0, "parts", "--read-data");
     assert.deepEqual([findings, withoutChecksum], [[], []]);
     assert.equal(copied.length, 2);
@@ -120,7 +120,7 @@ describe("a container that was copied", { skip: noBtrfsOrSwift() || noCopyTools(
       ["swiftclient, as dynamic large objects", swiftByDisk, "dynamic"],
     ] as const) {
       test(`by ${by}: is verified by its contents, continued and restored`, async () => {
-        await copy(tool, "whole", container);
+        await copy(tool, "complete", container);
         const verified = await program("verify", "--container-name", container, "--read-data");
         assert.equal(verified.code, 0, verified.stdout + verified.stderr);
         assert.match(verified.stdout, /^nothing is wrong$/m);

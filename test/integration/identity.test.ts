@@ -1,4 +1,4 @@
-// What counts as archived: not a name, but that the object exists and is of that very snapshot, on a chain that is whole.
+// A snapshot counts as archived when an object of that very snapshot exists, on an intact chain; its name does not count.
 
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
@@ -137,7 +137,7 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual(
       [plan.code, steps(plan)],
       [0, ["1<undefined"]],
-      "what is still here is sent again, and all is whole",
+      "the snapshot that still exists is sent again, and every chain is intact",
     );
     await btrfs("subvolume", "delete", join(directory, "1"));
     await take("4");

@@ -178,7 +178,7 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
   });
 
   test("is restored to an empty filesystem, and to the disk that lost one", async () => {
-    const [whole, target] = [pathOf(machine, "home", 5, "snapshots"), join(machine.directory, "empty")];
+    const [original, target] = [pathOf(machine, "home", 5, "snapshots"), join(machine.directory, "empty")];
     const empty = await openLoopback({ sizeBytes: 256 * MiB });
     try {
       const restored = await program(
@@ -191,7 +191,7 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
       );
       assert.equal(restored.code, 0, `${restored.stderr} ${target}`);
       assert.match(restored.stdout, /4 archives received/);
-      assert.equal(await differences(whole, pathOf(empty, "home", 5)), "");
+      assert.equal(await differences(original, pathOf(empty, "home", 5)), "");
     } finally {
       await empty.close();
     }
@@ -206,7 +206,7 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
     );
     assert.equal(restored.code, 0, restored.stderr);
     assert.match(restored.stdout, /1 archive received/);
-    assert.equal(await differences(whole, pathOf(disk, "home", 5)), "");
+    assert.equal(await differences(original, pathOf(disk, "home", 5)), "");
     const synced = await sync(disk.mountPoint, "--received", "--json");
     assert.deepEqual([synced.code, steps(synced), synced.stderr], [0, [], ""], "it is the one that is archived");
   });

@@ -223,16 +223,16 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     await withTarget(async (directory) => {
       await ok(restore("--latest", "--writable", "home", "--target", directory));
       await mkdir(join(directory, "new"));
-      const goesOn = async (home: string, place: string, since: RegExp): Promise<void> => {
+      const continuesFrom = async (home: string, place: string, since: RegExp): Promise<void> => {
         await changeTree(home, 99);
         await btrfs("subvolume", "snapshot", "-r", home, place);
         const { stdout } = await ok(program("sync", home, "--container-name", "main"));
         assert.match(stdout, since);
       };
-      await goesOn(join(directory, "home"), join(directory, "new/5"), /new\/5 +parent snapshots\/4 /);
-      await goesOn(join(directory, "home"), join(directory, "new/6"), /new\/6 +parent new\/5 /);
+      await continuesFrom(join(directory, "home"), join(directory, "new/5"), /new\/5 +parent snapshots\/4 /);
+      await continuesFrom(join(directory, "home"), join(directory, "new/6"), /new\/6 +parent new\/5 /);
       await btrfs("subvolume", "snapshot", join(top, "snapshots/3"), join(top, "back"));
-      await goesOn(join(top, "back"), join(top, "snapshots/back"), /snapshots\/back +parent snapshots\/3 /);
+      await continuesFrom(join(top, "back"), join(top, "snapshots/back"), /snapshots\/back +parent snapshots\/3 /);
       await withTarget(async (other) => {
         await ok(restore("new/6", "--target", other));
         await ok(restore("snapshots/back", "--target", other));

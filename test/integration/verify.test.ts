@@ -51,7 +51,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     await Promise.all([swift.close(), disk.close()]);
   });
 
-  /** A container to be damaged: the next test that needs a whole one fills another. */
+  /** A container to be damaged. The next test that needs an intact one fills another. */
   async function fillContainer(...options: string[]): Promise<void> {
     number += 1;
     container = `verify-${number}`;
@@ -120,7 +120,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
         findings.map(({ code, severity }) => [code, severity]),
         [["NOT_COMPARABLE", "warning"]],
       );
-      assert.match(findings[0]?.message ?? "", /s\/2 is whole, but from byte \d+ on/);
+      assert.match(findings[0]?.message ?? "", /s\/2 is intact, but from byte \d+ on/);
       assert.match(findings[0]?.remedy ?? "", /--drill/);
     } finally {
       await rename(other, place);
@@ -283,7 +283,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     }
     await grant(`${container}+segments`);
     assert.equal((await asReader("verify", "--read-data")).code, 0);
-    // Now it is damage, whoever looks: that of one archive beside whole ones.
+    // Now it is damage, whoever looks: that of one archive beside intact ones.
     const segments = (await (await swift.native.request("GET", `/${container}%2Bsegments`)).text()).trim().split("\n");
     const [lost] = segments.filter((name) => name.startsWith(keys[1] ?? ""));
     await swift.native.request("DELETE", `/${container}%2Bsegments/${encodeURIComponent(lost ?? "")}`);

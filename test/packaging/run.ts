@@ -14,7 +14,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { btrfs, run, withLoopback } from "../support/loopback.ts";
 import { noKeystone } from "../support/requirements.ts";
-import { openSweeper, openSwift } from "../support/swift.ts";
+import { openProcessCleanup, openSwift } from "../support/swift.ts";
 import { noBoot } from "./booted.ts";
 import { playNight } from "./night.ts";
 import { INSTALL, makeBareRoot, makeRoot, PROGRAM, runInRoot, type Bench } from "./roots.ts";
@@ -144,7 +144,7 @@ async function describeCell(bench: Bench, cell: Cell): Promise<string> {
 
 async function withBench(use: (bench: Bench) => Promise<void>): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), "matrix-"));
-  const sweeper = openSweeper(directory);
+  const cleanup = openProcessCleanup(directory);
   try {
     const packed = process.env["PACKAGE"];
     const tarball =
@@ -161,7 +161,7 @@ async function withBench(use: (bench: Bench) => Promise<void>): Promise<void> {
       await swift.close();
     }
   } finally {
-    await sweeper.sweep();
+    await cleanup.run();
   }
 }
 

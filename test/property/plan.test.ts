@@ -14,7 +14,7 @@ const paths = fc
   .array(fc.string({ unit: "binary", minLength: 1, maxLength: 40 }), { minLength: 1, maxLength: 6 })
   .map((parts) => parts.join("/"));
 
-/** Some of twelve snapshots, and some of their archives: whole chains, holes, and archives of recreated names. */
+/** Some of twelve snapshots, and some of their archives: intact chains, holes, and archives of recreated names. */
 const worlds = fc
   .array(fc.record({ local: fc.boolean(), archived: fc.boolean(), recreated: fc.boolean() }), { maxLength: 12 })
   .map((facts) => {
@@ -118,14 +118,14 @@ describe("a sync plan", () => {
   test("carried out, leaves nothing to do, wherever it was stopped before", () => {
     fc.assert(
       fc.property(worlds, fc.nat(12), (world, stopped) => {
-        const whole = carryOut(world, Infinity);
+        const uninterrupted = carryOut(world, Infinity);
         const resumed = carryOut({ ...world, archived: carryOut(world, stopped) }, Infinity);
-        assert.deepEqual(planSync(inventoryOf({ ...world, archived: whole })).steps, []);
-        assert.deepEqual([...resumed].sort(), [...whole].sort());
+        assert.deepEqual(planSync(inventoryOf({ ...world, archived: uninterrupted })).steps, []);
+        assert.deepEqual([...resumed].sort(), [...uninterrupted].sort());
       }),
     );
   });
-  test("makes only archives whose chain is whole, where the ones before were", () => {
+  test("makes only archives with an intact chain, where those before it were intact", () => {
     fc.assert(
       fc.property(worlds, (world) => {
         const archives = [...carryOut(world, Infinity).values()];

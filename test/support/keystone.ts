@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import {
   freePort,
   launch,
-  openSweeper,
+  openProcessCleanup,
   openSwift,
   roomForStorage,
   SYSTEM_PYTHON,
@@ -49,7 +49,7 @@ type Answer = Readonly<
 /** @throws when it does not answer within a minute, with the end of its log */
 export async function openKeystone(): Promise<Keystone> {
   const directory = await mkdtemp(join(await roomForStorage(), "keystone-test-"));
-  const sweeper = openSweeper(directory);
+  const cleanup = openProcessCleanup(directory);
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const config = join(directory, "keystone.conf");
@@ -95,7 +95,7 @@ export async function openKeystone(): Promise<Keystone> {
   }
   async function close(): Promise<void> {
     await stop();
-    await sweeper.sweep();
+    await cleanup.run();
   }
 
   try {

@@ -26,7 +26,7 @@ export function memoryTarget(): MemoryTarget {
     }
     const made = {
       ...snapshot(900 + present.length, { path, received: expected }),
-      whole: true,
+      sealed: true,
       changed: null,
       within: true,
     };

@@ -29,7 +29,7 @@ export interface PythonRun {
   readonly segmentBytes?: number;
 }
 
-/** Sends each snapshot as the difference to the one before it, the first one whole. */
+/** Sends the first snapshot in full, and each other one incrementally against the one before it. */
 export async function archiveLikePythonTool(swift: Swift, options: PythonRun): Promise<void> {
   const { container, source, top, snapshots, recipient, segmentBytes = 2 ** 30 } = options;
   const directory = await mkdtemp(join(tmpdir(), "python-tool-"));

@@ -33,7 +33,7 @@ export function noKeystone(): string | false {
   return missing === undefined ? false : `needs the program ${missing} (packages keystone and uwsgi-plugin-python3)`;
 }
 
-/** Why the whole way from btrfs to Swift and back cannot be gone here; false when it can. */
+/** Why the way from btrfs to Swift and back cannot be tested here; false when it can. */
 export function noBtrfsOrSwift(): string | false {
   return noBtrfs() || noSwift();
 }

@@ -118,7 +118,7 @@ ${setting("max_file_size", limits.maxFileSize)}
 `;
 }
 
-/** What all four servers share. `workers = 0`: one process per server, so that one pid is the whole server. */
+/** What all four servers share. `workers = 0`: one process per server, so that one pid is the complete server. */
 function commonConf({ directory, user }: SwiftConfiguration, port: number): string {
   return `\
 [DEFAULT]

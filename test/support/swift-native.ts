@@ -13,7 +13,7 @@ export interface NativeApi {
   readonly token: string;
   /** Also for names that S3 cannot address. */
   putContainer(name: string): Promise<void>;
-  /** The whole object, as `swift download` would give it. @throws when there is none */
+  /** The complete object, as `swift download` would give it. @throws when there is none */
   getObject(container: string, key: string): Promise<Buffer>;
   putObject(container: string, key: string, body: Uint8Array): Promise<void>;
   /** Any request below the account; the path is appended as it is. */

@@ -89,13 +89,13 @@ export async function openSwift(options: SwiftOptions = {}): Promise<Swift> {
 async function tryOpenSwift(options: SwiftOptions): Promise<Swift> {
   const ports = await freePorts();
   const directory = await mkdtemp(join(options.storageDir ?? (await roomForStorage()), "swift-test-"));
-  const sweeper = openSweeper(directory);
+  const cleanup = openProcessCleanup(directory);
   const processes = new Map<SwiftServer, ChildProcess>();
   const servers = { directory, ports, processes };
 
   async function close(): Promise<void> {
     await Promise.all([...processes.keys()].map((server) => stopServer(servers, server)));
-    await sweeper.sweep();
+    await cleanup.run();
   }
 
   try {
@@ -322,14 +322,14 @@ export async function roomForStorage(): Promise<string> {
  * A process that outlives ours: it waits for the end of its stdin, which also our death brings, and removes the
  * directory. So a killed test run leaves no storage behind in memory.
  */
-export function openSweeper(directory: string): { sweep(): Promise<void> } {
+export function openProcessCleanup(directory: string): { run(): Promise<void> } {
   const child = spawn("sh", ["-c", 'cat; rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }', "sh", directory], {
     detached: true,
     stdio: ["pipe", "ignore", "ignore"],
   });
   const gone = once(child, "exit");
   return {
-    async sweep() {
+    async run() {
       child.stdin.end();
       await gone;
       await rm(directory, { recursive: true, force: true });

@@ -38,7 +38,7 @@ describe("plans", () => {
     golden.assertNoneStale();
   });
 
-  test("of sync: the first snapshot whole, the others as differences", () => {
+  test("of sync: the first snapshot in full, the others incrementally", () => {
     const world = inventory([first, second, third], []);
     const steps = planSync(world).steps.map((step, index) => ({
       step,
@@ -83,8 +83,8 @@ describe("plans", () => {
     ] as const;
     const show = (held: readonly TargetSubvolume[]): string =>
       shown((session) => showRestorePlan(planRestore(chain, held, "chain"), true, session));
-    golden.check("restore-whole.txt", show([]));
-    golden.check("restore-onto-another.txt", show([{ ...first, whole: true, changed: null, within: true }]));
+    golden.check("restore-full.txt", show([]));
+    golden.check("restore-onto-another.txt", show([{ ...first, sealed: true, changed: null, within: true }]));
   });
 });
 

@@ -16,7 +16,7 @@ const { signal } = new AbortController();
 const facts = { encoding: "identity", sendProto: 2, partBytes: 5242880, volumes: null, tool: "test/1" } as const;
 const BROKEN = keyOf("snapshots/0");
 
-/** A whole archive, and beside it one whose bytes are refused with `error`. */
+/** An intact archive, and beside it one whose bytes are refused with `error`. */
 async function openBeside(error: BackupError): Promise<Container> {
   const container = memoryContainer();
   const options = { partBytes: facts.partBytes, concurrency: 1, partsInMemory: 3 };

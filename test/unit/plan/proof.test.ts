@@ -16,7 +16,7 @@ import { PLAIN } from "../../../src/plan/encoding.ts";
 import { formatVolumeKey } from "../../../src/plan/manifest.ts";
 import { streamIdentity, type UploadStep } from "../../../src/plan/model.ts";
 import { formatProof, formatProofKey, parseProof } from "../../../src/plan/proof.ts";
-import { planClearance } from "../../../src/plan/leftovers.ts";
+import { allLeftovers } from "../../../src/plan/leftovers.ts";
 import { openCheckpoints } from "../../../src/state/checkpoints.ts";
 import { contentCheck, hashParts } from "../../../src/swift/etag.ts";
 import { keyOf, snapshot } from "../../support/builders.ts";
@@ -213,8 +213,8 @@ describe("a proof", () => {
     assert.ok((await read(container)).equals(body));
   });
   test("without its archive is left over", () => {
-    assert.deepEqual(planClearance([formatProofKey(key)], []).volumes, [formatProofKey(key)]);
-    assert.deepEqual(planClearance([key, formatProofKey(key)], []).volumes, []);
+    assert.deepEqual(allLeftovers([formatProofKey(key)], []).volumes, [formatProofKey(key)]);
+    assert.deepEqual(allLeftovers([key, formatProofKey(key)], []).volumes, []);
   });
 });
 

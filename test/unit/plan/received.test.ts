@@ -48,7 +48,7 @@ describe("received snapshots", () => {
       "1007 other/*: other/7",
     ]);
   });
-  test("begin a new chain with each that was received whole", () => {
+  test("begin a new chain with each that was received in full", () => {
     assert.deepEqual(chains([received(1, null), received(2, null)]), [
       "1001 backup/home.*: 1",
       "1002 backup/home.*: 2",
@@ -101,12 +101,12 @@ describe("received snapshots", () => {
   });
   test("are restored onto the disk that has what they build on", () => {
     const [first, second] = [archived(1, 1, null), archived(2, 1, 1)];
-    const present = [{ ...received(1, null), whole: true, changed: null, within: true }];
+    const present = [{ ...received(1, null), sealed: true, changed: null, within: true }];
     assert.deepEqual(
       planRestore([first, second], present, "chain").steps.map(({ archive }) => archive.path),
       ["backup/home.2"],
     );
-    const changed = [{ ...received(1, null), whole: true, changed: "was changed", within: true }];
+    const changed = [{ ...received(1, null), sealed: true, changed: "was changed", within: true }];
     assert.throws(() => planRestore([first, second], changed, "chain"), /would be built on backup\/home\.1/);
   });
 });

@@ -9,7 +9,7 @@ import {
   type TargetSubvolume,
   type Snapshot,
 } from "../../../src/plan/model.ts";
-import { planRestore, assertGenuine, assertSameStream, type Wanted } from "../../../src/plan/restore.ts";
+import { planRestore, assertGenuine, assertSameStream, type RestoreScope } from "../../../src/plan/restore.ts";
 import { archiveOf, snapshot, uuid } from "../../support/builders.ts";
 
 const snapshots = [1, 2, 3, 4].map((number) => snapshot(number));
@@ -47,7 +47,12 @@ describe("a chain", () => {
 
 describe("what is received", () => {
   const chain = findChain(last, index);
-  const present = (each: Snapshot, whole = true): TargetSubvolume => ({ ...each, whole, changed: null, within: true });
+  const present = (each: Snapshot, sealed = true): TargetSubvolume => ({
+    ...each,
+    sealed,
+    changed: null,
+    within: true,
+  });
   const received = (
     number: number,
     ctransid = 10 * number - 1,
@@ -56,8 +61,8 @@ describe("what is received", () => {
     ...present(snapshot(number + 100, { received: { uuid: uuid(number), ctransid } })),
     ...changes,
   });
-  const keys = (there: readonly TargetSubvolume[], wanted: Wanted = "chain"): string[] =>
-    planRestore(chain, there, wanted).steps.map(({ archive }) => archive.path.replace("snapshots/", ""));
+  const keys = (there: readonly TargetSubvolume[], scope: RestoreScope = "chain"): string[] =>
+    planRestore(chain, there, scope).steps.map(({ archive }) => archive.path.replace("snapshots/", ""));
   const refused = (there: readonly TargetSubvolume[], reason: RegExp): void => {
     assert.throws(
       () => keys(there),
@@ -89,7 +94,7 @@ describe("what is received", () => {
       /snapshots\/3 would be built on snapshots\/102,.* transaction 19\) but was received in another/,
     );
     refused(
-      [received(1), received(2, 19, { whole: false })],
+      [received(1), received(2, 19, { sealed: false })],
       /snapshots\/3 would be built on .* but is writable or unfinished/,
     );
     refused([received(2), received(2, 999, { id: 999 })], /in another state \(transaction 999\)/);
@@ -159,7 +164,7 @@ describe("what is received", () => {
     });
   });
   test("what an interrupted restore left is no reason to refuse before it is removed", () => {
-    const half = received(2, 19, { whole: false, path: `restored/${OWN_PREFIX}${uuid(2)}` });
+    const half = received(2, 19, { sealed: false, path: `restored/${OWN_PREFIX}${uuid(2)}` });
     assert.deepEqual(keys([received(1), half]), ["2", "3", "4"]);
     const [, third] = planRestore(chain, [received(1)], "chain").steps;
     assert.ok(third);

@@ -27,7 +27,7 @@ describe("what is sent", () => {
   test("nothing, when there is nothing", () => {
     assert.deepEqual(stepsOf(inventory([])), []);
   });
-  test("the first whole, each other as the difference to the one before it", () => {
+  test("the first in full, each other incrementally against the one before it", () => {
     assert.deepEqual(stepsOf(inventory([one, two, three])), ["1", "2<1", "3<2"]);
   });
   test("only what is missing at the end", () => {
@@ -38,7 +38,7 @@ describe("what is sent", () => {
     assert.deepEqual([plan.steps, plan.findings, plan.examine], [[], [], null]);
     assert.deepEqual(plan.kept, [one, two, three]);
   });
-  test("what is missing at the beginning, whole, without blocking the run", () => {
+  test("what is missing at the beginning, in full, without blocking the run", () => {
     assert.deepEqual(stepsOf(inventory([one, two, three, four], archived(two, three, four))), ["1"]);
     assert.deepEqual(stepsOf(inventory([one, two, three, four], archived(three, four))), ["1", "2<1"]);
   });
@@ -87,7 +87,7 @@ describe("identity", () => {
     assert.deepEqual(findingsOf(inventory([one], [[one, sealed]])), []);
   });
 
-  test("snapshots that share a received UUID are sent whole and serve nobody", () => {
+  test("snapshots that share a received UUID are sent in full, and are no send parents", () => {
     const shared = [1, 2].map((n) => snapshot(n, { received: { uuid: uuid(77), ctransid: 3 } }));
     assert.deepEqual(stepsOf(inventory([...shared, three, four])), ["1", "2", "3", "4<3"]);
     assert.deepEqual(findingsOf(inventory([...shared, three])), [
@@ -109,7 +109,7 @@ describe("what has to be examined", () => {
     assert.equal(planSync(inventory([two], [[two, archiveOf(two, one)]], { examined: "snapshots" })).examine, "source");
     assert.equal(asked(archived(one, two), { examined: "source" }), null);
   });
-  test("the whole container, when a chain is broken among those of the source", () => {
+  test("the whole container, when a chain of the source is broken", () => {
     const broken = inventory([two], [[two, archiveOf(two, one)]], { examined: "source" });
     assert.equal(planSync(broken).examine, "container");
     assert.equal(planSync({ ...broken, examined: "container" }).examine, null);
@@ -134,12 +134,12 @@ describe("a chain", () => {
       /^snapshots\/2, snapshots\/3 cannot be restored .* builds on a snapshot that is not archived/,
     );
   });
-  test("is whole again when what it lacks is still here: that is sent, and the chain goes on", () => {
+  test("is intact again after the missing snapshot, which still exists, was sent; the chain continues", () => {
     const given = inventory([one, two, three, four], rest);
     assert.deepEqual(stepsOf(given), ["1", "4<3"]);
     assert.deepEqual([planSync(given).kept, planSync(given).findings], [[two, three], []]);
   });
-  test("is whole again too through archives whose snapshots are gone", () => {
+  test("is intact again even through archives whose snapshots are gone", () => {
     const given = inventory([one, three, four], rest);
     assert.deepEqual(stepsOf(given), ["1", "4<3"]);
     assert.deepEqual(planSync(given).kept, [three]);
@@ -288,7 +288,7 @@ describe("a subvolume that began as a snapshot", () => {
   const archive = archiveOf(snapshot(1), null);
   const local = [snapshot(60), snapshot(61)];
 
-  test("asks for the archive of that, where a snapshot would be sent whole", () => {
+  test("asks for the archive of that, where a snapshot would be sent in full", () => {
     const asked = (changes: Partial<Inventory>, archives: [Snapshot, Archive][] = []): unknown =>
       planSync(inventory(local, archives, { examined: "source", ...changes })).examine;
     assert.equal(asked({ origin }), "container");

@@ -32,7 +32,7 @@ const check = (archives: readonly Archive[], changes: { etag?: string; listedByt
   checkArchives(archives.map((archive) => ({ archive, etag: "0".repeat(32), listedBytes: archive.bytes, ...changes })));
 
 describe("archives at first sight", () => {
-  test("nothing is wrong with a whole chain", () => {
+  test("nothing is wrong with an intact chain", () => {
     assert.deepEqual(check(all), []);
   });
   test("a missing link breaks everything after it, and is told once", () => {
@@ -292,7 +292,7 @@ describe("many archives", () => {
     assert.ok(user < 6_000_000, `${user} µs`);
   });
 
-  test("of one snapshot: the one whose chain is whole counts, and of several the shortest chain", () => {
+  test("of one snapshot: the one with an intact chain counts, and of several the shortest chain", () => {
     const archives = [
       archiveOf(snapshot(2), snapshot(9)),
       { ...archiveOf(snapshot(2), null), key: keyOf("again"), path: "again" },

@@ -9,7 +9,7 @@ import { BackupError } from "../../../src/errors.ts";
 import { openBody, assertComplete } from "../../../src/operations/archive-body.ts";
 import { readArchive } from "../../../src/operations/inventory.ts";
 import { storeArchive } from "../../../src/operations/write-archive.ts";
-import { findRemains, findRemovable, removeRemains } from "../../../src/operations/leftovers.ts";
+import { findLeftovers, findRemovable, deleteLeftovers } from "../../../src/operations/leftovers.ts";
 import { PLAIN } from "../../../src/plan/encoding.ts";
 import {
   archiveKeyOf,
@@ -21,7 +21,7 @@ import {
 } from "../../../src/plan/manifest.ts";
 import type { UploadStep } from "../../../src/plan/model.ts";
 import { formatProofKey } from "../../../src/plan/proof.ts";
-import { planClearance, planSweep, sourcesOf } from "../../../src/plan/leftovers.ts";
+import { allLeftovers, leftoversOfSource, sourcesOf } from "../../../src/plan/leftovers.ts";
 import { openCheckpoints } from "../../../src/state/checkpoints.ts";
 import { slices } from "../../../src/stream/split.ts";
 import { archiveOf, inventory, keyOf, snapshot, source, uuid } from "../../support/builders.ts";
@@ -216,13 +216,13 @@ describe("an archive in volumes", () => {
       list: async (prefix: string) => (await list(prefix, signal)).filter((object) => object.key !== key),
     };
     await assert.rejects(store(lagging, streamOf(bodyOf(101)), { trusted: 0 }), { code: "ALREADY_ARCHIVED" });
-    const remains = await findRemains("", lagging, signal);
-    assert.equal(remains.volumes.length, 3 + 1, "with the proof");
-    assert.deepEqual((await findRemovable(remains, 0, lagging, signal)).volumes, []);
-    assert.deepEqual((await removeRemains(remains, 0, lagging, signal)).removed.volumes, []);
+    const leftovers = await findLeftovers("", lagging, signal);
+    assert.equal(leftovers.volumes.length, 3 + 1, "with the proof");
+    assert.deepEqual((await findRemovable(leftovers, 0, lagging, signal)).volumes, []);
+    assert.deepEqual((await deleteLeftovers(leftovers, 0, lagging, signal)).removed.volumes, []);
     assert.deepEqual(await read(container), bodyOf(101));
     container.objects.delete(key);
-    assert.equal((await removeRemains(remains, 0, container, signal)).removed.volumes.length, 3 + 1);
+    assert.equal((await deleteLeftovers(leftovers, 0, container, signal)).removed.volumes.length, 3 + 1);
     assert.equal(container.objects.size, 0);
   });
 
@@ -289,14 +289,14 @@ describe("an archive in volumes", () => {
   test("that is not finished is no leftover while it is young", async () => {
     const container = memoryContainer();
     await assert.rejects(store(container, broken()));
-    const remains = await findRemains("", container, signal);
-    assert.equal(remains.volumes.length, 2);
-    assert.deepEqual((await findRemovable(remains, 3_600_000, container, signal)).volumes, []);
-    assert.deepEqual((await removeRemains(remains, 3_600_000, container, signal)).removed.volumes, []);
+    const leftovers = await findLeftovers("", container, signal);
+    assert.equal(leftovers.volumes.length, 2);
+    assert.deepEqual((await findRemovable(leftovers, 3_600_000, container, signal)).volumes, []);
+    assert.deepEqual((await deleteLeftovers(leftovers, 3_600_000, container, signal)).removed.volumes, []);
     const later = { ...container, now: () => Date.now() + 3_700_000 };
-    assert.equal((await findRemovable(remains, 3_600_000, later, signal)).volumes.length, 2);
+    assert.equal((await findRemovable(leftovers, 3_600_000, later, signal)).volumes.length, 2);
     assert.equal(container.objects.size, 2, "looking removes nothing");
-    assert.equal((await removeRemains(remains, 3_600_000, later, signal)).removed.volumes.length, 2);
+    assert.equal((await deleteLeftovers(leftovers, 3_600_000, later, signal)).removed.volumes.length, 2);
   });
 
   test("leaves no volume of a longer one before it", async () => {
@@ -424,21 +424,21 @@ describe("a manifest", () => {
 });
 
 test("what is left over is what no run will resume; what others have in the container is not touched", () => {
-  const [sent, whole, gone] = [1, 2, 3].map((n) => snapshot(n));
-  if (sent === undefined || whole === undefined || gone === undefined) return assert.fail();
-  const keys = [sent, whole, gone].map(({ path }) => keyOf(path));
+  const [sent, complete, gone] = [1, 2, 3].map((n) => snapshot(n));
+  if (sent === undefined || complete === undefined || gone === undefined) return assert.fail();
+  const keys = [sent, complete, gone].map(({ path }) => keyOf(path));
   const volumes = keys.map((each) => formatVolumeKey(each, 1));
   const foreign = ["photo.jpg", keyOf("snapshots/1", uuid(5)), source.uuid, `${source.uuid}/000001`];
   const uploads = [...keys, ...volumes, ...foreign].map((each) => ({ key: each }));
-  const world = { ...inventory([sent], [[whole, archiveOf(whole, null)]]), volumes: [...volumes, ...foreign] };
-  const remove = planSweep(world, uploads, new Set([keyOf(sent.path)]));
+  const world = { ...inventory([sent], [[complete, archiveOf(complete, null)]]), volumes: [...volumes, ...foreign] };
+  const remove = leftoversOfSource(world, uploads, new Set([keyOf(sent.path)]));
   assert.deepEqual(
     remove.uploads.map((upload) => upload.key),
     [keys[1], keys[2], volumes[1], volumes[2]],
   );
   assert.deepEqual(remove.volumes, [volumes[2]]);
 
-  const cleared = planClearance([keys[1] ?? "", ...volumes, ...foreign], uploads);
+  const cleared = allLeftovers([keys[1] ?? "", ...volumes, ...foreign], uploads);
   assert.deepEqual(cleared.volumes, [volumes[0], volumes[2]]);
   assert.deepEqual(
     cleared.uploads.map((upload) => upload.key),

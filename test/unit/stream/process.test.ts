@@ -49,7 +49,7 @@ async function outcome(stream: Readable): Promise<{ bytes: number; ended: boolea
   return { bytes, ended, error };
 }
 
-test("output is passed on whole and ends after exit status 0", async () => {
+test("output is passed on completely and ends after exit status 0", async () => {
   const { bytes, ended, error } = await outcome(readFrom(program("head", "-c", "50000000", "/dev/zero"), never));
   assert.deepEqual({ bytes, ended, error }, { bytes: 50_000_000, ended: true, error: null });
 });

@@ -107,7 +107,7 @@ describe("the screen", () => {
     screen.status(null);
     assert.equal(text(), `${"x".repeat(39)}\r\u001b[Ka line\n${"x".repeat(39)}\r\u001b[K`);
   });
-  test("a status line that a narrower terminal has broken into several is erased whole", () => {
+  test("a status line that a narrower terminal has broken into several is erased completely", () => {
     const { stream, text } = terminal(true);
     const screen = openScreen(stream, {});
     screen.status("x".repeat(39));
@@ -241,7 +241,7 @@ describe("progress", () => {
     ]);
     assert.equal(describeTransfer({ bytes: 0, total: 10, rate: 0 }), "0 B of 10 B (0 %), stalled");
   });
-  test("of several it tells the place and the whole; resumed bytes are shown and do not count as fast", () => {
+  test("of several it shows the position and the total; resumed bytes are shown and do not count in the rate", () => {
     const { stream, text } = terminal(true);
     Object.assign(stream, { columns: 200 });
     let now = 0;
