@@ -1,11 +1,12 @@
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
-import { setTimeout as sleep } from "node:timers/promises";
-import { BackupError } from "../errors.ts";
+import { BackupError, toError } from "../errors.ts";
+import { retry, type RetryOptions } from "../retry.ts";
 
 const TIMEOUT_MS = 10_000;
-const ATTEMPTS = 2;
-const PAUSE_MS = 1_000;
+const twice: RetryOptions = { leastAttempts: 2, forMs: 0, delayMs: () => 1_000 };
+/** A run that was stopped reports that too. */
+const neverAborted = new AbortController().signal;
 
 /** A healthcheck service that receives the beginning and the end of a run. */
 export interface Ping {
@@ -26,14 +27,9 @@ export function openPing(text: string, warn: (sentence: string) => void): Ping {
   const ping = async (ending: string): Promise<void> => {
     const url = new URL(base);
     if (ending !== "") url.pathname = `${url.pathname.replace(/\/$/, "")}/${ending}`;
-    for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
-      const problem = await ask(url).catch((error: unknown) =>
-        error instanceof Error ? error.message : String(error),
-      );
-      if (problem === null) return;
-      if (attempt === ATTEMPTS) warn(`the healthcheck service at ${base.host} was not told: ${problem}`);
-      else await sleep(PAUSE_MS);
-    }
+    await retry(() => ask(url), twice, neverAborted).catch((error: unknown) =>
+      warn(`the healthcheck service at ${base.host} was not told: ${toError(error).message}`),
+    );
   };
   return {
     start: () => {
@@ -52,14 +48,15 @@ function parseUrl(text: string): URL {
   throw new BackupError("USAGE", "--ping-url takes a URL of the form https://host/path");
 }
 
-/** Null when the service answered well, else the problem. */
-function ask(url: URL): Promise<string | null> {
+/** Resolves when the service has answered well. @throws Error with the problem */
+function ask(url: URL): Promise<void> {
   const open = url.protocol === "https:" ? httpsRequest : httpRequest;
   return new Promise((resolve, reject) => {
     const request = open(url, { signal: AbortSignal.timeout(TIMEOUT_MS), agent: false }, (answer) => {
       answer.resume();
       const { statusCode = 0 } = answer;
-      resolve(statusCode >= 200 && statusCode < 300 ? null : `it answered ${statusCode}`);
+      if (statusCode >= 200 && statusCode < 300) resolve();
+      else reject(new Error(`it answered ${statusCode}`));
     });
     request.on("error", (error) =>
       reject(error.name === "AbortError" || error.name === "TimeoutError" ? new Error("no answer") : error),

@@ -8,7 +8,7 @@ import { HttpRequest } from "@smithy/core/protocols";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
 import { trusting, type Network } from "./http.ts";
 import { openRateLimiter, limitedBody, type OnSent, type RateLimiter } from "./rate-limit.ts";
-import { retryFor, type Log } from "./retry.ts";
+import { retryFor, type Log } from "./retry-strategy.ts";
 
 /** An S3 key pair. */
 export interface Credentials {

@@ -1,13 +1,13 @@
 // The first words with a store: before anything is sent, everything is asked that can be wrong with the endpoint, the
 // container, the credentials, the region or the clock.
 
-import { setTimeout as sleep } from "node:timers/promises";
 import { ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
+import { retry } from "../retry.ts";
 import { openClients, type ClientOptions } from "./client.ts";
 import { damagedAnswer, translate } from "./errors.ts";
 import { checkContainerName } from "./names.ts";
-import { backoffMs, FIRST_CONTACT_MS } from "./retry.ts";
+import { FIRST_CONTACT_MS } from "./retry-strategy.ts";
 import { withTimeout } from "./timeout.ts";
 import { expectedRegion } from "./error-facts.ts";
 
@@ -15,7 +15,7 @@ import { expectedRegion } from "./error-facts.ts";
 const DEFAULT_REGION = "us-east-1";
 const CONTACT_MS = 12_000;
 /** How often is asked at least while the store's answers are about another container, and by somebody who is no S3 store. */
-const TRIES = 3;
+const ATTEMPTS = 3;
 
 export interface ContactOptions extends Omit<ClientOptions, "region" | "endpoint"> {
   readonly containerName: string;
@@ -74,18 +74,18 @@ async function probe(
   try {
     // Not a HEAD: its answer has no body, so a missing container, a wrong region and wrong keys look alike.
     const question = new ListObjectsV2Command({ Bucket: options.containerName, MaxKeys: 1, EncodingType: "url" });
-    const deadline = performance.now() + retryForMs;
-    for (let tries = 1; ; tries += 1) {
+    const ask = async (attempt: number): Promise<number> => {
       const page = await withTimeout(retryForMs + CONTACT_MS, signal, (abortSignal) =>
         clients.client.send(question, { abortSignal }),
       );
       if (page.Name === options.containerName) return clients.client.config.systemClockOffset;
       // Without an S3 store's id it may still be one whose answer was damaged.
-      const delay = backoffMs(tries);
-      if (page.$metadata.requestId === undefined && tries === TRIES) throw notS3(contact.endpoint);
-      if (tries >= TRIES && performance.now() + delay > deadline) throw damagedAnswer(contact.endpoint);
-      await sleep(delay, undefined, { signal });
-    }
+      const isForeign = page.$metadata.requestId === undefined && attempt === ATTEMPTS;
+      throw isForeign ? notS3(contact.endpoint) : damagedAnswer(contact.endpoint);
+    };
+    // The SDK has already tried again what else may pass.
+    const when = (error: unknown): boolean => error instanceof BackupError && error.retryable;
+    return await retry(ask, { forMs: retryForMs, leastAttempts: ATTEMPTS, when }, signal);
   } finally {
     clients.close();
   }

@@ -2,7 +2,7 @@
 
 import { setMaxListeners } from "node:events";
 import { openClients, type Credentials } from "./client.ts";
-import type { Log } from "./retry.ts";
+import type { Log } from "./retry-strategy.ts";
 import { makeContact, type Contact } from "./connect.ts";
 import { peekObject, readObject } from "./download.ts";
 import { describeClockSkew, translate } from "./errors.ts";

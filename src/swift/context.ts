@@ -5,7 +5,7 @@ import type { BackupError } from "../errors.ts";
 import type { Clients } from "./client.ts";
 import type { Parallelism } from "./upload/parallelism.ts";
 import type { BufferPool } from "./upload/part-buffers.ts";
-import type { Log } from "./retry.ts";
+import type { Log } from "./retry-strategy.ts";
 import type { Container } from "../operations/store-ports.ts";
 
 export interface Store extends Pick<Clients, "bind"> {

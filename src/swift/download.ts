@@ -2,12 +2,11 @@
 // stored.
 
 import { Readable } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
 import { GetObjectCommand } from "@aws-sdk/client-s3";
 import { abortedError, BackupError, toError } from "../errors.ts";
+import { openBackoff, type Backoff } from "../retry.ts";
 import { contentCheck, unquoted } from "./etag.ts";
 import { isDynamicLarge } from "./objects.ts";
-import { backoffMs } from "./retry.ts";
 import { explainBroken } from "./segments.ts";
 import type { Store } from "./context.ts";
 import type { ObjectDetails, ObjectToRead } from "../operations/store-ports.ts";
@@ -101,8 +100,7 @@ async function* readRange(
 ): AsyncGenerator<Buffer> {
   let { etag, end } = asked;
   let offset = start;
-  let failures = 0;
-  let stuckSince = 0;
+  let waitAfter: Backoff | null = null;
   while (offset < end) {
     const before = offset;
     const { body, ...stored } = await openBody(store, { key, etag, start: offset, end }, signal);
@@ -121,11 +119,8 @@ async function* readRange(
       body.destroy();
     }
     if (offset >= end) return;
-    if (offset > before) failures = 0;
-    if (failures === 0) stuckSince = performance.now();
-    failures += 1;
-    if (performance.now() - stuckSince > store.retryForMs) throw stuck(store, key, offset);
-    await pause(backoffMs(failures), signal);
+    if (offset > before || waitAfter === null) waitAfter = openBackoff({ forMs: store.retryForMs }, signal);
+    await waitAfter(stuck(store, key, offset));
   }
 }
 
@@ -217,14 +212,6 @@ async function openBody(store: Store, { key, etag, start, end }: ByteRange, sign
 function toBuffer(chunk: unknown): Buffer {
   if (Buffer.isBuffer(chunk)) return chunk;
   throw new BackupError("INTERNAL", "an answer of the store is not made of bytes");
-}
-
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  try {
-    await sleep(ms, undefined, { signal });
-  } catch {
-    throw abortedError(signal);
-  }
 }
 
 function damaged(key: string, expected: string, found: string): BackupError {

@@ -9,7 +9,7 @@ import { text } from "node:stream/consumers";
 import { createSecureContext, rootCertificates, type SecureContext } from "node:tls";
 import { BackupError, describeReadError } from "../errors.ts";
 import { chooseProxy, describeProxy, type Proxies } from "../config/proxies.ts";
-import type { Log } from "./retry.ts";
+import type { Log } from "./retry-strategy.ts";
 import { withTimeout } from "./timeout.ts";
 
 export interface HttpOptions {

@@ -23,6 +23,7 @@ interface Wall {
 const walls: Readonly<Record<string, Wall>> = {
   errors: { may: [] },
   json: { may: [] },
+  retry: { may: ["errors", "node:timers/promises"] },
   "addon/": { may: ["addon/", "errors", "node:"] },
   "plan/": { may: ["plan/", "errors", "json"] },
   // Text into values; what lies in files is read by environment, file and clouds-yaml, and is words again.
@@ -58,7 +59,7 @@ const walls: Readonly<Record<string, Wall>> = {
   // What to name in place of a directory is decided by what lies around it.
   "btrfs/subvolumes": { may: ["plan/surroundings"] },
   "swift/": {
-    may: ["swift/", "errors", "json", "@aws-sdk/", "@smithy/", "node:"],
+    may: ["swift/", "errors", "json", "retry", "@aws-sdk/", "@smithy/", "node:"],
     types: ["operations/ports", "operations/store-ports", "plan/quota", "terminal/log", "config/"],
   },
   "swift/http": { may: ["config/proxies"] },
@@ -69,7 +70,7 @@ const walls: Readonly<Record<string, Wall>> = {
   "swift/client": { may: ["node:process"] },
   "terminal/": { may: ["terminal/", "plan/model", "errors", "node:"] },
   "terminal/log": { may: ["pino"] },
-  "integrations/": { may: ["integrations/", "state/own-directories", "errors", "node:"] },
+  "integrations/": { may: ["integrations/", "state/own-directories", "errors", "retry", "node:"] },
   "commands/": {
     may: [
       "commands/",
@@ -96,6 +97,7 @@ const LONGEST_FILE = 260;
 /** Rooms from the ground up: a file imports from its own room and from floors below it. */
 const floors = [
   ["errors", "json"],
+  ["retry"],
   ["addon", "plan"],
   ["config", "state"],
   ["stream"],
@@ -114,8 +116,8 @@ const guarded = ["node:child_process", "node:process"];
 const reach: Readonly<Record<string, readonly string[]>> = {
   process: ["main"],
   console: [],
-  "the clock": ["main", "integrations/", "swift/", "terminal/"],
-  "Math.random": ["swift/"],
+  "the clock": ["main", "retry", "integrations/", "swift/", "terminal/"],
+  "Math.random": ["retry"],
   // Beside these, nobody takes out what a terminal would obey.
   "a standard stream": ["main", "terminal/"],
 };

@@ -1,11 +1,11 @@
 // Requests to Keystone, which are retried for a while.
 
-import { setTimeout as sleep } from "node:timers/promises";
-import { abortedError, BackupError, toBackupError } from "../../errors.ts";
+import { BackupError, toBackupError, toError } from "../../errors.ts";
+import { retry } from "../../retry.ts";
 import { networkVerdict } from "../errors.ts";
 import { askHttp, type HttpAnswer, type HttpOptions } from "../http.ts";
 import { mayPass } from "../reach.ts";
-import { backoffMs, describePatience, FIRST_CONTACT_MS, QUIET_MS } from "../retry.ts";
+import { describePatience, FIRST_CONTACT_MS, QUIET_MS } from "../retry-strategy.ts";
 
 /** A request to Keystone. Failures that may pass are retried for a while. @throws CONFIG, STORE_UNAVAILABLE, ABORTED */
 export async function ask(
@@ -14,38 +14,27 @@ export async function ask(
   signal: AbortSignal,
   patienceMs = options.network?.retryForMs ?? FIRST_CONTACT_MS,
 ): Promise<HttpAnswer> {
-  const started = performance.now();
   let isQuiet = true;
-  for (let failures = 1; ; failures += 1) {
-    const outcome = await askHttp(new URL(url), options, signal).catch((error: unknown) =>
-      explainNetwork(error, url, { ...options, signal }),
+  const attempt = async (): Promise<HttpAnswer> => {
+    const answer = await askHttp(new URL(url), options, signal).catch((error: unknown) => {
+      throw explainNetwork(error, url, options);
+    });
+    if (mayPass(answer.status)) throw unavailable(url, answer.status);
+    return answer;
+  };
+  const warn = (error: unknown, untilMs: number): void => {
+    if (!isQuiet || untilMs <= QUIET_MS) return;
+    isQuiet = false;
+    options.network?.log?.warn(
+      { error: toError(error).message, patienceMs },
+      `waiting for Keystone, for up to ${describePatience(patienceMs)}`,
     );
-    const passes = outcome instanceof BackupError ? outcome.retryable : mayPass(outcome.status);
-    const delay = backoffMs(failures);
-    if (!passes) {
-      if (outcome instanceof BackupError) throw outcome;
-      return outcome;
-    }
-    const failure = outcome instanceof BackupError ? outcome : unavailable(url, outcome.status);
-    if (performance.now() + delay > started + patienceMs) throw failure;
-    if (isQuiet && performance.now() + delay > started + QUIET_MS) {
-      isQuiet = false;
-      options.network?.log?.warn(
-        { error: failure.message, patienceMs },
-        `waiting for Keystone, for up to ${describePatience(patienceMs)}`,
-      );
-    }
-    await sleep(delay, undefined, { signal }).catch(() => undefined);
-    if (signal.aborted) throw abortedError(signal);
-  }
+  };
+  const when = (error: unknown): boolean => error instanceof BackupError && error.retryable;
+  return await retry(attempt, { forMs: patienceMs, when, onWait: warn }, signal);
 }
 
-function explainNetwork(
-  error: unknown,
-  url: string,
-  { network, signal }: HttpOptions & { readonly signal: AbortSignal },
-): BackupError {
-  if (signal.aborted) throw abortedError(signal);
+function explainNetwork(error: unknown, url: string, { network }: HttpOptions): BackupError {
   const server = new URL(url);
   const verdict = networkVerdict(error, server, network?.describeProxy(server) ?? null);
   if (verdict === null) return toBackupError(error);

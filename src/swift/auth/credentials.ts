@@ -4,7 +4,7 @@ import { env } from "node:process";
 import { loadSharedConfigFiles } from "@smithy/core/config";
 import type { AwsProfile, StoreConfig } from "../../config/store.ts";
 import type { Credentials } from "../client.ts";
-import type { Log } from "../retry.ts";
+import type { Log } from "../retry-strategy.ts";
 import { openNetwork, type Network } from "../http.ts";
 import { BackupError } from "../../errors.ts";
 import { findAccount, findS3, logIn, subject, type Session } from "./keystone.ts";

@@ -2,7 +2,7 @@
 // a slow line those took much time: there few parts are sent at once. Where each connection has a limit of its own,
 // more connections are faster: then it uses as many as are allowed.
 
-import type { Log } from "../retry.ts";
+import type { Log } from "../retry-strategy.ts";
 
 /** The bytes in flight should not take longer than this to be sent. */
 const IN_FLIGHT_MS = 30_000;

@@ -10,7 +10,8 @@ import { hasherFor, hashParts, hashObject, multipartEtag } from "../../../src/sw
 import { parseLimits, takesConditionalPut } from "../../../src/swift/server-info.ts";
 import { judgeUpload } from "../../../src/swift/leftovers.ts";
 import { checkContainerName } from "../../../src/swift/names.ts";
-import { backoffMs, retryFor } from "../../../src/swift/retry.ts";
+import { backoffMs } from "../../../src/retry.ts";
+import { retryFor } from "../../../src/swift/retry-strategy.ts";
 
 const GIB = 1024 ** 3;
 const { signal } = new AbortController();

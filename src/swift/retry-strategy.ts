@@ -1,9 +1,10 @@
-// When a request is tried again, and how long is waited. The bound is time, not a count: three attempts, the SDK's
+// When the SDK tries a request again, and how long it waits. The bound is time, not a count: three attempts, the SDK's
 // default, are over in a second, while a proxy that is restarted is gone for longer (measured).
 
 import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RetryErrorInfo, RetryStrategyV2, RetryToken } from "@smithy/types";
+import { backoffMs } from "../retry.ts";
 import {
   describeError,
   isDamagedAnswer,
@@ -20,8 +21,6 @@ export interface Log {
   trace?(fields: object, message: string): void;
 }
 
-const FIRST_DELAY_MS = 200;
-const LONGEST_DELAY_MS = 10_000;
 /**
  * How long a server that was never reached is asked again, unless the caller wants otherwise: its name may be a typing
  * mistake.
@@ -29,12 +28,6 @@ const LONGEST_DELAY_MS = 10_000;
 export const FIRST_CONTACT_MS = 3_000;
 /** How long requests fail before that is worth a warning. */
 export const QUIET_MS = 3_000;
-
-/** Milliseconds before the attempt after `failures` failed ones: doubling, with jitter so that parallel parts drift apart. */
-export function backoffMs(failures: number): number {
-  const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** Math.min(failures - 1, 16));
-  return longest * (0.5 + Math.random() / 2);
-}
 
 /** For people: `15 min`, `20 s`. */
 export function describePatience(milliseconds: number): string {
