@@ -119,6 +119,14 @@ export function isTransient(error: unknown): boolean {
 /** Of bytes that changed, were lost or came too slowly on the way; s3api answers 400 to them. */
 const TRANSIENT: readonly string[] = ["BadDigest", "IncompleteBody", "RequestTimeout"];
 
-export function passes({ status, name }: ErrorFacts): boolean {
-  return TRANSIENT.includes(name) || (status !== null && status !== 501 && mayPass(status));
+/**
+ * A completion is refused as InvalidRequest (400) when Swift could not look at a part: the message then names the parts,
+ * each with the status it met (`/CONTAINER/PART: 503 Service Unavailable`, Swift 2.30 to 2.38).
+ */
+const PART_STATUS = /: (\d{3}) [A-Z][\w ]*$/;
+
+export function passes({ status, name, message }: ErrorFacts): boolean {
+  const ofPart = name === "InvalidRequest" ? PART_STATUS.exec(message)?.[1] : undefined;
+  if (TRANSIENT.includes(name) || (ofPart !== undefined && mayPass(Number(ofPart)))) return true;
+  return status !== null && status !== 501 && mayPass(status);
 }

@@ -140,6 +140,19 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     }
   });
 
+  test("completes again when the store could not look at a part for a moment", async () => {
+    const body = randomBytes(7 * MIB);
+    const refusal =
+      "<?xml version='1.0'?><Error><Code>InvalidRequest</Code>" +
+      "<Message>/faults%2Bsegments/looked/1: 503 Service Unavailable</Message></Error>";
+    proxy.plan({ when: isComplete, fault: { kind: "answer", status: 400, body: refusal } });
+    await container.put("looked", streamed(body), options, signal);
+    await assertStored("looked", body);
+    proxy.plan({ when: isComplete, fault: { kind: "answer", status: 400, body: refusal }, times: "ever" });
+    await rejects(container.put("never looked", streamed(body), options, signal), "STORE_UNAVAILABLE");
+    assert.equal((await leftovers("never looked")).length, 3);
+  });
+
   test("has succeeded when only the answer to the completion was lost", async () => {
     const body = randomBytes(7 * MIB);
     proxy.plan({ when: isComplete, fault: { kind: "lose-answer" } });
