@@ -2,15 +2,14 @@
 // stored.
 
 import { Readable } from "node:stream";
-import { GetObjectCommand } from "@aws-sdk/client-s3";
 import { abortedError, BackupError, toError } from "../errors.ts";
 import { openBackoff, type Backoff } from "../retry.ts";
-import { contentCheck, unquoted } from "./etag.ts";
+import { contentCheck } from "./etag.ts";
 import { isDynamicLarge } from "./objects.ts";
-import { explainBroken } from "./segments.ts";
 import type { Store } from "./context.ts";
 import type { ObjectDetails, ObjectToRead } from "../operations/store-ports.ts";
-import { describeError, isBroken } from "./error-facts.ts";
+import { describeError } from "./error-facts.ts";
+import { openStretch, type ByteRange } from "./stretch.ts";
 
 /** `btrfs receive` seals a subvolume on the last command of the stream, which must not reach it before the check. */
 const WITHHELD_BYTES = 64 * 1024;
@@ -22,15 +21,6 @@ const WITHHELD_BYTES = 64 * 1024;
  */
 export const RANGE_BYTES = 8 * 1024 * 1024;
 
-/** Some bytes of an object, from `start` to before `end`; fewer when it is shorter. */
-interface ByteRange {
-  readonly key: string;
-  /** Null: the object that is stored at the first request. */
-  readonly etag: string | null;
-  readonly start: number;
-  readonly end: number;
-}
-
 /** See {@link import("../operations/ports.ts").Container.get}. */
 export function readObject(
   store: Store,
@@ -39,7 +29,10 @@ export function readObject(
   signal: AbortSignal,
 ): Readable {
   const isDynamic = (): Promise<boolean> => isDynamicLarge(store, object, signal);
-  return toReadable((stop) => verified(readPieces(store, object, stop), { ...object, isDynamic }, partBytes), signal);
+  return toReadable(
+    (stop) => verified(readPieces(store, { ...object, partBytes }, stop), { ...object, isDynamic }, partBytes),
+    signal,
+  );
 }
 
 /** See {@link import("../operations/ports.ts").Container.peek}. */
@@ -60,14 +53,16 @@ export async function peekObject(
  */
 async function* readPieces(
   store: Store,
-  { key, etag, bytes }: ObjectDetails,
+  { key, etag, bytes, partBytes }: ObjectDetails & { readonly partBytes: number | null },
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
   const ahead: Readable[] = [];
   try {
     for (let start = 0; ;) {
       for (; start < bytes && ahead.length < store.connections; start += RANGE_BYTES) {
-        ahead.push(fetchPiece(store, { key, etag, start, end: Math.min(bytes, start + RANGE_BYTES) }, signal));
+        ahead.push(
+          fetchPiece(store, { key, etag, start, end: Math.min(bytes, start + RANGE_BYTES), partBytes }, signal),
+        );
       }
       const [first] = ahead;
       if (first === undefined) return;
@@ -95,7 +90,7 @@ function fetchPiece(store: Store, stretch: ByteRange, signal: AbortSignal): Read
  */
 async function* readRange(
   store: Store,
-  { key, start, ...asked }: ByteRange,
+  { key, start, partBytes = null, ...asked }: ByteRange,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
   let { etag, end } = asked;
@@ -103,7 +98,7 @@ async function* readRange(
   let waitAfter: Backoff | null = null;
   while (offset < end) {
     const before = offset;
-    const { body, ...stored } = await openBody(store, { key, etag, start: offset, end }, signal);
+    const { body, ...stored } = await openStretch(store, { key, etag, start: offset, end, partBytes }, signal);
     etag = stored.etag;
     end = Math.min(end, stored.bytes);
     try {
@@ -186,29 +181,6 @@ export function toReadable(generate: (stop: AbortSignal) => AsyncGenerator<Buffe
   return stream;
 }
 
-/** Bytes of an object as they arrive, with its ETag and its total size. */
-interface OpenedBody {
-  readonly body: Readable;
-  readonly etag: string | null;
-  readonly bytes: number;
-}
-
-async function openBody(store: Store, { key, etag, start, end }: ByteRange, signal: AbortSignal): Promise<OpenedBody> {
-  const asked = { Bucket: store.container, Key: key, Range: `bytes=${String(start)}-${String(end - 1)}` };
-  const condition = etag === null ? {} : { IfMatch: `"${etag}"` };
-  try {
-    const response = await store.client.send(new GetObjectCommand({ ...asked, ...condition }), { abortSignal: signal });
-    const [, first, bytes] = /^bytes (\d+)-\d+\/(\d+)$/.exec(response.ContentRange ?? "") ?? [];
-    if (Number(first) !== start) throw unranged(store, key);
-    if (!(response.Body instanceof Readable)) throw new BackupError("INTERNAL", "an answer of the store is no stream");
-    const found = response.ETag === undefined ? null : unquoted(response.ETag);
-    if (found?.includes("-") === true) store.segments.areReadable = true;
-    return { body: response.Body, etag: etag ?? found, bytes: Number(bytes) };
-  } catch (error) {
-    throw isBroken(error) ? await explainBroken(error, store, key, signal) : store.translate(error, signal, key);
-  }
-}
-
 function toBuffer(chunk: unknown): Buffer {
   if (Buffer.isBuffer(chunk)) return chunk;
   throw new BackupError("INTERNAL", "an answer of the store is not made of bytes");
@@ -223,11 +195,5 @@ function damaged(key: string, expected: string, found: string): BackupError {
 function stuck(store: Store, key: string, offset: number): BackupError {
   return new BackupError("STORE_UNAVAILABLE", `reading '${key}' does not get on: every connection is cut`, {
     context: { key, offset, container: store.container },
-  });
-}
-
-function unranged(store: Store, key: string): BackupError {
-  return new BackupError("STORE_UNAVAILABLE", "the store does not answer requests for a part of an object", {
-    context: { key, container: store.container },
   });
 }
