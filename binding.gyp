@@ -4,7 +4,24 @@
   "targets": [
     {
       "target_name": "btrfs",
-      "sources": ["native/addon.cc", "native/crc32c.cc", "native/lock.cc", "native/md5.cc", "native/pipe.cc", "native/send_stream.cc", "native/subvolume.cc"],
+      "sources": [
+        "native/addon.cc",
+        "native/crc32c.cc",
+        "native/js_lock.cc",
+        "native/js_md5.cc",
+        "native/js_pipe.cc",
+        "native/js_send_stream.cc",
+        "native/js_subvolume.cc",
+        "native/js_values.cc",
+        "native/lock.cc",
+        "native/md5.cc",
+        "native/pipe.cc",
+        "native/send_commands.cc",
+        "native/send_stream.cc",
+        "native/subvolume.cc",
+        "native/subvolume_change.cc",
+        "native/subvolume_failure.cc"
+      ],
       "include_dirs": [
         "<!(node -p \"require('node-addon-api').include_dir\")",
         "<!(node -p \"require('node-api-headers').include_dir\")"

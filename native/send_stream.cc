@@ -4,24 +4,15 @@
 #include <cstring>
 
 #include "crc32c.h"
+#include "little_endian.h"
+#include "send_commands.h"
 
 namespace send_stream {
 namespace {
 
-// The numbers are those of the kernel's fs/btrfs/send.h.
-
 constexpr char kMagic[13] = "btrfs-stream";  // with its NUL
 constexpr size_t kStreamHeader = sizeof kMagic + 4;
 constexpr size_t kCommandHeader = 4 + 2 + 4;
-constexpr size_t kPathMax = 4096;
-
-/** The longest name in a directory. */
-constexpr size_t kNameMax = 255;
-
-// Complete commands: 64 KiB in version 1; from version 2 on 16 KiB + 128 KiB, rounded up to the page size of the
-// sending machine, which is at most 64 KiB.
-constexpr uint64_t kMaxCommand1 = 64 << 10;
-constexpr uint64_t kMaxCommand2 = 192 << 10;
 
 // Payload of one WRITE as the kernel cuts extents.
 constexpr uint64_t kMaxWrite1 = 48 << 10;
@@ -29,164 +20,6 @@ constexpr uint64_t kMaxWrite2 = 128 << 10;
 
 // Enough for everything that can stand before the file data of WRITE and ENCODED_WRITE: a path and some numbers.
 constexpr size_t kDataHead = kPathMax + 256;
-
-enum Attribute : uint32_t {
-  kUuid = 1,
-  kCtransid,
-  kIno,
-  kSize,
-  kMode,
-  kUid,
-  kGid,
-  kRdev,
-  kCtime,
-  kMtime,
-  kAtime,
-  kOtime,
-  kXattrName,
-  kXattrData,
-  kPath,
-  kPathTo,
-  kPathLink,
-  kFileOffset,
-  kData,
-  kCloneUuid,
-  kCloneCtransid,
-  kClonePath,
-  kCloneOffset,
-  kCloneLen,
-  kFallocateMode,
-  kFileattr,
-  kUnencodedFileLen,
-  kUnencodedLen,
-  kUnencodedOffset,
-  kCompression,
-  kEncryption,
-  kAttributes,
-};
-
-struct Lengths {
-  size_t min;
-  size_t max;
-};
-
-constexpr Lengths kNumber{8, 8};
-constexpr Lengths kShortNumber{4, 4};
-constexpr Lengths kTime{12, 12};
-constexpr Lengths kUuidLengths{16, 16};
-constexpr Lengths kPathLengths{0, kPathMax};  // the root directory is the empty path
-constexpr Lengths kAny{0, kMaxCommand2};
-
-constexpr Lengths kLengths[kAttributes] = {
-    {1, 0},        // 0 is no attribute
-    kUuidLengths,  // UUID
-    kNumber,       // CTRANSID
-    kNumber,       // INO
-    kNumber,       // SIZE
-    kNumber,       // MODE
-    kNumber,       // UID
-    kNumber,       // GID
-    kNumber,       // RDEV
-    kTime,         // CTIME
-    kTime,         // MTIME
-    kTime,         // ATIME
-    kTime,         // OTIME
-    {1, 255},      // XATTR_NAME
-    kAny,          // XATTR_DATA
-    kPathLengths,  // PATH
-    kPathLengths,  // PATH_TO
-    kPathLengths,  // PATH_LINK
-    kNumber,       // FILE_OFFSET
-    kAny,          // DATA
-    kUuidLengths,  // CLONE_UUID
-    kNumber,       // CLONE_CTRANSID
-    kPathLengths,  // CLONE_PATH
-    kNumber,       // CLONE_OFFSET
-    kNumber,       // CLONE_LEN
-    kShortNumber,  // FALLOCATE_MODE
-    kNumber,       // FILEATTR
-    kNumber,       // UNENCODED_FILE_LEN
-    kNumber,       // UNENCODED_LEN
-    kNumber,       // UNENCODED_OFFSET
-    kShortNumber,  // COMPRESSION
-    kShortNumber,  // ENCRYPTION
-};
-
-template <typename... Some>
-constexpr uint32_t Set(Some... attributes) {
-  return (0u | ... | (1u << attributes));
-}
-
-enum Command : size_t {
-  kSubvol = 1,
-  kSnapshot = 2,
-  kSymlink = 8,
-  kSetXattr = 13,
-  kRemoveXattr = 14,
-  kWrite = 15,
-  kChmod = 18,
-  kChown = 19,
-  kUtimes = 20,
-  kEnd = 21,
-  kUpdateExtent = 22,
-  kLastOfVersion1 = 22,
-  kFileattrCommand = 24,
-  kEncodedWrite = 25,
-};
-
-struct Shape {
-  const char* name;
-  /** Attributes that `btrfs receive` needs. */
-  uint32_t required;
-  /** Attributes that the kernel may add. */
-  uint32_t optional;
-};
-
-constexpr Shape kShapes[kCommands] = {
-    {"0", 0, 0},
-    {"SUBVOL", Set(kPath, kUuid, kCtransid), 0},
-    {"SNAPSHOT", Set(kPath, kUuid, kCtransid, kCloneUuid, kCloneCtransid), 0},
-    {"MKFILE", Set(kPath), Set(kIno)},
-    {"MKDIR", Set(kPath), Set(kIno)},
-    {"MKNOD", Set(kPath, kMode, kRdev), Set(kIno)},
-    {"MKFIFO", Set(kPath), Set(kIno, kMode, kRdev)},
-    {"MKSOCK", Set(kPath), Set(kIno, kMode, kRdev)},
-    {"SYMLINK", Set(kPath, kPathLink), Set(kIno)},
-    {"RENAME", Set(kPath, kPathTo), 0},
-    {"LINK", Set(kPath, kPathLink), 0},
-    {"UNLINK", Set(kPath), 0},
-    {"RMDIR", Set(kPath), 0},
-    {"SET_XATTR", Set(kPath, kXattrName, kXattrData), 0},
-    {"REMOVE_XATTR", Set(kPath, kXattrName), 0},
-    {"WRITE", Set(kPath, kFileOffset, kData), 0},
-    {"CLONE", Set(kPath, kFileOffset, kCloneLen, kCloneUuid, kCloneCtransid, kClonePath, kCloneOffset), 0},
-    {"TRUNCATE", Set(kPath, kSize), 0},
-    {"CHMOD", Set(kPath, kMode), 0},
-    {"CHOWN", Set(kPath, kUid, kGid), 0},
-    {"UTIMES", Set(kPath, kAtime, kMtime, kCtime), 0},
-    {"END", 0, 0},
-    {"UPDATE_EXTENT", Set(kPath, kFileOffset, kSize), 0},
-    {"FALLOCATE", Set(kPath, kFallocateMode, kFileOffset, kSize), 0},
-    {"FILEATTR", Set(kPath, kFileattr), 0},
-    {"ENCODED_WRITE", Set(kPath, kFileOffset, kUnencodedFileLen, kUnencodedLen, kUnencodedOffset, kData),
-     Set(kCompression, kEncryption)},
-};
-
-/**
- * The version stands in the one field that no checksum covers, and a WRITE of one version passes for a WRITE of the
- * other with two bytes shifted. The creation time distinguishes them: version 2 has it in every UTIMES, version 1
- * never. A UTIMES of the file follows every write to it.
- */
-uint32_t Required(size_t command, uint32_t version) {
-  const uint32_t required = kShapes[command].required;
-  return command == kUtimes && version >= 2 ? required | Set(kOtime) : required;
-}
-
-uint64_t ReadNumber(const uint8_t* data, size_t size) {
-  uint64_t number = 0;
-  for (size_t at = size; at > 0; at--) number = number << 8 | data[at - 1];
-  return number;
-}
 
 // Sizes from a stream are added and compared in 64 bits: 32 bits may not hold them.
 uint64_t Length(const uint8_t* head) { return ReadNumber(head, 4); }
@@ -198,44 +31,6 @@ uint64_t DeclaredSize(const uint8_t* head) { return kCommandHeader + Length(head
 size_t CommandSize(const uint8_t* head) { return static_cast<size_t>(DeclaredSize(head)); }
 
 uint64_t AddWithoutOverflow(uint64_t a, uint64_t b) { return b > UINT64_MAX - a ? UINT64_MAX : a + b; }
-
-/** True for names that the kernel can have sent. `btrfs receive` would follow any name to where it leads. */
-bool IsCleanName(const uint8_t* name, size_t size) {
-  const bool leads_on = size == 0 || (name[0] == '.' && (size == 1 || (size == 2 && name[1] == '.')));
-  return !leads_on && size <= kNameMax && std::memchr(name, 0, size) == nullptr;
-}
-
-/** Relative, of clean names: it leads nowhere but below the snapshot. */
-bool IsCleanPath(const uint8_t* path, size_t size) {
-  for (size_t at = 0;;) {
-    const void* slash = size > at ? std::memchr(path + at, '/', size - at) : nullptr;
-    const size_t end = slash == nullptr ? size : static_cast<size_t>(static_cast<const uint8_t*>(slash) - path);
-    if (!IsCleanName(path + at, end - at)) return false;
-    if (slash == nullptr) return true;
-    at = end + 1;
-  }
-}
-
-/** True for commands that also apply to the snapshot's root directory, whose path is empty. */
-bool TakesRoot(size_t command) {
-  switch (command) {
-    case kSetXattr:
-    case kRemoveXattr:
-    case kChmod:
-    case kChown:
-    case kUtimes:
-    case kFileattrCommand:
-      return true;
-    default:
-      return false;
-  }
-}
-
-/** Whether a value names a file. The target of a symbolic link is data: it is stored, and leads nowhere by itself. */
-bool IsPath(size_t command, size_t attribute) {
-  if (attribute == kPathLink) return command != kSymlink;
-  return attribute == kPath || attribute == kPathTo || attribute == kClonePath;
-}
 
 /** How much of a command is wanted in one piece: all of it, but with file data only the part before that. */
 size_t HeadSize(const uint8_t* head) {
@@ -275,8 +70,6 @@ struct Parser::Attributes {
     return {reinterpret_cast<const char*>(values[attribute].data), values[attribute].size};
   }
 };
-
-const char* CommandName(size_t command) { return command < kCommands ? kShapes[command].name : "unknown"; }
 
 void Parser::Feed(const uint8_t* data, size_t size) {
   while (size > 0 && !failure_) {
@@ -391,8 +184,8 @@ void Parser::Accept(const uint8_t* head, size_t head_size, uint32_t crc) {
 
 bool Parser::ReadAttributes(const uint8_t* head, size_t head_size, Attributes& attributes) {
   const size_t command = Type(head);
-  const uint32_t required = Required(command, version_);
-  const uint32_t allowed = required | kShapes[command].optional;
+  const uint32_t required = RequiredAttributes(command, version_);
+  const uint32_t allowed = required | OptionalAttributes(command);
   const size_t command_size = CommandSize(head);
   size_t at = kCommandHeader;
   while (at < command_size) {
@@ -406,7 +199,7 @@ bool Parser::ReadAttributes(const uint8_t* head, size_t head_size, Attributes& a
     if ((attributes.seen >> type & 1) != 0) return RefuseIn(command, "repeated attribute", type);
     // File data comes last; of everything else all bytes are here.
     const bool fits = type == kData ? value + size == command_size : value + size <= head_size;
-    const bool sane = size >= kLengths[type].min && size <= kLengths[type].max;
+    const bool sane = size >= LengthsOf(type).min && size <= LengthsOf(type).max;
     if (!fits || !sane) return RefuseIn(command, "wrong length of attribute", type);
     if (IsPath(command, type) && !CheckPath(command, {head + value, size})) return false;
     attributes.values[type] = {head + value, size};

@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "send_commands.h"
+
 namespace send_stream {
 
 using Uuid = std::array<uint8_t, 16>;
@@ -40,12 +42,6 @@ struct Failure {
   /** Position in the stream. */
   uint64_t offset;
 };
-
-/** One more than the highest command of version 2. */
-inline constexpr size_t kCommands = 26;
-
-/** Such as "WRITE". */
-const char* CommandName(size_t command);
 
 class Parser {
  public:

@@ -3,29 +3,18 @@
 // subvolumes that no mount reaches like any other.
 #pragma once
 
-// The compiler shows this line when the header is missing:
-#include <btrfsutil.h>  // apt-get install libbtrfsutil-dev (Fedora: btrfs-progs-devel, Alpine: btrfs-progs-dev)
-
 #include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "subvolume_failure.h"
+
 namespace subvolume {
 
 /** The id of the top level of every btrfs: listing below it lists all there is. */
 inline constexpr uint64_t kTopLevel = 5;
-
-/** Why a call failed: libbtrfsutil's code, errno as it stood right after the call, and the call. */
-struct Failure {
-  enum btrfs_util_error code;
-  int number;
-  const char* call;
-};
-
-/** Nothing when all went well. */
-using Outcome = std::optional<Failure>;
 
 // libbtrfsutil has a function of the same name, hence `struct`.
 using Info = struct btrfs_util_subvolume_info;
@@ -78,28 +67,6 @@ Outcome OpenInode(const std::string& path, uint64_t id, uint64_t inode, int& des
 /** An extended attribute; nothing where there is none, or the filesystem knows none of that name. */
 Outcome ReadAttribute(const std::string& path, const std::string& name, std::optional<std::vector<uint8_t>>& value);
 
-/** A file or directory of a received subvolume that was changed later. */
-struct Change {
-  uint64_t inode;
-  uint64_t transid;
-  struct timespec time;
-};
-
-/**
- * Finds a change in a received subvolume after it was sealed; nothing when it is unchanged, or was not received. See
- * subvolume.cc for what counts as a change. Ask when everything is on disk.
- */
-Outcome FindChange(const std::string& path, uint64_t id, std::optional<Change>& change);
-
 bool IsReadOnly(const Info& info);
-
-/** libbtrfsutil's code without its prefix, such as "NOT_SUBVOLUME". */
-const char* CodeName(enum btrfs_util_error code);
-
-/** Such as "ENOENT"; "UNKNOWN" for numbers that these calls do not give. */
-const char* ErrnoName(int number);
-
-/** The failure, as one sentence. */
-std::string Sentence(const Failure& failure, const std::string& path);
 
 }  // namespace subvolume

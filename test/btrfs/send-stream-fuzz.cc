@@ -1,6 +1,6 @@
-// Damages send streams at random and feeds them to the parser, in one piece and in several: both must come to the same end, and
-// the sanitizers must have nothing to say. The checksums of most damaged commands are put right again, so that what
-// stands behind them is reached too.
+// Damages send streams at random and feeds them to the parser, in one piece and in several: both must give the same
+// result, and the sanitizers must report nothing. The checksums of most damaged commands are corrected, so that what
+// follows them is reached too.
 //
 //   cmake-js compile --directory native --out native/build/sanitized --CDSANITIZE=ON
 //   native/build/sanitized/send-stream-fuzz SEED ROUNDS STREAM...
