@@ -9,6 +9,7 @@ import type { StreamSummary } from "../addon/send-stream.ts";
 import { abortedError, toError } from "../errors.ts";
 import { LEFT_BEHIND, LINGER_MS, start, type Command, type Lifetime } from "./process.ts";
 import { onAbort, settlesWithin } from "./waiting.ts";
+import { Withheld } from "./withhold.ts";
 
 /** The largest pipe that the kernel gives to everybody. */
 export const PIPE_BYTES = 1024 * 1024;
@@ -85,7 +86,7 @@ class Output extends Readable implements DirectReadable {
   #head: Head | undefined;
   #way: "directly" | "as a stream" | null = null;
   #memory: Buffer | null = null;
-  #withheld: Buffer | null = null;
+  readonly #withheld: Withheld;
   #isEnded = false;
   /** The piece that is being read for the stream. */
   #piece: Promise<void> = Promise.resolve();
@@ -94,6 +95,7 @@ class Output extends Readable implements DirectReadable {
     super({ highWaterMark: READ_AHEAD_BYTES });
     this.#origin = origin;
     this.#head = origin.head;
+    this.#withheld = new Withheld(origin.withholds === true ? 1 : 0);
     // It may fail before anybody reads it, and its later reader gets the error; until then, the error must not end this
     // process.
     this.on("error", () => undefined);
@@ -178,11 +180,10 @@ class Output extends Readable implements DirectReadable {
     // Of little, the memory is kept for the next piece.
     const piece = isLarge ? memory.subarray(0, filled) : Buffer.from(memory.subarray(0, filled));
     if (isLarge) this.#memory = null;
-    const ready = this.#origin.withholds === true ? this.#withheld : piece;
-    this.#withheld = piece;
-    if (ready !== null && ready.length > 0) this.push(ready);
+    const ready = filled === 0 ? this.#withheld.release() : this.#withheld.push(piece);
+    for (const each of ready) this.push(each);
     if (filled === 0) this.push(null);
-    else if (ready === null) await this.#pushPiece();
+    else if (ready.length === 0) await this.#pushPiece();
   }
 
   /** Ends a stream that was not read as one. */

@@ -17,6 +17,7 @@ import type { ByteFeed } from "./pipeline.ts";
 import { start, type Command, type Lifetime } from "./process.ts";
 import { lineageOf, type StreamLineage } from "./stream-facts.ts";
 import { settlesWithin } from "./waiting.ts";
+import { Withheld } from "./withhold.ts";
 import { damageOf, rethrowDamage, throwDamage, toDamage, type DamageSubject } from "./stream-damage.ts";
 
 export interface CheckOptions extends DamageSubject {
@@ -41,7 +42,7 @@ const highWaterMark = 1 << 18;
 export function checkedStream(source: Readable, options: CheckOptions = {}): Readable {
   const checker = openSendStreamChecker();
   const { onLineage, onSummary } = options;
-  let withheld: Buffer | null = null;
+  const withheld = new Withheld(1);
   let isKnown = onLineage === undefined;
   const reportLineage = (): Error | null => {
     const lineage = isKnown ? null : lineageOf(checker.summary());
@@ -58,17 +59,14 @@ export function checkedStream(source: Readable, options: CheckOptions = {}): Rea
     highWaterMark,
     transform(chunk: Buffer, _encoding, done) {
       const damage = damageOf(() => checker.push(chunk), options) ?? reportLineage();
-      if (damage === null && chunk.length > 0) {
-        if (withheld !== null) this.push(withheld);
-        withheld = chunk;
-      }
+      if (damage === null) for (const piece of withheld.push(chunk)) this.push(piece);
       done(damage);
     },
     flush(done) {
       const damage = damageOf(() => finish(checker), options);
       if (damage === null) {
         onSummary?.(checker.summary());
-        this.push(withheld);
+        for (const piece of withheld.release()) this.push(piece);
       }
       done(damage);
     },

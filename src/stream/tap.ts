@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Readable } from "node:stream";
+import { withhold } from "./withhold.ts";
 
 /**
  * Shows every piece that somebody else reads from a stream. It starts nothing: the stream stays paused until its reader
@@ -29,18 +30,16 @@ export function digestOf(stream: Readable): () => Digest {
 }
 
 /** The pieces of a stream, the last one only when all of them have this SHA-256. @throws what `damaged` makes */
-export async function* withDigest(
+export function withDigest(
   stream: AsyncIterable<Buffer>,
   sha256: string,
   damaged: () => Error,
 ): AsyncGenerator<Buffer> {
   const hash = createHash("sha256");
-  let withheld: Buffer | null = null;
-  for await (const piece of stream) {
-    hash.update(piece);
-    if (withheld !== null) yield withheld;
-    withheld = piece;
-  }
-  if (hash.digest("hex") !== sha256) throw damaged();
-  if (withheld !== null) yield withheld;
+  return withhold(stream, 1, {
+    update: (piece) => void hash.update(piece),
+    finish: () => {
+      if (hash.digest("hex") !== sha256) throw damaged();
+    },
+  });
 }

@@ -3,6 +3,7 @@
 
 import { Readable } from "node:stream";
 import { abortedError, BackupError, toError } from "../errors.ts";
+import { withhold } from "../stream/withhold.ts";
 import { openBackoff, type Backoff } from "../retry.ts";
 import { contentCheck } from "./etag.ts";
 import { isDynamicLarge } from "./objects.ts";
@@ -125,31 +126,25 @@ interface ObjectToVerify extends ObjectToRead {
 }
 
 /** Passes the object's bytes on, the last ones only when size and content are those of the object. @throws ARCHIVE_DAMAGED */
-export async function* verified(
+export function verified(
   chunks: AsyncIterable<Buffer>,
   object: ObjectToVerify,
   partBytes: number | null,
 ): AsyncGenerator<Buffer> {
-  const check = contentCheck(object, partBytes);
-  const held: Buffer[] = [];
-  let heldBytes = 0;
+  const content = contentCheck(object, partBytes);
   let bytes = 0;
-  for await (const chunk of chunks) {
-    check?.update(chunk);
-    bytes += chunk.length;
-    heldBytes += chunk.length;
-    held.push(chunk);
-    while (held[0] !== undefined && heldBytes - held[0].length >= WITHHELD_BYTES) {
-      heldBytes -= held[0].length;
-      yield held[0];
-      held.shift();
-    }
-  }
-  if (bytes !== object.bytes) throw damaged(object.key, `${String(object.bytes)} bytes`, `${String(bytes)} bytes`);
-  const found = check?.mismatch() ?? null;
-  if (found !== null && !(object.digests == null && (await object.isDynamic?.()) === true))
-    throw damaged(object.key, object.etag, found);
-  yield* held;
+  return withhold(chunks, WITHHELD_BYTES, {
+    update(chunk) {
+      content?.update(chunk);
+      bytes += chunk.length;
+    },
+    async finish() {
+      if (bytes !== object.bytes) throw damaged(object.key, `${String(object.bytes)} bytes`, `${String(bytes)} bytes`);
+      const found = content?.mismatch() ?? null;
+      if (found !== null && !(object.digests == null && (await object.isDynamic?.()) === true))
+        throw damaged(object.key, object.etag, found);
+    },
+  });
 }
 
 /** A stream over a generator, that stops it at once when the stream is destroyed or the signal says so. */

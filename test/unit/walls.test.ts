@@ -62,6 +62,8 @@ const walls: Readonly<Record<string, Wall>> = {
     may: ["swift/", "errors", "json", "retry", "@aws-sdk/", "@smithy/", "node:"],
     types: ["operations/ports", "operations/store-ports", "plan/quota", "terminal/log", "config/"],
   },
+  // The end of an object is withheld like the end of a stream.
+  "swift/download": { may: ["stream/withhold"] },
   "swift/http": { may: ["config/proxies"] },
   "swift/proxy": { may: ["http-proxy-agent", "https-proxy-agent"] },
   "swift/upload/part-hasher": { may: ["addon/md5"] },
