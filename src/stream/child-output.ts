@@ -26,9 +26,11 @@ const LOOK_MS = 5;
 
 /**
  * A stream that can also be read into memory of the reader: nothing is allocated or copied then, which is most of what
- * reading costs. To be read in one way or in the other; those who listen for "data" are shown all of it in both.
+ * reading costs. To be read in one way or in the other.
  */
 export interface DirectReadable extends Readable {
+  /** Shows every piece that is read into memory. What is read as a stream shows itself by "data", as with every stream. */
+  onFilled(show: (piece: Buffer) => void): void;
   /**
    * The number of bytes filled, once nobody writes into the memory any more: all of it, unless the stream has ended. A
    * caller that asks for more before that gets its answer in turn, and the bytes that come in between are not held up.
@@ -84,6 +86,7 @@ class Output extends Readable implements DirectReadable {
   readonly #origin: ChildOutputSource;
   /** Not looked at yet. */
   #head: Head | undefined;
+  readonly #observers: ((piece: Buffer) => void)[] = [];
   #way: "directly" | "as a stream" | null = null;
   #memory: Buffer | null = null;
   readonly #withheld: Withheld;
@@ -101,11 +104,15 @@ class Output extends Readable implements DirectReadable {
     this.on("error", () => undefined);
   }
 
+  onFilled(show: (piece: Buffer) => void): void {
+    this.#observers.push(show);
+  }
+
   readonly readInto = async (memory: Buffer): Promise<number> => {
     try {
       this.#choose("directly");
       const filled = await this.#take(memory, true);
-      if (filled > 0) this.emit("data", memory.subarray(0, filled));
+      if (filled > 0) for (const show of this.#observers) show(memory.subarray(0, filled));
       if (filled < memory.length) this.#end();
       return filled;
     } catch (error) {

@@ -1,14 +1,20 @@
 import { createHash } from "node:crypto";
 import type { Readable } from "node:stream";
+import type { DirectReadable } from "./child-output.ts";
 import { withhold } from "./withhold.ts";
 
 /**
- * Shows every piece that somebody else reads from a stream. It starts nothing: the stream stays paused until its reader
- * comes, because a "data" listener resumes only a stream that was never paused.
+ * Shows every piece that somebody else reads from a stream, in either way. It starts nothing: the stream stays paused
+ * until its reader comes, because a "data" listener resumes only a stream that was never paused.
  */
 export function observe(stream: Readable, onPiece: (piece: Buffer) => void): void {
   stream.pause();
   stream.on("data", onPiece);
+  if (isDirect(stream)) stream.onFilled(onPiece);
+}
+
+function isDirect(stream: Readable): stream is DirectReadable {
+  return "onFilled" in stream;
 }
 
 /** Digest of the bytes that have passed through a stream. */
