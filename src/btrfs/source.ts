@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import type { LocalSnapshots, Passage, ReceivedSource, Sender, SnapshotSource } from "../operations/ports.ts";
+import type { LocalSnapshots, ReceivedSource, Sender, SendStream, SnapshotSource } from "../operations/ports.ts";
 import {
   streamIdentity,
   type Difference,
@@ -83,9 +83,12 @@ async function openSender(path: string, options: SourceOptions, signal: AbortSig
   return {
     ...mode,
     estimate: (difference, stop) => estimate(difference, mounts, mode, stop),
-    send: (difference, stop) => sentStream(sender(difference, stop), sentHead(lineageOf(difference)), stop),
-    sendThrough: (difference, passage, stop) =>
-      throughPrograms([passage.program], checkedFeed(sender(difference, stop), accept(difference, passage)), stop),
+    send: ({ through = null, ...difference }, stop) => {
+      const [open, lineage] = [sender(difference, stop), lineageOf(difference)];
+      return through === null
+        ? sentStream(open, sentHead(lineage), stop)
+        : sentThrough(through, { open, lineage }, stop);
+    },
     close: () => mounts.close(),
   };
 }
@@ -121,11 +124,19 @@ async function estimate(
   return mode.compressedData ? { bytes: upperBound, exact: false } : { bytes, exact: true };
 }
 
-function accept(difference: Difference, { onBytes }: Passage): (summary: StreamSummary) => void {
-  return ({ identity, bytes }) => {
-    if (identity !== null) assertSameStream(lineageOf(difference), identity);
-    onBytes(bytes);
+/** What a program makes of the stream of a command, and how long that was. */
+function sentThrough(
+  program: Command,
+  { open, lineage }: { readonly open: () => Promise<Command>; readonly lineage: Lineage },
+  signal: AbortSignal,
+): SendStream {
+  let sentBytes = 0;
+  const accept = ({ identity, bytes }: StreamSummary): void => {
+    if (identity !== null) assertSameStream(lineage, identity);
+    sentBytes = bytes;
   };
+  const output = throughPrograms([program], checkedFeed(open, accept), signal);
+  return Object.assign(output, { sentBytes: () => sentBytes });
 }
 
 function lineageOf({ snapshot, sendParent }: Difference): Lineage {

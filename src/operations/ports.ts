@@ -36,6 +36,17 @@ export interface LocalSnapshots {
   readonly areCopies?: boolean;
 }
 
+/** A send stream to make. */
+export interface SendRequest extends Difference {
+  /** The program that reads it; null or absent: the caller reads it. */
+  readonly through?: Command | null;
+}
+
+export interface SendStream extends Readable {
+  /** Size of the send stream that a program has read, once all has ended. Absent: the stream is the send stream itself. */
+  readonly sentBytes?: () => number;
+}
+
 /** Makes send streams of snapshots. */
 export interface Sender {
   /** The protocol that `send` and `estimate` use. */
@@ -45,15 +56,11 @@ export interface Sender {
   /** Bytes of the stream that `send` would make. Reads metadata only. @throws SEND_FAILED, NO_PRIVILEGE */
   estimate(difference: Difference, signal: AbortSignal): Promise<Estimate>;
   /**
-   * The send stream. It ends only when `btrfs send` exited 0 and every check of the stream agreed; otherwise it is
-   * destroyed with SEND_FAILED. Destroying it stops the process.
+   * The send stream, or what a program makes of it. It ends only when `btrfs send` exited 0 and every check of the stream
+   * agreed; otherwise it is destroyed with SEND_FAILED. Destroying it stops the process. A program must also have read
+   * everything and exited with 0; then the send stream does not pass through this process.
    */
-  send(difference: Difference, signal: AbortSignal): Readable;
-  /**
-   * The output of a program that reads the send stream, which does not pass through this process. It ends only when
-   * everything holds that {@link send} promises, and when the program has read everything and exited with 0.
-   */
-  sendThrough(difference: Difference, passage: Passage, signal: AbortSignal): Readable;
+  send(request: SendRequest, signal: AbortSignal): SendStream;
   /** Undoes private mounts. Safe to call twice. */
   close(): Promise<void>;
 }
@@ -70,13 +77,6 @@ export interface SnapshotSource extends Sender {
 export interface ReceivedSource extends Sender {
   /** Those in the directory, wherever below it. */
   list(signal: AbortSignal): Promise<readonly Snapshot[]>;
-}
-
-/** Where a send stream goes through. */
-export interface Passage {
-  readonly program: Command;
-  /** Called with the number of bytes of the send stream, before the stream ends. */
-  readonly onBytes: (bytes: number) => void;
 }
 
 /** The directory on btrfs that snapshots are restored under. */

@@ -9,7 +9,7 @@ import type { Encoding, Estimate, UploadStep } from "../plan/model.ts";
 import { openCheckpoints } from "../state/checkpoints.ts";
 import { observe } from "../stream/tap.ts";
 import type { Command } from "../stream/process.ts";
-import type { Sender } from "./ports.ts";
+import type { Sender, SendStream } from "./ports.ts";
 import { chooseEncoder, plannedEncoder, type Encoder, type EncodingOptions } from "./encode.ts";
 import { storeArchive } from "./write-archive.ts";
 import type { Container, OpenParts, Stored, UploadProgress } from "./store-ports.ts";
@@ -74,13 +74,6 @@ export interface StoredArchive extends Stored {
   readonly encoding: Encoding;
 }
 
-/** A stream that is sent, or what a program makes of it. */
-export interface Sending {
-  readonly stream: Readable;
-  /** Size of the send stream once it has ended; null when it is the uploaded stream itself, which counts. */
-  readonly sentBytes: () => number | null;
-}
-
 /** How to carry out a step. A failed attempt may change how the next one does it. */
 interface AttemptPlan {
   readonly estimate: Estimate | null;
@@ -93,7 +86,7 @@ export interface StepContext {
   readonly edges: SyncEdges;
   readonly options: SyncOptions;
   /** Makes the stream of the step, or what a program makes of it; called once for every attempt. */
-  readonly send: (through: Command | null) => Sending;
+  readonly send: (through: Command | null) => SendStream;
   readonly onProgress: (progress: StepProgress) => void;
 }
 
@@ -142,7 +135,7 @@ async function tryStep(
   const direct = options.dryRun ? null : planDirect(step, estimate, { container, options });
   const openParts = canResume(options, trusted) ? await container.findOpenParts(step.key, signal) : null;
   let progress: StepProgress = { read: 0, encoded: 0, stored: 0, resumed: 0, inFlight: 0 };
-  const { stream, sentBytes } = send(direct === null ? null : options.encoding.encryptor);
+  const stream = send(direct === null ? null : options.encoding.encryptor);
   observe(stream, ({ length }) => {
     progress = { ...progress, read: progress.read + length };
     onProgress(progress);
@@ -168,7 +161,7 @@ async function tryStep(
     },
   };
   const stored = await storeArchive(plain ?? stream, storing, container, signal);
-  return { bytes: sentBytes() ?? progress.read, stored: { ...stored, encoding: encoder.cost.encoding } };
+  return { bytes: stream.sentBytes?.() ?? progress.read, stored: { ...stored, encoding: encoder.cost.encoding } };
 }
 
 /**

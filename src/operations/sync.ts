@@ -5,13 +5,12 @@ import { BackupError, toBackupError } from "../errors.ts";
 import type { UploadStep } from "../plan/model.ts";
 import { planSync, type SyncPlan, type SyncRequest } from "../plan/sync.ts";
 import type { Command } from "../stream/process.ts";
-import type { LocalSnapshots, Sender } from "./ports.ts";
+import type { LocalSnapshots, Sender, SendStream } from "./ports.ts";
 import { confirmAncestors, examine, takeInventory, type Looking } from "./inventory.ts";
 import {
   runStep,
   type EstimatedStep,
   type Receipt,
-  type Sending,
   type StepProgress,
   type SyncEdges,
   type SyncOptions,
@@ -108,7 +107,7 @@ export async function runSync(
       try {
         watcher.onStart(estimated);
         const next = queue.at(-1)?.step ?? null;
-        const send = (through: Command | null): Sending => streams.take(step, next, through);
+        const send = (through: Command | null): SendStream => streams.take(step, next, through);
         const onProgress = (progress: StepProgress): void => {
           watcher.onProgress(progress);
         };
@@ -176,46 +175,35 @@ function endsTheRun(error: BackupError): boolean {
  * `btrfs send` looks for differences for a while before it says anything. It waits with what fits its pipe.
  */
 function sendAhead(source: Sender, signal: AbortSignal): Ahead {
-  let ahead: { readonly step: UploadStep; readonly through: Command | null; readonly sending: Sending } | null = null;
+  let ahead: { readonly step: UploadStep; readonly through: Command | null; readonly stream: SendStream } | null = null;
   const drop = (): void => {
-    ahead?.sending.stream.destroy();
+    ahead?.stream.destroy();
     ahead = null;
   };
   return {
     take(step, next, through) {
-      const begun = ahead?.step === step && ahead.through === through ? ahead.sending : null;
+      const begun = ahead?.step === step && ahead.through === through ? ahead.stream : null;
       if (begun === null) drop();
       ahead = null;
-      const sending = begun ?? send(step, { source, through }, signal);
-      sending.stream.once("end", () => {
+      const stream = begun ?? source.send({ ...step, through }, signal);
+      stream.once("end", () => {
         if (next === null || signal.aborted) return;
         try {
-          ahead = { step: next, through, sending: send(next, { source, through }, signal) };
+          ahead = { step: next, through, stream: source.send({ ...next, through }, signal) };
         } catch {
           // Its next user gets the error, when it is tried again.
           return;
         }
         // Should it fail before anybody reads it, its reader will get the error.
-        ahead.sending.stream.on("error", () => undefined);
+        ahead.stream.on("error", () => undefined);
       });
-      return sending;
+      return stream;
     },
     drop,
   };
 }
 
 interface Ahead {
-  take(step: UploadStep, next: UploadStep | null, through: Command | null): Sending;
+  take(step: UploadStep, next: UploadStep | null, through: Command | null): SendStream;
   drop(): void;
-}
-
-function send(
-  step: UploadStep,
-  { source, through }: { readonly source: Sender; readonly through: Command | null },
-  signal: AbortSignal,
-): Sending {
-  if (through === null) return { stream: source.send(step, signal), sentBytes: () => null };
-  let sentBytes: number | null = null;
-  const onBytes = (bytes: number): void => void (sentBytes = bytes);
-  return { stream: source.sendThrough(step, { program: through, onBytes }, signal), sentBytes: () => sentBytes };
 }

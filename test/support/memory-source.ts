@@ -3,7 +3,7 @@
 
 import { Readable } from "node:stream";
 import { abortedError, type BackupError } from "../../src/errors.ts";
-import type { SnapshotSource } from "../../src/operations/ports.ts";
+import type { SendRequest, SendStream, SnapshotSource } from "../../src/operations/ports.ts";
 import type { Difference, Snapshot } from "../../src/plan/model.ts";
 import { fedBy, throughPrograms } from "../../src/stream/pipeline.ts";
 import { source } from "./builders.ts";
@@ -18,9 +18,12 @@ export interface MemorySource extends SnapshotSource {
 export function memorySource(snapshots: readonly Snapshot[], bytesOf: (snapshot: Snapshot) => number): MemorySource {
   const failures = new Map<string, BackupError>();
   const sent: string[] = [];
-  const send = (difference: Difference, signal: AbortSignal): Readable => {
+  const send = ({ through = null, ...difference }: SendRequest, signal: AbortSignal): SendStream => {
     sent.push([difference.snapshot.path, difference.sendParent?.path].flatMap((path) => path ?? []).join("<"));
-    return Readable.from(streamOf(difference, bytesOf(difference.snapshot), failures, signal), { objectMode: false });
+    const bytes = bytesOf(difference.snapshot);
+    const stream = Readable.from(streamOf(difference, bytes, failures, signal), { objectMode: false });
+    if (through === null) return stream;
+    return Object.assign(throughPrograms([through], fedBy(stream), signal), { sentBytes: () => bytes });
   };
   return {
     failures,
@@ -31,10 +34,6 @@ export function memorySource(snapshots: readonly Snapshot[], bytesOf: (snapshot:
     surroundings: () => Promise.resolve({ subvolumes: [], seenAt: () => null }),
     estimate: ({ snapshot }) => Promise.resolve({ bytes: bytesOf(snapshot), exact: true }),
     send,
-    sendThrough: (difference, { program, onBytes }, signal) => {
-      onBytes(bytesOf(difference.snapshot));
-      return throughPrograms([program], fedBy(send(difference, signal)), signal);
-    },
     close: () => Promise.resolve(),
   };
 }
