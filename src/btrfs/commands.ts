@@ -1,6 +1,7 @@
 import { BackupError, type FailureCode } from "../errors.ts";
 import type { SendProto } from "../plan/model.ts";
-import { runToEnd, type Command, type Exit } from "../stream/process.ts";
+import { describeExit, type Exit } from "../stream/exit.ts";
+import { runToEnd, type Command } from "../stream/process.ts";
 import type { Reach } from "./mounts.ts";
 
 /** How streams are made. */
@@ -23,7 +24,7 @@ export function sendCommand({ paths, enter }: Reach, mode: SendMode, noData: boo
   const difference = sendParent === undefined ? [] : ["-p", sendParent];
   const send = ["btrfs", "send", "-q", ...proto, ...compressed, ...lengthsOnly, ...difference, snapshot];
   const [program = "btrfs", ...args] = [...enter, ...send];
-  return { program, args, failure: (ending) => toFailure("SEND_FAILED", `btrfs send of ${snapshot}`, ending) };
+  return { program, args, failure: (exit) => toFailure("SEND_FAILED", `btrfs send of ${snapshot}`, exit) };
 }
 
 /** Where something is received. */
@@ -40,7 +41,7 @@ export interface Reception {
  * `-E 0`, by which btrfs-progs 6.2 loops for ever where a stream ends too early.
  */
 export function receiveCommand({ directory, name, enter }: Reception): Command {
-  const failure = (ending: Exit): BackupError => toFailure("RECEIVE_FAILED", `btrfs receive of ${name}`, ending);
+  const failure = (exit: Exit): BackupError => toFailure("RECEIVE_FAILED", `btrfs receive of ${name}`, exit);
   const [program = "", ...args] = enter.concat("btrfs", "receive", "-q", "-C", directory);
   return { program, args, failure };
 }
@@ -48,14 +49,13 @@ export function receiveCommand({ directory, name, enter }: Reception): Command {
 /** A writable snapshot of the place reached. */
 export function snapshotCommand({ paths, enter }: Reach, place: string): Command {
   const [program = "", ...args] = enter.concat("btrfs", "subvolume", "snapshot", paths, place);
-  const failure = (ending: Exit): BackupError =>
-    toFailure("RECEIVE_FAILED", `btrfs subvolume snapshot ${place}`, ending);
+  const failure = (exit: Exit): BackupError => toFailure("RECEIVE_FAILED", `btrfs subvolume snapshot ${place}`, exit);
   return { program, args, failure };
 }
 
 /** The options that `btrfs send` prints in its help. @throws CONFIG when there is no such program, ABORTED */
 export function readSendOptions(signal: AbortSignal): Promise<string> {
-  const failure = (ending: Exit): BackupError => toFailure("SEND_FAILED", "btrfs send --help", ending);
+  const failure = (exit: Exit): BackupError => toFailure("SEND_FAILED", "btrfs send --help", exit);
   return runToEnd({ program: "btrfs", args: ["send", "--help"], failure }, signal);
 }
 
@@ -99,8 +99,9 @@ const refusals: readonly Refusal[] = [
   { pattern: /is not read-only/, meaning: "a snapshot that was read-only has been made writable" },
 ];
 
-function toFailure(code: FailureCode, what: string, { how, stderr }: Exit): BackupError {
-  const context = { ending: how, stderr };
+function toFailure(code: FailureCode, what: string, exit: Exit): BackupError {
+  const { stderr } = exit;
+  const context = { ending: describeExit(exit), stderr };
   const refusal = refusals.find(({ pattern }) => pattern.test(stderr));
   if (refusal !== undefined) {
     const { meaning, hint } = refusal;
@@ -111,5 +112,5 @@ function toFailure(code: FailureCode, what: string, { how, stderr }: Exit): Back
       .split("\n")
       .at(-1)
       ?.replace(/^ERROR: /, "") ?? "";
-  return new BackupError(code, `${what} ${how}${lastLine === "" ? "" : `: ${lastLine}`}`, { context });
+  return new BackupError(code, `${what} ${describeExit(exit)}${lastLine === "" ? "" : `: ${lastLine}`}`, { context });
 }

@@ -2,7 +2,8 @@ import { readFile } from "node:fs/promises";
 import { BackupError } from "../errors.ts";
 import type { Machine, Survey } from "../operations/ports.ts";
 import type { Snapshot } from "../plan/model.ts";
-import { runToEnd, type Exit } from "../stream/process.ts";
+import { describeExit, type Exit } from "../stream/exit.ts";
+import { runToEnd } from "../stream/process.ts";
 import { addonVersions } from "../addon/load.ts";
 import { openMounts } from "./mounts.ts";
 import { readSurroundings } from "./surroundings.ts";
@@ -16,7 +17,7 @@ const CAP_SYS_ADMIN = 21n;
 export const machine: Machine = {
   mayAdministrate,
   versions: async (signal) => {
-    const failure = ({ how }: Exit): BackupError => new BackupError("CONFIG", `btrfs --version ${how}`);
+    const failure = (exit: Exit): BackupError => new BackupError("CONFIG", `btrfs --version ${describeExit(exit)}`);
     const progs = await runToEnd({ program: "btrfs", args: ["--version"], failure }, signal);
     return { progs: (progs.split("\n", 1)[0] ?? "").trim(), libbtrfsutil: addonVersions().libbtrfsutil };
   },

@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import { BackupError } from "../errors.ts";
-import { runToEnd, startHeldProcess, type Command, type Exit } from "../stream/process.ts";
+import { describeExit, type Exit } from "../stream/exit.ts";
+import { runToEnd, startHeldProcess, type Command } from "../stream/process.ts";
 import type { Mount, View } from "./mount-table.ts";
 
 /** A mount in a namespace of its own. */
@@ -24,11 +25,12 @@ export interface Namespace extends PrivateMount {
  */
 export async function openPrivateMount(mounts: readonly Mount[], signal: AbortSignal): Promise<PrivateMount> {
   const device = await findDevice(mounts);
-  const failure = ({ how, stderr }: Exit): BackupError => {
-    const reason = stderr.split("\n", 1)[0] || how;
+  const failure = (exit: Exit): BackupError => {
+    const { stderr } = exit;
+    const reason = stderr.split("\n", 1)[0] || describeExit(exit);
     return new BackupError("SEND_FAILED", `cannot mount the top level of the filesystem on ${device}: ${reason}`, {
       hint: `mount it yourself, for example: mount -o ro,subvolid=5 ${device} /mnt`,
-      context: { ending: how, stderr },
+      context: { ending: describeExit(exit), stderr },
     });
   };
   const namespace = await openNamespace({ failure, endsPrograms: false }, signal);

@@ -6,7 +6,8 @@ import { BackupError, describeDirectoryError } from "../errors.ts";
 import type { Scratch } from "../operations/ports.ts";
 import type { Snapshot, TreeDifference } from "../plan/model.ts";
 import { openWorkFile } from "../stream/unnamed-file.ts";
-import { runToEnd, type Command, type Exit } from "../stream/process.ts";
+import { describeExit, type Exit } from "../stream/exit.ts";
+import { runToEnd, type Command } from "../stream/process.ts";
 import { openMounts, type Mounts } from "./mounts.ts";
 import { openNamespace, type Namespace } from "./private-mount.ts";
 import { openTarget } from "./target.ts";
@@ -125,9 +126,11 @@ async function assertRoom(directory: string, bytes: number): Promise<void> {
 }
 
 function command(program: string, ...args: readonly string[]): Command {
-  const failure = ({ how, stderr }: Exit): BackupError =>
-    new BackupError("RECEIVE_FAILED", `${program} for the drill ${how}: ${stderr.split("\n").at(-1) ?? ""}`, {
-      context: { args, stderr },
+  const failure = (exit: Exit): BackupError => {
+    const lastLine = exit.stderr.split("\n").at(-1) ?? "";
+    return new BackupError("RECEIVE_FAILED", `${program} for the drill ${describeExit(exit)}: ${lastLine}`, {
+      context: { args, stderr: exit.stderr },
     });
+  };
   return { program, args, failure };
 }

@@ -6,7 +6,8 @@ import { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
 import { isFull, MAKE_ROOM, type Quota } from "../plan/quota.ts";
 import type { EncryptionIntent } from "../plan/encoding.ts";
-import { runToEnd, type Exit } from "../stream/process.ts";
+import { describeExit, type Exit } from "../stream/exit.ts";
+import { runToEnd } from "../stream/process.ts";
 import { judgeArchives, planFor } from "./doctor-archives.ts";
 import { judgeSnapshots, surveyPath, type Surveyed } from "./doctor-path.ts";
 import { readArchives } from "./inventory.ts";
@@ -180,7 +181,7 @@ async function lookAtProgram(program: string, { purpose, wanted }: Need, signal:
 
 /** @throws CONFIG when it is not installed */
 async function programVersion(program: string, signal: AbortSignal): Promise<string> {
-  const failure = ({ how }: Exit): BackupError => new BackupError("CONFIG", `${program} --version ${how}`);
+  const failure = (exit: Exit): BackupError => new BackupError("CONFIG", `${program} --version ${describeExit(exit)}`);
   const text = await runToEnd({ program, args: ["--version"], failure }, signal);
   return /\d+(\.\d+)+/.exec(text)?.[0] ?? text.trim();
 }

@@ -7,7 +7,8 @@ import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
 import { openNameless } from "./unnamed-file.ts";
 import { fedBy, throughPrograms } from "./pipeline.ts";
-import { runInto, type Command, type Exit } from "./process.ts";
+import { describeExit, type Exit } from "./exit.ts";
+import { runInto, type Command } from "./process.ts";
 
 /** The beginning of every file that age writes. */
 export const AGE_MAGIC = "age-encryption.org/v1";
@@ -47,9 +48,9 @@ export interface TriedRecipients {
 
 /** Tries recipients on an empty input. @throws CONFIG when age does not take them, or is not installed */
 export async function tryRecipients(recipients: Recipients, signal: AbortSignal): Promise<TriedRecipients> {
-  const failure = (ending: Exit): BackupError =>
-    new BackupError("CONFIG", `age does not take the recipients: ${saidBy(ending)}`, {
-      context: { ending: ending.how },
+  const failure = (exit: Exit): BackupError =>
+    new BackupError("CONFIG", `age does not take the recipients: ${saidBy(exit)}`, {
+      context: { ending: describeExit(exit) },
     });
   const command = { ...encryptCommand(recipients), failure };
   let bytes = 0;
@@ -103,10 +104,10 @@ async function unlock(file: string, signal: AbortSignal): Promise<string> {
   const nameless = await openNameless(MEMORY).catch(() => null);
   // Then age asks whenever it needs it.
   if (nameless === null) return file;
-  const failure = (ending: Exit): BackupError =>
-    /killed by SIG(INT|HUP)/.test(ending.how)
+  const failure = (exit: Exit): BackupError =>
+    isInterrupted(exit)
       ? new BackupError("ABORTED", "stopped")
-      : new BackupError("CONFIG", `age cannot unlock the identity ${file}: ${saidBy(ending)}`);
+      : new BackupError("CONFIG", `age cannot unlock the identity ${file}: ${saidBy(exit)}`);
   await runInto(nameless.fd, { program: "age", args: ["--decrypt", file], failure, mayAsk: true }, signal);
   kept.push(nameless);
   return `/proc/${pid}/fd/${nameless.fd}`;
@@ -118,20 +119,20 @@ const kept: FileHandle[] = [];
 /** Decrypts what it reads. age authenticates each 64 KiB before it gives them out, and the end. It may ask for a passphrase. */
 export function decryptCommand(identities: Identities, subject: string): Command {
   const args = ["--decrypt", ...identities.flatMap((file) => ["--identity", file])];
-  return { program: "age", args, failure: (ending) => toDecryptFailure(subject, ending), mayAsk: true };
+  return { program: "age", args, failure: (exit) => toDecryptFailure(subject, exit), mayAsk: true };
 }
 
-function toEncryptFailure(ending: Exit): BackupError {
-  return new BackupError("STEP_FAILED", `age ${ending.how}${ending.stderr === "" ? "" : `: ${saidBy(ending)}`}`, {
-    context: { stderr: ending.stderr },
+function toEncryptFailure(exit: Exit): BackupError {
+  return new BackupError("STEP_FAILED", `age ${describeExit(exit)}${exit.stderr === "" ? "" : `: ${saidBy(exit)}`}`, {
+    context: { stderr: exit.stderr },
   });
 }
 
-function toDecryptFailure(subject: string, ending: Exit): BackupError {
-  const context = { ending: ending.how, stderr: ending.stderr };
-  const said = saidBy(ending);
+function toDecryptFailure(subject: string, exit: Exit): BackupError {
+  const context = { ending: describeExit(exit), stderr: exit.stderr };
+  const said = saidBy(exit);
   // It hears Ctrl-C as we do, and may be gone before we have heard it.
-  if (/killed by SIG(INT|HUP)/.test(ending.how)) return new BackupError("ABORTED", "stopped", { context });
+  if (isInterrupted(exit)) return new BackupError("ABORTED", "stopped", { context });
   if (/no identity matched/.test(said)) {
     return new BackupError("IDENTITY_REFUSED", `${subject} is encrypted for somebody else: no identity opens it`, {
       hint: "use --identity FILE with the key it was encrypted for",
@@ -145,6 +146,11 @@ function toDecryptFailure(subject: string, ending: Exit): BackupError {
   return new BackupError("ARCHIVE_DAMAGED", `${subject} is damaged: it cannot be decrypted: ${said}`, { context });
 }
 
-function saidBy({ how, stderr }: Exit): string {
-  return /^age: error: (.*)$/m.exec(stderr)?.[1] ?? how;
+/** It hears Ctrl-C on the terminal as we do. */
+function isInterrupted({ signal }: Exit): boolean {
+  return signal === "SIGINT" || signal === "SIGHUP";
+}
+
+function saidBy(exit: Exit): string {
+  return /^age: error: (.*)$/m.exec(exit.stderr)?.[1] ?? describeExit(exit);
 }

@@ -7,7 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { openPipe, openPipeReader, type PipeReader } from "../addon/pipe.ts";
 import type { StreamSummary } from "../addon/send-stream.ts";
 import { abortedError, toError } from "../errors.ts";
-import { LEFT_BEHIND, LINGER_MS, start, type Command, type Lifetime } from "./process.ts";
+import { faultOf } from "./exit.ts";
+import { LINGER_MS, start, type Command, type Lifetime } from "./process.ts";
 import { onAbort, settlesWithin } from "./waiting.ts";
 import { Withheld } from "./withhold.ts";
 
@@ -203,14 +204,14 @@ class Output extends Readable implements DirectReadable {
 }
 
 /** The beginning that a command promises for its output. */
-export function headOf({ program, begins, failure }: Command): Head | undefined {
+export function headOf(command: Command): Head | undefined {
+  const { begins } = command;
   if (begins === undefined) return undefined;
   const expected = Buffer.from(begins, "latin1");
   return {
     bytes: expected.length,
     check(head) {
-      if (!head.equals(expected))
-        throw failure({ how: `wrote what does not begin like the output of ${program}`, stderr: "" });
+      if (!head.equals(expected)) throw command.failure(faultOf(command, "began its output otherwise"));
     },
   };
 }
@@ -228,7 +229,7 @@ export function drained(
   const asked = (): number => (reader.isAsked() ? reader.received() : NaN);
   async function watch(): Promise<StreamSummary> {
     for (let before = asked(); !(await settlesWithin(reader.done, LINGER_MS)); before = asked()) {
-      if (reader.received() === before) throw command.failure({ how: LEFT_BEHIND, stderr: "" });
+      if (reader.received() === before) throw command.failure(faultOf(command, "left its output open"));
     }
     return reader.done;
   }

@@ -7,6 +7,7 @@ import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { countUnread, openPipe, openPipeReader } from "../addon/pipe.ts";
 import { drained, headOf, outputOf, PIPE_BYTES, type DirectReadable } from "./child-output.ts";
+import { faultOf } from "./exit.ts";
 import { start, type Command, type Lifetime } from "./process.ts";
 import { settlesWithin } from "./waiting.ts";
 
@@ -113,7 +114,7 @@ async function endOf({ command, life, input }: Stage, fed: Promise<void>): Promi
   await life.success;
   for (let complete = false; !complete;) {
     complete = await settlesWithin(fed, LOOK_MS);
-    if (input.unread() > 0) throw command.failure({ how: "did not read all of its input", stderr: life.stderr() });
+    if (input.unread() > 0) throw command.failure(faultOf(command, "left its input unread", life.stderr()));
   }
 }
 

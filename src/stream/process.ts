@@ -10,6 +10,7 @@ import { env, kill } from "node:process";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { abortedError, BackupError, isBrokenPipe } from "../errors.ts";
+import { describeExit, faultOf, type Exit } from "./exit.ts";
 import { onAbort, settlesWithin } from "./waiting.ts";
 import { notStarted } from "./packages.ts";
 
@@ -18,7 +19,7 @@ export interface Command {
   readonly program: string;
   readonly args: readonly string[];
   /** The error for every ending but exit status 0. */
-  readonly failure: (ending: Exit) => BackupError;
+  readonly failure: (exit: Exit) => BackupError;
   /** The required beginning of its output, checked before any of it is passed on. */
   readonly begins?: string;
   /**
@@ -26,14 +27,6 @@ export interface Command {
    * gets Ctrl-C and Ctrl-Z as we do.
    */
   readonly mayAsk?: boolean;
-}
-
-/** How a process ended that did not do its work. */
-export interface Exit {
-  /** Completes a sentence that begins with the program: "exited with status 1", "was killed by SIGKILL". */
-  readonly how: string;
-  /** The last of what it wrote to its standard error, trimmed; empty when it wrote nothing. */
-  readonly stderr: string;
 }
 
 /** A program that takes lines and answers nothing. */
@@ -56,9 +49,6 @@ const GRACE_MS = 2_000;
 /** How long the output of an exited process may stay open and silent in the hands of one that it left behind. */
 export const LINGER_MS = 5_000;
 
-/** How such a process ended. */
-export const LEFT_BEHIND = "exited, but left a process behind that holds its output open";
-
 const STDERR_TAIL_CHARS = 4_096;
 
 /** The backlog that a sink may leave unread before lines are dropped. */
@@ -67,7 +57,7 @@ const SINK_BACKLOG_BYTES = 1024 * 1024;
 /** A program that was started. */
 export interface Started {
   readonly child: ChildProcess;
-  readonly life: Lifetime;
+  readonly life: ProcessLifetime;
 }
 
 /** Starts a program; its lifetime reports when it cannot be started. */
@@ -90,7 +80,7 @@ export async function runToEnd(command: Command, signal: AbortSignal): Promise<s
   await untilSuccess(life, signal);
   if (await settlesWithin(ended, LINGER_MS)) return said;
   stdout.destroy();
-  throw command.failure({ how: LEFT_BEHIND, stderr: "" });
+  throw command.failure(faultOf(command, "left its output open"));
 }
 
 /** Runs a program that writes into a file that is open; resolves after exit status 0. Rejects as {@link runToEnd} does. */
@@ -123,7 +113,7 @@ export async function writeTo(command: Command, source: Readable, signal: AbortS
   if (signal.aborted) throw abortedError(signal);
   if (fed.status === "rejected" && !isBrokenPipe(fed.reason)) throw fed.reason;
   if (ended.status === "rejected") throw ended.reason;
-  if (fed.status === "rejected") throw command.failure({ how: "did not read all of its input", stderr: life.stderr() });
+  if (fed.status === "rejected") throw command.failure(faultOf(command, "left its input unread", life.stderr()));
 }
 
 /**
@@ -146,7 +136,9 @@ export async function startHeldProcess(command: Command, signal: AbortSignal): P
   await Promise.race([echo, life.success, aborted]);
   if (child.pid !== undefined && !signal.aborted && child.exitCode === null) return { pid: child.pid, close };
   await close();
-  throw signal.aborted ? abortedError(signal) : command.failure({ how: "ended at once", stderr: life.stderr() });
+  throw signal.aborted
+    ? abortedError(signal)
+    : command.failure(faultOf(command, "ended before it began", life.stderr()));
 }
 
 /**
@@ -155,7 +147,8 @@ export async function startHeldProcess(command: Command, signal: AbortSignal): P
  */
 export function openSink({ program, args }: Pick<Command, "program" | "args">): Sink {
   const child = spawn(program, args, { ...surroundings(), stdio: ["pipe", "ignore", "ignore"] });
-  const life = watch(child, { program, args, failure: ({ how }) => new BackupError("INTERNAL", `${program} ${how}`) });
+  const failure = (exit: Exit): BackupError => new BackupError("INTERNAL", `${program} ${describeExit(exit)}`);
+  const life = watch(child, { program, args, failure });
   const { stdin } = child;
   stdin.on("error", () => undefined);
   return {
@@ -178,7 +171,13 @@ export interface Lifetime {
   stop(): Promise<void>;
 }
 
-function watch(child: ChildProcess, command: Command): Lifetime {
+/** The lifetime of one process. */
+export interface ProcessLifetime extends Lifetime {
+  /** How it ended; null when it did its work, could not be started, or has not ended. */
+  exit(): Exit | null;
+}
+
+function watch(child: ChildProcess, command: Command): ProcessLifetime {
   const kill: Kill =
     command.mayAsk === true ? (signal) => void child.kill(signal) : (signal) => killGroup(child, signal);
   let stderr = "";
@@ -187,32 +186,31 @@ function watch(child: ChildProcess, command: Command): Lifetime {
   });
   const said = child.stderr === null ? Promise.resolve() : closed(child.stderr);
   const lastWords = (): string => stderr.trim();
+  let exit: Exit | null = null;
   const end = async (): Promise<void> => {
-    const how = await endingOf(child, command.program);
-    if (how === null) return;
+    const ended = await endingOf(child, command.program);
+    if (ended.status === 0) return;
     // Processes that a failed leader leaves behind must not continue, nor keep its last words from us.
     kill("SIGKILL");
     await settlesWithin(said, GRACE_MS);
-    throw command.failure({ how, stderr: lastWords() });
+    exit = { ...ended, program: command.program, fault: null, stderr: lastWords() };
+    throw command.failure(exit);
   };
   const success = end().finally(() => child.stderr?.destroy());
   success.catch(() => undefined);
   let stopping: Promise<void> | null = null;
-  return { success, stderr: lastWords, stop: () => (stopping ??= stopAll(kill, success)) };
+  return { success, exit: () => exit, stderr: lastWords, stop: () => (stopping ??= stopAll(kill, success)) };
 }
 
 function closed(stream: Readable): Promise<void> {
   return new Promise((resolve) => stream.once("close", resolve));
 }
 
-/** Null for exit status 0, else how it ended. */
-function endingOf(child: ChildProcess, program: string): Promise<string | null> {
+/** @throws CONFIG when it could not be started */
+function endingOf(child: ChildProcess, program: string): Promise<Pick<Exit, "status" | "signal">> {
   return new Promise((resolve, reject) => {
     child.once("error", (error: NodeJS.ErrnoException) => reject(notStarted(program, error)));
-    child.once("exit", (status, signal) => {
-      if (status === 0) resolve(null);
-      else resolve(status === null ? `was killed by ${signal ?? "a signal"}` : `exited with status ${status}`);
-    });
+    child.once("exit", (status, signal) => resolve({ status, signal }));
   });
 }
 

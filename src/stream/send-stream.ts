@@ -11,10 +11,10 @@ import {
   type StreamSummary,
 } from "../addon/send-stream.ts";
 import { openPipe, openPipeReader } from "../addon/pipe.ts";
-import { BackupError, toError } from "../errors.ts";
+import { toError } from "../errors.ts";
 import { drained, outputOf, PIPE_BYTES, type DirectReadable, type Head } from "./child-output.ts";
 import type { ByteFeed } from "./pipeline.ts";
-import { start, type Command, type Lifetime } from "./process.ts";
+import { start, type Command, type ProcessLifetime } from "./process.ts";
 import { lineageOf, type StreamLineage } from "./stream-facts.ts";
 import { settlesWithin } from "./waiting.ts";
 import { Withheld } from "./withhold.ts";
@@ -86,7 +86,7 @@ export function checkedStream(source: Readable, options: CheckOptions = {}): Rea
 export function sentStream(open: () => Promise<Command>, head: Head, signal: AbortSignal): DirectReadable {
   const pipe = openPipe(PIPE_BYTES);
   const reader = openPipeReader(pipe.readEnd, true);
-  let life: Lifetime | null = null;
+  let life: ProcessLifetime | null = null;
   let isStopped = false;
   const sending = async (): Promise<void> => {
     const started = await startInto(pipe.writeEnd, open, () => isStopped);
@@ -139,7 +139,7 @@ export function checkedFeed(open: () => Promise<Command>, accept: (summary: Stre
 
 interface Started {
   readonly command: Command;
-  readonly life: Lifetime;
+  readonly life: ProcessLifetime;
 }
 
 interface Moving {
@@ -160,14 +160,14 @@ function startMoving(readEnd: number, writeEnd: number): Moving {
 }
 
 /** A command that fails is the cause of damage in its stream, unless it fails because nobody reads that. */
-async function sumUp(life: Lifetime, moved: Promise<StreamSummary>): Promise<StreamSummary> {
+async function sumUp(life: ProcessLifetime, moved: Promise<StreamSummary>): Promise<StreamSummary> {
   const damage = await moved.then(() => null, toError);
   if (damage !== null && !(await settlesWithin(life.success, GRACE_MS))) {
     await life.stop();
     throw damage;
   }
   await life.success.catch((failure: unknown) => {
-    throw damage !== null && isUnread(failure) ? damage : failure;
+    throw damage !== null && isUnread(life) ? damage : failure;
   });
   if (damage !== null) throw damage;
   const summary = await moved;
@@ -192,6 +192,8 @@ function assertHasData({ commands }: StreamSummary): void {
   );
 }
 
-function isUnread(failure: unknown): boolean {
-  return failure instanceof BackupError && /SIGPIPE|Broken pipe/.test(Object.values(failure.context).join(" "));
+/** True for a command that nobody read to its end. */
+function isUnread(life: ProcessLifetime): boolean {
+  const exit = life.exit();
+  return exit !== null && (exit.signal === "SIGPIPE" || /SIGPIPE|Broken pipe/.test(exit.stderr));
 }

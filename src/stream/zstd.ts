@@ -3,7 +3,8 @@
 import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
 import { fedBy, throughPrograms } from "./pipeline.ts";
-import type { Command, Exit } from "./process.ts";
+import { describeExit, type Exit } from "./exit.ts";
+import type { Command } from "./process.ts";
 
 /** The beginning of every frame that zstd writes. */
 export const ZSTD_MAGIC = "\x28\xb5\x2f\xfd";
@@ -11,13 +12,13 @@ export const ZSTD_MAGIC = "\x28\xb5\x2f\xfd";
 /** Compresses its input, on all processors; the output does not depend on how many there are. */
 export function compressCommand(level: number): Command {
   const args = ["--compress", "--stdout", "--quiet", "--threads=0", `-${level}`];
-  return { program: "zstd", args, failure: (ending) => toFailure("STEP_FAILED", "zstd", ending), begins: ZSTD_MAGIC };
+  return { program: "zstd", args, failure: (exit) => toFailure("STEP_FAILED", "zstd", exit), begins: ZSTD_MAGIC };
 }
 
 /** Decompresses what it reads, and compares it with the checksum in it. */
 export function decompressCommand(subject: string): Command {
-  const failure = (ending: Exit): BackupError =>
-    toFailure("ARCHIVE_DAMAGED", `${subject} is damaged: it cannot be decompressed: zstd`, ending);
+  const failure = (exit: Exit): BackupError =>
+    toFailure("ARCHIVE_DAMAGED", `${subject} is damaged: it cannot be decompressed: zstd`, exit);
   return { program: "zstd", args: ["--decompress", "--stdout", "--quiet"], failure };
 }
 
@@ -29,7 +30,10 @@ export async function compressedBytes(sample: Buffer, level: number, signal: Abo
   return bytes;
 }
 
-function toFailure(code: "STEP_FAILED" | "ARCHIVE_DAMAGED", what: string, { how, stderr }: Exit): BackupError {
+function toFailure(code: "STEP_FAILED" | "ARCHIVE_DAMAGED", what: string, exit: Exit): BackupError {
+  const { stderr } = exit;
   const said = /^zstd: (.*)$/m.exec(stderr)?.[1];
-  return new BackupError(code, `${what} ${how}${said === undefined ? "" : `: ${said}`}`, { context: { stderr } });
+  return new BackupError(code, `${what} ${describeExit(exit)}${said === undefined ? "" : `: ${said}`}`, {
+    context: { stderr },
+  });
 }

@@ -6,13 +6,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
 import { BackupError } from "../../../src/errors.ts";
 import { readFrom, type DirectReadable } from "../../../src/stream/child-output.ts";
+import { describeExit } from "../../../src/stream/exit.ts";
 import type { Command } from "../../../src/stream/process.ts";
 import { observe } from "../../../src/stream/tap.ts";
 
 const never = new AbortController().signal;
 
 function shell(script: string, begins?: string): Command {
-  const failure: Command["failure"] = ({ how }) => new BackupError("STEP_FAILED", `sh ${how}`);
+  const failure: Command["failure"] = (exit) => new BackupError("STEP_FAILED", `sh ${describeExit(exit)}`);
   return { program: "sh", args: ["-c", script], failure, ...(begins === undefined ? {} : { begins }) };
 }
 

@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BackupError } from "../../../src/errors.ts";
 import { readFrom } from "../../../src/stream/child-output.ts";
+import { describeExit } from "../../../src/stream/exit.ts";
 import { openSink, runToEnd, startHeldProcess, writeTo, type Command } from "../../../src/stream/process.ts";
 
 const never = new AbortController().signal;
@@ -20,7 +21,7 @@ function program(name: string, ...args: readonly string[]): Command {
   return {
     program: name,
     args,
-    failure: ({ how, stderr }) => new BackupError("SEND_FAILED", `${name} ${how}: ${stderr}`),
+    failure: (exit) => new BackupError("SEND_FAILED", `${name} ${describeExit(exit)}: ${exit.stderr}`),
   };
 }
 
