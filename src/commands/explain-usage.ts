@@ -1,6 +1,7 @@
 // Explains why a command line cannot be understood. The parser names neither the option whose value is missing, nor the
 // word that it finds superfluous; so this walks through the words once more.
 
+import { allOptions } from "../config/options.ts";
 import { nearest } from "../config/suggest.ts";
 import { spellings } from "./spellings.ts";
 
@@ -13,7 +14,9 @@ export interface Grammar {
 }
 
 /** These options may have a value and need none. */
-const withoutValue: readonly string[] = ["--syslog"];
+const withoutValue: readonly string[] = allOptions.flatMap(({ flag, takes }) =>
+  takes === "nothing, or =false" ? flag : [],
+);
 
 /** @param argv - the words after the command */
 export function explainUsage(error: unknown, argv: readonly string[], { path, options }: Grammar): string {

@@ -1,8 +1,9 @@
 import { Cli } from "clipanion";
-import { exitMeanings, BackupError } from "../errors.ts";
+import { exitMeanings } from "../errors.ts";
 import type { CommandHelp, OptionHelp } from "../terminal/help.ts";
 import type { CommandType } from "./registry.ts";
-import { allOptions, describeOption, optionGroups, isOnByDefault } from "../config/options.ts";
+import { optionsOf } from "./options.ts";
+import { describeOption, isOnByDefault, optionGroups, type OptionDefinition } from "../config/options.ts";
 
 /** Describes a command for help, completions and the manual, from its definition alone. */
 export function describeCommand(type: CommandType, binaryName: string): CommandHelp {
@@ -18,19 +19,15 @@ export function describeCommand(type: CommandType, binaryName: string): CommandH
     summary: usage?.description ?? "",
     details: toParagraphs(usage?.details ?? ""),
     examples: (usage?.examples ?? []).map(([label, line]) => ({ label, line: line.replaceAll("$0", binaryName) })),
-    options: (definition?.options ?? []).map(({ definition: text, description = "" }) => toOption(text, description)),
+    options: optionsOf(type).map(toOption),
     groups: optionGroups,
     exits: type.exits.map((code) => ({ code, meaning: exitMeanings[code] ?? "" })),
   };
 }
 
-/** Finds the option of the table that a command has declared. @param spelled - `-v,--verbose`, or `--memory #0` */
-function toOption(spelled: string, description: string): OptionHelp {
-  const [names = ""] = spelled.split(" ");
-  const name = names.split(",").at(-1) ?? "";
-  const option = allOptions.find((each) => each.flag === name && describeOption(each) === description);
-  if (option === undefined) throw new BackupError("INTERNAL", `${name} is not in the table of options`);
+function toOption(option: OptionDefinition): OptionHelp {
   const { flag, short = null, value = null, words = [], group = null } = option;
+  const description = describeOption(option);
   return { name: flag, short, value, words, negatable: isOnByDefault(option), group, description };
 }
 

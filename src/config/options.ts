@@ -34,7 +34,7 @@ export interface OptionDefinition {
 export const optionGroups = ["Container and credentials", "Encryption and compression", "Output and log"] as const;
 export type OptionGroup = (typeof optionGroups)[number];
 
-const [CONTAINER, ENCODING, OUTPUT] = optionGroups;
+export const [CONTAINER, ENCODING, OUTPUT] = optionGroups;
 
 /** Variables that name a login. */
 export const loginVariables = ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "OS_AUTH_URL", "OS_CLOUD", "OS_TOKEN", "ST_AUTH"];

@@ -4,7 +4,7 @@
 import { BackupError, toBackupError } from "../errors.ts";
 import { defaultFile, readTargets, type Target } from "./file.ts";
 import type { Environment } from "./openstack.ts";
-import { configKeys, loginVariables, type OptionDefinition } from "./options.ts";
+import { configKeys, CONTAINER, loginVariables, type OptionDefinition } from "./options.ts";
 import { nearest } from "./suggest.ts";
 
 /** One setting that is in force, for people. */
@@ -64,7 +64,7 @@ const NO_TARGET: FoundTarget = { file: null, name: null, target: { values: new M
 
 /** The keys that a typed container takes from the file: the address of the store and the login, nothing else. */
 const loginKeys = [...configKeys].flatMap(([key, { group, flag }]) =>
-  group === "Container and credentials" && flag !== "--container-name" ? key : [],
+  group === CONTAINER && flag !== "--container-name" ? key : [],
 );
 
 function findTarget(argv: readonly string[], env: Environment): FoundTarget {

@@ -155,13 +155,11 @@ function readAwsKeys(env: Environment): KeySource | null {
   };
 }
 
-const TEMPAUTH_VARIABLES = "ST_USER and ST_KEY";
-
 /** s3api accepts TempAuth's user and key as S3 keys. */
 function readTempAuth(env: Environment): KeySource {
   const [url, accessKeyId, secretAccessKey] = ["ST_AUTH", "ST_USER", "ST_KEY"].map((name) => readVariable(env, name));
   if (url !== undefined && accessKeyId !== undefined && secretAccessKey !== undefined) {
-    return { kind: "keys", keys: { accessKeyId, secretAccessKey }, variables: TEMPAUTH_VARIABLES, passedOver: false };
+    return { kind: "keys", keys: { accessKeyId, secretAccessKey }, variables: "ST_USER and ST_KEY", passedOver: false };
   }
   throw new BackupError("CONFIG", "only some of ST_AUTH, ST_USER and ST_KEY are set", {
     hint: "set all three, or for Keystone ST_AUTH_VERSION=3 and OS_*",
@@ -169,7 +167,7 @@ function readTempAuth(env: Environment): KeySource {
 }
 
 function namedEndpoint(source: KeySource, env: Environment): string | undefined {
-  const isTempAuth = source.kind === "keys" && source.variables === TEMPAUTH_VARIABLES;
+  const isTempAuth = source.kind === "keys" && !namesAws(env);
   // The proxy that answers S3 also serves TempAuth, and Swift's own API where swiftclient has its URL.
   const ofProxy = readVariable(env, "OS_STORAGE_URL") ?? (isTempAuth ? readVariable(env, "ST_AUTH") : undefined);
   return readVariable(env, "AWS_ENDPOINT_URL_S3") ?? readVariable(env, "AWS_ENDPOINT_URL") ?? ofProxy;
