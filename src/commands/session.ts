@@ -22,7 +22,8 @@ import type { Logger } from "../terminal/log.ts";
 import type { Output } from "../terminal/output.ts";
 import type { Progress } from "../terminal/progress.ts";
 import type { Screen, Terminal } from "../terminal/screen.ts";
-import { parseDuration } from "../config/parse.ts";
+import { options } from "../config/options.ts";
+import { parseCount, parseDuration } from "../config/parse.ts";
 import type { Closers } from "./closers.ts";
 import { openKeptCatalogue, openKeptProofs } from "./kept.ts";
 import type { Catalogue, Container } from "../operations/store-ports.ts";
@@ -107,6 +108,12 @@ export interface Tuning {
   readonly connections?: number;
 }
 
+/** Holds for commands without options for it. */
+const usualTuning = {
+  retryForMs: parseDuration(options.retryFor.default, options.retryFor.flag),
+  connections: parseCount(options.connections.default, options.connections.flag, Infinity),
+};
+
 /** The values that edges are opened with. */
 interface Opening {
   readonly context: Context;
@@ -147,7 +154,9 @@ function storeEdges({ context, flags, cache, log, closers }: Opening, findAccess
   const openContainer = async (tuning?: Tuning): Promise<Container> => {
     const access = await findAccess(tuning?.contactForMs);
     const { openContainer } = await import("../swift/container.ts");
-    return keep(await openContainer({ ...access, ...tuning, containerName, userAgent: tool }, log, signal));
+    return keep(
+      await openContainer({ ...usualTuning, ...access, ...tuning, containerName, userAgent: tool }, log, signal),
+    );
   };
   const findPlace = async (): Promise<Place> => ({ endpoint: (await findAccess()).endpoint, container: containerName });
   const quotas = async (): Promise<readonly Quota[] | null> => {

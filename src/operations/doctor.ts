@@ -4,6 +4,7 @@
 import { randomUUID } from "node:crypto";
 import { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
+import { isClockOff } from "../plan/clock.ts";
 import { isFull, MAKE_ROOM, type Quota } from "../plan/quota.ts";
 import type { EncryptionIntent } from "../plan/encoding.ts";
 import { describeExit, type Exit } from "../stream/exit.ts";
@@ -17,9 +18,6 @@ import type { Origin } from "./origins.ts";
 import { tryEncoding, type EncodingWishes } from "./encode.ts";
 import { look, ok, skip, type Check, type Verdict } from "./check.ts";
 import type { Container, OpenUpload } from "./store-ports.ts";
-
-/** A run still works, because it uses the clock of the store; other programs here do not. */
-const SKEW_WARNING_MS = 5 * 60_000;
 
 /** The options that a sync would get. */
 export interface DoctorRequest extends EncodingWishes {
@@ -195,9 +193,8 @@ function judgeEndpoint({ endpoint, proxy, ignoresProxy }: Reached): Verdict {
 
 function judgeClock(aheadMs: number | null): Verdict {
   if (aheadMs === null) return { status: "warning", message: "the store does not tell its time" };
-  const off = Math.abs(aheadMs);
-  const message = `this machine is ${Math.round(off / 1000)} s ${aheadMs < 0 ? "behind" : "ahead of"} the store`;
-  if (off > SKEW_WARNING_MS) return { status: "warning", message, fix: "set the clock, by NTP for example" };
+  const message = `this machine is ${Math.round(Math.abs(aheadMs) / 1000)} s ${aheadMs < 0 ? "behind" : "ahead of"} the store`;
+  if (isClockOff(aheadMs)) return { status: "warning", message, fix: "set the clock, by NTP for example" };
   return ok(message);
 }
 

@@ -3,6 +3,7 @@
 import { setMaxListeners } from "node:events";
 import { openClients, type Credentials } from "./client.ts";
 import type { Log } from "./retry-strategy.ts";
+import { isClockOff } from "../plan/clock.ts";
 import { makeContact, type Contact } from "./connect.ts";
 import { peekObject, readObject } from "./download.ts";
 import { describeClockSkew, translate } from "./errors.ts";
@@ -36,22 +37,19 @@ export interface ContainerOptions {
   readonly refusalHint?: string | undefined;
   /** `name/version` */
   readonly userAgent: string;
-  /** How long a request that fails is tried again; by default 15 minutes. */
-  readonly retryForMs?: number;
+  /** How long a request that fails is tried again. */
+  readonly retryForMs: number;
   /** How long the very first one is; by default seconds. */
   readonly contactForMs?: number | undefined;
   /** Limit for all uploads together; absent or null = no limit. */
   readonly uploadBytesPerSecond?: number | null;
-  /** The most connections on which one object is read at once; by default 4. */
-  readonly connections?: number;
+  /** The most connections on which one object is read at once. */
+  readonly connections: number;
   /** After how long without a byte a connection is given up; by default one minute. */
   readonly stallMs?: number;
 }
 
-const RETRY_FOR_MS = 15 * 60_000;
 const STALL_MS = 60_000;
-const CONNECTIONS = 4;
-const CLOCK_WARNING_MS = 5 * 60_000;
 
 /**
  * The container, after a look whether it can be used.
@@ -64,9 +62,9 @@ export async function openContainer(
 ): Promise<Container> {
   // Each request under way listens to it; Node takes more than ten for a leak, and says so on stderr.
   setMaxListeners(0, signal);
-  const { containerName: container, retryForMs = RETRY_FOR_MS, stallMs = STALL_MS, refusalHint } = options;
-  const { uploadBytesPerSecond = null, connections = CONNECTIONS } = options;
-  const settings = { ...options, retryForMs, stallMs, uploadBytesPerSecond, log };
+  const { containerName: container, retryForMs, connections, stallMs = STALL_MS, refusalHint } = options;
+  const { uploadBytesPerSecond = null } = options;
+  const settings = { ...options, stallMs, uploadBytesPerSecond, log };
   const contact = await makeContact(settings, signal);
   const { endpoint } = contact;
   warnOfClock(contact, log);
@@ -109,7 +107,7 @@ function slowest(limit: number | null, measured: number | null): number | null {
 
 /** Requests carry the store's time, so the store still accepts them; other dates made here do not. */
 function warnOfClock({ clockOffsetMs }: Contact, log: Log | undefined): void {
-  if (Math.abs(clockOffsetMs) < CLOCK_WARNING_MS) return;
+  if (!isClockOff(clockOffsetMs)) return;
   const clock = `this machine's clock is ${describeClockSkew(-clockOffsetMs)}`;
   log?.warn({ clockOffsetMs }, `${clock}: set it right, by NTP for example`);
 }

@@ -46,7 +46,14 @@ describe("downloads that something happens to", { skip: noSwift() }, () => {
 
   async function open(endpoint: string): Promise<Container> {
     const credentials = { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey };
-    const settings = { containerName: "faults", endpoint, region: null, credentials, userAgent: "test/1" };
+    const settings = {
+      containerName: "faults",
+      endpoint,
+      region: null,
+      credentials,
+      userAgent: "test/1",
+      connections: 4,
+    };
     return openContainer({ ...settings, retryForMs: 20_000, stallMs: 1_500 }, undefined, signal);
   }
 

@@ -23,7 +23,11 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     await swift.createContainer("resumed");
     const credentials = { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey };
     const where = { containerName: "resumed", endpoint: swift.endpoint, region: null, credentials };
-    container = await openContainer({ ...where, userAgent: "test/1", retryForMs: 5_000 }, undefined, signal);
+    container = await openContainer(
+      { ...where, userAgent: "test/1", connections: 4, retryForMs: 5_000 },
+      undefined,
+      signal,
+    );
   });
   after(async () => {
     container.close();

@@ -54,6 +54,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
       region: null,
       credentials,
       userAgent: "test/1",
+      connections: 4,
       retryForMs,
       stallMs: 2_000,
       uploadBytesPerSecond,
@@ -489,6 +490,8 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
         region: null,
         credentials,
         userAgent: "test/1",
+        retryForMs: 60_000,
+        connections: 4,
       };
       const tight = await openContainer(settings, undefined, signal);
       assert.equal(tight.limits.partsPerUpload, 2);

@@ -34,7 +34,11 @@ describe("a small object on a store that takes a conditional PUT", () => {
     const port = typeof address === "object" && address !== null ? address.port : 0;
     const credentials = { accessKeyId: "a", secretAccessKey: "s" };
     const where = { containerName: "small", endpoint: `http://127.0.0.1:${port}`, region: "r", credentials };
-    container = await openContainer({ ...where, userAgent: "test/1", retryForMs: 3_000 }, undefined, signal);
+    container = await openContainer(
+      { ...where, userAgent: "test/1", connections: 4, retryForMs: 3_000 },
+      undefined,
+      signal,
+    );
   });
   after(() => {
     container.close();

@@ -35,6 +35,8 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       region: null,
       credentials,
       userAgent: "test/1",
+      retryForMs: 60_000,
+      connections: 4,
       stallMs: 1_000,
     };
   });

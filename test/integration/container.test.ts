@@ -273,6 +273,7 @@ describe("container in Swift", { skip: noSwift() }, () => {
         region: null,
         credentials: { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey },
         userAgent: "test/1",
+        connections: 4,
         retryForMs: 10_000,
       },
       undefined,

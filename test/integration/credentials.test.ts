@@ -268,6 +268,8 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
       region: REGION,
       credentials,
       userAgent: "test/1",
+      retryForMs: 60_000,
+      connections: 4,
     };
     const asks = (_: string, path: string): boolean => path === "/v3/s3tokens";
     try {

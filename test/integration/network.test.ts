@@ -28,7 +28,7 @@ describe("the way to a store", { skip: noSwift() }, () => {
     [swift, directory] = await Promise.all([openSwift(), mkdtemp(join(tmpdir(), "network-test-"))]);
     await swift.createContainer("way");
     const credentials = { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey };
-    right = { containerName: "way", region: null, credentials, userAgent: "test/1", retryForMs: 500 };
+    right = { containerName: "way", region: null, credentials, userAgent: "test/1", connections: 4, retryForMs: 500 };
   });
   after(() => Promise.all([swift.close(), rm(directory, { recursive: true })]));
 

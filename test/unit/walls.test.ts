@@ -64,6 +64,8 @@ const walls: Readonly<Record<string, Wall>> = {
   },
   // The end of an object is withheld like the end of a stream.
   "swift/download": { may: ["stream/withhold"] },
+  // What the store's clock shows is judged as the doctor judges it.
+  "swift/container": { may: ["plan/clock"] },
   "swift/http": { may: ["config/proxies"] },
   "swift/proxy": { may: ["http-proxy-agent", "https-proxy-agent"] },
   "swift/upload/part-hasher": { may: ["addon/md5"] },
