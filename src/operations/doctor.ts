@@ -228,10 +228,9 @@ function judgeQuotas(quotas: readonly Quota[] | null): Verdict {
 
 function judgeUploads(uploads: readonly OpenUpload[]): Verdict {
   if (uploads.length === 0) return ok("no unfinished uploads");
-  const oldest = uploads.map(({ initiated }) => initiated.toISOString()).sort()[0] ?? "";
-  return ok(
-    `${uploads.length} begun and not ended, the oldest on ${oldest.slice(0, 10)}; a sync resumes its own, and removes what is old`,
-  );
+  const oldest = new Date(Math.min(...uploads.map(({ initiated }) => initiated.getTime())));
+  const day = oldest.toISOString().slice(0, 10);
+  return ok(`${uploads.length} unfinished, the oldest from ${day}; a sync resumes its own, and removes what is old`);
 }
 
 function describeQuota({ of, name, usedBytes, quotaBytes, usedObjects, quotaObjects }: Quota): string {

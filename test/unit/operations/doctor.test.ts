@@ -257,7 +257,7 @@ describe("doctor", () => {
     [
       "open uploads",
       { edges: { openContainer: async () => ({ ...memoryContainer(), openUploads: async () => [opened("2026-02-03"), opened("2026-01-02")] }) } },
-      "uploads", "ok", /2 begun and not ended, the oldest on 2026-01-02/,
+      "uploads", "ok", /2 unfinished, the oldest from 2026-01-02/,
     ], // prettier-ignore
     [
       "uploads that cannot be listed",
