@@ -26,11 +26,11 @@ export class DoctorCommand extends EncodingCommand {
 
   protected override async run(session: Session): Promise<number> {
     const { output, screen, signal } = session;
-    const { encryption: intent, ...wishes } = this.encodingConfig();
+    const encoding = this.encodingOptions();
     const checks: Check[] = [];
     screen.status("looking…");
     for await (const check of diagnose(
-      { path: this.subvolume, received: this.received, allowsEmpty: this.allowEmpty, intent, ...wishes },
+      { path: this.subvolume, received: this.received, allowsEmpty: this.allowEmpty, ...encoding },
       await session.openDoctor(),
       signal,
     )) {

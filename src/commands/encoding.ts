@@ -1,10 +1,9 @@
 import { resolve } from "node:path";
 import { listOption, switchOption, textOption } from "./options.ts";
-import { readEncodingConfig, type EncodingConfig } from "../config/encoding.ts";
-import type { EncodingWishes } from "../operations/encode.ts";
+import { readEncodingOptions } from "../config/encoding.ts";
 import { NAME_RECIPIENT, NOT_ENCRYPTED } from "../operations/encryption.ts";
 import type { StoredArchive } from "../operations/sync-snapshot.ts";
-import { isCompressed } from "../plan/encoding.ts";
+import { isCompressed, type EncodingOptions } from "../plan/encoding.ts";
 import type { SendProto } from "../plan/model.ts";
 import { formatBytes } from "../terminal/format.ts";
 import { StoreCommand } from "./command.ts";
@@ -12,7 +11,7 @@ import { StoreCommand } from "./command.ts";
 export const UNENCRYPTED = `${NOT_ENCRYPTED}: ${NAME_RECIPIENT}`;
 
 /** The form in which snapshots are sent. */
-export interface Form extends EncodingWishes {
+export interface Form extends Pick<EncodingOptions, "recipients" | "zstdLevel"> {
   readonly sendProto: SendProto;
   readonly compressedData: boolean;
   /** False when the user chose the protocol. */
@@ -58,10 +57,10 @@ export abstract class EncodingCommand extends StoreCommand {
   compress = textOption("compress");
 
   /** @throws USAGE */
-  protected encodingConfig(): EncodingConfig {
+  protected encodingOptions(): EncodingOptions {
     const { ageRecipient, ageRecipientsFile, noEncryption, requireEncryption, compress } = this;
     const ageRecipientsFiles = ageRecipientsFile.map((file) => resolve(file));
     const flags = { ageRecipients: ageRecipient, ageRecipientsFiles, noEncryption, requireEncryption, compress };
-    return readEncodingConfig(flags, this.context.env);
+    return readEncodingOptions(flags, this.context.env);
   }
 }

@@ -1,6 +1,6 @@
 // What a run of sync works with, from its settings to the plan that was agreed to.
 
-import type { EncodingOptions } from "../operations/encode.ts";
+import type { PreparedEncoding } from "../operations/encode.ts";
 import type { Looking } from "../operations/inventory.ts";
 import type { LocalSnapshots, Sender } from "../operations/ports.ts";
 import type { Container } from "../operations/store-ports.ts";
@@ -17,7 +17,7 @@ import type { SubvolumeOutcome } from "./sync-ended.ts";
 export interface Settings {
   readonly policy: TransferPolicy;
   readonly sendProto: SendProto | null;
-  readonly encoding: EncodingOptions;
+  readonly encoding: PreparedEncoding;
   /** The age in milliseconds from which leftovers are removed. */
   readonly leftoverAgeMs: number;
   /** Opens the container and its inventory on first use. */

@@ -95,14 +95,14 @@ export class SyncCommand extends SyncOptions {
 
   private async readSettings(session: Session): Promise<Omit<Settings, "reporting">> {
     const tuning = this.readTuning(session);
-    const { encryption, ...wishes } = this.encodingConfig();
+    const wanted = this.encodingOptions();
     const leftoverAgeMs = parseDuration(this.leftoverAge, "--leftover-age");
     const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto(), leftoverAgeMs };
-    const encoding = await tryEncoding(wishes, session.signal);
+    const encoding = await tryEncoding(wanted, session.signal);
     let store: Promise<Store> | null = null;
     const openOnce = async (): Promise<Store> => {
       const container = await session.openContainer(tuning);
-      if (encryption === "undecided") session.log.warn(UNENCRYPTED);
+      if (wanted.intent === "undecided") session.log.warn(UNENCRYPTED);
       const [catalogue, proofs] = await Promise.all([session.openCatalogue(), session.openProofs()]);
       return { container, looking: { container, identities: [], catalogue, proofs: proofs?.all ?? [] } };
     };
@@ -223,7 +223,7 @@ export class SyncCommand extends SyncOptions {
   }
 
   private async checkEncryption(path: string, { local, container }: LocalEdges, session: Session): Promise<void> {
-    const { encryption: intent } = this.encodingConfig();
+    const { intent } = this.encodingOptions();
     const begun = await assertEncryptionKept({ intent, source: local.source.uuid, path }, container, session.signal);
     if (begun !== null) session.log.warn(begun);
   }

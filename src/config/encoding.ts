@@ -3,8 +3,9 @@
 import { BackupError } from "../errors.ts";
 import { readVariable, type Environment } from "./openstack.ts";
 import { parseBoolean } from "./parse.ts";
+import type { EncodingOptions } from "../plan/encoding.ts";
 
-export interface EncodingFlags {
+interface TypedFlags {
   readonly ageRecipients: readonly string[];
   readonly ageRecipientsFiles: readonly string[];
   readonly noEncryption: boolean;
@@ -13,20 +14,10 @@ export interface EncodingFlags {
   readonly compress: string | undefined;
 }
 
-/** How streams are encoded. */
-export interface EncodingConfig {
-  /** Null = not encrypted. */
-  readonly recipients: { readonly names: readonly string[]; readonly files: readonly string[] } | null;
-  /** Null = not compressed. */
-  readonly zstdLevel: number | null;
-  /** "undecided": no recipient is named, and nobody has declined encryption. */
-  readonly encryption: "encrypt" | "declined" | "undecided";
-}
-
 const REQUIRE_ENCRYPTION = "BTRFS_SNAPSHOTS_TO_SWIFT_REQUIRE_ENCRYPTION";
 
 /** @throws USAGE for contradictions, and where encryption is required without a recipient */
-export function readEncodingConfig(flags: EncodingFlags, env: Environment): EncodingConfig {
+export function readEncodingOptions(flags: TypedFlags, env: Environment): EncodingOptions {
   const { ageRecipients: names, ageRecipientsFiles: files, noEncryption } = flags;
   const encrypt = names.length + files.length > 0;
   const requiredBy = flags.requireEncryption ? "--require-encryption" : requiredByVariable(env);
@@ -46,8 +37,8 @@ export function readEncodingConfig(flags: EncodingFlags, env: Environment): Enco
     });
   }
   const zstdLevel = flags.compress === undefined ? null : parseCompression(flags.compress, "--compress");
-  const encryption = encrypt ? "encrypt" : noEncryption ? "declined" : "undecided";
-  return { recipients: encrypt ? { names, files } : null, zstdLevel, encryption };
+  const intent = encrypt ? "encrypt" : noEncryption ? "declined" : "undecided";
+  return { recipients: encrypt ? { names, files } : null, zstdLevel, intent };
 }
 
 function requiredByVariable(env: Environment): string | null {

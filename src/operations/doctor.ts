@@ -6,7 +6,7 @@ import { Readable } from "node:stream";
 import { BackupError, toBackupError } from "../errors.ts";
 import { isClockOff } from "../plan/clock.ts";
 import { isFull, MAKE_ROOM, type Quota } from "../plan/quota.ts";
-import type { EncryptionIntent } from "../plan/encoding.ts";
+import type { EncodingOptions } from "../plan/encoding.ts";
 import { describeExit, type Exit } from "../stream/exit.ts";
 import { runToEnd } from "../stream/process.ts";
 import { judgeArchives, planFor } from "./doctor-archives.ts";
@@ -15,18 +15,17 @@ import { readArchives } from "./inventory.ts";
 import type { DoctorEdges, Machine, Reached } from "./ports.ts";
 import { judgeEncryption } from "./encryption.ts";
 import type { Origin } from "./origins.ts";
-import { tryEncoding, type EncodingWishes } from "./encode.ts";
+import { tryEncoding } from "./encode.ts";
 import { look, ok, skip, type Check, type Verdict } from "./check.ts";
 import type { Container, OpenUpload } from "./store-ports.ts";
 
 /** The options that a sync would get. */
-export interface DoctorRequest extends EncodingWishes {
+export interface DoctorRequest extends EncodingOptions {
   readonly path: string;
   /** True when the snapshots that were received there are meant. */
   readonly received: boolean;
   /** True when a subvolume without snapshots is no failure. */
   readonly allowsEmpty: boolean;
-  readonly intent: EncryptionIntent;
 }
 
 const inContainer = ["rights", "limits", "quota", "archives", "encryption", "uploads"];

@@ -2,23 +2,15 @@
 
 import type { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
-import { isCompressed, isEncrypted, planEncoding, type EncodingCost } from "../plan/encoding.ts";
-import { encryptCommand, tryRecipients, type Recipients } from "../stream/age.ts";
+import { isCompressed, isEncrypted, planEncoding, type EncodingCost, type EncodingOptions } from "../plan/encoding.ts";
+import { encryptCommand, tryRecipients } from "../stream/age.ts";
 import { takeHead } from "../stream/peek.ts";
 import { fedBy, throughPrograms } from "../stream/pipeline.ts";
 import type { Command } from "../stream/process.ts";
 import { compressCommand, compressedBytes } from "../stream/zstd.ts";
 
-/** How streams are wanted. */
-export interface EncodingWishes {
-  /** Null = not encrypted. */
-  readonly recipients: Recipients | null;
-  /** Null = not compressed. */
-  readonly zstdLevel: number | null;
-}
-
-/** The same, tried. */
-export interface EncodingOptions extends EncodingWishes {
+/** The encoding that was asked for, tried. */
+export interface PreparedEncoding extends Wanted {
   /** Length of the header that age writes for the recipients. */
   readonly headerBytes: number;
   /** Distinguishes these recipients from others; null without any. */
@@ -27,7 +19,9 @@ export interface EncodingOptions extends EncodingWishes {
   readonly encryptor: Command | null;
 }
 
-export const NOT_ENCODED: EncodingOptions = {
+type Wanted = Pick<EncodingOptions, "recipients" | "zstdLevel">;
+
+export const NOT_ENCODED: PreparedEncoding = {
   recipients: null,
   zstdLevel: null,
   headerBytes: 0,
@@ -38,7 +32,7 @@ export const NOT_ENCODED: EncodingOptions = {
 /** The encoding of one stream. */
 export interface Encoder {
   readonly cost: EncodingCost;
-  /** See {@link EncodingOptions}; null when this stream is not encrypted. */
+  /** See {@link PreparedEncoding}; null when this stream is not encrypted. */
   readonly fingerprint: string | null;
   readonly programs: readonly Command[];
 }
@@ -47,15 +41,14 @@ export interface Encoder {
 const SAMPLE_BYTES = 16 * 1024 * 1024;
 
 /** Tries what every stream will need. @throws CONFIG */
-export async function tryEncoding(wishes: EncodingWishes, signal: AbortSignal): Promise<EncodingOptions> {
-  const { recipients, zstdLevel } = wishes;
+export async function tryEncoding({ recipients, zstdLevel }: Wanted, signal: AbortSignal): Promise<PreparedEncoding> {
   if (zstdLevel !== null) await compressedBytes(Buffer.alloc(0), zstdLevel, signal).catch(toConfig);
   if (recipients === null) return { ...NOT_ENCODED, zstdLevel };
-  return { ...wishes, ...(await tryRecipients(recipients, signal)), encryptor: encryptCommand(recipients) };
+  return { recipients, zstdLevel, ...(await tryRecipients(recipients, signal)), encryptor: encryptCommand(recipients) };
 }
 
 /** The encoding of every stream; null where it depends on the stream. */
-export function plannedEncoder(options: EncodingOptions): Encoder | null {
+export function plannedEncoder(options: PreparedEncoding): Encoder | null {
   return options.zstdLevel === null ? toEncoder(options, null) : null;
 }
 
@@ -65,7 +58,7 @@ export function plannedEncoder(options: EncodingOptions): Encoder | null {
  */
 export async function chooseEncoder(
   plain: Readable,
-  options: EncodingOptions,
+  options: PreparedEncoding,
   signal: AbortSignal,
 ): Promise<{ readonly encoder: Encoder; readonly plain: Readable }> {
   const { zstdLevel } = options;
@@ -85,7 +78,7 @@ export function encoded(plain: Readable, { programs }: Encoder, signal: AbortSig
   return programs.length === 0 ? plain : throughPrograms(programs, fedBy(plain), signal);
 }
 
-function toEncoder(options: EncodingOptions, sample: Parameters<typeof planEncoding>[1]): Encoder {
+function toEncoder(options: PreparedEncoding, sample: Parameters<typeof planEncoding>[1]): Encoder {
   const { encryptor, zstdLevel, headerBytes, fingerprint } = options;
   const encoding = planEncoding({ encrypt: encryptor !== null, compress: zstdLevel !== null }, sample);
   const programs: Command[] = [];

@@ -10,7 +10,7 @@ import { openCheckpoints } from "../state/checkpoints.ts";
 import { observe } from "../stream/tap.ts";
 import type { Command } from "../stream/process.ts";
 import type { Sender, SendStream } from "./ports.ts";
-import { chooseEncoder, plannedEncoder, type Encoder, type EncodingOptions } from "./encode.ts";
+import { chooseEncoder, plannedEncoder, type Encoder, type PreparedEncoding } from "./encode.ts";
 import { storeArchive } from "./write-archive.ts";
 import type { Container, OpenParts, Stored, UploadProgress } from "./store-ports.ts";
 
@@ -26,7 +26,7 @@ export interface SyncOptions {
   readonly tool: string;
   /** Produce, check and count every stream, and store nothing. */
   readonly dryRun: boolean;
-  readonly encoding: EncodingOptions;
+  readonly encoding: PreparedEncoding;
   /** Where to keep each object on disk before it is sent; null = nowhere. */
   readonly spoolDirectory: string | null;
   /** Where to note which encrypted volumes are stored; null = nowhere, and they are sent again. */

@@ -2,10 +2,13 @@
 
 import type { Encoding } from "./model.ts";
 
-/** The requested encoding for the streams of a run. */
-export interface EncodingWish {
-  readonly encrypt: boolean;
-  readonly compress: boolean;
+/** How the streams of a run are to be encoded. */
+export interface EncodingOptions {
+  /** For whom: names, and files of names, as age takes them. Null = not encrypted. */
+  readonly recipients: { readonly names: readonly string[]; readonly files: readonly string[] } | null;
+  /** Null = not compressed. */
+  readonly zstdLevel: number | null;
+  readonly intent: EncryptionIntent;
 }
 
 /** The overhead of an encoding. */
@@ -34,7 +37,7 @@ const HEADER_MARGIN_BYTES = 512;
 
 /** @param sample - the beginning of the stream, and its compressed size; null when nobody tried */
 export function planEncoding(
-  { encrypt, compress }: EncodingWish,
+  { encrypt, compress }: { readonly encrypt: boolean; readonly compress: boolean },
   sample: { readonly bytes: number; readonly compressedBytes: number } | null,
 ): Encoding {
   const shrinks = sample === null || sample.compressedBytes <= sample.bytes * (1 - LEAST_GAIN);
