@@ -116,33 +116,24 @@ export class SyncCommand extends SyncOptions {
     const list = (): Promise<readonly Origin[]> => origins.list(async () => (await settings.open()).looking);
     const found = await list();
     if (found.every(({ local }) => local.snapshots.length === 0)) return await this.endEmpty(origins, session);
-    const store = await settings.open();
-    const edges = { ...store, source: origins.sender };
-    if (this.dryRun || this.planOnly) return await this.syncEach(found, edges, settings, session);
+    const { container, looking } = await settings.open();
+    const onlyLooks = this.dryRun || this.planOnly;
     const sources = found.map(({ local }) => local.source.uuid);
-    const lock = await session.lock({ container: store.container.name, sources, wait });
-    try {
-      return await this.syncEach(lock.waited ? await list() : found, edges, settings, session);
-    } finally {
-      lock.close();
-    }
-  }
-
-  private async syncEach(
-    origins: readonly Origin[],
-    edges: Omit<LocalEdges, "local">,
-    settings: Settings,
-    session: Session,
-  ): Promise<SubvolumeOutcome> {
-    const wantsState = settings.reporting.wantsState && !this.dryRun && !this.planOnly;
+    const lock = onlyLooks ? null : await session.lock({ container: container.name, sources, wait });
     const all: SubvolumeOutcome[] = [];
-    for (const { name, local } of origins) {
-      const ended = await this.syncLocal(name, { ...edges, local }, settings, session);
-      const looking = { ...edges.looking, relies: true };
-      all.push(wantsState ? { ...ended, state: await readState(local, looking, session.signal) } : ended);
-      if (ended.stoppedBy !== null) break;
+    try {
+      for (const { name, local } of lock?.waited === true ? await list() : found) {
+        const edges = { container, looking, source: origins.sender, local };
+        const ended = await this.syncLocal(name, edges, settings, session);
+        const wantsState = settings.reporting.wantsState && !onlyLooks;
+        const state = wantsState ? await readState(local, { ...looking, relies: true }, session.signal) : null;
+        all.push({ ...ended, state });
+        if (ended.stoppedBy !== null) break;
+      }
+      return joinEnded(all);
+    } finally {
+      lock?.close();
     }
-    return joinEnded(all);
   }
 
   /** Usually the path does not mean what the user typed it for; such a job must not succeed for ever. */
