@@ -41,14 +41,24 @@ export async function openStretch(store: Store, stretch: ByteRange, signal: Abor
   if (partEnd >= end) return await openBody(store, stretch, signal);
   const waited = { tooLong: false };
   try {
-    return await withTimeout(Math.min(TOGETHER_MS, store.retryForMs / 2), signal, async (patience) => {
+    const opened = await withTimeout(Math.min(TOGETHER_MS, store.retryForMs / 2), signal, async (patience) => {
       patience.addEventListener("abort", () => (waited.tooLong = true));
       return await openBody(store, stretch, patience);
     });
+    endWith(signal, opened.body);
+    return opened;
   } catch (error) {
     if (!waited.tooLong || signal.aborted) throw error;
     return await openBody(store, { ...stretch, end: partEnd }, signal);
   }
+}
+
+/** Ends a body with the signal: that of its request ends nothing any more once the answer is there. */
+function endWith(signal: AbortSignal, body: Readable): void {
+  const end = (): void => void body.destroy();
+  signal.addEventListener("abort", end, { once: true });
+  body.once("close", () => signal.removeEventListener("abort", end));
+  if (signal.aborted) end();
 }
 
 async function openBody(store: Store, { key, etag, start, end }: ByteRange, signal: AbortSignal): Promise<OpenedBody> {
