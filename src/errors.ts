@@ -36,14 +36,14 @@ const failures = {
 export const exitMeanings: Readonly<Record<number, string>> = {
   0: "done, nothing to do, or the question was answered with no",
   1: "a bug",
-  2: "usage or configuration",
-  3: "finished, but not all was archived, compared or written to stdout",
+  2: "wrong usage or configuration",
+  3: "finished, but not everything was archived, compared or written to stdout",
   10: "the container does not exist",
   11: "another run is at work on the same subvolume and container",
   12: "an archive is encrypted, and no identity opens it",
   13: "credentials refused",
   14: "an archive or its chain is missing or damaged",
-  15: "btrfs refuses: no btrfs, no subvolume, no privilege",
+  15: "btrfs refuses: not btrfs, not a subvolume, or no privilege",
   75: "the store cannot be reached; try again",
   130: "stopped by Ctrl-C (143: by SIGTERM, 129: by SIGHUP)",
 };
@@ -131,10 +131,10 @@ export function describeReadError(error: unknown): string {
   const reasons: Readonly<Record<string, string>> = {
     ENOENT: "it does not exist",
     ENOTDIR: "it does not exist",
-    EACCES: "there is no right to read it",
-    EPERM: "there is no right to read it",
+    EACCES: "you have no right to read it",
+    EPERM: "you have no right to read it",
     EISDIR: "it is a directory",
-    ELOOP: "its links lead in a circle",
+    ELOOP: "its symbolic links lead in a circle",
   };
   const code = errnoOf(error);
   return reasons[code ?? ""] ?? code ?? toError(error).message;
@@ -144,7 +144,7 @@ export function describeReadError(error: unknown): string {
 export function describeDirectoryError(error: unknown): string {
   const reasons: Readonly<Record<string, string>> = {
     ENOENT: "there is no such directory",
-    ENOTDIR: "it is no directory",
+    ENOTDIR: "it is not a directory",
     EROFS: "it is on a read-only filesystem, or the service may not write there (ReadWritePaths=)",
   };
   return reasons[errnoOf(error) ?? ""] ?? describeWriteError(error);
@@ -156,8 +156,8 @@ export function describeWriteError(error: unknown): string {
     EISDIR: "it is a directory",
     ENOENT: "its directory does not exist",
     ENOTDIR: "its directory does not exist",
-    EACCES: "there is no right to write there; run it as root",
-    EPERM: "there is no right to write there; run it as root",
+    EACCES: "you have no right to write there; run it as root",
+    EPERM: "you have no right to write there; run it as root",
     EROFS: "it is on a read-only filesystem, or the service may not write there (ReadWritePaths=)",
     ENOSPC: "the disk is full",
   };

@@ -83,11 +83,11 @@ const refusals: readonly Refusal[] = [
   {
     pattern: /No space left on device|Disk quota exceeded/,
     meaning: "the filesystem is full",
-    hint: "make room, and start again: it resumes where it stopped",
+    hint: "make room and run it again: it resumes where it stopped",
   },
   {
     pattern: /parent subvol is not reachable/,
-    meaning: "the snapshot that it builds on lies outside of what is mounted there",
+    meaning: "the snapshot that it builds on is outside the mounted part of that filesystem",
     hint: "mount the top level of the filesystem (subvolid=5) and restore into a directory of that mount",
   },
   {

@@ -56,7 +56,7 @@ export async function enterDirectories(top: Directory, names: readonly string[])
 export async function makeDirectories(top: Directory, names: readonly string[]): Promise<Directory> {
   const directory = await walk(top, names, makeDirectory);
   if (directory !== null) return directory;
-  throw new BackupError("RECEIVE_FAILED", `${join(top.path, ...names)} was removed meanwhile`);
+  throw new BackupError("RECEIVE_FAILED", `${join(top.path, ...names)} was removed in the meantime`);
 }
 
 /** Does nothing when there is something of that name. */

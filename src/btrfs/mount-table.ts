@@ -95,15 +95,15 @@ export async function readMounts({ mountInfo }: View): Promise<Mount[]> {
 /** Every mount of the filesystem that a path lies on. */
 export async function readMountsOf(path: string): Promise<Mount[]> {
   const handle = await open(path, constants.O_RDONLY).catch((cause: unknown) => {
-    throw new BackupError("SEND_FAILED", `${path} cannot be opened any more`, { cause });
+    throw new BackupError("SEND_FAILED", `${path} can no longer be opened`, { cause });
   });
   try {
     const mounts = await readMounts(ownView);
     const id = await mountIdOf(handle);
     const device = mounts.find((mount) => mount.id === id)?.device;
     if (device !== undefined) return mounts.filter((mount) => mount.device === device);
-    throw new BackupError("SEND_FAILED", `the mount that ${path} lies on is not to be seen in ${ownView.mountInfo}`, {
-      hint: "run outside of the chroot",
+    throw new BackupError("SEND_FAILED", `the mount that ${path} is on is not listed in ${ownView.mountInfo}`, {
+      hint: "run it outside the chroot",
     });
   } finally {
     await handle.close();

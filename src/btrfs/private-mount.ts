@@ -88,7 +88,7 @@ async function findDevice(mounts: readonly Mount[]): Promise<string> {
   }
   const named = mounts[0]?.source ?? "of the filesystem";
   throw new BackupError("SEND_FAILED", `no mount shows the snapshot, and the device ${named} does not exist here`, {
-    hint: "run outside of the container or chroot, or mount the top level (subvolid=5) where it can be seen",
+    hint: "run it outside the container or chroot, or mount the top level (subvolid=5) where it can be seen",
   });
 }
 

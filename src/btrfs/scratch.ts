@@ -121,7 +121,7 @@ async function assertRoom(directory: string, bytes: number): Promise<void> {
   });
   if (free.bavail * free.bsize >= bytes) return;
   throw new BackupError("CONFIG", `${directory} has no room for ${bytes} bytes`, {
-    hint: "name a directory that has with --work-dir",
+    hint: "use --work-dir DIR with a directory that has room",
   });
 }
 

@@ -94,7 +94,7 @@ async function openSender(path: string, options: SourceOptions, signal: AbortSig
 }
 
 function changedOrigin({ path }: Snapshot, changed: string): Finding {
-  const message = `${path}, which this subvolume began as, ${changed}: it is not what was archived, so nothing builds on it`;
+  const message = `${path}, from which this subvolume was made, ${changed}: it is not what was archived, so nothing builds on it`;
   return { code: "SNAPSHOT_CHANGED", severity: "warning", subject: path, message };
 }
 

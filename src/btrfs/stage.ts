@@ -45,10 +45,7 @@ export async function openStage(directory: Directory, { uuid }: Identity): Promi
   const stage = await enterDirectory(directory, FOLDER_PREFIX + uuid);
   if (stage !== null && (await readdir(stage.at())).length === 0) return stage;
   await stage?.close();
-  throw new BackupError(
-    "RECEIVE_FAILED",
-    `somebody else puts things into ${join(directory.path, FOLDER_PREFIX + uuid)}`,
-  );
+  throw new BackupError("RECEIVE_FAILED", `another program writes into ${join(directory.path, FOLDER_PREFIX + uuid)}`);
 }
 
 /** Removes what a restore left of a snapshot that it did not finish. @throws RECEIVE_FAILED when something else is there */
@@ -83,7 +80,7 @@ export async function putInPlace(
 ): Promise<Snapshot> {
   const moving = OWN_PREFIX + expected.uuid;
   if ((await readdir(stage.at())).some((entry) => entry !== STAGED_NAME)) {
-    throw new BackupError("RECEIVE_FAILED", `the stream of ${expected.uuid} made something beside its snapshot`, {
+    throw new BackupError("RECEIVE_FAILED", `the stream of ${expected.uuid} made something besides its snapshot`, {
       hint: `it is in ${stage.path}`,
     });
   }
@@ -91,7 +88,10 @@ export async function putInPlace(
   try {
     const sealed = subvolume === null ? null : await readSealed(subvolume, expected);
     if (sealed === null || subvolume === null) {
-      throw new BackupError("RECEIVE_FAILED", `btrfs receive made something else of the stream of ${expected.uuid}`);
+      throw new BackupError(
+        "RECEIVE_FAILED",
+        `btrfs receive did not make the expected snapshot from the stream of ${expected.uuid}`,
+      );
     }
     await translated(stage.path, () => syncFilesystem(stage.at()));
     await translated(subvolume.path, () => setReadOnly(subvolume.at(), false));
@@ -114,7 +114,7 @@ export async function putInPlace(
   await translated(directory.path, () => syncFilesystem(directory.at()));
   const snapshot = await readSnapshot(directory.at(name));
   if (snapshot !== null) return snapshot;
-  throw new BackupError("RECEIVE_FAILED", `${join(directory.path, name)} was made writable meanwhile`);
+  throw new BackupError("RECEIVE_FAILED", `${join(directory.path, name)} was made writable in the meantime`);
 }
 
 /**
@@ -171,7 +171,7 @@ export async function removeReceived(directory: Directory, name: string, uuid: U
   try {
     const info = (await isSubvolumeRoot(found)) ? await translated(found.path, () => subvolumeInfo(found.at())) : null;
     if (info === null || !isOurs(info, uuid)) {
-      throw new BackupError("RECEIVE_FAILED", `${found.path} is in the way: it is nothing that a restore left`, {
+      throw new BackupError("RECEIVE_FAILED", `${found.path} is in the way: it was not left by a restore`, {
         hint: "move it away",
       });
     }
@@ -197,8 +197,8 @@ async function isSubvolumeRoot(directory: Directory): Promise<boolean> {
 async function removeEmptied(parent: Directory, name: string): Promise<void> {
   await rmdir(parent.at(name)).catch((cause: unknown) => {
     const path = join(parent.path, name);
-    throw new BackupError("RECEIVE_FAILED", `${path} cannot be removed: it holds what no restore put there`, {
-      hint: "what else is in it stays; move that away, and remove the directory",
+    throw new BackupError("RECEIVE_FAILED", `${path} cannot be removed: it holds something that no restore put there`, {
+      hint: "that stays: move it away, and remove the directory",
       cause,
     });
   });

@@ -60,7 +60,7 @@ function headStage(edit: (head: Buffer, identity: RawIdentity) => Buffer): Trans
 }
 
 function foreign(code: FailureCode): BackupError {
-  return new BackupError(code, "what should be a send stream does not begin like one");
+  return new BackupError(code, "this is no send stream: it does not begin like one");
 }
 
 function assertSame(

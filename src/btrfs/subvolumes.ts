@@ -127,7 +127,7 @@ async function toRefusal(cause: BtrfsError, path: string): Promise<BackupError> 
         "SEND_FAILED",
         `the filesystem of ${path} is read-only after an error, or is mounted for rescue`,
         {
-          hint: "`dmesg` tells why; mount it again without rescue options, and when that fails copy files by hand: what is read of it may be damaged",
+          hint: "`dmesg` shows why; mount it again without rescue options. If that fails, copy the files by hand: what is read from it may be damaged",
           context,
           cause,
         },

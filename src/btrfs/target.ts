@@ -126,7 +126,7 @@ async function adopt(
     await runToEnd(snapshotCommand(await mounts.reach([snapshot], signal), top.at(name)), signal);
     const made = await enterDirectory(top, name);
     try {
-      if (made === null) throw new BackupError("RECEIVE_FAILED", `${top.path}/${name} was removed meanwhile`);
+      if (made === null) throw new BackupError("RECEIVE_FAILED", `${top.path}/${name} was removed in the meantime`);
       await translated(made.path, () => setReceived(made.at(), uuid, ctransid));
       await translated(made.path, () => setReadOnly(made.at(), true));
     } finally {

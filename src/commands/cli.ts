@@ -135,7 +135,7 @@ function holdsSecretKey(word: string): boolean {
 function rejectSecretKey({ stderr }: Context): number {
   printLine(
     stderr,
-    "error: a secret key of age is given where a recipient or a file is meant: use what `age-keygen -y FILE` prints (age1…)",
+    "error: a secret age key is given where a recipient or a file is expected: use what `age-keygen -y FILE` prints (age1…)",
   );
   printLine(stderr, "others may have seen the key on the command line: make a new one with age-keygen");
   return 2;

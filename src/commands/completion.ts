@@ -21,8 +21,8 @@ export class CompletionCommand extends Command<Context> {
   static override usage = Command.Usage({
     description: summaryOf("completion"),
     details:
-      "WHAT is bash, zsh or fish; man, for the manual page; or targets, for the names in the configuration file, which the completions ask for.",
-    examples: [["In bash, from now on", 'eval "$($0 completion bash)"']],
+      "WHAT is bash, zsh or fish, man for the manual page, or targets for the names of the targets in the configuration file, which the completions use.",
+    examples: [["Turn on completion in bash", 'eval "$($0 completion bash)"']],
   });
 
   configFile = textOption("configOfTargets");

@@ -15,7 +15,7 @@ export class ConfigShowCommand extends SyncCommand {
     details: `
       Prints one line for each setting that a flag, a variable or the configuration file gives; they win in this order.
       Every other setting has the default that \`sync --help\` shows. The last lines show the credentials and the endpoint
-      in use. It asks no server.
+      in use. It contacts no server.
     `,
     examples: [["What a nightly sync of a target would use", "$0 config show --use home"]],
   });

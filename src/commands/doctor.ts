@@ -13,8 +13,8 @@ export class DoctorCommand extends EncodingCommand {
   static override usage = Command.Usage({
     description: summaryOf("doctor"),
     details: `
-      Tries everything that \`sync PATH\` with the same options needs, and prints one line for each with what to do
-      about it. It writes, reads and deletes a small object in the container, and creates S3 keys with Keystone if the
+      Tries everything that \`sync PATH\` with the same options needs, and prints one line for each, with what to do
+      if it fails. It writes, reads and deletes a small object in the container, and creates S3 keys with Keystone if the
       project has none. It changes nothing else.
     `,
     examples: [["Before the first sync of /home", "$0 doctor /home --container-name backup"]],

@@ -19,9 +19,9 @@ export class InstallUnitsCommand extends Command<Context> {
     details: `
       Writes a service and a timer that run \`sync --use NAME\` every night, for any target NAME of the configuration
       file. For each target in the file it also writes which mounts the service needs and which directories it may
-      write to: run it again when the file has changed. Finally it prints the commands that start the timers.
+      write to, so run it again when the file has changed. At the end it prints the commands that start the timers.
     `,
-    examples: [["For all users of this machine", "$0 install-units"]],
+    examples: [["Write the units, and print how to start the timers", "$0 install-units"]],
   });
 
   directory = textOption("directory");

@@ -41,7 +41,7 @@ export async function printLeftovers(
   for (const key of volumes) output.line(`would be removed: ${printable(key)}`);
   const kept = found.uploads.length + found.volumes.length - uploads.length - volumes.length;
   if (kept > 0) output.line(`${kept} more ${kept === 1 ? "is" : "are"} too young, or may belong to an archive`);
-  if (uploads.length + volumes.length + kept === 0) output.line("nothing is left over");
+  if (uploads.length + volumes.length + kept === 0) output.line("there are no leftovers");
 }
 
 /** Removes the leftovers of one source after its snapshots were sent. A failure is only a warning. */
@@ -55,7 +55,7 @@ export async function removeOldLeftovers(
     report(await deleteLeftoversOf(inventory, wanted, container, session.signal), session);
   } catch (error) {
     if (session.signal.aborted || !(error instanceof BackupError)) throw error;
-    session.log.warn({ code: error.code }, `what interrupted runs may have left was not removed: ${error.message}`);
+    session.log.warn({ code: error.code }, `leftovers of interrupted runs were not removed: ${error.message}`);
   }
 }
 
@@ -67,7 +67,7 @@ function report({ removed, finished, broken }: RemovalResult, { log }: Pick<Sess
     log.info(
       { uploadId },
       `the store lists the upload of ${printable(key)} as open, though the archive is complete: it is left alone; ` +
-        "never abort it, for that would delete the archive's bytes",
+        "never abort it, because that would delete the archive's bytes",
     );
   }
   for (const key of broken) {

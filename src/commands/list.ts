@@ -20,13 +20,13 @@ export class ListCommand extends ReadCommand {
   static override usage = Command.Usage({
     description: summaryOf("list"),
     details: `
-      Shows for each snapshot when it was taken, its path, the size of its archive, and its chain: how many archives a
-      restore has to read, and what it builds on if that is not the line above. -v cuts nothing and shows the keys of the
-      archives; --json is for programs. \`restore\` takes the path or the key.
+      Shows when each snapshot was taken, its path, the size of its archive, and its chain: how many archives a restore
+      has to read, and what the archive builds on if that is not the line above. -v shows paths in full, and the keys of
+      the archives; --json is for programs. \`restore\` takes the path or the key.
     `,
     examples: [
-      ["Everything in a container", "$0 list --container-name backup"],
-      ["The snapshots of /home, here and there", "$0 list --container-name backup /home"],
+      ["Everything in the container", "$0 list --container-name backup"],
+      ["The snapshots of /home, on this machine and in the container", "$0 list --container-name backup /home"],
     ],
   });
 

@@ -17,7 +17,7 @@ export function printPlan(plan: RestorePlan, inFull: boolean, session: Session):
   const { chain, steps, held } = plan;
   const received = new Set(steps.map(({ archive }) => archive));
   if (inFull) printChain(chain, (archive) => (received.has(archive) ? "to receive" : "not needed"), session);
-  if (steps.length === 0) output.line(`it is on that filesystem already, as ${printable(held?.path ?? "")}`);
+  if (steps.length === 0) output.line(`it is already on that filesystem, as ${printable(held?.path ?? "")}`);
   else output.line(`${steps.length} of ${count(chain.length, "archive")} to receive, ${formatBytes(bytesOf(steps))}`);
   if (held !== null && steps.length > 0)
     output.line(`the first of them builds on ${printable(held.path)}, which is there`);

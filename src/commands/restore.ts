@@ -24,12 +24,12 @@ export class RestoreCommand extends DownloadCommand {
     description: summaryOf("restore"),
     details: `
       WHAT is an archive: its key, the path of its snapshot, or the beginning of the snapshot's UUID, as \`list\` shows
-      them. With --latest or --at it is a subvolume: its path, the beginning of its UUID, or where its snapshots were;
-      it can be left out if the container has the archives of one subvolume only. WHAT may also be \`latest\`, the newest
+      them. With --latest or --at it is a subvolume: its path, the beginning of its UUID, or the directory
+      of its snapshots; it can be left out if the container has the archives of only one subvolume. WHAT may also be \`latest\`, the newest
       archive of the only subvolume, or the path of a snapshot on this machine.
 
-      Receives every snapshot of the chain that DIR's filesystem does not hold yet, under DIR at its own path. Run an
-      interrupted restore again, and it continues where it stopped. Needs root.
+      Receives every snapshot of the chain that DIR's filesystem does not have yet, at its own path below DIR. To resume
+      an interrupted restore, run the same command again. Needs root.
     `,
     examples: [
       [
@@ -38,7 +38,7 @@ export class RestoreCommand extends DownloadCommand {
       ],
       ["/home as it was on a day", "$0 restore --container-name backup /home --at 2026-11-23 --target /mnt/restored"],
       [
-        "A certain snapshot, and nothing else in the end",
+        "One snapshot, without those that it builds on",
         "$0 restore --container-name backup snapshots/home-1 --only --target /mnt/restored",
       ],
       [
@@ -143,7 +143,7 @@ export class RestoreCommand extends DownloadCommand {
     const room = await target.room();
     if (bytesOf(steps) <= room) return;
     log.warn(
-      `${formatBytes(bytesOf(steps))} to receive, but only ${formatBytes(room)} are free there: it will hardly fit`,
+      `${formatBytes(bytesOf(steps))} to receive, but only ${formatBytes(room)} are free there: it will probably not fit`,
     );
   }
 
@@ -165,14 +165,14 @@ export class RestoreCommand extends DownloadCommand {
       throw new BackupError("USAGE", problem, { hint });
     };
     const byAge = this.latest || this.at !== undefined;
-    if (this.what === undefined && !byAge) refuse("nothing is named to restore", "name an archive, or use --latest");
+    if (this.what === undefined && !byAge) refuse("no archive given", "name an archive, or use --latest");
     if (this.latest && this.at !== undefined) refuse("--latest and --at exclude each other", "use one of them");
     if (this.toStdout) {
       const contradiction = this.target !== undefined || this.writable !== undefined || this.json;
-      if (contradiction) refuse("--stdout goes with no --target, --writable or --json", "use one of them");
+      if (contradiction) refuse("--stdout cannot be combined with --target, --writable or --json", "use one of them");
       const { stdout } = this.context;
       if (!this.dryRun && stdout.isTTY === true)
-        refuse("a send stream is nothing for a terminal", "pipe it to `btrfs receive`");
+        refuse("a send stream cannot be shown on a terminal", "pipe it to `btrfs receive`");
       return;
     }
     if (this.target === undefined && !this.dryRun) refuse("no target given", "use --target DIR, a directory on btrfs");

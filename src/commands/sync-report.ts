@@ -101,7 +101,9 @@ export function watch({ log, output, progress }: Session, form: Form, dryRun: bo
       if (error.code === "ABORTED") log.info(describeStop(step, error, form.recipients === null ? kept : 0));
       else log.error({ code: error.code }, `${step.snapshot.path} is not archived: ${error.message}${hint}`);
       if (canBeGoneOnWith(error) && kept > 0 && form.recipients === null) {
-        log.info(`the next run resumes ${printable(step.snapshot.path)}: ${formatBytes(kept)} of it are stored`);
+        log.info(
+          `the next run resumes ${printable(step.snapshot.path)}: ${formatBytes(kept)} of it are already stored`,
+        );
       }
       output.record(toRecord("failure", step, { code: error.code, message: error.message }));
     },
@@ -112,7 +114,7 @@ export function watch({ log, output, progress }: Session, form: Form, dryRun: bo
 function describeStop({ snapshot }: UploadStep, { message }: BackupError, kept: number): string {
   const path = printable(snapshot.path);
   if (kept === 0) return `${message}; the next run archives ${path}`;
-  return `${message}; the next run resumes ${path}: ${formatBytes(kept)} of it are stored`;
+  return `${message}; the next run resumes ${path}: ${formatBytes(kept)} of it are already stored`;
 }
 
 /**
@@ -125,7 +127,7 @@ function canBeGoneOnWith({ code }: BackupError): boolean {
 function describeReceipt({ step, bytes, stored, elapsedMs }: Receipt, form: Form): string {
   const size = `${formatBytes(bytes)} in ${formatDuration(elapsedMs)}`;
   const there =
-    stored === null || stored.resumedBytes === 0 ? "" : `, ${formatBytes(stored.resumedBytes)} were there already`;
+    stored === null || stored.resumedBytes === 0 ? "" : `, ${formatBytes(stored.resumedBytes)} were already stored`;
   const gained = stored === null ? "" : describeGain(bytes, stored, form);
   return `${stored === null ? "checked, not stored:" : "archived"} ${printable(step.snapshot.path)}  ${size}${gained}${there}`;
 }

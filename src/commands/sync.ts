@@ -29,7 +29,7 @@ export class SyncCommand extends SyncOptions {
   static override usage = Command.Usage({
     description: summaryOf("sync"),
     details: `
-      Finds the read-only snapshots of PATH's subvolume wherever they lie on its filesystem, and sends each one that is
+      Finds the read-only snapshots of PATH's subvolume wherever they are on its filesystem, and sends each one that is
       not archived yet: the first one in full, the others as incremental streams. On a terminal it shows the plan and
       asks once; elsewhere it carries the plan out. A PATH without read-only snapshots is an error (exit code 2), unless
       --allow-empty is given.
@@ -38,13 +38,13 @@ export class SyncCommand extends SyncOptions {
       archived on its own.
 
       Without a PATH it uses the paths of the configuration file's target. Each of several subvolumes has its own plan; if
-      one fails, the others are archived all the same.
+      one fails, the others are still archived.
     `,
     examples: [
-      ["Archive what is new of /home", "$0 sync /home --container-name backup"],
-      ["Several subvolumes, each on its own", "$0 sync /home /srv --container-name backup"],
-      ["The snapshots that were received on a backup disk", "$0 sync /mnt/disk --received --container-name backup"],
-      ["See what would be sent, quickly", "$0 sync /home --container-name backup --plan"],
+      ["Archive the new snapshots of /home", "$0 sync /home --container-name backup"],
+      ["Several subvolumes, each with its own plan", "$0 sync /home /srv --container-name backup"],
+      ["Snapshots that were received on a backup disk", "$0 sync /mnt/disk --received --container-name backup"],
+      ["Show what would be sent, without reading file data", "$0 sync /home --container-name backup --plan"],
     ],
   });
 
@@ -54,7 +54,7 @@ export class SyncCommand extends SyncOptions {
     const reporting = await openReporting(flags, session);
     reporting.start();
     if (this.dryRun && !this.planOnly)
-      session.log.info("dry run: reads all that would be sent, and stores nothing; -n shows the plan alone");
+      session.log.info("dry run: reads everything that would be sent, and stores nothing; -n only shows the plan");
     const code = await this.syncAll(reporting, session).catch((error: unknown) =>
       this.report(toBackupError(error), session),
     );

@@ -20,7 +20,7 @@ const exitStatus: Section = {
   title: "Exit status",
   blocks: [
     { terms: Object.entries(exitMeanings).map(([code, meaning]) => ({ term: code, meaning })) },
-    "Each command's help lists those that it can end with.",
+    "The help of each command lists those that it can end with.",
   ],
 };
 

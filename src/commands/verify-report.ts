@@ -10,7 +10,7 @@ const NAMED_AT_MOST = 10;
 export function reportAll(findings: readonly Damage[], { log }: Session): void {
   for (const { code, severity, message, breaks, remedy } of findings) {
     const lost = breaks.length === 0 ? "" : `; cannot be restored: ${enumerate(breaks)}`;
-    log[severity === "error" ? "error" : "warn"]({ code }, `${message}${lost}; to do: ${remedy}`);
+    log[severity === "error" ? "error" : "warn"]({ code }, `${message}${lost}: ${remedy}`);
   }
 }
 

@@ -46,7 +46,7 @@ export function narrow(surveyed: Survey, sources: ReadonlySet<Uuid> | null): Nar
 
 export function noArchiveOf(path: string | undefined, { archives }: Survey): BackupError {
   const hint = archives.length === 0 ? "the container has no archives" : "`list` shows the archives there are";
-  return new BackupError("USAGE", `no archive is of ${path ?? ""}`, { hint });
+  return new BackupError("USAGE", `there is no archive of ${path ?? ""}`, { hint });
 }
 
 export interface VerifyRun extends Narrowed {

@@ -22,11 +22,11 @@ export interface Result {
 export function printSummary({ surveyed, chosen, findings, thorough }: Result, { output }: Session): void {
   const { mine, withoutChecksum, copied } = surveyed;
   const unchecked = chosen.filter(({ key }) => withoutChecksum.has(key)).length;
-  output.line(`${count(mine.length, "archive")}, ${formatBytes(sumBytes(mine))}, looked at`);
+  output.line(`checked ${count(mine.length, "archive")}, ${formatBytes(sumBytes(mine))}`);
   if (chosen.length > 0)
-    output.line(`${count(chosen.length, "archive")}, ${formatBytes(sumBytes(chosen))}, read to the end`);
+    output.line(`read ${count(chosen.length, "archive")} to the end, ${formatBytes(sumBytes(chosen))}`);
   if (unchecked > 0)
-    output.line(`of ${unchecked} of them the store's checksum cannot be recomputed: their streams alone were checked`);
+    output.line(`${unchecked} of them could not be checked against the store's checksum, only by the streams in them`);
   const copies = (chosen.length > 0 ? chosen : mine).filter(({ key }) => copied.has(key)).length;
   if (copies > 0) {
     const how = chosen.length > 0 ? "checked by their contents" : "--read-data checks them by their contents";
@@ -51,7 +51,7 @@ function describeOutcome(findings: readonly Damage[], thorough: boolean): string
   if (verdict === "not opened")
     return `${count(errors, "archive")} could not be checked: no identity opens what has to be read`;
   const unread = new Set(findings.flatMap(({ code, subject }) => (code === "NOT_READABLE" ? subject : []))).size;
-  const beyond = unread === 0 ? "" : `, but ${count(unread, "archive")} could not be looked into without --identity`;
-  if (thorough) return `nothing is wrong${beyond}`;
-  return `nothing is wrong at first sight${beyond}; --read-data looks at every byte`;
+  const beyond = unread === 0 ? "" : `, but ${count(unread, "archive")} could not be decrypted without --identity`;
+  if (thorough) return `no damage found${beyond}`;
+  return `no damage found at first sight${beyond}; --read-data checks every byte`;
 }

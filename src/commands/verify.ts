@@ -36,14 +36,17 @@ export class VerifyCommand extends VerifyOptions {
   static override usage = Command.Usage({
     description: summaryOf("verify"),
     details: `
-      Without options it is cheap: it checks the chain, sizes, metadata and first bytes of each archive, and what else
+      Without options it is quick: it checks the chain, sizes, metadata and first bytes of each archive, and what else
       is in the container. --read-data reads archives to their end and checks the store's checksum, the decryption, every command
-      of the stream and its end. PATH narrows it down to the archives of one subvolume and all that they build on: its
-      path here, or a name that its snapshots bear (@home), on any machine.
+      of the stream and its end. With PATH it checks only the archives of one subvolume, and all that they build on. PATH is the path of the
+      subvolume on this machine, or a name that its snapshots have (@home), of any machine.
     `,
     examples: [
-      ["Look at everything, read nothing", "$0 verify --container-name backup"],
-      ["Each day of the week another part of the data", "$0 verify --container-name backup --read-data-subset 3/7"],
+      ["Check every archive without reading it", "$0 verify --container-name backup"],
+      [
+        "Read another seventh of the data each day of the week",
+        "$0 verify --container-name backup --read-data-subset 3/7",
+      ],
       ["Restore the newest archive of /home for a test", "$0 verify --container-name backup /home --drill"],
     ],
   });
@@ -112,10 +115,10 @@ export class VerifyCommand extends VerifyOptions {
     const { output } = session;
     const amount = (archives: readonly Archive[]): string =>
       `${count(archives.length, "archive")}, ${formatBytes(sumBytes(archives))}`;
-    if (chosen.length > 0) output.line(`${amount(chosen)}, would be read to the end`);
-    if (this.againstLocal) output.line(`${amount(mine)}, would be compared with what is here`);
+    if (chosen.length > 0) output.line(`would read ${amount(chosen)}, to the end`);
+    if (this.againstLocal) output.line(`would compare ${amount(mine)}, with the snapshots here`);
     const tested = this.drill && local !== null ? findDrill(mine, local.snapshots) : null;
-    if (tested !== null) output.line(`${printable(tested.archive.path)} would be restored for a test`);
+    if (tested !== null) output.line(`would restore ${printable(tested.archive.path)} for a test`);
     output.record({ archives: mine.length, bytes: sumBytes(mine), wouldRead: chosen.map(({ key }) => key), findings });
     return exits[judge(findings)];
   }
@@ -125,8 +128,8 @@ export class VerifyCommand extends VerifyOptions {
     if (this.subvolume !== undefined && this.isElsewhere(this.subvolume)) return null;
     if (this.subvolume !== undefined) return await openOrigins(this.subvolume, flags, session);
     if (!this.againstLocal && !this.drill) return null;
-    throw new BackupError("USAGE", "no PATH names the snapshots to compare with", {
-      hint: "name the subvolume that they are of",
+    throw new BackupError("USAGE", "no PATH given: it names the snapshots to compare with", {
+      hint: "use the path of their subvolume",
     });
   }
 
@@ -154,7 +157,7 @@ export class VerifyCommand extends VerifyOptions {
       senders.set(proto, opened);
       return opened;
     };
-    const context = openContext("compared with what is here", mine, run);
+    const context = openContext("compared with the snapshots here", mine, run);
     const side = { snapshots, openSource };
     const { compared, findings } = await compareWithLocal(mine, side, context, session.signal);
     session.progress.stop();
@@ -162,8 +165,8 @@ export class VerifyCommand extends VerifyOptions {
     if (compared + all.length + changed.length === 0) all.push(nothingCompared(this.subvolume ?? ""));
     reportAll(all, session);
     const left = mine.length - compared;
-    const rest = left === 0 ? "" : `; ${left} not: their snapshots, or those that they build on, are not here`;
-    session.output.line(`${compared} of ${count(mine.length, "archive")} compared with what is here${rest}`);
+    const rest = left === 0 ? "" : `; the snapshots of ${left}, or those that they build on, are not here`;
+    session.output.line(`${compared} of ${count(mine.length, "archive")} compared with the snapshots here${rest}`);
     return all;
   }
 
@@ -176,7 +179,7 @@ export class VerifyCommand extends VerifyOptions {
     const doubts = chosen?.doubt == null ? [] : [doubtNewest(chosen.doubt)];
     const [first, ...rest] = [...(chosen === null ? [] : [chosen]), ...changed];
     if (first === undefined && !this.drill) return [];
-    if (first === undefined) throw new BackupError("ARCHIVE_MISSING", "no archive is of a snapshot that is still here");
+    if (first === undefined) throw new BackupError("ARCHIVE_MISSING", "no archived snapshot is still here");
     const chain = withAncestors(
       [first, ...rest].map(({ archive }) => archive),
       indexArchives(archives),
@@ -206,7 +209,7 @@ export class VerifyCommand extends VerifyOptions {
     reportAll(findings, session);
     if (chosen !== null && judge(drilled) === "well") {
       const restored = `drill: ${printable(chosen.archive.path)} restored (${count(chain.size, "archive")})`;
-      output.line(`${restored}, equal to what is here${drilled.length === 0 ? "" : " in all that was sent"}`);
+      output.line(`${restored}, equal to the snapshot here${drilled.length === 0 ? "" : " in all that was sent"}`);
     }
     await keepProofs(compared.proofs, session);
     return findings;
@@ -215,7 +218,7 @@ export class VerifyCommand extends VerifyOptions {
 
 /** Exit code 0 would claim that everything was proven. */
 function nothingCompared(path: string): Damage {
-  return notCompared(path, `nothing was compared: no archive is of a snapshot of ${path} that is still here`, {
+  return notCompared(path, `nothing was compared: no archived snapshot of ${path} is still here`, {
     remedy: "compare while the snapshots that were archived are still here",
   });
 }
@@ -233,5 +236,5 @@ async function keepProofs(proofs: readonly Proof[], { openProofs, output }: Sess
       cause: error,
     });
   });
-  output.line(`${count(proofs.length, "snapshot")} deduplicated since, equal to what is archived`);
+  output.line(`${count(proofs.length, "snapshot")} deduplicated since, and equal to what is archived`);
 }

@@ -17,7 +17,7 @@ export async function readCloud(name: string, env: Environment): Promise<Environ
   if (clouds === null || cloud === null) {
     const known = Object.keys(open ?? {}).join(", ");
     throw new BackupError("CONFIG", `there is no cloud '${name}' in ${clouds?.file ?? "any clouds.yaml"}`, {
-      hint: clouds === null ? `it may lie in ${searchDirectories(env).join(", ")}` : `there is ${known || "none"}`,
+      hint: clouds === null ? `it may be in ${searchDirectories(env).join(", ")}` : `there is ${known || "none"}`,
     });
   }
   const secure = await readFirst("secure", readVariable(env, "OS_CLIENT_SECURE_FILE"), env);
@@ -112,7 +112,7 @@ async function parseYaml(source: string, file: string): Promise<Mapping> {
   const document = parseDocument(source, { schema: "failsafe", merge: true, logLevel: "silent" });
   const [error] = document.errors;
   if (error !== undefined) {
-    throw new BackupError("CONFIG", `${file} is no YAML: ${error.code} in line ${error.linePos?.[0].line ?? 1}`);
+    throw new BackupError("CONFIG", `${file} is not valid YAML: ${error.code} in line ${error.linePos?.[0].line ?? 1}`);
   }
   return mapping(document.toJS()) ?? {};
 }

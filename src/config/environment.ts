@@ -69,7 +69,7 @@ async function readEnvFile(file: string, readByNode: boolean): Promise<Environme
   const variables = isPipe ? {} : parseEnvFile(await readText(file, "the env file"), file);
   if (!readByNode || (!isPipe && variables["NODE_OPTIONS"] === undefined)) return variables;
   const what = isPipe
-    ? `Node has read ${file} before this program, and a pipe can be read once`
+    ? `Node has read ${file} before this program, and a pipe can be read only once`
     : `Node has taken NODE_OPTIONS from ${file}`;
   throw new BackupError("CONFIG", what, { hint: "start the program by its name, or as `node -- main.js`" });
 }
@@ -78,7 +78,7 @@ async function readEnvFile(file: string, readByNode: boolean): Promise<Environme
 export async function warnOfReaders(file: string, warn: (sentence: string) => void): Promise<void> {
   const found = await stat(file).catch(() => null);
   if (found === null || !found.isFile() || (found.mode & 0o044) === 0) return;
-  warn(`${file} holds credentials and can be read by others than its owner: chmod 600 ${file}`);
+  warn(`${file} holds credentials and can be read by others besides its owner: chmod 600 ${file}`);
 }
 
 function without(env: Environment, names: RegExp): Environment {
@@ -132,7 +132,7 @@ export function parseEnvFile(text: string, file: string): Environment {
     const { name, single, double, bare } = ASSIGNMENT.exec(line)?.groups ?? {};
     if (name === undefined) {
       throw new BackupError("CONFIG", `line ${index + 1} of ${file} is not of the form NAME=VALUE`, {
-        hint: "a script for the shell is not read as one: source it instead",
+        hint: "shell scripts are not understood: source the file instead",
       });
     }
     env[name] = single ?? double?.replace(/\\(.)/g, "$1") ?? bare ?? "";

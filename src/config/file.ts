@@ -60,7 +60,7 @@ export function parseTargets(text: string, file: string, home: string): Readonly
     document = parse(text);
   } catch (cause) {
     const [line = ""] = (cause instanceof Error ? cause.message : String(cause)).split("\n");
-    throw new BackupError("CONFIG", `${file} is no YAML: ${line.replace(/:$/, "")}`, { cause });
+    throw new BackupError("CONFIG", `${file} is not valid YAML: ${line.replace(/:$/, "")}`, { cause });
   }
   const root = toMap(document, file);
   assertKnown(root, ["targets"], file);
@@ -131,5 +131,5 @@ function assertKnown(map: Readonly<Record<string, unknown>>, known: readonly str
   if (unknown === undefined) return;
   const meant = nearest(unknown, known);
   const hint = meant === null ? `there are ${known.join(", ")}` : `did you mean ${meant}?`;
-  throw new BackupError("CONFIG", `there is no key ${unknown} in ${where}`, { hint });
+  throw new BackupError("CONFIG", `unknown key ${unknown} in ${where}`, { hint });
 }

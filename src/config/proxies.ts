@@ -51,7 +51,7 @@ function parseProxy(env: Environment, variable: string): Proxy | null {
   const url = URL.canParse(full) ? new URL(full) : null;
   if (url === null || !/^https?:$/.test(url.protocol) || url.hostname === "") {
     throw new BackupError("CONFIG", `${variable} is not a proxy of the form http://host:port`, {
-      hint: "proxies for http and https are understood, SOCKS is not",
+      hint: "only HTTP and HTTPS proxies are supported",
     });
   }
   // The parsed URL omits a port that the scheme implies.

@@ -91,7 +91,7 @@ function namesLogin(argv: readonly string[], env: Environment): boolean {
 function findLogin(file: string, env: Environment): FoundTarget {
   const skip = (reason: string): FoundTarget => ({
     ...NO_TARGET,
-    skipped: `${file} is not read beside --container-name: ${reason}`,
+    skipped: `${file} is ignored because --container-name is given: ${reason}`,
   });
   try {
     const all = [...readTargets(file, env).values()].map(({ values }) =>

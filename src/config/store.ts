@@ -106,7 +106,7 @@ export function describeEndpoint({ endpoint, keystone }: StoreConfig): string {
 }
 
 export const OPEN_PASSWORDS =
-  "OS_AUTH_URL begins with http://: the password crosses the network where others can read it; use https:// if Keystone has it";
+  "OS_AUTH_URL begins with http://: the password crosses the network unencrypted; use https:// if Keystone offers it";
 
 /** True where a login travels unencrypted, except to this machine itself. */
 export function sendsPasswordsOpenly({ authUrl }: KeystoneLogin): boolean {

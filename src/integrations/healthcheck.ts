@@ -28,7 +28,7 @@ export function openPing(text: string, warn: (sentence: string) => void): Ping {
     const url = new URL(base);
     if (ending !== "") url.pathname = `${url.pathname.replace(/\/$/, "")}/${ending}`;
     await retry(() => ask(url), twice, neverAborted).catch((error: unknown) =>
-      warn(`the healthcheck service at ${base.host} was not told: ${toError(error).message}`),
+      warn(`the ping to the healthcheck service at ${base.host} failed: ${toError(error).message}`),
     );
   };
   return {

@@ -37,7 +37,7 @@ const metrics = {
   pending_snapshots: "Snapshots that are not archived.",
   chain_length: "Archives that have to be read to restore the newest one; NaN: one of them is missing.",
   broken_archives: "Archives that cannot be restored, because one that they build on is missing.",
-  newest_archive_timestamp_seconds: "When the newest snapshot was taken that can be restored.",
+  newest_archive_timestamp_seconds: "When the newest snapshot that can be restored was taken.",
 } as const;
 
 type Metric = keyof typeof metrics;

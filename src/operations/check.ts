@@ -48,6 +48,6 @@ export async function look<Found>(
 
 export function* skip(names: readonly string[], cause: string): Generator<Check, void> {
   for (const name of names) {
-    yield { name, status: "skipped", message: `not looked at, because of ${cause}`, fix: null, error: null };
+    yield { name, status: "skipped", message: `not checked, because of ${cause}`, fix: null, error: null };
   }
 }

@@ -51,7 +51,7 @@ export function findIncomparable({ source, snapshots }: LocalSnapshots, archives
     if (standing.is !== "another") return [];
     const message =
       `${standing.snapshot.path} was not compared: the archive of that name holds another snapshot (it was deleted and ` +
-      "made anew or renamed, or another machine uses the same source UUID)";
+      "created again, or renamed, or another machine uses the same source UUID)";
     const remedy =
       "compare on the machine that has the snapshot; give each machine a container of its own, or rename the snapshot: `sync` archives it then";
     return [notCompared(standing.key, message, { remedy })];

@@ -36,7 +36,7 @@ export async function surveyPath(
   const found = await machine.surveyReceived(path, signal);
   return {
     ...found,
-    message: `${path} is looked through for received snapshots`,
+    message: `${path} is searched for received snapshots`,
     kind: "received",
     notCounted: [],
     explainNone: () => explainNoneReceived(path, "sync"),
@@ -77,9 +77,11 @@ export async function judgeSnapshots(
   const [first] = unreachable;
   if (first !== undefined) {
     const { message, hint } = first.error;
-    throw new BackupError("STEP_FAILED", `${unreachable.length} cannot be reached, ${first.path} for one: ${message}`, {
-      hint: hint ?? undefined,
-    });
+    throw new BackupError(
+      "STEP_FAILED",
+      `${unreachable.length} cannot be reached, for example ${first.path}: ${message}`,
+      { hint: hint ?? undefined },
+    );
   }
   const unusable = (await surveyed.origins(() => Promise.resolve([]))).flatMap(({ local }) => findUnusable(local));
   if (unusable.length > 0) throw toFailure(unusable);

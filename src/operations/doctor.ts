@@ -191,7 +191,7 @@ function judgeEndpoint({ endpoint, proxy, ignoresProxy }: Reached): Verdict {
 }
 
 function judgeClock(aheadMs: number | null): Verdict {
-  if (aheadMs === null) return { status: "warning", message: "the store does not tell its time" };
+  if (aheadMs === null) return { status: "warning", message: "the store does not report its time" };
   const message = `this machine is ${Math.round(Math.abs(aheadMs) / 1000)} s ${aheadMs < 0 ? "behind" : "ahead of"} the store`;
   if (isClockOff(aheadMs)) return { status: "warning", message, fix: "set the clock, by NTP for example" };
   return ok(message);
@@ -229,7 +229,7 @@ function judgeUploads(uploads: readonly OpenUpload[]): Verdict {
   if (uploads.length === 0) return ok("no unfinished uploads");
   const oldest = new Date(Math.min(...uploads.map(({ initiated }) => initiated.getTime())));
   const day = oldest.toISOString().slice(0, 10);
-  return ok(`${uploads.length} unfinished, the oldest from ${day}; a sync resumes its own, and removes what is old`);
+  return ok(`${uploads.length} unfinished, the oldest from ${day}; a sync resumes its own, and removes old ones`);
 }
 
 function describeQuota({ of, name, usedBytes, quotaBytes, usedObjects, quotaObjects }: Quota): string {

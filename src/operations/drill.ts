@@ -81,13 +81,13 @@ export function describeTrees(
 ): Damage[] {
   const { key, path } = archive;
   if (differences.length > 0) {
-    const message = `${path} restores to something else than what is here: ${summarize(differences)}`;
+    const message = `${path} does not restore to the snapshot that is here: ${summarize(differences)}`;
     return [damaged("ARCHIVE_DAMAGED", archive, message, archives)];
   }
   if (madeByReceive.length === 0) return [];
   const message =
     `${path} restores with all its files, contents, owners and times, but btrfs receive gives some of them other ` +
     `ACLs, attributes or setuid bits than here: ${summarize(madeByReceive)}`;
-  const remedy = "nothing about the archive, which is complete; after a restore, set these again by hand";
+  const remedy = "the archive is complete; after a restore, set these by hand";
   return [warn("RECEIVED_OTHERWISE", key, message, { remedy })];
 }

@@ -215,5 +215,5 @@ function notWritten(cause: unknown): BackupError {
 }
 
 function readerGone(cause: unknown): BackupError {
-  return new BackupError("RECEIVE_FAILED", "whoever read the stream went away before its end", { cause });
+  return new BackupError("RECEIVE_FAILED", "the reader of the stream closed it before its end", { cause });
 }

@@ -179,15 +179,12 @@ async function listUploads(
   } catch (error) {
     const { code, message } = toBackupError(error);
     if (code !== "ACCESS_DENIED") throw error;
-    const remedy = `nothing for those who only read; else the right to read the container ${container.name}+segments`;
+    const remedy = `no harm if you only read; otherwise you need the right to read the container ${container.name}+segments`;
     return {
       keys: [],
-      finding: warn(
-        "NOT_CHECKED",
-        container.name,
-        `whether interrupted uploads are left over was not checked: ${message}`,
-        { remedy },
-      ),
+      finding: warn("NOT_CHECKED", container.name, `leftovers of interrupted uploads were not checked: ${message}`, {
+        remedy,
+      }),
     };
   }
 }

@@ -49,7 +49,7 @@ export function toDamage(error: unknown, archive: Archive, archives: readonly Ar
       return damaged(
         "ARCHIVE_DAMAGED",
         archive,
-        `${subjectOf(archive)} or a part of it is missing: the store does not give it out`,
+        `${subjectOf(archive)} or a part of it is missing: the store does not return it`,
         archives,
       );
     default:

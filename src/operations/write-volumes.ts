@@ -171,7 +171,7 @@ async function recallVolume(slice: Readable, { plainSha256, sha256, partBytes }:
 
 /** A slice cannot be read a second time: the next round knows better which volumes to trust. */
 function volumeRefused(key: string, volume: number): BackupError {
-  return new BackupError("RESUME_REFUSED", `the volume ${key} is not what it would be now`, {
+  return new BackupError("RESUME_REFUSED", `the volume ${key} is not what would be stored now`, {
     context: { key, volume },
   });
 }
@@ -187,7 +187,7 @@ async function deleteVolume(
   const found = await container.head(key, signal);
   if (found !== null && found.etag !== planned.etag) {
     throw new BackupError("STEP_FAILED", `another run is storing the volume ${key}`, {
-      hint: "let one machine archive a subvolume",
+      hint: "let only one machine archive a subvolume",
       context: { key },
     });
   }

@@ -18,7 +18,7 @@ export type Verdict = "well" | "not compared" | "not opened" | "damaged";
 export const OPEN_IT = "use --identity FILE with the key it was encrypted for";
 
 const SEND_AGAIN =
-  "if the snapshot still exists, delete the archive and run `sync`: what builds on it is intact again then; otherwise keep " +
+  "if the snapshot still exists, delete the archive and run `sync`: then what builds on it is intact again; otherwise keep " +
   "what can be restored and let `sync` begin a new chain";
 
 /** Findings that only an identity can resolve: they are no evidence against the stored data. */
@@ -55,7 +55,7 @@ export function notCompared(subject: string, message: string, { remedy }: { read
 
 /** A doubt whether the archive taken for the newest is the newest. */
 export function doubtNewest({ code, subject, message }: Finding): Damage {
-  const remedy = "nothing, if you set the disk back; otherwise give each machine a container of its own";
+  const remedy = "no harm if you set the disk back; otherwise give each machine a container of its own";
   return warn(code, subject, message, { remedy });
 }
 

@@ -52,7 +52,8 @@ export function formatKey(source: Uuid, path: string): { readonly key: Key } | {
   if (path === "") return { refused: "it is the top of its filesystem and has no path" };
   const key = keyPrefix(source) + path.replaceAll("/", SLASH);
   const bytes = utf8.encode(key).length;
-  if (bytes > MAX_KEY_BYTES) return { refused: `its key would have ${bytes} bytes and Swift takes ${MAX_KEY_BYTES}` };
+  if (bytes > MAX_KEY_BYTES)
+    return { refused: `its key would have ${bytes} bytes, and Swift takes at most ${MAX_KEY_BYTES}` };
   return { key: key as Key };
 }
 

@@ -98,7 +98,7 @@ export function assertGenuine(
   if (first === undefined || first.within) return;
   throw new BackupError(
     "RECEIVE_FAILED",
-    `${archive.path} builds on ${first.path}, which lies outside of what is mounted there`,
+    `${archive.path} builds on ${first.path}, which is outside the mounted part of that filesystem`,
     {
       hint: "mount the top level of the filesystem (subvolid=5) and restore into a directory of that mount",
       context: { key: archive.key },

@@ -109,7 +109,7 @@ export function selectSource(archives: readonly Archive[], name: SourceName | nu
     // Usually a mistyped word, as long as there are archives at all.
     throw new BackupError(
       sources.length === 0 ? "ARCHIVE_MISSING" : "USAGE",
-      `no archive is of ${name === null ? "anything" : name.text}`,
+      `there is no archive${name === null ? "" : ` of ${name.text}`}`,
       {
         hint:
           sources.length === 0

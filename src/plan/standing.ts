@@ -122,7 +122,7 @@ export function describeStanding(standing: Standing, archives: readonly Archive[
       return error(
         "NAME_REUSED",
         standing.key,
-        `${path} is not the snapshot that is archived under its name (it was deleted and made anew or renamed, or another ` +
+        `${path} is not the snapshot that is archived under its name (it was deleted and created again, or renamed, or another ` +
           "machine uses the same source UUID): it is not archived; rename it, and the next run archives it",
       );
     case "changed":

@@ -85,8 +85,8 @@ export function elsewhereFindings(kept: readonly Found[]): Finding[] {
   if (first === undefined) return [];
   const more = moved.length === 1 ? "" : ` and ${moved.length - 1} more`;
   const how = isCopied(first)
-    ? "copies of the same: not sent again: use --rearchive to archive these too"
-    : "moved or renamed since; not sent again: use --rearchive to archive under the new name too";
+    ? "a copy of the same snapshot is not sent again, unless you use --rearchive"
+    : "what was moved or renamed since is not sent again, unless you use --rearchive";
   return [
     {
       code: "ARCHIVED_ELSEWHERE",
@@ -129,7 +129,7 @@ export function returnedFindings(origin: Snapshot, archives: readonly Archive[])
   const archive = archives.find(({ lineage }) => lineage !== null && lineage.snapshot.uuid === received?.uuid);
   if (received === null || archive?.lineage == null || sameIdentity(archive.lineage.snapshot, received)) return [];
   const message =
-    `${path}, which this subvolume began as, was received from a copy of ${archive.path}, as from a backup disk: it has its UUID, but ` +
+    `${path}, from which this subvolume was made, was received from a copy of ${archive.path}, as from a backup disk: it has its UUID, but ` +
     `another transaction (${received.ctransid}, archived ${archive.lineage.snapshot.ctransid}). Nothing proves that it is the same, so what ` +
     "follows is sent in full";
   return [{ code: "NOT_COMPARABLE", severity: "warning", subject: path, message }];

@@ -66,7 +66,7 @@ export function checkMissing(missing: readonly MissingArchive[], archives: reado
 
 /** s3api can list a finished upload as open for ever; an abort of it deletes the segments of the archive. */
 const BESIDE_AN_ARCHIVE =
-  "nothing: `sync` removes it when it is old, unless it is the archive's own; abort it with no other tool, for that could delete the archive's bytes";
+  "`sync` removes it when it is old, unless it is the archive's own; do not abort it with another tool, because that could delete the archive's bytes";
 
 const OF_NO_ARCHIVE =
   "`sync` of its subvolume resumes it, or removes it when it is old (--leftover-age); where there is none any more, `verify --remove-leftovers` does";
@@ -102,7 +102,7 @@ export function checkOthers({ keys, uploads }: Others, archives: ReadonlySet<str
   const [first] = foreign;
   if (first === undefined) return leftovers;
   const others = foreign.length === 1 ? first : `${first} and ${foreign.length - 1} more`;
-  const remedy = "nothing, if somebody else keeps them here";
+  const remedy = "no harm if somebody else keeps them here";
   return [...leftovers, warn("NOT_AN_ARCHIVE", first, `objects that are no archives: ${others}`, { remedy })];
 }
 
@@ -175,11 +175,11 @@ interface LinkContext {
 function brokenLink(archive: Archive, { uuid, ctransid }: Identity, { candidates, archives }: LinkContext): Damage {
   const { path, key } = archive;
   if (candidates.length > 0) {
-    const message = `whether what ${path} builds on is archived is not known: ${enumerate(candidates)} may hold it`;
+    const message = `it is not known whether the archive that ${path} builds on exists: ${enumerate(candidates)} may hold it`;
     return { code: "CHAIN_UNKNOWN", severity: "error", subject: key, message, breaks: [], remedy: OPEN_IT };
   }
   const message = `${path} builds on a snapshot that is not archived (UUID ${uuid}, transaction ${ctransid})`;
-  const remedy = "if that snapshot still exists, run `sync`; otherwise what is named here cannot be restored any more";
+  const remedy = "if that snapshot still exists, run `sync`; otherwise what is named here can no longer be restored";
   return { ...damaged("CHAIN_BROKEN", archive, message, archives), remedy };
 }
 

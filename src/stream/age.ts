@@ -49,7 +49,7 @@ export interface TriedRecipients {
 /** Tries recipients on an empty input. @throws CONFIG when age does not take them, or is not installed */
 export async function tryRecipients(recipients: Recipients, signal: AbortSignal): Promise<TriedRecipients> {
   const failure = (exit: Exit): BackupError =>
-    new BackupError("CONFIG", `age does not take the recipients: ${saidBy(exit)}`, {
+    new BackupError("CONFIG", `age does not accept the recipients: ${saidBy(exit)}`, {
       context: { ending: describeExit(exit) },
     });
   const command = { ...encryptCommand(recipients), failure };

@@ -100,7 +100,7 @@ function parseEndpoint(text: string): URL {
 }
 
 function notS3(endpoint: URL): BackupError {
-  return new BackupError("CONFIG", `${endpoint.host} does not answer as an S3 API does`, {
-    hint: "check the endpoint; a Swift needs s3api in its proxy's pipeline",
+  return new BackupError("CONFIG", `${endpoint.host} does not answer like an S3 API`, {
+    hint: "check the endpoint; Swift needs s3api in its proxy's pipeline",
   });
 }

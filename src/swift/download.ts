@@ -110,7 +110,7 @@ async function* readRange(
       }
     } catch (error) {
       if (signal.aborted) throw abortedError(signal);
-      store.log?.debug({ key, offset, error: describeError(error) }, "connection was cut while reading, going on");
+      store.log?.debug({ key, offset, error: describeError(error) }, "connection was lost while reading; continuing");
     } finally {
       body.destroy();
     }
@@ -188,7 +188,7 @@ function damaged(key: string, expected: string, found: string): BackupError {
 }
 
 function stuck(store: Store, key: string, offset: number): BackupError {
-  return new BackupError("STORE_UNAVAILABLE", `reading '${key}' does not get on: every connection is cut`, {
+  return new BackupError("STORE_UNAVAILABLE", `reading '${key}' makes no progress: every connection is lost`, {
     context: { key, offset, container: store.container },
   });
 }

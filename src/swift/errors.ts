@@ -73,7 +73,7 @@ const diagnoses: Readonly<Record<string, (facts: ErrorFacts, request: Request) =
   }),
   InvalidBucketName: (_, { container }) => ({
     code: "CONFIG",
-    message: `the store does not take '${container}' as a container name`,
+    message: `the store does not accept '${container}' as a container name`,
     hint:
       "use a container named with 3 to 63 lower-case letters, digits, dots and dashes; or ask the operator of the store" +
       " to set dns_compliant_bucket_names = false for s3api, which allows upper case and underscores too",
@@ -103,7 +103,7 @@ const diagnoses: Readonly<Record<string, (facts: ErrorFacts, request: Request) =
   CredentialsProviderError: (_, { refusalHint }) => ({
     code: "CONFIG",
     message: "there are no credentials for the store",
-    hint: `${refusalHint ?? "look into the AWS files"}; or set OS_* for a login at Keystone, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY`,
+    hint: `${refusalHint ?? "check the AWS files"}; or set OS_* for a login at Keystone, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY`,
   }),
 };
 
@@ -111,8 +111,8 @@ function refusedCredentials(_: ErrorFacts, { endpoint, refusalHint, keysHaveWork
   if (keysHaveWorked) {
     return {
       code: "STORE_UNAVAILABLE",
-      message: `${endpoint.host} refuses credentials that it took before in this run`,
-      hint: "either it cannot ask Keystone just now, which passes, or the keys were deleted meanwhile: try again later",
+      message: `${endpoint.host} refuses credentials that it accepted before in this run`,
+      hint: "either it cannot ask Keystone at the moment, or the keys were deleted in the meantime: try again later",
     };
   }
   return {
@@ -125,13 +125,13 @@ function refusedCredentials(_: ErrorFacts, { endpoint, refusalHint, keysHaveWork
 function overQuota({ container, endpoint }: Request): Diagnosis {
   return {
     code: "QUOTA_EXCEEDED",
-    message: `${endpoint.host} takes no more: a quota of the account or of container '${container}' is used up`,
+    message: `${endpoint.host} accepts no more: a quota of the account or of container '${container}' is used up`,
     hint: "have the quota raised, or delete archives that nobody needs",
   };
 }
 
 function tooLarge(message: string, { key = "" }: Request): Diagnosis {
-  return { code: "STREAM_TOO_LONG", message: `the store does not take '${key}': ${message}` };
+  return { code: "STREAM_TOO_LONG", message: `the store does not accept '${key}': ${message}` };
 }
 
 function judge(facts: ErrorFacts, request: Request): Diagnosis {
@@ -174,8 +174,8 @@ function judgeByStatus(facts: ErrorFacts, { container, key, endpoint, proxy = nu
   if (["Error", "Unknown", "NotFound"].includes(name)) {
     return {
       code: "CONFIG",
-      message: `${host} does not answer as an S3 API does (status ${String(status)})`,
-      hint: `check the endpoint; a Swift needs s3api in its proxy's pipeline${proxy === null ? "" : `; or the proxy ${proxy} answers`}`,
+      message: `${host} does not answer like an S3 API (status ${String(status)})`,
+      hint: `check the endpoint; Swift needs s3api in its proxy's pipeline${proxy === null ? "" : `; or the proxy ${proxy} answers`}`,
     };
   }
   return { code: "INTERNAL", message: `${host} refuses a request: ${name} (${message})` };

@@ -134,7 +134,7 @@ export async function forgetUpload(
   } catch (error) {
     store.log?.warn(
       { key, uploadId, error: describeError(error) },
-      `'${key}' is stored, but the store may go on listing its upload as open: never abort it, for that would delete the object's bytes`,
+      `'${key}' is stored, but the store may go on listing its upload as open: never abort it, because that would delete the object's bytes`,
     );
   }
 }

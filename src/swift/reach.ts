@@ -54,7 +54,7 @@ export function judgeProxy(status: number, where: string, proxy: string | null):
   if (status === 407) {
     return {
       code: "CONFIG",
-      message: `the proxy ${proxy ?? ""} wants a user and a password`,
+      message: `the proxy ${proxy ?? ""} requires a user and a password`,
       hint: "write them into the variable: http://USER:PASSWORD@host:port",
     };
   }

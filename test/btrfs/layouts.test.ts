@@ -389,7 +389,7 @@ test("a filesystem that is mounted for rescue is told so, with what to do", asyn
       assert.deepEqual([error.code, error.exitCode], ["SEND_FAILED", 15]);
       assert.match(
         `${error.message}: ${error.hint ?? ""}`,
-        /read-only after an error, or is mounted for rescue: `dmesg` tells why/,
+        /read-only after an error, or is mounted for rescue: `dmesg` shows why/,
       );
       return true;
     });

@@ -342,10 +342,10 @@ test("through its symbolic links a stream reaches nothing but what it made itsel
     const beside = withCommands(stream, makeLink("link", "/"), makeFile("link/evil"));
     const attempt = (): Promise<unknown> =>
       target.receive(checkedStream(Readable.from([beside])), "s", streamIdentity(first), never);
-    await failsWith(attempt(), "RECEIVE_FAILED", /made something beside its snapshot/);
+    await failsWith(attempt(), "RECEIVE_FAILED", /made something besides its snapshot/);
     const [stage = ""] = (await readdir(directory)).filter((name) => name !== "precious");
     assert.deepEqual([await readdir(join(directory, stage)), await subvolumes(other)], [["evil"], []]);
-    await failsWith(attempt(), "RECEIVE_FAILED", /holds what no restore put there/);
+    await failsWith(attempt(), "RECEIVE_FAILED", /holds something that no restore put there/);
   });
 });
 
@@ -359,7 +359,7 @@ test("what is removed is removed by its id, and only what a restore brought", as
     await failsWith(
       target.removeReceived("scaffold", new Set([uuid])),
       "RECEIVE_FAILED",
-      /holds what no restore put there/,
+      /holds something that no restore put there/,
     );
     assert.deepEqual(await readdir(scaffold), ["mine"]);
     await btrfs("-q", "subvolume", "delete", join(scaffold, "mine"));
@@ -367,7 +367,7 @@ test("what is removed is removed by its id, and only what a restore brought", as
     await failsWith(
       target.removeReceived("scaffold", new Set([uuid])),
       "RECEIVE_FAILED",
-      /nothing that a restore left/,
+      /it was not left by a restore/,
     );
     await btrfs("-q", "subvolume", "delete", join(scaffold, uuid));
     await symlink("../precious", join(scaffold, uuid));
@@ -494,7 +494,7 @@ test("killed while receiving: the half is nobody's snapshot, and the next attemp
     await failsWith(
       target.receive(Readable.from([stream]), "s", { uuid, ctransid }, never),
       "RECEIVE_FAILED",
-      /nothing that a restore left/,
+      /it was not left by a restore/,
     );
     await btrfs("-q", "property", "set", half, "ro", "false");
     await target.receive(Readable.from([stream]), "s", { uuid, ctransid }, never);

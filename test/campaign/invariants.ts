@@ -326,7 +326,7 @@ export async function checkRestored(world: World): Promise<readonly SeenSubvolum
 export async function checkNothingLeft(world: World, machines: readonly Machine[]): Promise<void> {
   for (const machine of machines) {
     const files = await machine.leftFiles();
-    if (files.length > 0) violated("nothing is left over", files.slice(0, 5).join(", "));
+    if (files.length > 0) violated("there are no leftovers", files.slice(0, 5).join(", "));
   }
   const roots = machines.map(({ root }) => root);
   const mounts = (await readFile("/proc/self/mountinfo", "utf8"))
@@ -339,7 +339,7 @@ export async function checkNothingLeft(world: World, machines: readonly Machine[
   for (const machine of machines) {
     const names = await readdir(machine.mountPoint, { recursive: false });
     const strange = names.filter((name) => name.startsWith(".btrfs-snapshots-to-swift-"));
-    if (strange.length > 0 && machine !== world.target) violated("nothing is left over", strange.join(", "));
+    if (strange.length > 0 && machine !== world.target) violated("there are no leftovers", strange.join(", "));
   }
 }
 

@@ -238,7 +238,7 @@ async function fullWorkDirectory(round: Round): Promise<boolean> {
   return await withTmpfs(world.machine.work, `${chance.int(16, 600)}k`, async () => {
     const ran = await disturbedSync(round, words, () => Promise.resolve());
     const left = await world.machine.leftFiles();
-    if (left.length > 0) violated("nothing is left over", left.join(", "));
+    if (left.length > 0) violated("there are no leftovers", left.join(", "));
     return ran.code !== 0;
   });
 }

@@ -67,7 +67,7 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
       env: swift.environment,
     });
     assert.equal(code, 0, stderr);
-    assert.match(stdout, /1 archive, .* read to the end/);
+    assert.match(stdout, /read 1 archive to the end, /);
   }
 
   test("an archive whose upload the store still lists as open keeps every byte", async () => {
@@ -105,7 +105,7 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
     const { code, stderr } = await sync("unlisted", "--retry-for", "1s");
     assert.equal(code, 0, stderr);
     assert.match(stderr, /cannot look for an interrupted upload to resume/);
-    assert.match(stderr, /what interrupted runs may have left was not removed/);
+    assert.match(stderr, /leftovers of interrupted runs were not removed/);
     await assertIntact("unlisted");
   });
 

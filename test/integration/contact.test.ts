@@ -74,7 +74,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       const error = await failure({ ...right, containerName }, "CONFIG");
       assert.match(
         `${error.message}: ${error.hint ?? ""}`,
-        /does not take '.*' as a container name.*lower-case.*dns_compliant_bucket_names/,
+        /does not accept '.*' as a container name.*lower-case.*dns_compliant_bucket_names/,
       );
     }
     const { length } = proxy.seen;
@@ -180,7 +180,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
         assert.deepEqual([error.code, error.exitCode], ["STORE_UNAVAILABLE", 75]);
         assert.match(
           `${error.message}: ${error.hint ?? ""}`,
-          /refuses credentials that it took before.*Keystone.*deleted/,
+          /refuses credentials that it accepted before.*Keystone.*deleted/,
         );
       }
       container.close();
@@ -283,7 +283,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     ];
     for (const answer of answers) {
       proxy.plan({ when: () => true, fault: { kind: "answer", ...answer }, times: "ever" });
-      assert.match((await failure(right, "CONFIG")).message, /does not answer as an S3 API/, answer.body);
+      assert.match((await failure(right, "CONFIG")).message, /does not answer like an S3 API/, answer.body);
       proxy.clear();
     }
     for (const [location, sentence] of [

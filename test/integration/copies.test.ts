@@ -123,7 +123,7 @@ describe("a container that was copied", { skip: noBtrfsOrSwift() || noCopyTools(
         await copy(tool, "complete", container);
         const verified = await program("verify", "--container-name", container, "--read-data");
         assert.equal(verified.code, 0, verified.stdout + verified.stderr);
-        assert.match(verified.stdout, /^nothing is wrong$/m);
+        assert.match(verified.stdout, /^no damage found$/m);
         assert.match(verified.stdout, /^2 archives were copied: checked by their contents$/m);
         const listed = await program("list", "--container-name", container);
         assert.match(listed.stdout, / s\/1 .* full\n.* s\/2 .* 2\n/, listed.stderr);

@@ -70,7 +70,11 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     await t.test("the first run makes S3 keys, and says so in one line", async () => {
       const { code, stderr } = await cli([home, ...store, "--log-format", "text"]);
       assert.equal(code, 0, stderr);
-      assert.equal(stderr.split("\n").filter((line) => /made S3 keys for project 'demo'/.test(line)).length, 1, stderr);
+      assert.equal(
+        stderr.split("\n").filter((line) => /created S3 keys for project 'demo'/.test(line)).length,
+        1,
+        stderr,
+      );
       assert.equal((await pairsOf(user)).length, 1);
     });
     await t.test("later runs use them, and make no more", async () => {
@@ -99,7 +103,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     const racer = await cloud.keystone.addUser("racer", PASSWORD, { [project]: "member" });
     const runs = await Promise.all([1, 2, 3].map(() => list({ ...dotEnv, OS_USERNAME: "racer" })));
     for (const { code, stderr } of runs) assert.equal(code, 0, stderr);
-    assert.equal(runs.filter(({ stderr }) => /made S3 keys/.test(stderr)).length, 1);
+    assert.equal(runs.filter(({ stderr }) => /created S3 keys/.test(stderr)).length, 1);
     assert.equal((await pairsOf(racer)).length, 1);
   });
 
@@ -113,7 +117,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     const { code, stderr } = await list({ ...dotEnv, OS_USERNAME: "early", OS_AUTH_URL: proxy.endpoint });
     await proxy.close();
     assert.deepEqual([code, (await pairsOf(early)).length], [0, 1], stderr);
-    assert.match(stderr, /made S3 keys/);
+    assert.match(stderr, /created S3 keys/);
   });
 
   test("no keys are made where that is forbidden", async () => {
@@ -134,7 +138,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     assert.equal(undecided.code, 2);
     assert.match(
       undecided.stderr,
-      /nothing says which project of user 'both' .* is meant: OS_PROJECT_NAME may be (demo, other|other, demo)/,
+      /no project given for user 'both' .*: OS_PROJECT_NAME may be (demo, other|other, demo)/,
     );
   });
 
@@ -210,7 +214,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
       ],
       ["no endpoint for the interface", 2, /no admin object store/, () => ({ OS_INTERFACE: "admin" })],
       ["no rights", 13, /no right to use container 'backup'/, () => ({ OS_USERNAME: "reader" })],
-      ["no s3api in the pipeline", 2, /does not answer as an S3 API.*s3api/, () => ({ OS_REGION_NAME: "NoS3" })],
+      ["no s3api in the pipeline", 2, /does not answer like an S3 API.*s3api/, () => ({ OS_REGION_NAME: "NoS3" })],
       [
         "keys that linger in the environment",
         13,
@@ -226,7 +230,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
       [
         "another server at Keystone's URL",
         2,
-        /does not answer as a Keystone/,
+        /does not answer like Keystone/,
         () => ({ OS_AUTH_URL: cloud.swift.endpoint }),
       ],
       [

@@ -121,7 +121,7 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.equal((await sync()).code, 3, "btrfs calls it changed");
     const drilled = await program("verify", "--container-name", name, subvolume, option);
     assert.equal(drilled.code, 0, drilled.stderr);
-    assert.match(drilled.stdout, /1 snapshot deduplicated since, equal to what is archived/);
+    assert.match(drilled.stdout, /1 snapshot deduplicated since, and equal to what is archived/);
     await take("2");
     const next = await sync("--json");
     assert.deepEqual([next.code, steps(next)], [0, ["2<undefined"]], "it counts, but nothing builds on it");
@@ -210,7 +210,7 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     await btrfs("subvolume", "delete", join(directory, "2"));
     for (const each of ["2", "a\\x2fb", "bell\u0007"]) await take(each);
     const reasons = [
-      /named-snapshots\/2 is not the snapshot that is archived under its name \(it was deleted and made anew or renamed/,
+      /named-snapshots\/2 is not the snapshot that is archived under its name \(it was deleted and created again, or renamed/,
       /named-snapshots\/a\S*b cannot be archived: its path contains the characters \\x2f, which stand for a slash in keys/,
       /named-snapshots\/bell\S* cannot be archived: its path contains a control character that no S3 listing can carry/,
     ];

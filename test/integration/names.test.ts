@@ -59,8 +59,8 @@ describe("names", { skip: noBtrfsOrSwift() }, () => {
       const { stdout } = await ended(0, "list", name);
       assert.match(stdout, /3 snapshots, 3 archived/);
       assert.doesNotMatch(stdout, /@srv/);
-      assert.match((await ended(0, "verify", name)).stdout, /^3 archives, .* looked at$/m);
-      assert.match((await ended(0, "verify", name, "--read-data")).stdout, /^3 archives, .* read to the end$/m);
+      assert.match((await ended(0, "verify", name)).stdout, /^checked 3 archives, /m);
+      assert.match((await ended(0, "verify", name, "--read-data")).stdout, /^read 3 archives to the end, /m);
       await ended(0, "verify", name, "--remove-leftovers");
       for (const words of [["--latest"], ["--at", "2099-01-01"]])
         assert.match((await ended(0, "restore", name, ...words, "-n")).stdout, /kept\/@home\.3/);
@@ -71,17 +71,20 @@ describe("names", { skip: noBtrfsOrSwift() }, () => {
     for (const command of ["list", "verify"]) {
       assert.match(
         (await ended(2, command, "@hmoe")).stderr,
-        /no archive is of @hmoe: there are archives of .*@home\.3/,
+        /there is no archive of @hmoe: there are archives of .*@home\.3/,
       );
       assert.match((await ended(2, command, here("kept/@home.2"))).stderr, /is itself a read-only snapshot, of @home: use \S+\/@home$/m); // prettier-ignore
     }
-    assert.match((await ended(2, "restore", "@hmoe", "--latest", "-n")).stderr, /no archive is of @hmoe: there are/);
+    assert.match(
+      (await ended(2, "restore", "@hmoe", "--latest", "-n")).stderr,
+      /there is no archive of @hmoe: there are/,
+    );
     assert.match((await ended(2, "restore", "@home", "--at", "2001-01-01", "-n")).stderr, /no archive is that old: the oldest is kept\/@home\.1/); // prettier-ignore
     assert.match((await ended(2, "restore", "@home", "-n")).stderr, /for the newest of the subvolume @home, use @home --latest/); // prettier-ignore
   });
 
   test("verify of a subvolume without archives is no success", async () => {
-    assert.match((await ended(2, "verify", here("@new"))).stderr, /no archive is of \S+\/@new: /);
+    assert.match((await ended(2, "verify", here("@new"))).stderr, /there is no archive of \S+\/@new: /);
   });
 
   test("an archive is named by its key as a shell leaves it, by where its snapshot is here, or as the latest", async () => {

@@ -141,7 +141,7 @@ describe("the way to a store", { skip: noSwift() }, () => {
         );
         await withProxy({ login: "a:b" }, async ({ host }) => {
           const said = await ask(`http://a:wrong@${host}`, endpoint);
-          assert.match(said, /^CONFIG the proxy 127\.0\.0\.1:\d+ \(https?_proxy\) wants a user and a password: /);
+          assert.match(said, /^CONFIG the proxy 127\.0\.0\.1:\d+ \(https?_proxy\) requires a user and a password: /);
           assert.doesNotMatch(said, /wrong/);
         });
         await withProxy({ allowed: ["elsewhere"] }, async ({ host }) => {

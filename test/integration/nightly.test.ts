@@ -150,7 +150,7 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     const args = [small, join(disk.mountPoint, "nothing"), "--container-name", "watched"];
     const { code, stderr } = await program([...args, "--metrics-file", file, "--ping-url", "http://127.0.0.1:1/x"]);
     assert.equal(code, 2);
-    assert.match(stderr, /^warning: .*healthcheck service at 127\.0\.0\.1:1 was not told/m);
+    assert.match(stderr, /^warning: .*ping to the healthcheck service at 127\.0\.0\.1:1 failed/m);
     const samples = parseExposition(await readFile(file, "utf8"));
     const of = (path: string): unknown =>
       Object.fromEntries(
@@ -220,7 +220,7 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
       assert.equal(stopped.code, code, stopped.stderr);
       assert.match(
         stopped.stderr,
-        new RegExp(`^stopped by ${signal}; the next run resumes big-1: .* MiB of it are stored$`, "m"),
+        new RegExp(`^stopped by ${signal}; the next run resumes big-1: .* MiB of it are already stored$`, "m"),
       );
       assert.doesNotMatch(stopped.stderr, /^error|code=ABORTED/m);
       const next = await program(["sync", big, "--container-name", container, "--memory", "20Mi"]);
@@ -249,7 +249,7 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
       );
       assert.equal(stopped.code, 143, stopped.stderr);
       assert.match(stopped.stderr, /stopped by SIGINT/);
-      assert.doesNotMatch(stopped.stderr, /was not told/);
+      assert.doesNotMatch(stopped.stderr, /the ping to/);
     } finally {
       service.closeAllConnections();
       service.close();

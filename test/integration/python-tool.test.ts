@@ -127,7 +127,7 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
         "--drill",
       );
       assert.deepEqual([code, stderr], [0, ""]);
-      assert.match(stdout, /3 archives, .* read to the end/);
+      assert.match(stdout, /read 3 archives to the end, /);
     });
     await t.test("are restored", () => restores("plain", ["1", "2", "3"]));
     await t.test("by the day they were stored, as nothing tells when they were taken", async () => {
@@ -149,7 +149,7 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
     await t.test("are verified, as far as it goes, and restored", async () => {
       const { code, stdout, stderr } = await program("verify", "--container-name", "large", "--read-data");
       assert.deepEqual([code, stderr], [0, ""]);
-      assert.match(stdout, /of \d of them the store's checksum cannot be recomputed/);
+      assert.match(stdout, /\d of them could not be checked against the store's checksum/);
       await restores("large", ["1", "2", "3"]);
     });
     await t.test("in which a bit rots are caught by their streams", async () => {

@@ -54,7 +54,7 @@ describe("a quota", { skip: noBtrfsOrSwift() }, () => {
     assert.equal(code, 3, stderr);
     assert.match(
       stderr,
-      /bytes\.1 is not archived: 127\S+ takes no more: a quota of the account or of container 'bytes' is used up: have the/,
+      /bytes\.1 is not archived: 127\S+ accepts no more: a quota of the account or of container 'bytes' is used up: have the/,
     );
     assert.match(stderr, /; nothing of it stays in the store /);
     assert.match(
@@ -81,7 +81,7 @@ describe("a quota", { skip: noBtrfsOrSwift() }, () => {
     await swift.native.request("POST", "/objects", { headers: { "x-container-meta-quota-count": "" } });
     const again = await sync("--memory", "40Mi");
     assert.equal(again.code, 0, again.stderr);
-    assert.match(again.stdout, /archived objects\.1 .* 6\.\d+ MiB were there already/);
+    assert.match(again.stdout, /archived objects\.1 .* 6\.\d+ MiB were already stored/);
   });
 
   test("that is full after some volumes says that these stay", async () => {
@@ -93,7 +93,7 @@ describe("a quota", { skip: noBtrfsOrSwift() }, () => {
     await swift.native.request("POST", "/volumes", { headers: { "x-container-meta-quota-count": "" } });
     const again = await sync("--volume-size", "5Mi");
     assert.equal(again.code, 0, again.stderr);
-    assert.match(again.stdout, /archived volumes\.1 .* MiB were there already/);
+    assert.match(again.stdout, /archived volumes\.1 .* MiB were already stored/);
   });
 
   test("in bytes that is used up in the middle of a stream keeps the parts before, and says so", async () => {
@@ -105,7 +105,7 @@ describe("a quota", { skip: noBtrfsOrSwift() }, () => {
     await swift.stop("memcached");
     const { code, stdout, stderr } = await sync("--memory", "10Mi", "--concurrency", "1");
     assert.equal(code, 3, stderr);
-    assert.match(stderr, /middle\.1 is not archived: 127\S+ takes no more: a quota .* is used up/);
+    assert.match(stderr, /middle\.1 is not archived: 127\S+ accepts no more: a quota .* is used up/);
     assert.match(stderr, /what was sent of it stays in the store, and the next run resumes it/);
     assert.match(stdout, /^0 snapshots archived, 0 B, 1 failed: middle\.1; not archived: 1 of 1 snapshot$/m);
   });

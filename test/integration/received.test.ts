@@ -161,8 +161,8 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
       "--against-local",
     );
     assert.equal(verified.code, 0, verified.stderr);
-    assert.match(verified.stdout, /5 of 5 archives compared with what is here/);
-    assert.match(verified.stdout, /nothing is wrong$/m);
+    assert.match(verified.stdout, /5 of 5 archives compared with the snapshots here/);
+    assert.match(verified.stdout, /no damage found$/m);
   });
 
   test("gets what comes later as incrementals, also when the first ones are gone", async () => {
@@ -249,7 +249,7 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual([code, steps({ code, stdout, stderr })], [0, ["again.1"]], stderr);
     assert.match(
       stderr,
-      /back\/www\.20260102, which this subvolume began as, was received from a copy of snapshots\/www\.20260102, .*sent in full/,
+      /back\/www\.20260102, from which this subvolume was made, was received from a copy of snapshots\/www\.20260102, .*sent in full/,
     );
   });
 

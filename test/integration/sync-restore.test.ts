@@ -160,7 +160,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       const { code, stdout, stderr } = await program("sync", home, "--container-name", "dry", flag);
       assert.equal(code, 0);
       assert.match(stdout, expected);
-      const first = /^dry run: reads all that would be sent, .*; -n shows the plan alone\n/;
+      const first = /^dry run: reads everything that would be sent, .*; -n only shows the plan\n/;
       assert.equal(first.test(stderr), flag === "--dry-run", stderr);
       assert.deepEqual(await listed("dry"), []);
     }

@@ -42,7 +42,7 @@ const STEPS: readonly Step[] = [
   ["75 is tried again", tryAgain],
   ["10 is not", doNotTryAgain],
   ["systemd-analyze security", judgeSandbox],
-  ["nothing is left over", lookForLeftovers],
+  ["there are no leftovers", lookForLeftovers],
 ];
 
 /** Boots the root, in which the program is installed, and plays the night; the name of the step that failed, or null. */
@@ -226,7 +226,7 @@ async function stopInTheMiddle(night: Night): Promise<void> {
   await night.booted.shell(`systemctl stop ${NAME}@slow.service`);
   assert.deepEqual(await endings(night, "slow"), ["success 143"]);
   const said = (await journalOf(night, "slow")).map(({ MESSAGE }) => MESSAGE);
-  const stopped = /^stopped by SIGTERM; the next run resumes .*home-1: .* MiB of it are stored$/;
+  const stopped = /^stopped by SIGTERM; the next run resumes .*home-1: .* MiB of it are already stored$/;
   assert.ok(
     said.some((message) => stopped.test(message)),
     said.join("\n"),
@@ -240,7 +240,7 @@ async function resumeStopped(night: Night): Promise<void> {
   assert.deepEqual(await endings(night, "slow"), ["success 143", "success 0"]);
   const said = (await journalOf(night, "slow")).map(({ MESSAGE }) => MESSAGE);
   assert.ok(
-    said.some((message) => /MiB were there already/.test(message)),
+    said.some((message) => /MiB were already stored/.test(message)),
     said.join("\n"),
   );
   const metrics = await readFile(join(night.root, "var/lib/prometheus/node-exporter/slow.prom"), "utf8");

@@ -28,7 +28,7 @@ describe("a file that cannot be used", () => {
     ["a missing configuration file", ["list", "--config", "NONE"], {}, /cannot read the configuration file NONE: it does not exist$/],
     ["a directory as configuration file", ["list", "--config", "DIR"], {}, /cannot read the configuration file DIR: it is a directory$/],
     ["a missing configuration file for units", ["install-units", "--config", "NONE", "--directory", "DIR"], {}, /the units were not written to DIR: cannot read .* NONE: it does not exist$/],
-    ["a place for units that is a file", ["install-units", "--directory", "FILE"], {}, /the units were not written to FILE: it is no directory$/],
+    ["a place for units that is a file", ["install-units", "--directory", "FILE"], {}, /the units were not written to FILE: it is not a directory$/],
     ["a missing file with a password", list, { ...login, OS_PASSWORD_FILE: "NONE" }, /cannot read the file of OS_PASSWORD_FILE, NONE: it does not exist$/],
     ["a directory as clouds.yaml", [...list, "--os-cloud", "c"], { OS_CLIENT_CONFIG_FILE: "DIR" }, /cannot read DIR: it is a directory$/],
     ["missing certificates", list, { ...keys, OS_CACERT: "NONE" }, /cannot read the certificates of NONE: it does not exist: /],
@@ -49,7 +49,7 @@ describe("a file that cannot be used", () => {
   test("is told in words as a work directory", async () => {
     for (const [name, sentence] of [
       ["none", /^cannot write to the work directory \S+: there is no such directory$/],
-      ["file", /^cannot write to the work directory \S+: it is no directory$/],
+      ["file", /^cannot write to the work directory \S+: it is not a directory$/],
     ] as const) {
       const error: unknown = await spool(Readable.from([]), at(name)).catch((thrown: unknown) => thrown);
       assert.ok(error instanceof BackupError && error.code === "CONFIG");

@@ -38,7 +38,7 @@ export const configuration: Section = {
 export const files: Section = {
   title: "Files",
   blocks: [
-    "As root; another user's files are below the home directory, or where $XDG_CONFIG_HOME, $XDG_STATE_HOME and $XDG_CACHE_HOME lead.",
+    "These are the files for root. Those of other users are in the home directory, or in $XDG_CONFIG_HOME, $XDG_STATE_HOME and $XDG_CACHE_HOME.",
     {
       terms: [
         {
@@ -48,7 +48,7 @@ export const files: Section = {
         {
           term: "/var/lib/btrfs-snapshots-to-swift",
           meaning:
-            "What is worth keeping from run to run: which finished volumes of an encrypted archive hold what, and which deduplicated snapshots hold what their archives hold. If it is lost, volumes are sent again, and snapshots compared again.",
+            "State that is worth keeping between runs: what the finished volumes of an encrypted archive hold, and which deduplicated snapshots still match their archives. If it is lost, volumes are sent again, and snapshots are compared again.",
         },
         {
           term: "/var/cache/btrfs-snapshots-to-swift",

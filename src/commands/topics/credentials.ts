@@ -12,7 +12,7 @@ export const credentials: Section = {
         {
           term: "1. What flags name",
           meaning:
-            "--env-file FILE, with lines NAME=VALUE; or --os-cloud NAME, as 4. Beside them, AWS_*, OS_* and ST_* variables of the environment are ignored.",
+            "--env-file FILE, with lines NAME=VALUE; or --os-cloud NAME, as 4. With either, the AWS_*, OS_* and ST_* variables of the environment are ignored.",
         },
         {
           term: "2. AWS",
@@ -28,8 +28,8 @@ export const credentials: Section = {
         { term: "6. AWS files", meaning: "Their default profile." },
       ],
     },
-    "From Keystone, the program takes the user's S3 keys for the project (EC2 credentials). Where there are none it creates one pair, unless --no-create-credentials is given. Application credentials cannot do this, nor tokens made with them: log in with a password, or make keys once with `openstack ec2 credentials create` and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
-    "Secrets are never words of the command line. A variable with _FILE behind its name names a file that holds the value, and under systemd LoadCredential=NAME:FILE does the same: " +
+    "From Keystone, the program takes the user's S3 keys for the project (EC2 credentials). Where there are none it creates one pair, unless --no-create-credentials is given. Application credentials, and tokens made with them, cannot do this: log in with a password, or make keys once with `openstack ec2 credentials create` and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+    "Secrets never go on the command line. A variable with _FILE added to its name gives the file that holds the value; under systemd LoadCredential=NAME:FILE does the same. This works for " +
       `${secretVariables.join(", ")}.`,
     "With S3 keys and the address of the store, three variables are enough on any machine:",
     {
@@ -59,7 +59,7 @@ export const environment: Section = {
         },
         {
           term: "OS_CACERT, AWS_CA_BUNDLE, SSL_CERT_FILE, NODE_EXTRA_CA_CERTS",
-          meaning: "PEM files of authorities to trust beside those of the system.",
+          meaning: "PEM files of certificate authorities to trust in addition to those of the system.",
         },
         {
           term: "https_proxy, http_proxy, all_proxy, no_proxy",

@@ -21,7 +21,7 @@ export const format: Section = {
         {
           term: "Volumes",
           meaning:
-            "A body that fits no single object lies in KEY/000001, KEY/000002 and so on, each encoded for itself; the object under KEY is then a JSON text that lists them.",
+            "A body that does not fit into one object is stored in KEY/000001, KEY/000002 and so on, each encoded on its own; the object under KEY is then a JSON text that lists them.",
         },
         { term: "Proof", meaning: "KEY/proof has the MD5s of the parts as they were sent. A restore never needs it." },
         {
@@ -31,8 +31,8 @@ export const format: Section = {
         },
       ],
     },
-    "Never delete the archives of a subvolume because it is gone: after a restore, newer archives build on them.",
-    'These commands bring all archives of a subvolume back without this program, as root, with python3-swiftclient, btrfs-progs, and where archives are encoded age and zstd. The login is in the environment (OS_* or ST_*); `swift list backup` shows the archives. With S3 keys, `aws s3 cp "s3://backup/$key" -` does what `swift download` does.',
+    "Do not delete the archives of a subvolume when it is gone: after a restore, newer archives build on them.",
+    'These commands bring all archives of a subvolume back without this program, as root, with python3-swiftclient and btrfs-progs, and age and zstd for encoded archives. The login is in the environment (OS_* or ST_*); `swift list backup` shows the archives. With S3 keys, `aws s3 cp "s3://backup/$key" -` does what `swift download` does.',
     {
       lines: [
         "container=backup",
@@ -69,6 +69,6 @@ export const format: Section = {
         "done < archives",
       ],
     },
-    "One archive alone needs those that it builds on, back to a full one: the metadata names each one's send parent.",
+    "A single archive needs those that it builds on, back to a full one: the metadata names the send parent of each.",
   ],
 };

@@ -51,7 +51,9 @@ export async function openAccess(
   const catalog = session === null || config.endpoint !== null ? null : findS3(session);
   const endpoint = config.endpoint ?? catalog?.endpoint ?? files?.endpoint;
   if (endpoint === undefined) {
-    throw new BackupError("CONFIG", "nothing says where the store's S3 API is", { hint: config.nowhereHint });
+    throw new BackupError("CONFIG", "no endpoint given: the address of the store's S3 API is unknown", {
+      hint: config.nowhereHint,
+    });
   }
   return {
     endpoint,
@@ -97,7 +99,7 @@ async function makeKeys(session: Session, mayCreate: boolean, log: InfoLog, sign
   if (!mayCreate) {
     throw new BackupError(
       "CONFIG",
-      `${subject(login)} has no S3 keys for project '${project.name}', and none may be made`,
+      `${subject(login)} has no S3 keys for project '${project.name}', and none may be created`,
       { hint: "make them with `openstack ec2 credentials create`, or leave --no-create-credentials out" },
     );
   }
@@ -105,7 +107,7 @@ async function makeKeys(session: Session, mayCreate: boolean, log: InfoLog, sign
   if (keys !== null) {
     log.info(
       { accessKeyId: keys.accessKeyId },
-      `made S3 keys for project '${project.name}' with Keystone, for this and later runs`,
+      `created S3 keys for project '${project.name}' with Keystone, for this and later runs`,
     );
     return keys;
   }

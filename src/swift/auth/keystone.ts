@@ -50,8 +50,8 @@ function notKeystone({ login, network }: LoginRequest, { status, headers }: Http
     status === 407 ? judgeProxy(status, url.host, proxy) : judgeRedirect(status, headers.location ?? null, url);
   if (redirect !== null)
     return new BackupError(redirect.code, `Keystone cannot be reached: ${redirect.message}`, { hint: redirect.hint });
-  return new BackupError("CONFIG", `${login.authUrl} does not answer as a Keystone does (status ${String(status)})`, {
-    hint: "check OS_AUTH_URL; it mostly ends with /v3",
+  return new BackupError("CONFIG", `${login.authUrl} does not answer like Keystone (status ${String(status)})`, {
+    hint: "check OS_AUTH_URL; it usually ends with /v3",
   });
 }
 
@@ -135,7 +135,7 @@ async function explainRefusal(visit: LoginRequest): Promise<BackupError> {
   }
   const hints = {
     password: "check OS_USERNAME, OS_PASSWORD and OS_USER_DOMAIN_NAME",
-    token: "tokens live for some hours only: get a new one, or set OS_USERNAME and OS_PASSWORD",
+    token: "tokens expire after some hours: get a new one, or set OS_USERNAME and OS_PASSWORD",
     "application credential": "check OS_APPLICATION_CREDENTIAL_ID and OS_APPLICATION_CREDENTIAL_SECRET",
   } as const;
   return new BackupError("ACCESS_DENIED", `Keystone at ${host} refuses ${subject(login)}`, {
@@ -151,7 +151,7 @@ function otherLogin(identity: KeystoneLogin["identity"]): string {
 
 async function askForProject(visit: LoginRequest, answer: HttpAnswer): Promise<BackupError> {
   const { login } = visit;
-  return new BackupError("CONFIG", `nothing says which project of ${subject(login)} is meant`, {
+  return new BackupError("CONFIG", `no project given for ${subject(login)}`, {
     hint: await projectsHint(visit, answer),
   });
 }

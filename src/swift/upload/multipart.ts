@@ -102,7 +102,7 @@ function checkPart({ md5s, key }: UploadSession, part: number, etag: string | un
   const [expected, found] = [md5s.get(part)?.toString("hex"), unquoted(etag)];
   if (found === expected) return;
   throw new BackupError("ARCHIVE_DAMAGED", `the store has not kept part ${String(part)} of '${key}' as it was sent`, {
-    hint: "nothing was stored; if it happens again, distrust the store",
+    hint: "nothing was stored; if it happens again, do not trust the store",
     context: { key, part, expected, found },
   });
 }
@@ -133,7 +133,7 @@ function assertNoLeftovers({ resumable, md5s, key }: UploadSession): void {
 function resumeRefused(key: string): BackupError {
   return new BackupError(
     "RESUME_REFUSED",
-    `what was stored of '${key}' before is not the beginning of what it is now`,
+    `what was stored of '${key}' before is not the beginning of what would be stored now`,
     { context: { key } },
   );
 }

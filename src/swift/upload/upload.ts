@@ -161,7 +161,7 @@ async function checkStored(session: UploadSession): Promise<Stored> {
   if (isOurs) await deleteObject(store, key, signal);
   throw new BackupError("ARCHIVE_DAMAGED", `the store does not hold what was sent for '${key}'`, {
     hint: isOurs
-      ? "it was removed; if it happens again, distrust the store"
+      ? "it was removed; if it happens again, do not trust the store"
       : "find out what else writes to the container",
     context,
   });

@@ -353,7 +353,7 @@ test("a secret key of age that is given as a recipient is refused, and printed n
     for (const line of lines) {
       const { code, stdout, stderr } = await cli(line);
       assert.equal(code, 2, line.join(" "));
-      assert.match(stderr, /a secret key of age is given where a recipient or a file is meant/);
+      assert.match(stderr, /a secret age key is given where a recipient or a file is expected/);
       assert.equal((stdout + stderr).includes("QQQQ"), false, stdout + stderr);
     }
   } finally {
@@ -382,7 +382,7 @@ test("an env file that others can read, and a password that crosses the network 
       mode: 0o644,
     });
     const { stderr } = await cli(["list", "--container-name", "c", "--env-file", file]);
-    assert.match(stderr, /can be read by others than its owner: chmod 600/);
+    assert.match(stderr, /can be read by others besides its owner: chmod 600/);
     assert.match(stderr, /OS_AUTH_URL begins with http:\/\//);
     assert.equal(sendsPasswordsOpenly(loginAt("https://keystone.example.org")), false);
     assert.equal(sendsPasswordsOpenly(loginAt("http://127.0.0.1:5000")), false);

@@ -112,12 +112,12 @@ describe("the configuration file", () => {
       lies("targets: {a: {env-file: /a.env}, b: {env-file: /b.env}}");
       assert.match(
         readSettings(argv, known, env()).skipped ?? "",
-        /config\.yaml is not read beside --container-name.*--use NAME/,
+        /config\.yaml is ignored because --container-name is given.*--use NAME/,
       );
       lies("targets: {a");
       assert.deepEqual(readSettings(argv, known, env()).words, []);
       const { stderr } = await cli(["list", "--container-name", "x"], { env: env() });
-      assert.match(stderr, /is not read beside --container-name.*no YAML/);
+      assert.match(stderr, /is ignored because --container-name is given.*not valid YAML/);
       rmSync(join(directory, "btrfs-snapshots-to-swift"), { recursive: true });
     });
 
@@ -125,7 +125,7 @@ describe("the configuration file", () => {
       lies("targets: {a");
       const words = ["list", "--container-name", "x"];
       const plain = await cli(words, { env: env() });
-      assert.match(plain.stderr, /^\/.*is not read beside --container-name: .*\nerror: nothing says where the store/);
+      assert.match(plain.stderr, /^\/.*is ignored because --container-name is given: .*\nerror: no endpoint given: /);
       assert.doesNotMatch(plain.stderr, /^[{<]/m);
       const { stderr } = await cli([...words, "--log-format", "json"], { env: env() });
       const lines = stderr.trimEnd().split("\n");
@@ -158,14 +158,14 @@ describe("the configuration file", () => {
   const refused: readonly (readonly [text: string, sentence: RegExp])[] = [
     [
       "targets: {a: {contaner: x}}",
-      /no key contaner in target a of f; did you mean|no key contaner.*did you mean container/,
+      /unknown key contaner in target a of f; did you mean|unknown key contaner.*did you mean container/,
     ],
     ["targets: {a: {limits: {memroy: 1}}}", /limits.*did you mean memory/],
-    ["target: {}", /no key target in f.*did you mean targets/],
+    ["target: {}", /unknown key target in f.*did you mean targets/],
     ["targets: {a: {paths: {x: 1}}}", /paths of target a of f must be a text or a list/],
     ["targets: {a: {create-credentials: often}}", /must be true or false/],
     ["targets: [a]", /must be keys with values/],
-    ["targets: {a", /no YAML/],
+    ["targets: {a", /not valid YAML/],
   ];
   for (const [text, sentence] of refused) {
     test(`is refused: ${text}`, () => {

@@ -373,11 +373,11 @@ describe("what the environment refers to", () => {
     );
     await assert.rejects(
       cloud({ HOME: "/nowhere" }, "mine"),
-      refuses(/in any clouds\.yaml it may lie in \., \/nowhere\/\.config\/openstack, \/etc\/openstack/),
+      refuses(/in any clouds\.yaml it may be in \., \/nowhere\/\.config\/openstack, \/etc\/openstack/),
     );
     await assert.rejects(
       cloud({ OS_CLIENT_CONFIG_FILE: join(directory, "broken.yaml") }, "mine"),
-      refuses(/broken\.yaml is no YAML: \w+ in line \d/),
+      refuses(/broken\.yaml is not valid YAML: \w+ in line \d/),
     );
     await assert.rejects(cloud({}, "vendored"), refuses(/profile 'vendor' is in no clouds-public\.yaml/));
   });

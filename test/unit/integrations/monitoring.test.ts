@@ -150,7 +150,7 @@ describe("pings", () => {
   test("are tried twice, and what goes wrong is a warning without the secret in the URL", async () => {
     const { asked, warned } = await pinged(500, 0);
     assert.equal(asked.length, 4);
-    assert.match(warned.join("\n"), /at 127\.0\.0\.1:\d+ was not told: it answered 500/);
+    assert.match(warned.join("\n"), /at 127\.0\.0\.1:\d+ failed: it answered 500/);
     assert.equal(warned.join("\n").includes("secret"), false);
     const refused: string[] = [];
     await openPing("http://127.0.0.1:1/secret", (sentence) => refused.push(sentence)).end(0);

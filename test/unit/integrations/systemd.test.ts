@@ -90,7 +90,7 @@ describe("install-units", () => {
   test("a directory that cannot be written to is named with a reason, not with an errno", async () => {
     const { code, stderr } = await cli(["install-units", "--directory", "/dev/null/units"]);
     assert.equal(code, 2);
-    assert.equal(stderr, "error: the units were not written to /dev/null/units: it is no directory\n");
+    assert.equal(stderr, "error: the units were not written to /dev/null/units: it is not a directory\n");
   });
 
   test("writes through no link of another user", { skip: userInfo().uid === 0 ? false : "needs root" }, async () => {

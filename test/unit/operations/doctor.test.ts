@@ -169,7 +169,7 @@ describe("doctor", () => {
     [
       "an unreachable one",
       { survey: { unreachable: [{ path: "far", error: new BackupError("SEND_FAILED", "no mount") }] } },
-      "snapshots", "STEP_FAILED", /1 cannot be reached, far for one: no mount/,
+      "snapshots", "STEP_FAILED", /1 cannot be reached, for example far: no mount/,
     ], // prettier-ignore
     [
       "an unusable name",
@@ -226,7 +226,7 @@ describe("doctor", () => {
       { edges: { greet: async () => ({ aheadMs: null }) } },
       "clock",
       "warning",
-      /does not tell/,
+      /does not report/,
     ],
     [
       "room",

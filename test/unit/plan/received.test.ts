@@ -86,7 +86,7 @@ describe("received snapshots", () => {
       plan.steps.map(({ snapshot: { path }, sendParentIdentity }) => [path, sendParentIdentity?.ctransid]),
       [["backup/home.2", 501]],
     );
-    assert.match(plan.findings[0]?.message ?? "", /archived under another name \(live\/1\): copies of the same/);
+    assert.match(plan.findings[0]?.message ?? "", /archived under another name \(live\/1\): a copy of the same/);
     const changed = chain?.snapshots.map((each) => ({ ...each, isCopy: false })) ?? [];
     assert.equal(
       planSync(inventory(changed, [], { ...copies, others: [own] })).steps.length,

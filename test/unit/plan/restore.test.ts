@@ -100,12 +100,12 @@ describe("what is received", () => {
     refused([received(2), received(2, 999, { id: 999 })], /in another state \(transaction 999\)/);
     assert.deepEqual(keys([received(4, 999), received(3)]), ["4"], "nothing builds on it");
   });
-  test("a parent that lies outside of what is mounted there is refused before anything is received", () => {
+  test("a parent that is outside the mounted part of that filesystem is refused before anything is received", () => {
     refused(
       [received(2, 19, { within: false })],
-      /snapshots\/3 builds on snapshots\/102, which lies outside of what is mounted/,
+      /snapshots\/3 builds on snapshots\/102, which is outside the mounted part of that filesystem/,
     );
-    refused([received(2, 19, { within: false }), received(2, 19, { id: 999 })], /outside of what is mounted/);
+    refused([received(2, 19, { within: false }), received(2, 19, { id: 999 })], /outside the mounted part/);
     assert.deepEqual(
       keys([received(2), received(2, 19, { within: false, id: 999 })]),
       ["3", "4"],

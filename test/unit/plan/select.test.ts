@@ -99,7 +99,7 @@ describe("the newest archive", () => {
     fails(
       "USAGE",
       () => newest("nowhere"),
-      /no archive is of nowhere: there are archives of .*abc \(snapshots\/3\), .*def \(/,
+      /there is no archive of nowhere: there are archives of .*abc \(snapshots\/3\), .*def \(/,
     );
     fails("ARCHIVE_MISSING", () => selectSource([], null));
   });
