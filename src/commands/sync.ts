@@ -48,6 +48,9 @@ export class SyncCommand extends SyncOptions {
     ],
   });
 
+  /** Whether the user knows that archives are not encrypted: once is enough for several subvolumes. */
+  private hasWarned = false;
+
   protected override async run(session: Session): Promise<number> {
     const silent = this.dryRun || this.planOnly;
     const flags = silent ? { metricsFile: undefined, pingUrl: undefined } : this;
@@ -95,14 +98,12 @@ export class SyncCommand extends SyncOptions {
 
   private async readSettings(session: Session): Promise<Omit<Settings, "reporting">> {
     const tuning = this.readTuning(session);
-    const wanted = this.encodingOptions();
     const leftoverAgeMs = parseDuration(this.leftoverAge, "--leftover-age");
     const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto(), leftoverAgeMs };
-    const encoding = await tryEncoding(wanted, session.signal);
+    const encoding = await tryEncoding(this.encodingOptions(), session.signal);
     let store: Promise<Store> | null = null;
     const openOnce = async (): Promise<Store> => {
       const container = await session.openContainer(tuning);
-      if (wanted.intent === "undecided") session.log.warn(UNENCRYPTED);
       const [catalogue, proofs] = await Promise.all([session.openCatalogue(), session.openProofs()]);
       return { container, looking: { container, identities: [], catalogue, proofs: proofs?.all ?? [] } };
     };
@@ -217,6 +218,8 @@ export class SyncCommand extends SyncOptions {
     const { intent } = this.encodingOptions();
     const begun = await assertEncryptionKept({ intent, source: local.source.uuid, path }, container, session.signal);
     if (begun !== null) session.log.warn(begun);
+    if (intent === "undecided" && !this.hasWarned) session.log.warn(UNENCRYPTED);
+    this.hasWarned = true;
   }
 
   private async planSteps(steps: readonly UploadStep[], source: Sender, session: Session): Promise<EstimatedStep[]> {

@@ -257,7 +257,7 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
       [
         "a recipient that is none",
         ["--age-recipient", "age1nobody"],
-        /age does not take the recipients: .*age1nobody/,
+        /age does not accept the recipients: .*age1nobody/,
         {},
       ],
       ["a recipients file that is not there", ["--age-recipients-file", "/nowhere"], /recipients: .*\/nowhere/, {}],
@@ -306,6 +306,7 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
         const refused = await program(letters, ...store, ...how);
         assert.deepEqual([refused.code, refused.stdout], [2, ""], `${metadata} ${how.join()}: ${refused.stderr}`);
         assert.match(refused.stderr, /letters are encrypted.*--age-recipient.*--no-encryption/);
+        assert.doesNotMatch(refused.stderr, /archives are not encrypted/, "nothing is stored, and nothing is readable");
       }
     }
     const examined = await program("doctor", letters, ...store);
