@@ -1,6 +1,6 @@
 // Finds the native addon: the one that was built here, else one of the prebuilt addons. No other file names it. An
-// addon that does not load, or was built from other sources than this program's, is passed over, so that a broken,
-// foreign or old file never hides one that works.
+// addon that does not load, or was built from other sources than this program's, is skipped, so that a broken, foreign
+// or old file never hides one that works.
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -24,8 +24,8 @@ const packages: readonly (readonly [installer: string, words: string])[] = [
 let loaded: unknown = null;
 
 /**
- * The addon's exports, loaded at the first use and not with a module: so a machine without it still prints its help,
- * and its error. Each file of this room types the part it is about. @throws CONFIG
+ * The addon's exports, loaded on first use and not with a module, so that a machine without it still prints help and
+ * errors. Each file of this room types the part it is about. @throws CONFIG
  */
 export function loadOnce(): unknown {
   return (loaded ??= loadAddon());
@@ -51,7 +51,7 @@ export function loadAddon(root = findRoot(), sources = readSources()): unknown {
       if (sources === null || addon.versions?.sources === sources) return addon;
       reason = `${file} was built from other sources than this program`;
     } catch (error) {
-      // Loaders give the details on further lines.
+      // The loader puts details on further lines.
       reason = (error instanceof Error ? error.message : String(error)).split("\n", 1)[0] ?? "";
     }
   }
@@ -60,7 +60,10 @@ export function loadAddon(root = findRoot(), sources = readSources()): unknown {
   });
 }
 
-/** Built here first; of the prebuilt ones, in the layout of node-gyp-build, first those for this machine's libc. */
+/**
+ * The addon that was built here comes first, then the prebuilt ones, in the layout of node-gyp-build; among these,
+ * those for this machine's libc come first.
+ */
 function candidates(root: string): string[] {
   const prebuilds = join(root, "prebuilds", `${platform()}-${arch()}`);
   const own = existsSync("/etc/alpine-release") ? ".musl." : ".glibc.";
@@ -75,7 +78,7 @@ function candidates(root: string): string[] {
 export function howToBuild(root: string, exists: (path: string) => boolean): string {
   const known = packages.find(([installer]) => exists(installer));
   const install = known?.[1] ?? "install a C++ compiler, make, python3 and libbtrfsutil with its headers";
-  // A bundle has nothing to build from. `npm run` is not held back where install scripts are.
+  // A bundle has nothing to build from. `npm run` works where install scripts are disabled.
   const build = existsSync(join(root, "binding.gyp"))
     ? `npm run build:native --prefix ${root}`
     : "install the npm package";
@@ -91,7 +94,7 @@ function readSources(): string | null {
   return existsSync(file) ? readFileSync(file, "utf8").trim() : null;
 }
 
-/** The nearest directory above this file that an addon may lie in, wherever this was compiled or bundled to. */
+/** The nearest directory above this file that may contain an addon, wherever this was compiled or bundled to. */
 function findRoot(): string {
   const start = dirname(fileURLToPath(import.meta.url));
   for (let directory = start; directory !== dirname(directory); directory = dirname(directory)) {

@@ -12,10 +12,10 @@ export interface Pipe {
 /** Reads a pipe on a thread of its own, into memory that it is given. */
 export interface PipeReader {
   /**
-   * The number of bytes of the memory that were filled; 0 when the pipe is over, well or not. It fills the memory
-   * completely, unless the pipe ends before. Without `untilFull`, it also stops when nothing has come for a moment. Until
-   * then nobody may touch the memory. A caller that asks several times gets the answers in that order, and the bytes
-   * that come in between are not held up.
+   * The number of bytes of the memory that were filled; 0 when the pipe has ended, with or without an error. It fills
+   * the memory completely, unless the pipe ends before. Without `untilFull`, it also stops when no data has come for a
+   * moment. Until it resolves, nobody may touch the memory. A caller that asks several times gets the answers in that
+   * order, and the bytes that come in between are not held up.
    */
   fill(memory: Buffer, untilFull: boolean): Promise<number>;
   /**
@@ -65,7 +65,7 @@ export function countUnread(end: number): number {
  * @throws CONFIG
  */
 export function openPipeReader(readEnd: number, isChecked: boolean): PipeReader {
-  // Their memory is kept from being collected, too.
+  // These references also keep the memory from being collected.
   const asked: { readonly memory: Buffer; readonly answer: (bytes: number) => void }[] = [];
   let received = 0;
   let isOver = false;

@@ -61,7 +61,7 @@ export function peekIdentity(bytes: Buffer): RawIdentity | null {
 /**
  * Moves a send stream from one pipe into another, on a thread of its own, checks it on the way, and closes both ends.
  * Damaged bytes may come out before the damage is known: the result counts only when the move is over.
- * @param onEnd - called once, when it is over: with a sentence about what is damaged or went wrong, or with null
+ * @param onEnd - called once, when it is over: with an error about the damage or the failure, or with null
  * @returns a function that cancels it
  */
 export function moveSendStream(

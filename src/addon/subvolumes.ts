@@ -1,4 +1,4 @@
-// Subvolumes and their filesystem, by libbtrfsutil and ioctls. The files of btrfs/ interpret the records.
+// Subvolumes and their filesystem, through libbtrfsutil and ioctls. The files of btrfs/ interpret the records.
 
 import { loadOnce } from "./load.ts";
 
@@ -15,7 +15,7 @@ export interface RawInfo {
   readonly uuid: string | null;
   /** UUID of the subvolume it is a snapshot of; null when it is no snapshot. */
   readonly parentUuid: string | null;
-  /** By which it was received; null when it was made here. */
+  /** The UUID it was received under; null when it was made here. */
   readonly receivedUuid: string | null;
   readonly generation: number;
   /** Transaction of the last change inside it: for a snapshot, of its source before it was taken. */
@@ -35,7 +35,7 @@ export interface RawInfo {
 export interface RawSubvolume extends RawInfo {
   /** Relative to the subvolume that was listed. */
   readonly path: string;
-  /** False when the path's bytes are not UTF-8: then U+FFFD stands in `path` for what could not be read. */
+  /** False when the path's bytes are not UTF-8: then `path` has U+FFFD in place of what could not be read. */
   readonly pathIsExact: boolean;
 }
 
@@ -61,7 +61,7 @@ export interface ListOptions {
 
 /** How the addon's calls on subvolumes fail; {@link isBtrfsError} recognizes it. The message is a sentence. */
 export interface BtrfsError extends Error {
-  /** Name of the errno, such as "ENOENT". */
+  /** The name of errno, such as "ENOENT". */
   readonly code: string;
   /** Negative, as everywhere in Node. */
   readonly errno: number;

@@ -13,11 +13,11 @@ export interface SendMode {
 
 /**
  * `btrfs send` of the first place reached, incremental against the second if there is one.
- * @param noData - leave the file data out: the same commands, with lengths in the place of data
+ * @param noData - leave the file data out: the same commands, with lengths in place of data
  */
 export function sendCommand({ paths, enter }: Reach, mode: SendMode, noData: boolean): Command {
   const [snapshot = "", sendParent] = paths;
-  // Protocol 1 is what every version makes unasked, and btrfs-progs before 5.19 does not know the option.
+  // Protocol 1 is the default of every version, and btrfs-progs before 5.19 does not know the option.
   const proto = mode.sendProto === 1 ? [] : ["--proto", String(mode.sendProto)];
   const compressed = mode.compressedData ? ["--compressed-data"] : [];
   const lengthsOnly = noData ? ["--no-data"] : [];
@@ -32,13 +32,13 @@ export interface Reception {
   readonly directory: string;
   /** Its final name, for people. */
   readonly name: string;
-  /** Stands before a program that is to see the directory. */
+  /** The words to put in front of a program that has to see the directory. */
   readonly enter: readonly string[];
 }
 
 /**
  * `btrfs receive` into a directory: in a chroot of it (-C), because a stream can name paths outside; and never with
- * `-E 0`, by which btrfs-progs 6.2 loops for ever where a stream ends too early.
+ * `-E 0`, with which btrfs-progs 6.2 loops forever if a stream ends too early.
  */
 export function receiveCommand({ directory, name, enter }: Reception): Command {
   const failure = (exit: Exit): BackupError => toFailure("RECEIVE_FAILED", `btrfs receive of ${name}`, exit);
@@ -60,7 +60,7 @@ export function readSendOptions(signal: AbortSignal): Promise<string> {
 }
 
 interface Refusal {
-  /** In what btrfs-progs 6.2 to 6.19 say on their standard error, in English. */
+  /** As btrfs-progs 6.2 to 6.19 print them on standard error, in English. */
   readonly pattern: RegExp;
   readonly code?: FailureCode;
   readonly meaning: string;

@@ -1,5 +1,5 @@
-// Directories that are held open. Work in such a directory stays there, even when its path leads elsewhere by now: a
-// symbolic link that somebody puts in its place meanwhile has no effect.
+// Directories that are held open. Work in such a directory stays there, even if its path leads elsewhere by then: a
+// symbolic link that somebody puts in its place has no effect.
 
 import { closeSync } from "node:fs";
 import { constants, lstat, mkdir, open, type FileHandle } from "node:fs/promises";
@@ -66,7 +66,7 @@ export async function makeDirectory(parent: Directory, name: string, mode = 0o77
   });
 }
 
-/** Whether a directory has an entry of that name, be it a link that leads nowhere. */
+/** Whether a directory has an entry of that name, even a link that leads nowhere. */
 export async function hasEntry(directory: Directory, name: string): Promise<boolean> {
   return await lstat(directory.at(name)).then(
     () => true,

@@ -1,10 +1,10 @@
 // Keeps `btrfs receive` from building another tree than was sent. It applies the commands of a good stream one by one, and
-// Linux adds what nobody sent (seen with Linux 6.18 and btrfs-progs 6.2 to 7.3):
+// Linux adds what was not sent (seen with Linux 6.18 and btrfs-progs 6.2 to 7.3):
 //
 // - Every new file is made in the root of the snapshot, and inherits its default ACL and its compression property, which
 //   the file that was sent may lack: it can be older. A new snapshot inherits the property of the subvolume it is made in.
 //   So the root has neither while files are made, and gets both right before the stream ends.
-// - A change of the owner takes the setuid and setgid bits of a file. `btrfs send` names a mode only where the two
+// - A change of the owner clears the setuid and setgid bits of a file. `btrfs send` names a mode only where the two
 //   snapshots differ in it: a bit that was set again in between is lost. So it is set again afterwards.
 
 import { constants, lstat, open } from "node:fs/promises";
@@ -71,8 +71,7 @@ const DEFAULT_ACL = "system.posix_acl_default";
 const COMPRESSION = "btrfs.compression";
 
 /**
- * Values that Linux takes for the removal of an attribute, whether there is one or not: an ACL without entries, no
- * value.
+ * Values that Linux treats as the removal of an attribute, whether it exists or not: an ACL without entries, no value.
  */
 const removals: ReadonlyMap<string, Buffer> = new Map([
   [DEFAULT_ACL, Buffer.from([2, 0, 0, 0])],
@@ -92,11 +91,11 @@ async function readInherited(parent: Directory): Promise<Map<string, Buffer>> {
 }
 
 interface Root {
-  /** Commands that take away what the root has inherited, when it has just been made. */
+  /** Commands that remove what the new root has inherited. */
   begin(inherited: ReadonlyMap<string, Buffer>): Buffer[];
   /** True for a command that counts at the end. */
   withhold(command: SendCommand): boolean;
-  /** Commands that give it what it was sent with. */
+  /** Commands that set what it was sent with. */
   end(): Buffer[];
 }
 

@@ -13,7 +13,7 @@ import { readSubvolume, translated } from "./subvolumes.ts";
 /** Bit of CAP_SYS_ADMIN in a capability set; linux/capability.h. */
 const CAP_SYS_ADMIN = 21n;
 
-/** The tools, rights and filesystems of this machine. Everything is only looked at. */
+/** The tools, rights and filesystems of this machine. Nothing is changed. */
 export const machine: Machine = {
   mayAdministrate,
   versions: async (signal) => {
@@ -32,7 +32,7 @@ async function mayAdministrate(): Promise<boolean> {
 }
 
 async function survey(path: string, signal: AbortSignal): Promise<Survey> {
-  // Before anything else, because it tells best what is wrong with the path.
+  // Before anything else, because it explains best what is wrong with the path.
   await readSubvolume(path);
   const local = await listLocal(path);
   return {

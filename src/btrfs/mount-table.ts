@@ -7,7 +7,7 @@ import { BackupError } from "../errors.ts";
 /** One mount, as proc(5) describes it. */
 export interface Mount {
   readonly id: number;
-  /** "major:minor" of the superblock. Not what stat(2) gives, which on btrfs is another one for each subvolume. */
+  /** "major:minor" of the superblock. Not what stat(2) gives, which on btrfs differs for each subvolume. */
   readonly device: string;
   /** The mounted part of the filesystem: "/" for its top, "/@home", or any directory for a bind mount. */
   readonly root: string;
@@ -20,7 +20,7 @@ export interface Mount {
 /** The mounts as one process sees them. */
 export interface View {
   readonly mountInfo: string;
-  /** Stands before a path of that process to make it a path of ours. */
+  /** The prefix that turns a path of that process into a path of ours. */
   readonly root: string;
   readonly enter: readonly string[];
 }
@@ -69,7 +69,7 @@ export function pathThrough(mount: Pick<Mount, "root" | "mountPoint">, place: st
   return mount.mountPoint === "/" ? inside || "/" : mount.mountPoint + inside;
 }
 
-/** The fields of proc_pid_mountinfo(5), of which some before " - " are optional and not looked at. */
+/** The fields of proc_pid_mountinfo(5), of which some before " - " are optional and ignored. */
 function parseMount(line: string): Mount[] {
   const [before, after] = line.split(" - ", 2);
   const [id, , device, root, mountPoint] = before?.split(" ").map(unescapeField) ?? [];
@@ -78,7 +78,7 @@ function parseMount(line: string): Mount[] {
   return [{ id: Number(id), device, root, mountPoint, filesystem, source }];
 }
 
-/** Spaces and the like stand as three octal digits. Null for bytes that are not UTF-8. */
+/** Spaces and the like are written as three octal digits. Null for bytes that are not UTF-8. */
 function unescapeField(field: string): string | null {
   const bytes = Buffer.from(
     field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))),

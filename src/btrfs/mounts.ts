@@ -33,7 +33,7 @@ export interface Mounts {
 /** Every subvolume's root directory has this inode number. */
 const SUBVOLUME_INODE = 256n;
 
-/** The mounts of the filesystem that `path` lies on. Looked at anew for each question, because mounts come and go. */
+/** The mounts of the filesystem that `path` lies on. Read again for each question, because mounts come and go. */
 export function openMounts(path: string): Mounts {
   let privately: Promise<PrivateMount> | null = null;
   return {
@@ -64,7 +64,7 @@ async function findReach(mounts: readonly Mount[], places: readonly Place[], vie
   return null;
 }
 
-/** The paths of all places through one mount, each of them looked at; null when it does not show them all. */
+/** The paths of all places through one mount, each of them checked; null when it does not show them all. */
 async function pathsThrough(mount: Mount, places: readonly Place[], view: View): Promise<string[] | null> {
   const paths: string[] = [];
   for (const place of places) {
@@ -75,7 +75,7 @@ async function pathsThrough(mount: Mount, places: readonly Place[], view: View):
   return paths;
 }
 
-/** Another mount may lie on top of the way, another directory of the same name in its place. */
+/** Another mount may hide the path, or another directory may have the same name. */
 async function leadsTo(path: string, mount: Mount, place: Place): Promise<boolean> {
   const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
   const handle = await open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW).catch(() => null);

@@ -13,7 +13,7 @@ export interface PrivateMount {
 
 /** A mount namespace that no other process sees. */
 export interface Namespace extends PrivateMount {
-  /** Where mounts are put, as programs see it that are in the namespace. */
+  /** Where mounts are put, as seen by programs in the namespace. */
   readonly directory: string;
   /** Mounts on top of the existing mount. */
   mount(type: string, options: string, source: string): Promise<void>;
@@ -51,7 +51,7 @@ export interface NamespaceOptions {
 
 /**
  * A child holds the namespace and ends with this process, however this process ends; then the kernel takes the mounts
- * back. "slave": what others unmount meanwhile goes from here too, instead of being kept busy for as long as a backup takes.
+ * back. "slave": what others unmount is unmounted here too, instead of staying busy for as long as a backup takes.
  * @throws what `failure` makes, CONFIG when unshare or nsenter is missing, ABORTED
  */
 export async function openNamespace(
@@ -59,19 +59,19 @@ export async function openNamespace(
   signal: AbortSignal,
 ): Promise<Namespace> {
   const directory = await findMountPoint();
-  // The first process of a process namespace takes all others of it along when it ends.
+  // The first process of a process namespace ends all others in it when it ends.
   const apart = endsPrograms ? ["--pid", "--fork", "--kill-child"] : [];
   const args = ["--mount", "--propagation", "slave", ...apart, "cat"];
   const holder = await startHeldProcess({ program: "unshare", args, failure }, signal);
   const proc = `/proc/${holder.pid}`;
   const enter = ["nsenter", `--mount=${proc}/ns/mnt`, ...(endsPrograms ? [`--pid=${proc}/ns/pid_for_children`] : [])];
   const mount: Namespace["mount"] = async (type, options, source) => {
-    // Not into mtab: no other program should see it.
+    // Not in mtab, because no other program should see it.
     const [program = "", ...words] = enter.concat("mount", "--no-mtab", "-t", type, "-o", options, source, directory);
     await runToEnd({ program, args: words, failure }, signal);
   };
   try {
-    // A filesystem is not mounted on top of itself, and this one may well be mounted there: something between them.
+    // A filesystem cannot be mounted on top of itself, and this one may be mounted there, so another one goes between.
     await mount("tmpfs", "ro,size=4k", "none");
   } catch (error) {
     await holder.close();
@@ -93,8 +93,8 @@ async function findDevice(mounts: readonly Mount[]): Promise<string> {
 }
 
 /**
- * A directory to put the private mount on. None is made, so that none can stay behind. The mount hides the directory's
- * content from our children alone, and they need nothing of it.
+ * A directory to put the private mount on. It is not created, so that none can stay behind. The mount hides the
+ * directory's content only from our children, which do not need it.
  */
 async function findMountPoint(): Promise<string> {
   const usual = await stat("/mnt").catch(() => null);

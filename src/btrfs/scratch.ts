@@ -21,15 +21,15 @@ export interface ScratchOptions {
   readonly path: string;
 }
 
-/** A file that is nothing but a hole takes no space: only received data does. */
+/** A sparse file takes no space; only received data does. */
 const IMAGE_BYTES = 2 ** 40;
 
 /** The inode number of the empty directory that stands in a snapshot where another subvolume lay. */
 const NESTED_SUBVOLUME_INODE = 2n;
 
 /**
- * An empty btrfs filesystem on a file without a name, mounted where only this process and its children see it. All of it
- * is gone when it is closed or this process ends, however it ends.
+ * An empty btrfs filesystem in a file without a name, mounted where only this process and its children see it. All of
+ * it is gone when it is closed or this process ends, however it ends.
  * @throws CONFIG when there is no room, or a program is missing; RECEIVE_FAILED when it cannot be mounted
  */
 export async function openScratch(options: ScratchOptions, signal: AbortSignal): Promise<Scratch> {

@@ -1,5 +1,5 @@
-// Send streams command by command, for those who change some on the way: length of the payload (le32), kind (le16), CRC32C
-// (le32), then attributes: type (le16), length (le16), value. Only streams come in here that were checked.
+// Send streams command by command, for stages that change some in flight: length of the payload (le32), kind (le16),
+// CRC32C (le32), then attributes: type (le16), length (le16), value. Only checked streams come in here.
 
 import { Transform } from "node:stream";
 import { toError } from "../errors.ts";
@@ -8,7 +8,7 @@ export const STREAM_HEADER_BYTES = 17;
 export const COMMAND_HEADER_BYTES = 10;
 export const ATTRIBUTE_HEADER_BYTES = 4;
 
-/** The numbers of those commands that somebody here wants to see. */
+/** The numbers of the commands that are edited. */
 export const kinds = {
   subvol: 1,
   snapshot: 2,
@@ -34,8 +34,8 @@ export interface SendCommand {
 export type Edit = (command: SendCommand) => Promise<readonly Buffer[]> | readonly Buffer[];
 
 /**
- * A stage that passes a send stream on, and shows those of its commands that are `wanted`, each when all before it was
- * passed on.
+ * A stage that passes a send stream on, and shows those of its commands that are `wanted`, each after everything before
+ * it was passed on.
  */
 export function editedStage(wanted: (kind: number) => boolean, edit: Edit): Transform {
   // Less than a command that is wanted.

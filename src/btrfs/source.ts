@@ -107,7 +107,7 @@ async function chooseMode(options: SourceOptions, signal: AbortSignal): Promise<
   return { sendProto, compressedData: sendProto === 2 && compressedData };
 }
 
-/** Kernels that do not state it know version 1. */
+/** Kernels that do not report it support version 1. */
 async function kernelProtocol(): Promise<number> {
   const version = await readFile("/sys/fs/btrfs/features/send_stream_version", "utf8").catch(() => "1");
   return Number.parseInt(version, 10);

@@ -1,10 +1,10 @@
-// The directory where a snapshot is received, its move to its final place, and the removal of received subvolumes that
-// are not wanted. `btrfs receive` works in a chroot of a directory that holds nothing else, so that a symbolic link in
-// a hostile stream leads only to things that the same stream made.
+// The directory where a snapshot is received, its move to its final place, and the removal of unwanted received
+// subvolumes. `btrfs receive` works in a chroot of a directory that holds nothing else, so that a symbolic link in a
+// hostile stream leads only to what the same stream created.
 //
 // A read-only subvolume can be renamed but not moved to another directory (EROFS), so it is made writable for the
-// moment of the move. It stays the subvolume that was received; a check afterwards shows whether anybody used the
-// moment. It moves under a name that is ours alone, and gets its own name when it is sealed again, checked and on disk.
+// moment of the move. It stays the subvolume that was received; a check afterwards shows whether anybody changed it
+// then. It moves under a name that is ours alone, and gets its own name when it is sealed again, checked and on disk.
 // So the name shows which ones are complete, even after a loss of power: `btrfs receive` seals before the data is
 // written out.
 
@@ -64,7 +64,7 @@ export async function clearStage(directory: Directory, uuid: Uuid): Promise<void
 /** A received subvolume. */
 export interface Reception {
   readonly expected: Identity;
-  /** Called while it is writable. True when it has changed something. */
+  /** Called while it is writable. True when it changed something. */
   readonly repair: (received: Directory) => Promise<boolean>;
 }
 

@@ -5,7 +5,7 @@ import type { Head } from "../stream/child-output.ts";
 import { peekIdentity, type RawIdentity } from "../addon/send-stream.ts";
 import { ATTRIBUTE_HEADER_BYTES, COMMAND_HEADER_BYTES, sealed, STREAM_HEADER_BYTES } from "./send-commands.ts";
 
-/** How the send stream has to begin that is the one it should be. @throws SEND_FAILED */
+/** Makes sure that a send stream is the expected one, by its beginning. @throws SEND_FAILED */
 export function sentHead(expected: Lineage): Head {
   return {
     bytes: HEAD_BYTES,
@@ -17,15 +17,15 @@ export function sentHead(expected: Lineage): Head {
   };
 }
 
-/** @throws SEND_FAILED for a send stream that is not the one it should be */
+/** @throws SEND_FAILED for another send stream than the expected one */
 export function assertSameStream(expected: Lineage, identity: RawIdentity): void {
   assertSame("SEND_FAILED", "of", expected.snapshot, identity.uuid, identity.ctransid);
   assertSame("SEND_FAILED", "on top of", expected.sendParent, identity.cloneUuid, identity.cloneCtransid);
 }
 
 /**
- * A stage that passes a send stream on, if it is the one it should be, with another name in its first command: that is
- * the name under which `btrfs receive` makes the subvolume. Nothing else in a stream depends on it.
+ * A stage that passes the expected send stream on, with another name in its first command: `btrfs receive` gives that
+ * name to the subvolume. Nothing else in a stream depends on it.
  * @throws (as the stage's error) RECEIVE_FAILED
  */
 export function renamedStage(expected: Identity, name: string): Transform {
@@ -38,7 +38,7 @@ export function renamedStage(expected: Identity, name: string): Transform {
 /** The stream header (17 bytes) and the longest first command: a name of 255, two UUIDs, two transaction ids. */
 const HEAD_BYTES = 350;
 
-/** Gathers what it needs to know whose stream this is, has it edited, and passes on the rest as it comes. */
+/** Collects enough bytes to know whose stream this is, edits them, and passes on the rest as it comes. */
 function headStage(edit: (head: Buffer, identity: RawIdentity) => Buffer): Transform {
   let head: Buffer | null = Buffer.alloc(0);
   return new Transform({

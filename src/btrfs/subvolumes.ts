@@ -80,7 +80,7 @@ export async function listPresent(path: string): Promise<Listed[]> {
   return found.flatMap((raw) => toSnapshots(raw).map((snapshot) => ({ snapshot, readOnly: raw.readOnly })));
 }
 
-/** Passes on what `read` gives; what btrfs refuses it for leaves as an error of ours. */
+/** Returns the result of `read`, and translates the errors of btrfs. */
 export async function translated<T>(path: string, read: () => Promise<T>): Promise<T> {
   try {
     return await read();
@@ -159,7 +159,7 @@ async function suggestSubvolume(path: string): Promise<string> {
   return suggestion ?? `the subvolume that contains it is ${containing}`;
 }
 
-/** Null where it is not what lies above: where a directory is mounted from elsewhere. */
+/** Null if it is not the parent directory: a directory of another place may be mounted there. */
 async function findContaining(path: string): Promise<string | null> {
   let candidate = resolve(path);
   const { dev } = await stat(candidate);

@@ -34,9 +34,9 @@ import { listPresent, readChange, translated, type Listed } from "./subvolumes.t
 
 /** Where a target is, when it is not where this process sees it. */
 export interface Elsewhere {
-  /** Stands before its path to make that a path of ours. */
+  /** The prefix that turns its path into a path of ours. */
   readonly root: string;
-  /** Stands before a program that is to see it there. */
+  /** The words to put in front of a program that has to see it there. */
   readonly enter: readonly string[];
 }
 
@@ -111,7 +111,7 @@ async function toPresent(
   return { ...snapshot, sealed: readOnly && !isStaged(path), changed, within };
 }
 
-/** By a snapshot of it, under a name that is ours alone, that says of itself to be received from it. */
+/** By a snapshot of it, under a name that is ours alone, that is marked as received from it. */
 async function adopt(
   snapshot: Snapshot,
   top: Directory,

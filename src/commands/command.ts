@@ -136,7 +136,7 @@ export abstract class StoreCommand extends BaseCommand {
 export abstract class ReadCommand extends StoreCommand {
   identity = listOption("identity");
 
-  /** Opens the archives for reading. Looking through a container of thousands takes a while, so the screen says so. */
+  /** Opens the archives for reading. A container with thousands of them takes a while, so the screen shows a status. */
   protected async openReading(session: Session): Promise<Reading> {
     const container = await session.openContainer(this.tuning());
     const identities = await this.openIdentities(session);

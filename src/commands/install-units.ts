@@ -33,7 +33,7 @@ export class InstallUnitsCommand extends Command<Context> {
     const { stdout, stderr, program } = this.context;
     try {
       const config = this.configFile === undefined ? null : resolve(this.configFile);
-      // Reads the file in /etc, whoever runs this: a system service has no home directory.
+      // Reads the file in /etc, even when another user runs this: a system service has no home directory.
       const targets = readAllTargets(config ?? undefined, {}) ?? new Map<string, Target>();
       const command = [...program, "sync", ...(config === null ? [] : ["--config", config])];
       const { uid } = userInfo();

@@ -212,7 +212,7 @@ function toRecord(snapshot: ListedSnapshot, withLocal: boolean): Record<string, 
     source,
     otime: otime === null ? null : formatTime(otime),
     archived: archive !== null,
-    // Without a PATH, nobody looked at this machine.
+    // Without a PATH, this machine was not examined.
     local: withLocal ? local !== null : null,
     bytes: archive?.bytes ?? null,
     encoding: archive?.encoding ?? null,

@@ -1,4 +1,4 @@
-// What a restore prints: its plan, its progress and its receipts.
+// The output of a restore: its plan, its progress and its receipts.
 
 import type { RestoreWatcher } from "../operations/restore.ts";
 import { formatTime } from "../plan/key.ts";

@@ -127,8 +127,8 @@ export class RestoreCommand extends DownloadCommand {
   }
 
   /**
-   * Takes the locks: no run may prune these archives meanwhile, and a second restore would remove our leftovers, as we
-   * would its.
+   * Takes the locks: no run may delete these archives during the restore, and a second restore would remove our
+   * leftovers, as we would remove its.
    */
   private async keepOthersAway(archives: readonly Archive[], container: string, session: Session): Promise<Lock> {
     const sources = archives.map(({ source }) => source);

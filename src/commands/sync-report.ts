@@ -118,7 +118,8 @@ function describeStop({ snapshot }: UploadStep, { message }: BackupError, kept: 
 }
 
 /**
- * After other failures the stored part of an archive is of no use. The failure of a full quota itself says what stays.
+ * After other failures the stored part of an archive is of no use. The error about a full quota reports itself what
+ * stays.
  */
 function canBeGoneOnWith({ code }: BackupError): boolean {
   return ["STORE_UNAVAILABLE", "ACCESS_DENIED", "SEND_FAILED"].includes(code);

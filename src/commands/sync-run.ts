@@ -1,4 +1,4 @@
-// What a run of sync works with, from its settings to the plan that was agreed to.
+// The inputs of a run of sync, from its settings to the confirmed plan.
 
 import type { PreparedEncoding } from "../operations/encode.ts";
 import type { Looking } from "../operations/inventory.ts";

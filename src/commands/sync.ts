@@ -137,7 +137,7 @@ export class SyncCommand extends SyncOptions {
     }
   }
 
-  /** Usually the path does not mean what the user typed it for; such a job must not succeed for ever. */
+  /** Usually the path does not mean what the user typed it for; such a job must not succeed forever. */
   private async endEmpty(origins: Origins, session: Session): Promise<SubvolumeOutcome> {
     const failure = await origins.explainNone("sync");
     const state = { ...NOTHING_KNOWN, pendingSnapshots: 0 };

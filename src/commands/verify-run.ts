@@ -1,4 +1,4 @@
-// What a run of verify works on: the archives that were asked about, and the snapshots on this machine.
+// The inputs of a run of verify: the requested archives, and the snapshots on this machine.
 
 import { BackupError } from "../errors.ts";
 import type { LocalSnapshots } from "../operations/ports.ts";

@@ -68,7 +68,7 @@ export class VerifyCommand extends VerifyOptions {
     }
     const surveyed = narrow(await survey(reading, local?.keys ?? [], session.signal), sources);
     session.progress.stop();
-    // A check of nothing would find nothing wrong and succeed for ever.
+    // A check of nothing would find nothing wrong and succeed forever.
     if (origins !== null && local !== null && surveyed.mine.length + surveyed.findings.length === 0)
       throw local.snapshots.length === 0 ? await origins.explainNone("other") : noArchiveOf(this.subvolume, surveyed);
     reportAll(surveyed.findings, session);

@@ -40,7 +40,7 @@ const besideCloud = [
   "OS_APPLICATION_CREDENTIAL_SECRET",
 ];
 
-/** Variables that may be set anew for a run, and win over the cloud's own values. */
+/** Variables that may be set for one run, and win over the cloud's own values. */
 const overCloud = ["OS_REGION_NAME", "OS_INTERFACE", "OS_CACERT"];
 
 /**

@@ -40,8 +40,8 @@ async function* concatenated(objects: Iterable<Readable> | AsyncIterable<Readabl
 }
 
 /**
- * Looks whether everything is there that an archive consists of, without reading it. True when volumes were copied: they
- * have the right sizes, and their ETags are those of other uploads.
+ * Checks that all parts of an archive exist, without reading them. True when volumes were copied: they have the right
+ * sizes, and their ETags are those of other uploads.
  * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED
  */
 export async function assertComplete(archive: Archive, container: Container, signal: AbortSignal): Promise<boolean> {
@@ -57,7 +57,7 @@ export async function assertComplete(archive: Archive, container: Container, sig
   return copied;
 }
 
-/** Looks whether volumes are the very objects that were stored a while ago. @throws ARCHIVE_DAMAGED */
+/** Checks that volumes are still the objects that were stored. @throws ARCHIVE_DAMAGED */
 export async function assertPresent(
   volumes: readonly Volume[],
   archiveKey: string,
@@ -81,7 +81,7 @@ export async function readManifest(
   const chunks: Buffer[] = [];
   for await (const chunk of container.get(object, null, signal) as AsyncIterable<Buffer>) chunks.push(chunk);
   const manifest = parseManifest(Buffer.concat(chunks).toString(), key);
-  // A copy may have lost the metadata that says how many there are.
+  // A copy may have lost the metadata with their number.
   if (volumes !== null && manifest.length !== volumes) throw damaged(`the list of volumes of ${key}`, key);
   return manifest;
 }

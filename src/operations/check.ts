@@ -1,4 +1,4 @@
-// One check of the doctor: what was looked at, the verdict, and what to do about it.
+// One check of the doctor: what was checked, the verdict, and what to do about it.
 
 import { toBackupError, type BackupError } from "../errors.ts";
 
@@ -20,7 +20,7 @@ export interface Verdict {
   readonly fix?: string;
 }
 
-/** A check, and what it found; null when it failed. */
+/** Runs a check, and returns its result; null when it failed. */
 interface CheckResult<Found> {
   readonly check: Check;
   readonly found: Found | null;

@@ -45,7 +45,9 @@ export async function compareWithLocal(
   return { compared, findings: inOrder(findings) };
 }
 
-/** Snapshots whose names another snapshot's archives have: as on a machine whose disk is the clone of another's. */
+/**
+ * Snapshots whose names another snapshot's archives have: for example on a machine whose disk is a clone of another's.
+ */
 export function findIncomparable({ source, snapshots }: LocalSnapshots, archives: readonly Archive[]): Damage[] {
   return compareSnapshots({ ...NOTHING_STORED, source, snapshots, archives }).flatMap((standing) => {
     if (standing.is !== "another") return [];

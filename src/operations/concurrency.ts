@@ -1,7 +1,8 @@
 // Work on many items, several at once.
 
 /**
- * The results of `work` for each item, in their order. It runs for so many at a time; the first failure is the outcome.
+ * The results of `work` for each item, in their order. At most `concurrency` run at a time; the first failure is the
+ * outcome.
  */
 export async function mapConcurrently<Item, Result>(
   items: readonly Item[],
@@ -15,7 +16,7 @@ export async function mapConcurrently<Item, Result>(
   return results.sort((a, b) => a.index - b.index).map(({ result }) => result);
 }
 
-/** Runs `work` for every item, so many at a time; the first failure is the outcome. */
+/** Runs `work` for every item, at most `concurrency` at a time; the first failure is the outcome. */
 export async function forEachConcurrently<Item>(
   items: readonly Item[],
   concurrency: number,

@@ -1,4 +1,4 @@
-// Decodes an archive to its send stream. The first bytes say which encodings to take off; metadata can be lost, or
+// Decodes an archive to its send stream. The first bytes show which encodings to remove; metadata can be lost, or
 // wrong.
 
 import { Readable } from "node:stream";
@@ -10,7 +10,7 @@ import { fedBy, throughPrograms } from "../stream/pipeline.ts";
 import type { Command } from "../stream/process.ts";
 import { decompressCommand, ZSTD_MAGIC } from "../stream/zstd.ts";
 
-/** An encoding that one program takes off. */
+/** An encoding that one program removes. */
 export type Layer = "age" | "zstd";
 
 export interface Decoding {
@@ -28,7 +28,7 @@ export function encodingOf(layers: readonly Layer[]): Encoding {
   return layers.includes("zstd") ? "zstd+age" : "age";
 }
 
-/** Recognises a layer by its first bytes; null = nothing has to be taken off. */
+/** Recognises a layer by its first bytes; null = nothing has to be removed. */
 export function recogniseLayer(head: Buffer): Layer | null {
   const begins = (magic: string): boolean => head.subarray(0, magic.length).equals(Buffer.from(magic, "latin1"));
   if (begins(AGE_MAGIC)) return "age";
@@ -70,7 +70,7 @@ async function openFirst(object: Readable, decoding: Decoding, signal: AbortSign
     stream = complete;
     const layer = recogniseLayer(head);
     // An archive is encrypted at most once, and then compressed at most once. Anything deeper is the stream itself,
-    // which only looks like that.
+    // which only looks encoded.
     if (layer === null || layers.at(-1) === layer || layers.at(-1) === "zstd") return { stream, layers };
     layers.push(layer);
     decoding.onLayer?.(layer);

@@ -8,7 +8,7 @@ import { prepareSync } from "./sync.ts";
 import type { Container } from "./store-ports.ts";
 import type { Finding } from "../plan/finding.ts";
 
-/** Of all origins as one. */
+/** The snapshots of all origins, taken together. */
 export type Planned = Pick<SyncPlan, "steps" | "kept" | "findings">;
 
 export async function planFor(origins: readonly Origin[], container: Container, signal: AbortSignal): Promise<Planned> {
@@ -22,7 +22,7 @@ export async function planFor(origins: readonly Origin[], container: Container, 
   };
 }
 
-/** Names were looked at before, without the container. @throws STEP_FAILED for what a sync would leave undone */
+/** Names were checked before, without the container. @throws STEP_FAILED for what a sync would leave undone */
 export function judgeArchives({ steps, kept, findings }: Planned): {
   readonly status: "ok" | "warning";
   readonly message: string;

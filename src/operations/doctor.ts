@@ -1,5 +1,5 @@
-// Whether a sync could succeed: everything it takes is tried, in the order in which a sync would need it. A check that
-// fails leaves out those that build on it, so that one cause gives one failure.
+// Checks whether a sync could succeed, by trying everything that it needs, in the order in which it needs it. When a
+// check fails, those that build on it are skipped, so that one cause gives one failure.
 
 import { randomUUID } from "node:crypto";
 import { Readable } from "node:stream";
@@ -166,7 +166,7 @@ function judgePrivileges(mayAdministrate: boolean): Verdict {
 
 interface Need {
   readonly purpose: string;
-  /** False: for now it can be done without. */
+  /** False: it is not needed for now. */
   readonly wanted: boolean;
 }
 
@@ -197,7 +197,7 @@ function judgeClock(aheadMs: number | null): Verdict {
   return ok(message);
 }
 
-/** Does with one small object all that a sync does, and leaves nothing. */
+/** Does everything that a sync does with one small object, and leaves nothing behind. */
 async function tryRights(container: Container, signal: AbortSignal): Promise<string[]> {
   const key = `.btrfs-snapshots-to-swift-doctor-${randomUUID()}`;
   const body = Buffer.from("written by the doctor command, to see whether it can be\n");

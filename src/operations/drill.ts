@@ -18,7 +18,7 @@ export interface ArchivedSnapshot {
   readonly snapshot: Snapshot;
 }
 
-/** What a restore into a scratch filesystem reads from, and what watches it. */
+/** The archives that a restore into a scratch filesystem reads, and the watcher of its progress. */
 export interface Drilling {
   readonly context: VerifyContext;
   readonly run: RestoreContext;
@@ -59,7 +59,7 @@ export async function drill(
   }
 }
 
-/** Restores an archive with what the scratch filesystem does not have of its chain, and compares the trees. */
+/** Restores an archive with the part of its chain that the scratch filesystem lacks, and compares the trees. */
 export async function restoreAndCompare(
   { archive, snapshot }: ArchivedSnapshot,
   { target, compare }: Scratch,

@@ -9,7 +9,7 @@ import { fedBy, throughPrograms } from "../stream/pipeline.ts";
 import type { Command } from "../stream/process.ts";
 import { compressCommand, compressedBytes } from "../stream/zstd.ts";
 
-/** The encoding that was asked for, tried. */
+/** The requested encoding, after a trial run of the programs. */
 export interface PreparedEncoding extends Wanted {
   /** Length of the header that age writes for the recipients. */
   readonly headerBytes: number;
@@ -40,7 +40,7 @@ export interface Encoder {
 /** This much of a stream decides whether zstd helps. */
 const SAMPLE_BYTES = 16 * 1024 * 1024;
 
-/** Tries what every stream will need. @throws CONFIG */
+/** Tries the programs that every stream will need. @throws CONFIG */
 export async function tryEncoding({ recipients, zstdLevel }: Wanted, signal: AbortSignal): Promise<PreparedEncoding> {
   if (zstdLevel !== null) await compressedBytes(Buffer.alloc(0), zstdLevel, signal).catch(toConfig);
   if (recipients === null) return { ...NOT_ENCODED, zstdLevel };

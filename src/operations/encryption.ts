@@ -1,5 +1,5 @@
 // Checks whether a run keeps the encryption that the archives of a subvolume have. A forgotten recipient must not make
-// data readable for everybody that was secret until now.
+// data readable for everybody that was secret before.
 
 import { BackupError } from "../errors.ts";
 import { encryptionChange, isEncrypted, type EncryptionIntent } from "../plan/encoding.ts";
@@ -12,7 +12,7 @@ import type { Container } from "./store-ports.ts";
 export const NOT_ENCRYPTED = "archives are not encrypted, and everybody who can read the container can read them";
 export const NAME_RECIPIENT = "use --age-recipient RECIPIENT, or --no-encryption";
 
-/** The source of the archives to look at, and the intended encryption of new ones. */
+/** The source whose archives to check, and the intended encryption of new ones. */
 export interface EncryptionQuestion {
   readonly intent: EncryptionIntent;
   readonly source: Uuid;
@@ -52,7 +52,10 @@ function assertKept(
   }
 }
 
-/** The same for the doctor, which also reports what does not change. Of several origins, what most needs to be known. */
+/**
+ * The same for the doctor, which also reports when nothing changes. With several origins, it reports the most important
+ * result.
+ */
 export async function judgeEncryption(
   { intent, origins }: { readonly intent: EncryptionIntent; readonly origins: readonly Origin[] },
   container: Container,

@@ -1,5 +1,5 @@
-// Joins the snapshots on this machine and the archives in the container. Listings lag behind and say little, so every
-// fact behind a decision comes from the object itself.
+// Joins the snapshots on this machine and the archives in the container. Listings lag behind and contain little, so
+// every fact behind a decision comes from the object itself.
 
 import { toBackupError } from "../errors.ts";
 import { identityText, indexArchives, isSilent, withAncestors } from "../plan/chain.ts";
@@ -17,14 +17,17 @@ import type { Inventory } from "../plan/inventory.ts";
 /** Requests in flight while archives are examined: answers are small and latency is all they cost. */
 const EXAMINERS = 16;
 
-/** Where to look for archives, and the facts that are known beside. */
+/** Where to look for archives, and the facts that are known already. */
 export interface Looking extends Reading {
   readonly proofs?: readonly Proof[];
   /** True: the catalogue is enough for the snapshots' own archives too, because nothing is built on them. */
   readonly relies?: boolean;
 }
 
-/** The snapshots of a source, and what stands under their keys: whether a listing names it or not, each is asked for. */
+/**
+ * The snapshots of a source, and the objects under their keys. Each of them is requested, whether a listing names it or
+ * not.
+ */
 export async function takeInventory(local: LocalSnapshots, looking: Looking, signal: AbortSignal): Promise<Inventory> {
   const { source, snapshots } = local;
   const objects = await looking.container.list(keyPrefix(source.uuid), signal);
@@ -65,8 +68,8 @@ export async function examine(
 }
 
 /**
- * The inventory without what the store has lost of the archives that the snapshots' own build on: those are known from the
- * catalogue, by which a listing that still names them is believed.
+ * The inventory without archives that the store has lost although the snapshots' own build on them. The catalogue knows
+ * them, and so trusts a listing that still names them.
  */
 export async function confirmAncestors(
   inventory: Inventory,
@@ -110,7 +113,7 @@ export async function readArchives(
   return archives.flatMap((archive) => archive ?? []);
 }
 
-/** Turns an archive that the store does not give out into one with a failure, so that it does not hide the others. */
+/** Turns an archive that the store does not return into one with a failure, so that it does not hide the others. */
 async function orUnreadable(object: StoredObject, look: () => Promise<Archive | null>): Promise<Archive | null> {
   try {
     return await look();
@@ -142,7 +145,7 @@ async function recallArchive(listed: StoredObject, reading: Reading, signal: Abo
   return archive === null || saysLessThan(archive, reading) ? await askArchive(listed, reading, signal) : archive;
 }
 
-/** The same, asked of the object itself; its first bytes are not read again when it is the one that is known. */
+/** The same, from the object itself; its first bytes are not read again if it is the known one. */
 async function askArchive(listed: StoredObject, reading: Reading, signal: AbortSignal): Promise<Archive | null> {
   const { container, identities, catalogue } = reading;
   const details = await container.head(listed.key, signal);
@@ -170,7 +173,7 @@ async function askArchive(listed: StoredObject, reading: Reading, signal: AbortS
   return archive;
 }
 
-/** True when identities are at hand, that may open what nobody could look into before. */
+/** True when there are identities, which may open what could not be read before. */
 function saysLessThan(archive: Archive, { identities }: Reading): boolean {
   return archive.lineage === null && identities.length > 0;
 }

@@ -31,9 +31,8 @@ export async function deleteLeftoversOf(
 }
 
 /**
- * Removes leftovers that are at least so old. Listings lag behind, and volumes of an archive that is not listed yet
- * look just like those of one that never existed. So a HEAD checks the archive and the leftover right before each
- * deletion.
+ * Removes leftovers of at least this age. Listings lag behind, and volumes of an archive that is not listed yet look
+ * just like those of one that never existed. So a HEAD checks the archive and the leftover right before each deletion.
  */
 export async function deleteLeftovers(
   { uploads, volumes }: Leftovers<OpenUpload>,

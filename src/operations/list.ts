@@ -23,7 +23,7 @@ export interface ListedSnapshot {
   readonly chainLength: number | null;
 }
 
-/** The snapshots and archives of one subvolume, and the remarks a sync would make. */
+/** The snapshots and archives of one subvolume, and the findings that a sync would report. */
 export interface ListedSource {
   readonly listed: readonly ListedSnapshot[];
   readonly findings: readonly Finding[];

@@ -1,5 +1,5 @@
-// What is common to an archive of one object and to each volume: the stream, its encoding and metadata, and the objects
-// that may be in the way.
+// The common part of an archive in one object and of each volume: the stream, its encoding and metadata, and the
+// objects that may be in the way.
 
 import type { Readable } from "node:stream";
 import { alreadyArchived } from "../errors.ts";
@@ -24,11 +24,13 @@ export interface Storing {
   /** Where to keep each object on disk before it is sent; null = nowhere. */
   readonly spoolDirectory: string | null;
   readonly facts: Pick<UploadFacts, "sendProto" | "tool">;
-  /** Volumes up to this number are resumed if an earlier run has left them; 0 = nothing is, not an open upload either. */
+  /**
+   * Volumes up to this number are resumed if an earlier run left them; 0 = nothing is resumed, not even an open upload.
+   */
   readonly trusted: number;
-  /** Of the open uploads under the archive's own key; null = none. */
+  /** The resumable parts of open uploads under the archive's own key; null = none. */
   readonly openParts: OpenParts | null;
-  /** Called with how many bytes more were made of the stream. */
+  /** Called with the number of bytes that were encoded since the last call. */
   readonly onEncoded: (bytes: number) => void;
   /** Called with the bytes stored so far, those of earlier runs included. */
   readonly onProgress: (progress: UploadProgress) => void;
@@ -51,7 +53,7 @@ export async function bodyOf(plain: Readable, storing: Storing, signal: AbortSig
 
 interface Removal {
   readonly but: readonly Volume[];
-  /** Asked right before each of them is deleted. */
+  /** Called right before each of them is deleted. */
   readonly when: () => Promise<boolean>;
 }
 

@@ -1,6 +1,6 @@
-// The ports: what operations need of the world, in the shape they need it.
-// operations/ carries plans out, one receipt per step. It knows the edges only by these types, so it never imports
-// btrfs/, swift/, terminal/ or an SDK; commands/session.ts hands it the real ones, tests the ones in memory.
+// The ports: what operations need from the world, in the shape in which they need it. operations/ carries plans out,
+// one receipt per step. It knows the edges only by these types, so it never imports btrfs/, swift/, terminal/ or an
+// SDK; commands/session.ts hands it the real ones, tests use the ones in memory.
 
 import type { Readable } from "node:stream";
 import type { DirectReadable } from "../stream/child-output.ts";
@@ -99,8 +99,8 @@ export interface RestoreTarget {
    */
   receive(stream: Readable, path: string, expected: Identity, signal: AbortSignal): Promise<Snapshot>;
   /**
-   * Lets one that was taken on this filesystem be found as if it had been received, until the returned function is called:
-   * btrfs-progs before 6.11 finds what a stream clones from only so. @throws RECEIVE_FAILED, SEND_FAILED
+   * Makes a snapshot that was taken on this filesystem look received, until the returned function is called: only then
+   * can btrfs-progs before 6.11 find the source of clones in a stream. @throws RECEIVE_FAILED, SEND_FAILED
    */
   adopt(snapshot: Snapshot, signal: AbortSignal): Promise<() => Promise<void>>;
   /**

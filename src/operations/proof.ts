@@ -46,7 +46,7 @@ async function tryToStore(
     );
   await put().catch(async (error: unknown) => {
     if (!(error instanceof BackupError && error.code === "ALREADY_ARCHIVED")) throw error;
-    // Of an archive that was under this key before.
+    // The proof of an archive that was under this key before.
     await container.delete(proofKey, signal);
     await put();
   });

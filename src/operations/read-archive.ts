@@ -16,9 +16,9 @@ export interface Reading {
   readonly container: Container;
   /** Files with age identities. */
   readonly identities: readonly string[];
-  /** Absent: everything is asked. */
+  /** Absent: the store is asked for everything. */
   readonly catalogue?: Catalogue | null;
-  /** Called with what people should know. */
+  /** Called with messages for people. */
   readonly onFinding?: (finding: Finding) => void;
 }
 
@@ -31,7 +31,7 @@ export interface DecodedHead {
   readonly isRefused: boolean;
 }
 
-/** As much is kept of what a beginning becomes; a few bytes of zeros can be compressed to nearly nothing. */
+/** At most this much of a decoded beginning is kept: gigabytes of zeros compress to nearly nothing. */
 const KEPT_BYTES = 64 * 1024;
 
 /**
@@ -81,11 +81,11 @@ export async function decodeHead(
   return { bytes, encoding: encodingOf(layers), isRefused: code === "IDENTITY_REFUSED" };
 }
 
-/** The first bytes of a stream, which is stopped then, and what it failed with before they were all there. */
+/** The first bytes of a stream, which is then stopped, and the error if it failed before that. */
 async function takeBeginning(stream: Readable): Promise<{ readonly bytes: Buffer; readonly error: Error | null }> {
   const chunks: Buffer[] = [];
   let length = 0;
-  // Taken as it comes: what a stream still holds when it fails is lost.
+  // Taken as it comes, because the buffered data of a stream is lost when it fails.
   stream.on("data", (chunk: Buffer) => {
     if (length >= KEPT_BYTES) return;
     chunks.push(chunk);

@@ -17,7 +17,7 @@ const PEEK_BYTES = 512;
 
 /**
  * Enough of an encoded archive: the header that age writes, and complete blocks of zstd (at most 128 KiB) and of age
- * (64 KiB). Neither program gives anything out before it has a complete block.
+ * (64 KiB). Neither program writes anything before it has a complete block.
  */
 const ENCODED_PEEK_BYTES = 256 * 1024;
 
@@ -26,7 +26,7 @@ export function toArchive({ details, peeked }: KnownObject): Archive | null {
   return archive === null || peeked === null ? archive : { ...archive, ...peeked };
 }
 
-/** As {@link readArchive}, of an object that was looked up already. */
+/** As {@link readArchive}, for an object that was already looked up. */
 export async function examineObject(
   object: ObjectDetails,
   container: Container,
@@ -81,7 +81,7 @@ async function recogniseManifest(
   }
 }
 
-/** Identifies the stream in an archive by the first bytes of that stream; null when they do not say. */
+/** Identifies the stream in an archive by the first bytes of that stream; null when they do not show it. */
 export async function peekArchive(
   archive: Archive,
   reading: Reading,

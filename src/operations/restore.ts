@@ -111,7 +111,7 @@ export async function prepareRestore(
   return plan;
 }
 
-/** Adds why another subvolume was passed over: one in the place of a snapshot may well look like it. */
+/** Adds why another subvolume was not used: one in the place of a snapshot may look like it. */
 function withReason(error: unknown, { passedOver: [first] }: RestorePlan): unknown {
   if (!(error instanceof BackupError) || first === undefined) return error;
   const { code, hint, context, cause } = error;
@@ -181,7 +181,7 @@ async function receive(
   watcher: RestoreWatcher,
   signal: AbortSignal,
 ): Promise<Snapshot> {
-  // Looked at anew each time: a restore may take days.
+  // Listed again each time, because a restore may take days.
   assertGenuine(
     step,
     await edges.target.list(uuidsOf([step.archive, ...(step.parent === null ? [] : [step.parent])]), signal),
@@ -190,7 +190,7 @@ async function receive(
   return await edges.target.receive(stream, step.place, step.expected, signal);
 }
 
-/** The send stream of an archive, which is damaged if it is not the one that the chain was made of. */
+/** The send stream of an archive, which counts as damaged if it is not the one that the chain was made of. */
 async function openChecked(
   { archive, parent }: Pick<ReceiveStep, "archive" | "parent">,
   reading: Reading,
@@ -205,7 +205,7 @@ async function openChecked(
   });
 }
 
-/** True for errors of the sink: failures of connections to the store are errors of ours by now. */
+/** True for errors of the sink: failures of connections to the store have already become a BackupError. */
 function isWriteError(error: unknown): boolean {
   return error instanceof Error && "syscall" in error && error.syscall === "write";
 }

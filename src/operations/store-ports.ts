@@ -21,7 +21,7 @@ export interface ObjectDetails extends StoredObject {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** An object to be read, with what its bytes are known to be from elsewhere than its ETag. */
+/** An object to be read, with facts about its bytes from another source than its ETag. */
 export interface ObjectToRead extends ObjectDetails {
   /** "by the reader": the reader compares the content, and the ETag proves nothing. */
   readonly digests?: PartDigests | "by the reader" | null;
@@ -30,7 +30,7 @@ export interface ObjectToRead extends ObjectDetails {
 /** Known facts about an object beside its listing. */
 export interface KnownObject {
   readonly details: ObjectDetails;
-  /** Read from its first bytes; null when its metadata says it. */
+  /** Read from its first bytes; null when its metadata has it. */
   readonly peeked: { readonly encoding: Encoding; readonly lineage: Lineage | null } | null;
 }
 
@@ -57,7 +57,7 @@ export interface OpenUpload {
 
 /** How the open uploads of a key can be resumed. */
 export interface OpenParts {
-  /** Of the upload that got furthest; null where it has too few parts to show it. */
+  /** The part size of the upload that got furthest; null if it has too few parts to show it. */
   readonly partBytes: number | null;
 }
 
@@ -82,7 +82,8 @@ export interface UploadProgress {
   /** Those of them that an earlier upload had sent. */
   readonly resumed: number;
   /**
-   * Bytes that the network has taken and the store has not confirmed yet. It shrinks when a part has to be sent again.
+   * Bytes that the network has accepted and the store has not confirmed yet. It shrinks when a part has to be sent
+   * again.
    */
   readonly inFlight: number;
 }
@@ -104,7 +105,7 @@ export interface Stored {
   readonly parts: number;
   /** The MD5s of the parts, in their order; of an object in one piece, one. */
   readonly md5s: readonly Buffer[];
-  /** How many of the bytes were there already, from an upload before this one. */
+  /** How many of the bytes were already stored by an earlier upload. */
   readonly resumedBytes: number;
 }
 
@@ -135,7 +136,7 @@ export interface Container {
    * RESUME_REFUSED when the resumed parts turn out to be something else: try again without; STREAM_TOO_LONG
    */
   put(key: string, body: Readable, options: PutOptions, signal: AbortSignal): Promise<Stored>;
-  /** Of the open uploads of this key; null when there are none that a `put` could resume. */
+  /** The resumable parts of the open uploads of this key; null when a `put` could resume none. */
   findOpenParts(key: string, signal: AbortSignal): Promise<OpenParts | null>;
   /** Bytes per second of all uploads together, by the limit or a recent measurement; null = unknown. */
   uploadRate(): number | null;
@@ -147,7 +148,7 @@ export interface Container {
   delete(key: string, signal: AbortSignal): Promise<void>;
   /** Unfinished uploads under a prefix. Right after an upload ended it may still be among them. */
   openUploads(prefix: string, signal: AbortSignal): Promise<readonly OpenUpload[]>;
-  /** Removes an open upload with all that is stored of it, where that can harm nothing and it is at least so old. */
+  /** Removes an open upload with its stored parts, if it is at least this old and the removal can do no harm. */
   removeUpload(upload: OpenUpload, olderThanMs: number, signal: AbortSignal): Promise<UploadFate>;
   /** The store's time, in milliseconds since the epoch. */
   now(): number;

@@ -24,7 +24,7 @@ import { damaged, notOpened, warn, type Damage } from "../plan/damage.ts";
 import { examineObject, peekArchive } from "./recognition.ts";
 import { forEachConcurrently } from "./concurrency.ts";
 
-/** Requests in flight while archives are looked at. */
+/** Requests in flight while archives are examined. */
 const EXAMINERS = 16;
 
 /** The contents of the container, and the damage that shows at first sight. */
@@ -38,7 +38,7 @@ export interface Survey {
 }
 
 /**
- * Looks at every object, without reading it.
+ * Examines every object, without reading it.
  * @param expected - keys that are asked for whether or not the listing names them
  */
 export async function survey(reading: Reading, expected: readonly Key[], signal: AbortSignal): Promise<Survey> {
@@ -72,7 +72,7 @@ interface Named {
   readonly missing: readonly MissingArchive[];
 }
 
-/** Asks for every archive that anything names: the listing, a volume of it, or a snapshot that is here. */
+/** Requests every archive that the listing, one of its volumes or a local snapshot names. */
 async function examineNamed(
   objects: readonly StoredObject[],
   { reading, expected }: { readonly reading: Reading; readonly expected: readonly Key[] },
@@ -126,7 +126,7 @@ async function examineStored(
     if (archive === null) return [];
     const found = { archive, etag, listedBytes };
     const isDynamic = isDynamicLarge(found);
-    // One in one piece proves itself.
+    // An object in one piece needs no proof.
     const needsProof = archive.volumes === null && (isDynamic || etag.includes("-"));
     const proof = needsProof ? await readProof(details, container, signal) : null;
     const sent = proof === null ? {} : { sentBytes: proof.bytes };
@@ -149,7 +149,7 @@ interface HeadContext {
   readonly copied: Set<string>;
 }
 
-/** Looks for volumes, and compares what metadata says with the first bytes of the stream. */
+/** Looks for volumes, and compares the metadata with the first bytes of the stream. */
 async function checkHead(
   { archive, failure }: Examined,
   { archives, reading, copied }: HeadContext,
@@ -169,7 +169,7 @@ async function checkHead(
   }
 }
 
-/** Keys of open uploads. They are kept where not everybody may look who may read archives. */
+/** Keys of open uploads. They are in a container that not every reader of archives may list. */
 async function listUploads(
   container: Container,
   signal: AbortSignal,
@@ -189,7 +189,7 @@ async function listUploads(
   }
 }
 
-/** Drops the doubt about an archive that was not looked into where a worse finding about it is known. */
+/** Drops the doubt about an archive that was not read if there is a worse finding about it. */
 function withoutDoubts(findings: readonly Damage[]): Damage[] {
   const worse = new Set(findings.filter(({ severity }) => severity === "error").map(({ subject }) => subject));
   return findings.filter(({ code, subject }) => code !== "NOT_READABLE" || !worse.has(subject));

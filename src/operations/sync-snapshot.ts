@@ -1,4 +1,4 @@
-// Sends one snapshot: makes its stream, and stores it in a way that turns out to be possible.
+// Sends one snapshot: makes its stream and stores it, in another way if the first one turns out to be impossible.
 
 import { Writable, type Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -109,7 +109,7 @@ export async function runStep(
 }
 
 /**
- * Plans the next attempt: leftovers of an earlier run, and an estimate that was too small, are no reasons to fail.
+ * Plans the next attempt: leftovers of an earlier run, and an estimate that was too small, are no reason to fail.
  * @throws any other error
  */
 function planNextAttempt(plan: AttemptPlan, error: unknown): AttemptPlan {
@@ -165,8 +165,8 @@ async function tryStep(
 }
 
 /**
- * Where a stream is only encrypted, and goes into one object, nobody here has to see it: `btrfs send` writes and age reads.
- * Null where that is not so.
+ * Where a stream is only encrypted, and goes into one object, it does not pass through this process: `btrfs send`
+ * writes and age reads. Null for other streams.
  */
 function planDirect(
   step: UploadStep,
@@ -180,7 +180,7 @@ function planDirect(
   return volumeBytes === null ? { encoder: { ...encoder, programs: [] }, plain: null } : null;
 }
 
-/** What was encrypted before is never the beginning of what is encrypted now. */
+/** Encrypted bytes differ each time, so they can never be resumed. */
 function canResume({ dryRun, encoding }: SyncOptions, trusted: number): boolean {
   return !dryRun && encoding.encryptor === null && trusted > 0;
 }

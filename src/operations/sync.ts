@@ -60,8 +60,8 @@ export async function prepareSync(
 }
 
 /**
- * Sizes of the streams of a plan. Costs about 25 µs for each inode that has to be looked at. A stream that cannot be made
- * has no size: it will fail when it is its turn, without the others.
+ * Sizes of the streams of a plan. Costs about 25 µs for each inode that has to be examined. A stream that cannot be
+ * made has no size: it will fail when its turn comes, and the others will not.
  */
 export async function estimateSteps(
   steps: readonly UploadStep[],
@@ -153,7 +153,7 @@ async function planAgain(
   return again;
 }
 
-/** Failures after which no other snapshot can fare better. */
+/** Failures after which no other snapshot can succeed either. */
 function endsTheRun(error: BackupError): boolean {
   switch (error.code) {
     case "ABORTED":
@@ -172,7 +172,7 @@ function endsTheRun(error: BackupError): boolean {
 
 /**
  * The streams of a run. While the last parts of one are under way to the store, the next one is begun: on a large tree
- * `btrfs send` looks for differences for a while before it says anything. It waits with what fits its pipe.
+ * `btrfs send` searches for differences for a while before it writes anything. Then it waits with a full pipe.
  */
 function sendAhead(source: Sender, signal: AbortSignal): Ahead {
   let ahead: { readonly step: UploadStep; readonly through: Command | null; readonly stream: SendStream } | null = null;

@@ -1,5 +1,5 @@
-// Whether snapshots that btrfs calls changed still hold what their archives hold, as after deduplication: their archives
-// are restored, and the trees are compared.
+// Finds out whether snapshots that btrfs reports as changed still hold the same data as their archives, as after
+// deduplication: it restores the archives and compares the trees.
 
 import { streamIdentity, type Archive, type Proof, type TreeDifference } from "../plan/model.ts";
 import { compareSnapshots, NOTHING_STORED } from "../plan/standing.ts";
@@ -9,14 +9,14 @@ import { inOrder, toDamage } from "./verify.ts";
 import { restoreAndCompare, type ArchivedSnapshot, type Drilling } from "./drill.ts";
 import { notCompared, warn, type Damage } from "../plan/damage.ts";
 
-/** Those that a sync does not count as archived, for they were changed since. In creation order. */
+/** Snapshots that a sync does not count as archived, because they were changed since. In creation order. */
 export function findChanged({ source, snapshots }: LocalSnapshots, archives: readonly Archive[]): ArchivedSnapshot[] {
   return compareSnapshots({ ...NOTHING_STORED, source, snapshots, archives }).flatMap((standing) =>
     standing.is === "changed" ? standing : [],
   );
 }
 
-/** Restores each of them, and what they have in common once. Returns those that hold the same as here. */
+/** Restores each of them, and what they have in common once. Returns the snapshots that hold the same data. */
 export async function proveUnchanged(
   changed: readonly ArchivedSnapshot[],
   scratch: Scratch,
@@ -39,7 +39,7 @@ export async function proveUnchanged(
   return { proofs, findings: inOrder(findings) };
 }
 
-/** For those that nobody could restore. */
+/** The findings for archives that could not be restored. */
 export function describeUnproven(changed: readonly ArchivedSnapshot[], reason: string): Damage[] {
   return changed.map(({ archive: { key, path } }) =>
     notCompared(key, `${path} was changed since it was archived (or deduplicated), and was not compared: ${reason}`, {

@@ -57,7 +57,7 @@ export function toDamage(error: unknown, archive: Archive, archives: readonly Ar
   }
 }
 
-/** Bytes for nobody. */
+/** Discards what it gets. */
 export function openDrain(): Writable {
   return new Writable({
     write(_chunk, _encoding, done): void {

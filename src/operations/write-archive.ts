@@ -1,11 +1,10 @@
 // Stores one stream in the container, as one object or as volumes with the manifest last. It resumes what an earlier
-// run left, and starts anew where that is not the beginning of the stream of this run. It encodes each object for
-// itself, so that common tools read any of them, and so that an encrypted volume that is completely stored is not sent
-// again.
+// run left, and starts again if that is not the beginning of the stream of this run. It encodes each object for itself,
+// so that common tools read any of them, and so that an encrypted volume that is completely stored is not sent again.
 //
 // Volumes have the same keys in every run, on every machine with this subvolume. So a volume is deleted only to be
-// replaced, or when no volume has its number any more; and only after a HEAD has shown that no archive that
-// could need it is under the archive's key.
+// replaced, or when no volume has its number any more; and only after a HEAD has shown that no archive that could need
+// it is under the archive's key.
 
 import type { Readable } from "node:stream";
 import { forgetProof, storeProof } from "./proof.ts";
@@ -46,7 +45,7 @@ async function forgetVolumes(
   container: Container,
   signal: AbortSignal,
 ): Promise<void> {
-  // Nothing else can be committed under a key that is taken, so nobody will need them.
+  // Nothing else can be stored under a key that is taken, so nobody will need them.
   const isOurs = async (): Promise<boolean> => (await container.head(step.key, signal))?.etag === etag;
   await removeVolumes(step, { but: [], when: isOurs }, container, signal).catch(() => undefined);
   await checkpoints.forget();

@@ -74,12 +74,12 @@ async function storeEachVolume(
   if (first === undefined) throw nothingToStore(step.key);
   const isFree = async (): Promise<true> => (await assertNotArchived(step, container, signal), true);
   await removeVolumes(step, { but: volumes, when: isFree }, container, signal);
-  // It may have taken days, and others may have cleared up meanwhile, on another machine too.
+  // It may have taken days, and another machine may have removed leftovers in the meantime.
   await assertPresent(volumes, step.key, container, signal);
   const manifest = Readable.from([Buffer.from(formatManifest([first, ...rest], step.key))], { objectMode: false });
   const metadata = metadataOf(storing, { count: volumes.length, bytes: total.bytes });
   const stored = await container.put(step.key, manifest, { ...layout, metadata, resumable: false }, signal);
-  // From now on nobody deletes them; whoever was about to has done so by now.
+  // From now on nobody deletes them; a removal that had already begun is over by now.
   await assertPresent(volumes, step.key, container, signal);
   await checkpoints.forget();
   await storeProof({ key: step.key, layout, metadata, stored }, container, signal);
@@ -169,7 +169,7 @@ async function recallVolume(slice: Readable, { plainSha256, sha256, partBytes }:
   return digest().sha256 === plainSha256 ? { sha256, partBytes } : null;
 }
 
-/** A slice cannot be read a second time: the next round knows better which volumes to trust. */
+/** A slice cannot be read a second time: the next attempt trusts other volumes. */
 function volumeRefused(key: string, volume: number): BackupError {
   return new BackupError("RESUME_REFUSED", `the volume ${key} is not what would be stored now`, {
     context: { key, volume },

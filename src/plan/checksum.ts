@@ -1,4 +1,5 @@
-// What the ETag of an archive's object says about its bytes, and whether the object was copied with other tools.
+// Finds out what the ETag of an archive's object proves about its bytes, and whether the object was copied with other
+// tools.
 
 import type { Examined } from "./verify.ts";
 
@@ -29,8 +30,8 @@ function isMd5(etag: string): boolean {
 }
 
 /**
- * True for an object that is stored in another number of parts than it was sent in, or whose metadata no longer says so:
- * a copy, made with other tools.
+ * True for an object that is stored in another number of parts than it was sent in, or that has lost the metadata about
+ * it: a copy, made with other tools.
  */
 export function hasOtherParts({ etag, archive }: Pick<Examined, "etag" | "archive">): boolean {
   const { bytes, volumes, partBytes } = archive;

@@ -93,7 +93,7 @@ export function assertGenuine(
       { hint: "delete that subvolume, or restore to another filesystem", context: { key: archive.key } },
     );
   }
-  // Of several, `btrfs receive` uses the one that was received first.
+  // If there are several, `btrfs receive` uses the one that was received first.
   const [first] = present.filter(({ received }) => received?.uuid === sendParent.uuid).sort((a, b) => a.id - b.id);
   if (first === undefined || first.within) return;
   throw new BackupError(

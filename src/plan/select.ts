@@ -146,7 +146,7 @@ function describeOldest(archives: readonly Archive[]): string {
 
 /**
  * True for a source's UUID or a prefix of it, its path on this machine, the place of its snapshots, or a name that they
- * bear: the snapshots of `@home` or `/home` usually have paths like `@home/.snapshots/1/snapshot`, `@home.20261123` or
+ * have: the snapshots of `@home` or `/home` usually have paths like `@home/.snapshots/1/snapshot`, `@home.20261123` or
  * `timeshift-btrfs/snapshots/DATE/@home`.
  */
 function isCalled(source: Uuid, { text, local }: SourceName, archives: readonly Archive[]): boolean {

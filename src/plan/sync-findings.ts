@@ -121,8 +121,8 @@ export function foreignFindings({ source, archives }: Inventory): Finding[] {
 }
 
 /**
- * Explains why nothing builds on the received snapshot that a subvolume began as, when that came from a copy: `btrfs
- * send` of a received snapshot keeps its UUID and names the transaction of that disk.
+ * Explains why nothing builds on the received snapshot that a subvolume was made from, when that came from a copy:
+ * `btrfs send` of a received snapshot keeps its UUID and names the transaction of that disk.
  */
 export function returnedFindings(origin: Snapshot, archives: readonly Archive[]): Finding[] {
   const { received, path } = origin;

@@ -64,7 +64,7 @@ export function checkMissing(missing: readonly MissingArchive[], archives: reado
   });
 }
 
-/** s3api can list a finished upload as open for ever; an abort of it deletes the segments of the archive. */
+/** s3api can list a finished upload as open forever; an abort of it deletes the segments of the archive. */
 const BESIDE_AN_ARCHIVE =
   "`sync` removes it when it is old, unless it is the archive's own; do not abort it with another tool, because that could delete the archive's bytes";
 

@@ -1,6 +1,6 @@
-// Keeps the answers of HEADs and first bytes from run to run, so that a container of thousands does not cost thousands of
-// requests each time. An entry counts only while the listing shows the object as it was then. The catalogue never
-// records an absence or a failure. Whatever deletes or builds on an archive asks the store all the same.
+// Keeps the answers of HEADs and first bytes from run to run, so that a container of thousands does not cost thousands
+// of requests each time. An entry counts only while the listing shows the object as it was then. The catalogue never
+// records an absence or a failure. Code that deletes an archive or builds on one still asks the store.
 
 import { createHash } from "node:crypto";
 import { join } from "node:path";

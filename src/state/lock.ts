@@ -1,6 +1,6 @@
 // One run at a time for a container and a subvolume. The kernel frees a lock when its holder is gone, however it ended,
 // so there is nothing to clean up and nothing to break. The files lie where only the same user can create or open any:
-// in a directory that everybody can write, others could hold a lock for ever.
+// in a directory that everybody can write, others could hold a lock forever.
 
 import { createHash } from "node:crypto";
 import { closeSync, ftruncateSync, writeSync } from "node:fs";

@@ -1,5 +1,5 @@
-// The directories of this program when root runs it. `sudo -E` brings along the environment of a user, and whoever can
-// change a directory that root writes into can redirect those writes anywhere.
+// The directories of this program when root runs it. `sudo -E` brings along the environment of a user, and anybody who
+// can change a directory that root writes into can redirect those writes.
 
 import { randomUUID } from "node:crypto";
 import { constants, lstatSync, readlinkSync, statSync } from "node:fs";
@@ -158,7 +158,7 @@ async function writeNew(path: string, text: string): Promise<void> {
 
 /**
  * Creates a directory and its missing parents. Not by Node's recursive mkdir: where the kernel creates none although
- * the parent exists, as in /proc, it retries for ever (seen on 20.20).
+ * the parent exists, as in /proc, it retries forever (seen on 20.20).
  * @returns false when it existed already
  * @throws Error with errno's name as `code`
  */
