@@ -17,15 +17,15 @@ export const AGE_MAGIC = "age-encryption.org/v1";
 const NONCE_BYTES = 16;
 const TAG_BYTES = 16;
 
-/** For whom it is encrypted: all of them can open it. */
+/** The recipients, each of whom can open it. */
 export interface Recipients {
-  /** As `age --recipient` takes them. */
+  /** As `age --recipient` accepts them. */
   readonly names: readonly string[];
-  /** Files, as `age --recipients-file` takes them. */
+  /** Files, as `age --recipients-file` accepts them. */
   readonly files: readonly string[];
 }
 
-/** Identities that open an archive: files, as `age --identity` takes them. */
+/** Identities that open an archive: files, as `age --identity` accepts them. */
 export type Identities = readonly string[];
 
 /** Encrypts what it reads. */
@@ -46,7 +46,7 @@ export interface TriedRecipients {
   readonly fingerprint: string;
 }
 
-/** Tries recipients on an empty input. @throws CONFIG when age does not take them, or is not installed */
+/** Tries recipients on an empty input. @throws CONFIG when age does not accept them, or is not installed */
 export async function tryRecipients(recipients: Recipients, signal: AbortSignal): Promise<TriedRecipients> {
   const failure = (exit: Exit): BackupError =>
     new BackupError("CONFIG", `age does not accept the recipients: ${saidBy(exit)}`, {
@@ -89,7 +89,7 @@ async function isLocked(file: string): Promise<boolean> {
   return LOCKED.some((beginning) => head.startsWith(beginning));
 }
 
-/** No more than that is ever read of it here. */
+/** No more than that is ever read from it here. */
 async function readHead(file: string): Promise<string> {
   const handle = await open(file);
   try {
@@ -102,7 +102,7 @@ async function readHead(file: string): Promise<string> {
 
 async function unlock(file: string, signal: AbortSignal): Promise<string> {
   const nameless = await openNameless(MEMORY).catch(() => null);
-  // Then age asks whenever it needs it.
+  // Then age asks whenever it needs the passphrase.
   if (nameless === null) return file;
   const failure = (exit: Exit): BackupError =>
     isInterrupted(exit)
@@ -116,7 +116,10 @@ async function unlock(file: string, signal: AbortSignal): Promise<string> {
 /** Open as long as the process lives: a handle that nobody holds is closed. */
 const kept: FileHandle[] = [];
 
-/** Decrypts what it reads. age authenticates each 64 KiB before it gives them out, and the end. It may ask for a passphrase. */
+/**
+ * Decrypts what it reads. age authenticates each 64 KiB before it writes them, and the end of the file. It may ask for
+ * a passphrase.
+ */
 export function decryptCommand(identities: Identities, subject: string): Command {
   const args = ["--decrypt", ...identities.flatMap((file) => ["--identity", file])];
   return { program: "age", args, failure: (exit) => toDecryptFailure(subject, exit), mayAsk: true };
@@ -131,7 +134,7 @@ function toEncryptFailure(exit: Exit): BackupError {
 function toDecryptFailure(subject: string, exit: Exit): BackupError {
   const context = { ending: describeExit(exit), stderr: exit.stderr };
   const said = saidBy(exit);
-  // It hears Ctrl-C as we do, and may be gone before we have heard it.
+  // It receives Ctrl-C as we do, and may exit before we have handled it.
   if (isInterrupted(exit)) return new BackupError("ABORTED", "stopped", { context });
   if (/no identity matched/.test(said)) {
     return new BackupError("IDENTITY_REFUSED", `${subject} is encrypted for somebody else: no identity opens it`, {
@@ -139,7 +142,7 @@ function toDecryptFailure(subject: string, exit: Exit): BackupError {
       context,
     });
   }
-  // It reads the identities first; their names stand in what it says then.
+  // It reads the identities first, and names them in its messages about them.
   if (/^reading "|identity file|failed to open file|malformed secret key|passphrase/.test(said)) {
     return new BackupError("CONFIG", `age cannot use an identity: ${said}`, { context });
   }

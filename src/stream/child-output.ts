@@ -1,5 +1,5 @@
-// The output of programs, through pipes of the kernel that a thread of the addon reads: as a stream, or straight into
-// the memory of its reader.
+// The output of programs, through kernel pipes that a thread of the addon reads: as a stream, or straight into the
+// memory of its reader.
 
 import { closeSync } from "node:fs";
 import { Readable } from "node:stream";
@@ -12,7 +12,7 @@ import { LINGER_MS, start, type Command, type Lifetime } from "./process.ts";
 import { onAbort, settlesWithin } from "./waiting.ts";
 import { Withheld } from "./withhold.ts";
 
-/** The largest pipe that the kernel gives to everybody. */
+/** The largest pipe that the kernel grants to every user. */
 export const PIPE_BYTES = 1024 * 1024;
 
 /** The size of the pieces that a stream passes on. */
@@ -27,13 +27,13 @@ const LOOK_MS = 5;
 
 /**
  * A stream that can also be read into memory of the reader: nothing is allocated or copied then, which is most of what
- * reading costs. To be read in one way or in the other.
+ * reading costs. Read it in one way or in the other.
  */
 export interface DirectReadable extends Readable {
   /** Shows every piece that is read into memory. What is read as a stream shows itself by "data", as with every stream. */
   onFilled(show: (piece: Buffer) => void): void;
   /**
-   * The number of bytes filled, once nobody writes into the memory any more: all of it, unless the stream has ended. A
+   * The number of bytes filled, once nothing writes into the memory any more: all of it, unless the stream has ended. A
    * caller that asks for more before that gets its answer in turn, and the bytes that come in between are not held up.
    * @throws the error that the stream is destroyed with
    */
@@ -43,19 +43,19 @@ export interface DirectReadable extends Readable {
 /** The source of an output, and the conditions of its end. */
 export interface ChildOutputSource {
   readonly reader: PipeReader;
-  /** Resolves when all has ended well, and nothing more comes; rejects with what went wrong. */
+  /** Resolves when everything has succeeded and no more data comes; rejects with the failure. */
   readonly success: Promise<unknown>;
-  /** Ends all work. Resolves when it is gone. */
+  /** Stops the work. Resolves when it has ended. */
   stop(): Promise<void>;
   /** The required beginning of the output, checked before any of it is passed on. */
   readonly head?: Head | undefined;
-  /** Whether the last piece is passed on only when all has ended well. */
+  /** Whether the last piece is passed on only after everything has succeeded. */
   readonly withholds?: boolean;
 }
 
 /** The first bytes of an output. */
 export interface Head {
-  /** How many are looked at, unless there are fewer. */
+  /** How many are checked, unless there are fewer. */
   readonly bytes: number;
   /** @throws an error about a wrong beginning */
   check(head: Buffer): void;
@@ -75,7 +75,7 @@ export function readFrom(command: Command, signal: AbortSignal): DirectReadable 
   return outputOf({ reader, success, stop: () => life.stop(), head: headOf(command) }, signal);
 }
 
-/** A stream that ends only when its origin has ended well; otherwise it is destroyed with why not. */
+/** A stream that ends only after its origin has succeeded; otherwise it is destroyed with the failure. */
 export function outputOf(origin: ChildOutputSource, signal: AbortSignal): DirectReadable {
   const output = new Output(origin);
   origin.success.catch((error: unknown) => output.fail(toError(error)));
@@ -85,7 +85,7 @@ export function outputOf(origin: ChildOutputSource, signal: AbortSignal): Direct
 
 class Output extends Readable implements DirectReadable {
   readonly #origin: ChildOutputSource;
-  /** Not looked at yet. */
+  /** Not checked yet. */
   #head: Head | undefined;
   readonly #observers: ((piece: Buffer) => void)[] = [];
   #way: "directly" | "as a stream" | null = null;
@@ -140,20 +140,20 @@ class Output extends Readable implements DirectReadable {
     void gone.then(() => done(error));
   }
 
-  /** Read in both ways, each would miss what the other one gets. */
+  /** If it were read in both ways, each reader would miss the data of the other. */
   #choose(way: "directly" | "as a stream"): void {
     if (this.#way === way) return;
     if (this.#way !== null) throw new TypeError(`an output was read ${this.#way} and then ${way}`);
     this.#way = way;
   }
 
-  /** The next bytes; fewer than asked for, or none, when all has ended well. */
+  /** The next bytes; fewer than requested, or none, when everything has succeeded. */
   async #take(memory: Buffer, untilFull: boolean): Promise<number> {
     const { reader, success } = this.#origin;
     const head = this.#head;
     this.#head = undefined;
     const headBytes = head?.bytes ?? 0;
-    // Both are asked for at once: another call may follow.
+    // Both are requested at once, because another call may follow.
     const begun = reader.fill(memory.subarray(0, headBytes), true);
     const followed = reader.fill(memory.subarray(headBytes), untilFull);
     if (head !== undefined) await this.#check(head, memory.subarray(0, await begun), followed);
@@ -163,7 +163,7 @@ class Output extends Readable implements DirectReadable {
     return filled;
   }
 
-  /** Nobody writes into the memory any more when it throws. */
+  /** Nothing writes into the memory any more when it throws. */
   async #check(head: Head, found: Buffer, followed: Promise<number>): Promise<void> {
     // The error that kept it from being longer explains more.
     if (found.length < head.bytes) await this.#origin.success;
@@ -185,7 +185,7 @@ class Output extends Readable implements DirectReadable {
       ? this.#take(memory, false)
       : this.#take(memory.subarray(0, head.bytes), true));
     const isLarge = filled > memory.length / 2;
-    // Of little, the memory is kept for the next piece.
+    // Little data is copied, and the memory is kept for the next piece.
     const piece = isLarge ? memory.subarray(0, filled) : Buffer.from(memory.subarray(0, filled));
     if (isLarge) this.#memory = null;
     const ready = filled === 0 ? this.#withheld.release() : this.#withheld.push(piece);
@@ -225,7 +225,7 @@ export function drained(
   reader: PipeReader,
   { command, life }: { readonly command: Command; readonly life: Lifetime },
 ): Promise<StreamSummary> {
-  // Silence counts only while somebody asks: an idle reader receives nothing.
+  // Silence counts only while there is a request: an idle reader receives nothing.
   const asked = (): number => (reader.isAsked() ? reader.received() : NaN);
   async function watch(): Promise<StreamSummary> {
     for (let before = asked(); !(await settlesWithin(reader.done, LINGER_MS)); before = asked()) {

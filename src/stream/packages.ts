@@ -1,4 +1,4 @@
-// The packages of the programs that are run, for those who do not have one.
+// The packages of the programs that are run, for the hint about a missing one.
 
 import { BackupError } from "../errors.ts";
 

@@ -19,13 +19,13 @@ const CAUSE_MS = 100;
 
 /** Fills the pipe that the first program reads. */
 export interface Feeding {
-  /** Resolves when all has been written and the pipe's end is closed; rejects with what has gone wrong. */
+  /** Resolves when everything is written and the pipe's end is closed; rejects with the failure. */
   readonly done: Promise<void>;
-  /** Ends all work. Resolves when it is gone. */
+  /** Stops the work. Resolves when it has ended. */
   stop(): Promise<void>;
 }
 
-/** Begins to fill a pipe, whose end it takes over and closes. */
+/** Starts to fill a pipe, whose end it takes over and closes. */
 export type ByteFeed = (writeEnd: number) => Feeding;
 
 /** Fills it with a stream. Stopping it destroys the stream. */
@@ -70,7 +70,7 @@ interface Stage extends ReturnType<typeof start> {
   readonly input: PipelineInput;
 }
 
-/** Our hold on the end of a pipe that a program reads from: nobody else can know how much it has left there. */
+/** Our own handle of the end that a program reads from: only it shows how much the program has left there. */
 interface PipelineInput {
   unread(): number;
   close(): void;
@@ -107,7 +107,7 @@ function joinLives(stages: readonly Stage[], feeding: Feeding): Lifetime {
 }
 
 /**
- * Exit status 0 does not prove that a program has read everything: the rest is still in the pipe, or will be.
+ * Exit status 0 does not prove that a program has read everything: the rest is still in the pipe, or will still come.
  * @param fed - settles when nobody writes into its pipe any more
  */
 async function endOf({ command, life, input }: Stage, fed: Promise<void>): Promise<void> {
@@ -118,7 +118,7 @@ async function endOf({ command, life, input }: Stage, fed: Promise<void>): Promi
   }
 }
 
-/** A failure at the end of a row follows from one before it. */
+/** A failure of a later program follows from one of an earlier program. */
 async function throwCause(parts: readonly Promise<void>[]): Promise<never> {
   await settlesWithin(Promise.allSettled(parts), CAUSE_MS);
   for (const part of parts) if (await settlesWithin(part, 0)) await part;

@@ -29,14 +29,14 @@ export interface Command {
   readonly mayAsk?: boolean;
 }
 
-/** A program that takes lines and answers nothing. */
+/** A program that accepts lines and answers nothing. */
 export interface Sink {
   write(line: string): void;
-  /** Resolves when the program has taken what it was given and is gone. Safe to call twice. */
+  /** Resolves when the program has read its input and is gone. Safe to call twice. */
   close(): Promise<void>;
 }
 
-/** A process that does nothing but live. */
+/** A process that only stays alive. */
 export interface HeldProcess {
   readonly pid: number;
   /** Ends it; resolves when it is gone. Safe to call twice. */
@@ -46,7 +46,7 @@ export interface HeldProcess {
 /** Time between being asked to end and being killed, and the longest wait for the kill to work. */
 const GRACE_MS = 2_000;
 
-/** How long the output of an exited process may stay open and silent in the hands of one that it left behind. */
+/** How long the output of an exited process may stay open and silent in a process that it left behind. */
 export const LINGER_MS = 5_000;
 
 const STDERR_TAIL_CHARS = 4_096;
@@ -105,7 +105,7 @@ export async function writeTo(command: Command, source: Readable, signal: AbortS
   const child = spawn(command.program, command.args, { ...surroundings(), stdio: ["pipe", "ignore", "pipe"] });
   const life = watch(child, command);
   const feeding = pipeline(source, child.stdin, { signal }).catch(async (error: unknown) => {
-    // The program causes a broken pipe, and its exit status explains more; for any other error we have to end it.
+    // The program causes a broken pipe, and its exit status explains more; for any other error we have to stop it.
     if (!isBrokenPipe(error) || !(await settlesWithin(life.success, GRACE_MS))) await life.stop();
     throw error;
   });
@@ -190,7 +190,7 @@ function watch(child: ChildProcess, command: Command): ProcessLifetime {
   const end = async (): Promise<void> => {
     const ended = await endingOf(child, command.program);
     if (ended.status === 0) return;
-    // Processes that a failed leader leaves behind must not continue, nor keep its last words from us.
+    // Processes that a failed leader leaves behind must not continue, nor delay its last output.
     kill("SIGKILL");
     await settlesWithin(said, GRACE_MS);
     exit = { ...ended, program: command.program, fault: null, stderr: lastWords() };
@@ -220,7 +220,7 @@ type Kill = (signal: NodeJS.Signals) => void;
 async function stopAll(kill: Kill, success: Promise<void>): Promise<void> {
   kill("SIGTERM");
   await settlesWithin(success, GRACE_MS);
-  // Also when the leader went at the first word: others of its group need not have.
+  // Also when the leader obeyed the first signal: other processes of its group need not have.
   kill("SIGKILL");
   await settlesWithin(success, GRACE_MS);
 }
@@ -230,11 +230,11 @@ function killGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
   try {
     kill(-pid, signal);
   } catch {
-    // Nobody is left in the group.
+    // No process is left in the group.
   }
 }
 
-/** A child needs no secret of ours, and messages are matched in English. */
+/** A child needs none of our secrets, and messages are matched in English. */
 function surroundings(): { readonly detached: true; readonly env: NodeJS.ProcessEnv } {
   // Started by cron or sudo, the directories in which mount and btrfs may lie can be missing.
   const path = `${env["PATH"] ?? ""}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin`.replace(/^:/, "");

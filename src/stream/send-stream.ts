@@ -1,6 +1,6 @@
 // The send-stream checker as a stage of a pipeline. `btrfs send` can exit 0 with a corrupt stream (stopped and
-// continued, it repeats bytes), and btrfs receive believes much of what it reads: so nothing is stored or restored that
-// has not been through here.
+// continued, it repeats bytes), and btrfs receive believes much of what it reads: so everything that is stored or
+// restored passes through here.
 
 import { closeSync } from "node:fs";
 import { pipeline, Transform, type Readable } from "node:stream";
@@ -21,13 +21,16 @@ import { Withheld } from "./withhold.ts";
 import { damageOf, rethrowDamage, throwDamage, toDamage, type DamageSubject } from "./stream-damage.ts";
 
 export interface CheckOptions extends DamageSubject {
-  /** Called once, before anything is passed on that comes after the first command: what it throws is the stream's error. */
+  /**
+   * Called once, before anything after the first command is passed on; the error that it throws becomes the stream's
+   * error.
+   */
   readonly onLineage?: ((lineage: StreamLineage) => void) | undefined;
-  /** Called once, when the entire stream has been found good, right before it ends. */
+  /** Called once, when the entire stream is known to be good, right before it ends. */
   readonly onSummary?: ((summary: StreamSummary) => void) | undefined;
 }
 
-/** How long a command is given to end by itself when what it has written is damaged. */
+/** How long a command may take to end by itself after its output turned out to be damaged. */
 const GRACE_MS = 2_000;
 
 // Few large pieces instead of many small ones; the pieces themselves are passed on unchanged.
@@ -71,7 +74,7 @@ export function checkedStream(source: Readable, options: CheckOptions = {}): Rea
       done(damage);
     },
   });
-  // The outcome reaches whoever reads `checked`; a source that fails destroys it, and the other way round.
+  // The reader of `checked` gets the outcome; a source that fails destroys it, and vice versa.
   return pipeline(source, checked, () => undefined);
 }
 
@@ -79,7 +82,7 @@ export function checkedStream(source: Readable, options: CheckOptions = {}): Rea
  * The output of a command, checked by the thread that reads it. It ends only when the command has ended well and all of
  * it was a complete, undamaged send stream.
  * @param open - makes the command
- * @param head - looks at how the stream begins
+ * @param head - checks how the stream begins
  * @throws (as the stream's error) any error that `open` and `head` throw, the error that `Command.failure` makes,
  * SEND_FAILED; ABORTED
  */

@@ -1,4 +1,4 @@
-// What a send stream says about itself: whose it is, its protocol, and how long it will be.
+// The facts that a send stream contains about itself: its identity, its protocol, and its expected length.
 
 import type { Readable } from "node:stream";
 import { pipeline as finished } from "node:stream/promises";

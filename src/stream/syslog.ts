@@ -1,7 +1,7 @@
 import { openSink } from "./process.ts";
 
 /**
- * The local syslog, by way of logger(1): lines begin with `<priority>`. Lines that it cannot take are lost without an
+ * The local syslog, through logger(1): lines begin with `<priority>`. Lines that it cannot accept are lost without an
  * error, as syslog's are: a backup does not fail for want of a log.
  */
 export function openSyslog(tag: string): { write(line: string): void; close(): Promise<void> } {

@@ -4,7 +4,7 @@ import type { DirectReadable } from "./child-output.ts";
 import { withhold } from "./withhold.ts";
 
 /**
- * Shows every piece that somebody else reads from a stream, in either way. It starts nothing: the stream stays paused
+ * Shows every piece that another reader reads from a stream, in either way. It starts nothing: the stream stays paused
  * until its reader comes, because a "data" listener resumes only a stream that was never paused.
  */
 export function observe(stream: Readable, onPiece: (piece: Buffer) => void): void {
@@ -24,7 +24,7 @@ export interface Digest {
   readonly sha256: string;
 }
 
-/** Sums up what somebody else reads from a stream. Call the function that it gives once, when the stream has ended. */
+/** Hashes what another reader reads from a stream. Call the returned function once, when the stream has ended. */
 export function digestOf(stream: Readable): () => Digest {
   const hash = createHash("sha256");
   let bytes = 0;

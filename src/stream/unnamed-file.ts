@@ -9,7 +9,7 @@ import { openOwnDirectory } from "../state/own-directories.ts";
 /** Not among Node's constants; the kernel takes it together with O_DIRECTORY, whose value differs among machines. */
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 
-/** Filesystems that know no files without a name, NFS for one: what they say of it. */
+/** The errors of filesystems without unnamed files, such as NFS. */
 const UNKNOWN = new Set(["EOPNOTSUPP", "ENOTSUP", "EISDIR"]);
 
 /**

@@ -9,7 +9,7 @@ import type { Command } from "./process.ts";
 /** The beginning of every frame that zstd writes. */
 export const ZSTD_MAGIC = "\x28\xb5\x2f\xfd";
 
-/** Compresses its input, on all processors; the output does not depend on how many there are. */
+/** Compresses its input, on all processors; the output does not depend on their number. */
 export function compressCommand(level: number): Command {
   const args = ["--compress", "--stdout", "--quiet", "--threads=0", `-${level}`];
   return { program: "zstd", args, failure: (exit) => toFailure("STEP_FAILED", "zstd", exit), begins: ZSTD_MAGIC };

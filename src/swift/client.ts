@@ -24,13 +24,13 @@ export interface ClientOptions {
   readonly credentials: Credentials | null;
   /** In the AWS files, for the SDK's chain; null or absent: the one in force there. */
   readonly profile?: string | null;
-  /** Absent: no proxy, and those are trusted whom Node trusts by itself. */
+  /** Absent: no proxy, and only Node's own certificate authorities are trusted. */
   readonly network?: Network;
   /** How long after its first failure a request may still be tried again. */
   readonly retryForMs: number;
   /** True when the store has accepted the keys already: if it refuses them later, the request is still retried. */
   readonly keysHaveWorked?: boolean;
-  /** A connection on which no byte has moved for so long is given up; the request is tried again. */
+  /** A connection on which no byte has moved for this long is closed, and the request is retried. */
   readonly stallMs: number;
   /** `name/version` */
   readonly userAgent: string;
@@ -43,12 +43,12 @@ export interface ClientOptions {
 
 /** Clients that share their connections. */
 export interface Clients {
-  /** Without an end of its own: give each request its signal. */
+  /** Its requests have no signal of their own: pass one to each. */
   readonly client: S3Client;
   /**
-   * A client whose requests end with the signal, those the caller cannot reach too: lib-storage gives its requests no
-   * signal, and waits between attempts. Creating and completing an upload end with `lateSignal`, as a lost answer to them
-   * would leave us ignorant of what the store has done.
+   * A client whose requests end with the signal, also those that the caller cannot reach: lib-storage gives its
+   * requests no signal, and waits between attempts. Creating and completing an upload end with `lateSignal`, as a lost
+   * answer to them would leave us ignorant of what the store has done.
    */
   bind(signal: AbortSignal, lateSignal: AbortSignal, onSent?: OnSent): S3Client;
   /** Ends connections and waits. */
@@ -87,7 +87,7 @@ export function openClients(options: ClientOptions): Clients {
     const uploader = new S3Client({
       ...settings,
       credentials: client.config.credentials,
-      // Otherwise its first parts would each be refused for their time, and sent again.
+      // Otherwise each of its first parts would be refused because of its time, and sent again.
       systemClockOffset: client.config.systemClockOffset,
       requestHandler: bound,
       retryStrategy: retryFor({ ...retry, signal: AbortSignal.any([signal, closing.signal]) }),
@@ -122,7 +122,9 @@ function leavePayloadUnsigned({ middlewareStack }: S3Client): void {
 
 type HandledRequest = Parameters<NodeHttpHandler["handle"]>[0];
 
-/** The request with its body in slices. It is left as it is itself: it may have to be sent again. */
+/**
+ * A copy of the request, with its body in slices. The original is not changed, because it may have to be sent again.
+ */
 function inSlices(request: HandledRequest, pace: RateLimiter, onSent: OnSent): HandledRequest {
   const body: unknown = request.body;
   if (!(body instanceof Uint8Array) || body.length <= LEAST_SLICED_BYTES) return request;
@@ -154,7 +156,8 @@ function traced(handler: NodeHttpHandler, log: Log | undefined): NodeHttpHandler
 type Handler = Pick<NodeHttpHandler, "metadata" | "handle" | "updateHttpClientConfig" | "httpHandlerConfigs">;
 
 function openHandler({ endpoint, stallMs, log, network }: ClientOptions, signal: AbortSignal): NodeHttpHandler {
-  // How many requests run at once is decided above; a limit on sockets too could only make them wait for each other.
+  // The number of simultaneous requests is decided above; a limit on sockets as well could only make them wait for each
+  // other.
   const agent = { keepAlive: true, maxSockets: Infinity };
   const proxied = network?.openProxyAgent(endpoint, true, signal) ?? null;
   return new NodeHttpHandler({

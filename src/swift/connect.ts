@@ -1,5 +1,5 @@
-// The first words with a store: before anything is sent, everything is asked that can be wrong with the endpoint, the
-// container, the credentials, the region or the clock.
+// The first contact with a store: before anything is sent, it checks everything that can be wrong with the endpoint,
+// the container, the credentials, the region or the clock.
 
 import { ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { BackupError } from "../errors.ts";
@@ -11,21 +11,21 @@ import { FIRST_CONTACT_MS } from "./retry-strategy.ts";
 import { withTimeout } from "./timeout.ts";
 import { expectedRegion } from "./error-facts.ts";
 
-/** Where to begin when nobody said a region: the one that an s3api has unless it is configured otherwise. */
+/** The region to try first when none is configured: the default of s3api. */
 const DEFAULT_REGION = "us-east-1";
 const CONTACT_MS = 12_000;
-/** How often is asked at least while the store's answers are about another container, and by somebody who is no S3 store. */
+/** The least number of attempts while the answers are about another container, or do not come from an S3 store. */
 const ATTEMPTS = 3;
 
 export interface ContactOptions extends Omit<ClientOptions, "region" | "endpoint"> {
   readonly containerName: string;
   readonly endpoint: string;
   readonly region: string | null;
-  /** To begin with, when nobody said one. */
+  /** The first attempt, when none is configured. */
   readonly likelyRegion?: string | null;
   /** Advice for when the store refuses the keys. */
   readonly refusalHint?: string | undefined;
-  /** How long the first request is tried again: the network may be about to come up. */
+  /** How long the first request is retried: the network may be about to come up. */
   readonly contactForMs?: number | undefined;
 }
 
@@ -63,7 +63,7 @@ export async function makeContact(options: ContactOptions, signal: AbortSignal):
   }
 }
 
-/** Gives what to add to this machine's clock. */
+/** Returns what to add to this machine's clock. */
 async function probe(
   options: ContactOptions,
   contact: Pick<Contact, "endpoint" | "region">,
@@ -83,7 +83,7 @@ async function probe(
       const isForeign = page.$metadata.requestId === undefined && attempt === ATTEMPTS;
       throw isForeign ? notS3(contact.endpoint) : damagedAnswer(contact.endpoint);
     };
-    // The SDK has already tried again what else may pass.
+    // The SDK has already retried other temporary failures.
     const when = (error: unknown): boolean => error instanceof BackupError && error.retryable;
     return await retry(ask, { forMs: retryForMs, leastAttempts: ATTEMPTS, when }, signal);
   } finally {

@@ -1,4 +1,4 @@
-// The container, as operations need it: the real inhabitant of the port, put together from its requests.
+// The container, as operations need it: the real implementation of the port, composed of its requests.
 
 import { setMaxListeners } from "node:events";
 import { openClients, type Credentials } from "./client.ts";
@@ -23,21 +23,21 @@ export interface ContainerOptions {
   readonly containerName: string;
   /** URL of the S3 API. */
   readonly endpoint: string;
-  /** Null: the region that the store states. */
+  /** Null: the region that the store reports. */
   readonly region: string | null;
-  /** To begin with, when nobody said a region. */
+  /** The first attempt, when no region is configured. */
   readonly likelyRegion?: string | null;
   /** Null: the SDK looks for them in its files and profiles. */
   readonly credentials: Credentials | null;
   /** In those files; null or absent: the one in force there. */
   readonly profile?: string | null;
-  /** Absent: no proxy, and those are trusted whom Node trusts by itself. */
+  /** Absent: no proxy, and only Node's own certificate authorities are trusted. */
   readonly network?: Network;
   /** Advice for when the store refuses the keys. */
   readonly refusalHint?: string | undefined;
   /** `name/version` */
   readonly userAgent: string;
-  /** How long a request that fails is tried again. */
+  /** How long a failed request is retried. */
   readonly retryForMs: number;
   /** How long the very first one is; by default seconds. */
   readonly contactForMs?: number | undefined;
@@ -45,14 +45,14 @@ export interface ContainerOptions {
   readonly uploadBytesPerSecond?: number | null;
   /** The most connections on which one object is read at once. */
   readonly connections: number;
-  /** After how long without a byte a connection is given up; by default one minute. */
+  /** The time without a byte after which a connection is closed; by default one minute. */
   readonly stallMs?: number;
 }
 
 const STALL_MS = 60_000;
 
 /**
- * The container, after a look whether it can be used.
+ * The container, after a check that it can be used.
  * @throws CONFIG, CONTAINER_MISSING, ACCESS_DENIED, STORE_UNAVAILABLE, ABORTED
  */
 export async function openContainer(
@@ -60,7 +60,7 @@ export async function openContainer(
   log: Log | undefined,
   signal: AbortSignal,
 ): Promise<Container> {
-  // Each request under way listens to it; Node takes more than ten for a leak, and says so on stderr.
+  // Each request in flight listens to it; Node treats more than ten listeners as a leak, and warns on stderr.
   setMaxListeners(0, signal);
   const { containerName: container, retryForMs, connections, stallMs = STALL_MS, refusalHint } = options;
   const { uploadBytesPerSecond = null } = options;
@@ -105,7 +105,7 @@ function slowest(limit: number | null, measured: number | null): number | null {
   return limit === null || measured === null ? (limit ?? measured) : Math.min(limit, measured);
 }
 
-/** Requests carry the store's time, so the store still accepts them; other dates made here do not. */
+/** Requests carry the store's time, so the store still accepts them; other dates that are made here do not. */
 function warnOfClock({ clockOffsetMs }: Contact, log: Log | undefined): void {
   if (!isClockOff(clockOffsetMs)) return;
   const clock = `this machine's clock is ${describeClockSkew(-clockOffsetMs)}`;

@@ -18,9 +18,9 @@ export interface Store extends Pick<Clients, "bind"> {
   /** The memory of its uploads. */
   readonly memories: BufferPool;
   readonly parallelism: Parallelism;
-  /** How an object of one part is created where there is none. */
+  /** How an object of one part is created only if there is none. */
   readonly creation: {
-    /** By a PUT with `If-None-Match: *`; else by an upload of one part. Swift takes such a PUT from 2.36 on. */
+    /** By a PUT with `If-None-Match: *`; else by an upload of one part. Swift accepts such a PUT from 2.36 on. */
     byPut: boolean;
   };
   /** Objects that were stored in parts keep their bytes in a container of its own, with rights of its own. */

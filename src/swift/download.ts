@@ -147,7 +147,7 @@ export function verified(
   });
 }
 
-/** A stream over a generator, that stops it at once when the stream is destroyed or the signal says so. */
+/** A stream over a generator, which it stops at once when the stream is destroyed or the signal aborts. */
 export function toReadable(generate: (stop: AbortSignal) => AsyncGenerator<Buffer>, signal: AbortSignal): Readable {
   const destroyed = new AbortController();
   const chunks = generate(AbortSignal.any([signal, destroyed.signal]));

@@ -1,4 +1,5 @@
-// What an error of the SDK says: its status, code and cause, and the questions that retries and uploads ask about it.
+// The facts in an error of the SDK: its status, code and cause, and the questions that retries and uploads ask about
+// it.
 
 import { field, text } from "../json.ts";
 import { mayPass } from "./reach.ts";
@@ -16,12 +17,12 @@ export interface ErrorFacts {
   readonly region: string | null;
   /** The store's clock, from its answer's Date header. */
   readonly date: string | null;
-  /** For which hosts a certificate is that was refused. */
+  /** The hosts for which a refused certificate is valid. */
   readonly altNames: string | null;
-  /** Where the answer sends whoever asks. */
+  /** The target of a redirect. */
   readonly location: string | null;
   readonly attempts: number;
-  /** An S3 store gave the request this id; null when none did. */
+  /** The id that an S3 store gave the request; null when none did. */
   readonly requestId: string | null;
 }
 
@@ -47,7 +48,7 @@ export function refusesParts(error: unknown): boolean {
   return ["InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML"].includes(readErrorFacts(error).name);
 }
 
-/** True for the answer of an S3 store that has done as it was asked, when nobody can make sense of it. */
+/** True for an unintelligible answer of an S3 store that has carried out the request. */
 export function isDamagedAnswer(error: unknown): boolean {
   return isDamaged(readErrorFacts(error));
 }
@@ -56,7 +57,7 @@ export function isDamaged({ status, requestId }: ErrorFacts): boolean {
   return status !== null && status >= 200 && status < 300 && requestId !== null;
 }
 
-/** True when the store does not implement the request: it will not the next time. */
+/** True when the store does not implement the request, so that a retry is useless. */
 export function isNotImplemented(error: unknown): boolean {
   return readErrorFacts(error).status === 501;
 }
@@ -68,9 +69,9 @@ export function isRefusal(error: unknown): boolean {
 }
 
 /**
- * True when the store says that it does not know who asks. Swift says so too while it cannot ask Keystone: its s3token
- * takes every answer of Keystone but 2xx, a 429 or 503 as well, for a refusal (2.30 to 2.38). A lack of rights is another
- * error, AccessDenied.
+ * True when the store reports that it does not know the user. Swift also reports that while it cannot ask Keystone: its
+ * s3token takes every answer of Keystone but 2xx, a 429 or 503 as well, for a refusal (2.30 to 2.38). A lack of rights
+ * is another error, AccessDenied.
  */
 export function refusesKeys(error: unknown): boolean {
   return ["SignatureDoesNotMatch", "InvalidAccessKeyId"].includes(readErrorFacts(error).name);
@@ -111,16 +112,16 @@ export function readErrorFacts(error: unknown): ErrorFacts {
   };
 }
 
-/** True for an answer that says nothing against the request: the same one may be taken a moment later. */
+/** True for an answer that says nothing against the request: the same request may be accepted a moment later. */
 export function isTransient(error: unknown): boolean {
   return passes(readErrorFacts(error));
 }
 
-/** Of bytes that changed, were lost or came too slowly on the way; s3api answers 400 to them. */
+/** The errors about bytes that changed, were lost or came too slowly on the way; s3api answers 400 to them. */
 const TRANSIENT: readonly string[] = ["BadDigest", "IncompleteBody", "RequestTimeout"];
 
 /**
- * A completion is refused as InvalidRequest (400) when Swift could not look at a part: the message then names the parts,
+ * A completion is refused as InvalidRequest (400) when Swift could not check a part: the message then names the parts,
  * each with the status it met (`/CONTAINER/PART: 503 Service Unavailable`, Swift 2.30 to 2.38).
  */
 const PART_STATUS = /: (\d{3}) [A-Z][\w ]*$/;

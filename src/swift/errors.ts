@@ -62,7 +62,7 @@ const diagnoses: Readonly<Record<string, (facts: ErrorFacts, request: Request) =
     code: "ARCHIVE_MISSING",
     message: `there is no object '${key}' in container '${container}'`,
   }),
-  // Of one whose segments can be read by these credentials: see segments.ts.
+  // An object whose segments these credentials can read: see segments.ts.
   BrokenMPU: (_, { key = "" }) => ({
     code: "ARCHIVE_DAMAGED",
     message: `segments of '${key}' are missing in the store`,
@@ -96,9 +96,10 @@ const diagnoses: Readonly<Record<string, (facts: ErrorFacts, request: Request) =
     message: `this machine's clock is ${skew(date)}`,
     hint: "set it right, by NTP for example",
   }),
-  // Of other stores with an S3 API, such as Ceph's.
+  // From other stores with an S3 API, such as Ceph.
   QuotaExceeded: (_, request) => overQuota(request),
-  // Of Swift's quotas (of an account or a container, in bytes or in objects) and of single objects that are too long.
+  // From Swift's quotas (of an account or a container, in bytes or in objects), and for single objects that are too
+  // long.
   EntityTooLarge: ({ message }, request) => (/quota/i.test(message) ? overQuota(request) : tooLarge(message, request)),
   CredentialsProviderError: (_, { refusalHint }) => ({
     code: "CONFIG",
@@ -187,7 +188,7 @@ function skew(date: string | null): string {
   return describeClockSkew(Date.now() - store);
 }
 
-/** For a sentence about this machine's clock, of by how much it is ahead. */
+/** The end of a sentence about this machine's clock, from how far it is ahead. */
 export function describeClockSkew(aheadMs: number): string {
   const minutes = Math.round(aheadMs / 60_000);
   return `${String(Math.abs(minutes))} minutes ${minutes < 0 ? "behind" : "ahead of"} the store's`;

@@ -76,7 +76,7 @@ export function contentCheck({ etag, bytes, digests }: ObjectToRead, partBytes: 
   };
 }
 
-/** The ETags that an object can have that was sent in these parts: one part can be an object in one piece, too. */
+/** The ETags that an object sent in these parts can have: one part can be an object in one piece, too. */
 export function digestsEtags(digests: Digests): readonly string[] {
   const [only, ...more] = digests.md5s;
   return only !== undefined && more.length === 0 ? [only, partsEtag(digests)] : [partsEtag(digests)];

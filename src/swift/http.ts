@@ -17,7 +17,7 @@ export interface HttpOptions {
   readonly headers?: Readonly<Record<string, string>>;
   /** Sent as JSON. */
   readonly body?: unknown;
-  /** Absent: no proxy, and those are trusted whom Node trusts by itself. */
+  /** Absent: no proxy, and only Node's own certificate authorities are trusted. */
   readonly network?: Network | undefined;
 }
 
@@ -56,7 +56,7 @@ async function ask(url: URL, options: HttpOptions, signal: AbortSignal): Promise
   return { status: answer.statusCode ?? 0, headers: answer.headers, text: await text(answer) };
 }
 
-/** How servers are reached: whom to trust, and through which proxy. */
+/** How servers are reached: which certificates to trust, and which proxy to use. */
 export interface Network {
   /** Made when it is first needed and only once: reading a few hundred certificates takes a tenth of a second. */
   readonly secureContext: () => SecureContext;
@@ -64,13 +64,13 @@ export interface Network {
   describeProxy(server: URL): string | null;
   /** For requests to this server; `signal` ends connections. Null where there is no proxy. */
   openProxyAgent(server: URL, keepAlive: boolean, signal: AbortSignal): Agent | null;
-  /** How long Keystone is asked again when it does not answer; absent: seconds. */
+  /** How long requests to Keystone are retried when it does not answer; absent: seconds. */
   readonly retryForMs?: number | undefined;
-  /** Gets a warning when Keystone is waited for. */
+  /** Gets a warning when the program waits for Keystone. */
   readonly log?: Pick<Log, "warn"> | undefined;
 }
 
-/** Where systems keep what their owner trusts; the first that there is. Node does not look there. */
+/** Where systems keep their certificate authorities; the first that exists is used. Node does not read them. */
 const systemStores = [
   "/etc/ssl/certs/ca-certificates.crt",
   "/etc/pki/tls/certs/ca-bundle.crt",

@@ -2,7 +2,7 @@
 //
 // s3api completes an upload in two steps: it stores the object's manifest, then it deletes the upload's marker. The
 // second step fails when, for example, a storage node is away for seconds. Then the object is complete, and the upload
-// is listed as open for ever. An abort deletes every segment of the object, while HEAD and listings keep showing it as
+// is listed as open forever. An abort deletes every segment of the object, while HEAD and listings keep showing it as
 // it was (Swift 2.30 to 2.38). An abort during a completion does the same. So an upload is aborted only when it is old,
 // and when no object is under its key or the object there is proven to be another upload's.
 
@@ -18,8 +18,9 @@ import type { ObjectDetails, OpenUpload, UploadFate } from "../operations/store-
 import { describeError } from "./error-facts.ts";
 
 /**
- * A listing of parts can lack some for as long as the store's container servers lag behind: an upload with fewer parts than
- * the object under its key could be that object's. Nothing lags for so many times the age at which uploads are removed.
+ * A listing of parts can lack some for as long as the store's container servers lag behind: an upload with fewer parts
+ * than the object under its key could be that object's. Nothing lags for this many times the age at which uploads are
+ * removed.
  */
 const LAG = 7;
 
@@ -60,7 +61,7 @@ export async function removeUpload(
   signal: AbortSignal,
 ): Promise<UploadFate> {
   const { key } = upload;
-  // Without a request, as most uploads are of this very day.
+  // Without a request, because most uploads are less than a day old.
   if (Math.max(0, store.now() - upload.initiated.getTime()) < olderThanMs) return "young";
   const found = await listParts(store, upload, signal);
   // Right before the abort. A HEAD that fails is no answer, and ends this.
@@ -114,9 +115,9 @@ export interface Completed {
 }
 
 /**
- * Makes the store forget an upload whose object stands, after a completion that ended in doubt. The same completion again
- * does it: it stores the same manifest once more, then deletes the marker; where that is gone it changes nothing. Not with
- * `If-None-Match: *`, which is refused (412) before the marker is looked at (Swift 2.30). Never fails.
+ * Makes the store forget an upload whose object stands, after a completion that ended in doubt. The same completion
+ * again does it: it stores the same manifest once more, then deletes the marker; where that is gone it changes nothing.
+ * Not with `If-None-Match: *`, which is refused (412) before the marker is checked (Swift 2.30). Never fails.
  */
 export async function forgetUpload(
   store: Store,

@@ -10,7 +10,8 @@ const METADATA_VALUE_BYTES = 256;
 const METADATA_BYTES = 4096;
 
 /**
- * Refuses only what cannot be asked for: which names a store takes is its operator's choice (`dns_compliant_bucket_names`).
+ * Refuses only names that cannot be requested: which names a store accepts is its operator's choice
+ * (`dns_compliant_bucket_names`).
  * @throws CONFIG for no name, for a slash, which no container has, and for what the SDK takes for an ARN
  */
 export function checkContainerName(name: string): void {

@@ -33,7 +33,7 @@ export async function isListed(store: Store, key: string, signal: AbortSignal): 
 }
 
 async function findListed(store: Store, key: string, signal: AbortSignal): Promise<StoredObject | null> {
-  // Of all keys that begin with this one it is the first.
+  // Among all keys that begin with this one, it is the first.
   const command = new ListObjectsV2Command({ Bucket: store.container, Prefix: key, MaxKeys: 1, EncodingType: "url" });
   try {
     const page = await store.client.send(command, { abortSignal: signal });
@@ -45,7 +45,7 @@ async function findListed(store: Store, key: string, signal: AbortSignal): Promi
 
 /**
  * Whether an object is one that `swift upload --segment-size` makes of segments by their common prefix. Its ETag looks
- * like the MD5 of its content and is another. A listing tells: in there, such an object is empty.
+ * like the MD5 of its content and is another. A listing shows it: in a listing, such an object is empty.
  */
 export async function isDynamicLarge(
   store: Store,
@@ -83,8 +83,8 @@ async function askHead(store: Store, key: string, signal: AbortSignal): Promise<
 }
 
 /**
- * A refused listing gives the reason, which no HEAD can, and is tried again when it may pass. @throws ACCESS_DENIED,
- * STORE_UNAVAILABLE
+ * A refused listing gives the reason, which no HEAD can, and is retried when the failure may pass. @throws
+ * ACCESS_DENIED, STORE_UNAVAILABLE
  */
 async function askForReason(store: Store, signal: AbortSignal): Promise<void> {
   try {

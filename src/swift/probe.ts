@@ -1,4 +1,4 @@
-// A store's answers beside S3: that it is there, its time, and the limits that its operator sets.
+// The answers of a store outside of S3: that it is reachable, its time, and the limits that its operator sets.
 
 import { abortedError, BackupError } from "../errors.ts";
 import type { Greeting } from "../operations/ports.ts";
@@ -8,7 +8,7 @@ import { networkVerdict } from "./errors.ts";
 import { askHttp } from "./http.ts";
 import { judgeRedirect } from "./reach.ts";
 
-/** Whether anybody answers, and by how much this machine's clock is ahead. @throws CONFIG, STORE_UNAVAILABLE */
+/** Finds out whether a server answers, and how far this machine's clock is ahead. @throws CONFIG, STORE_UNAVAILABLE */
 export async function greetStore({ endpoint, network }: Access, signal: AbortSignal): Promise<Greeting> {
   const url = new URL(endpoint);
   try {

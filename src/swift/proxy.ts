@@ -13,7 +13,7 @@ export interface ProxyAgentOptions {
   readonly keepAlive: boolean;
   /** For the server, and for a proxy that is itself asked by TLS. */
   readonly secureContext: SecureContext | undefined;
-  /** Ends connections that are not made yet, too. */
+  /** Also ends connections that are not established yet. */
   readonly signal: AbortSignal;
 }
 

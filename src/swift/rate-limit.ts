@@ -8,13 +8,13 @@ import { toError } from "../errors.ts";
 
 const SLICE_BYTES = 1024 * 1024;
 
-/** Slices are smaller than what leaves in so long, so that a slow line is used evenly and never falls silent. */
+/** A slice is smaller than what is sent in this time, so that a slow line is used evenly and never falls silent. */
 const SLICE_MS = 200;
 
 /** Shares a rate between all bodies that are under way. */
 export interface RateLimiter {
   readonly sliceBytes: number;
-  /** Resolves when so many bytes may leave. */
+  /** Resolves when this many bytes may be sent. */
   pass(bytes: number): Promise<void>;
 }
 
@@ -55,7 +55,7 @@ export function limitedBody(body: Uint8Array, pace: RateLimiter, onSent: OnSent)
   let bytes = FIRST_SLICE_BYTES;
   let since = performance.now();
   async function passSlice(stream: Readable): Promise<void> {
-    // Asked again only when the socket has taken what it was given before.
+    // Called again only when the socket has accepted the previous slice.
     onSent(body, at);
     if (at > 0) bytes = nextSliceBytes(bytes, performance.now() - since);
     if (at > 0) await nextTurn();
@@ -67,7 +67,7 @@ export function limitedBody(body: Uint8Array, pace: RateLimiter, onSent: OnSent)
     if (at === body.length) stream.push(null);
   }
   return new Readable({
-    // Nothing is made ahead: what has been asked for has been taken.
+    // Nothing is prepared in advance: a requested slice has been sent.
     highWaterMark: 0,
     read() {
       passSlice(this).catch((error: unknown) => this.destroy(toError(error)));

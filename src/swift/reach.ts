@@ -10,8 +10,8 @@ interface NetworkError {
 }
 
 /**
- * True for a status that says nothing against the request: too late (408: Swift says so when a body came too slowly), too
- * early, too many, or the server failed. The same request may succeed a moment later.
+ * True for a status that says nothing against the request: too late (408, which Swift also answers when a body came too
+ * slowly), too early, too many, or a failure of the server. The same request may succeed a moment later.
  */
 export function mayPass(status: number): boolean {
   return status >= 500 || status === 408 || status === 425 || status === 429;

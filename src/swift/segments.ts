@@ -52,7 +52,7 @@ async function mayReadAccount(store: Store, signal: AbortSignal): Promise<boolea
   }
 }
 
-/** Whether the store gives out a byte of some other object that was stored in parts. */
+/** Whether the store returns a byte of some other object that was stored in parts. */
 async function canReadAnother({ client, container }: Store, key: string, signal: AbortSignal): Promise<boolean> {
   const list = new ListObjectsV2Command({ Bucket: container, MaxKeys: 1000, EncodingType: "url" });
   const { Contents = [] } = await client.send(list, { abortSignal: signal });

@@ -1,4 +1,4 @@
-// The most that the store can hold in one object, from its own statements.
+// The limits of one object, as the store reports them.
 
 import { askHttp, type Network } from "./http.ts";
 import { field, parseJson } from "../json.ts";
@@ -10,14 +10,14 @@ type StoreLimits = Container["limits"];
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 
-/** S3's own limits, which hold where a store does not state its own. */
+/** The limits of S3, for stores that do not report their own. */
 export const s3Limits: StoreLimits = { partsPerUpload: 10_000, minPartBytes: 5 * MIB, maxPartBytes: 5 * GIB };
 
-/** A Swift as it is installed: the limits to assume when the store could not be asked. */
+/** The limits of a default Swift installation, to assume when the store could not be asked. */
 const stockSwiftLimits: StoreLimits = { ...s3Limits, partsPerUpload: 1000 };
 
 /**
- * The limits in the answer to `GET /info`; S3's own where it does not say.
+ * The limits in the answer to `GET /info`; those of S3 where it has none.
  * @param text - the body; an operator may hide it (`expose_info = false`) or put another server in front
  */
 export function parseLimits(text: string): StoreLimits {
@@ -35,11 +35,11 @@ export function parseLimits(text: string): StoreLimits {
 /** Capabilities of a store. */
 export interface StoreFeatures {
   readonly limits: StoreLimits;
-  /** It takes a PUT with `If-None-Match: *`. */
+  /** It supports a PUT with `If-None-Match: *`. */
   readonly conditionalPut: boolean;
 }
 
-/** Asks the store. Never fails: without an answer, what a Swift as it is installed can do. */
+/** Asks the store. Never fails: without an answer, it returns the capabilities of a default Swift installation. */
 export async function readFeatures(
   endpoint: URL,
   network: Network | undefined,
@@ -55,8 +55,8 @@ export async function readFeatures(
 }
 
 /**
- * Whether a store that says this of itself creates objects by PUT only where there are none: s3api from Swift 2.36 on.
- * Those before answer 501; other stores may ignore the condition, which is worse.
+ * Whether a store with this description creates objects by PUT only if there are none: s3api from Swift 2.36 on. Those
+ * before answer 501; other stores may ignore the condition, which is worse.
  */
 export function takesConditionalPut(text: string): boolean {
   const version = field(field(parseJson(text), "swift"), "version");

@@ -1,5 +1,5 @@
 /**
- * Does work under a signal that aborts with the caller's, and after so many milliseconds. Not AbortSignal.any with
+ * Does work under a signal that aborts with the caller's, or after this many milliseconds. Not AbortSignal.any with
  * AbortSignal.timeout: when nothing else references that, Node 20 collects it as garbage, and it never fires (seen on
  * 20.20).
  */

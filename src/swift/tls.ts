@@ -1,4 +1,4 @@
-// Diagnoses a TLS connection, by the codes of OpenSSL and Node: each cause has another remedy.
+// Diagnoses a TLS connection, by the codes of OpenSSL and Node: each cause has its own remedy.
 
 import type { FailureCode } from "../errors.ts";
 
@@ -11,9 +11,9 @@ export interface Diagnosis {
 
 interface TlsError {
   readonly code: string;
-  /** The error's own. */
+  /** The message of the error. */
   readonly message: string;
-  /** For whom the certificate is, as Node writes it. */
+  /** The hosts of the certificate, as Node formats them. */
   readonly altNames: string | null;
 }
 

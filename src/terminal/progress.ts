@@ -13,7 +13,7 @@ const REPORT_MS = 30_000;
 /** The rate covers the last so many milliseconds, so that a stall shows and a burst passes. */
 const RATE_WINDOW_MS = 15_000;
 
-/** Before this much time was measured, or with more than this left, an estimate helps nobody. */
+/** Before this much time was measured, or with more than this left, an estimate does not help. */
 const RATE_AFTER_MS = 2_000;
 const TIME_LEFT_AT_MOST_MS = 99 * 3_600_000;
 
@@ -146,7 +146,7 @@ function openMeter(now: () => number): Meter {
     move(bytes, read) {
       const at = now();
       if (read > lastRead.bytes) lastRead = { bytes: read, at };
-      // Data that has to be sent again lowers the count, and is movement all the same.
+      // Data that has to be sent again lowers the count, and is movement nevertheless.
       moved += Math.max(0, bytes);
       if (at - (samples.at(-1)?.at ?? -Infinity) < REDRAW_MS) return;
       samples.push({ at, moved });

@@ -1,4 +1,4 @@
-// From what the configuration says to S3 keys and an endpoint. Keys are kept in memory only.
+// Turns the configuration into S3 keys and an endpoint. Keys are kept in memory only.
 
 import { env } from "node:process";
 import { loadSharedConfigFiles } from "@smithy/core/config";
@@ -10,12 +10,12 @@ import { BackupError } from "../../errors.ts";
 import { findAccount, findS3, logIn, subject, type Session } from "./keystone.ts";
 import { createKeys, findKeys } from "./ec2-credentials.ts";
 
-/** All that a request to the store takes, and whom to blame when it is refused. */
+/** Everything that a request to the store needs, and the advice for when it is refused. */
 export interface Access {
   readonly endpoint: string;
-  /** As somebody said it; the store must agree. Null when nobody did. */
+  /** As configured; the store must agree. Null when it is not configured. */
   readonly region: string | null;
-  /** Likely to be the store's: to begin with, until it says what its region is. */
+  /** Probably the store's: the first attempt, until the store reports its region. */
   readonly likelyRegion: string | null;
   /** Null: the SDK's own chain of files, for the profile. */
   readonly credentials: Credentials | null;
@@ -23,7 +23,7 @@ export interface Access {
   readonly network: Network;
   /** Where the keys come from, for people. */
   readonly source: string;
-  /** Through which the endpoint is asked, for people; null: none. */
+  /** The proxy to the endpoint, for people; null: none. */
   readonly proxy: string | null;
   /** True where HTTP_PROXY would be used if curl read it. */
   readonly ignoresProxy: boolean;
@@ -33,7 +33,7 @@ export interface Access {
   readonly native: { readonly accountUrl: string; readonly token: string } | null;
 }
 
-/** As much of a logger as is used here. */
+/** The part of a logger that is used here. */
 interface InfoLog extends Pick<Log, "warn"> {
   info(fields: object, message: string): void;
 }

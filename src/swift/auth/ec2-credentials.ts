@@ -1,4 +1,4 @@
-// The S3 keys that Keystone keeps for a project: its "EC2 credentials". A pair that there is is used; there is never a
+// The S3 keys that Keystone keeps for a project: its "EC2 credentials". An existing pair is used; there is never a
 // reason for a second one.
 
 import { createHash, randomBytes } from "node:crypto";
@@ -14,15 +14,15 @@ export async function findKeys(session: Session, signal: AbortSignal): Promise<C
   const answer = await ask(keysUrl(session), authorized(session), signal);
   if (answer.status >= 300) throw refusal(session, answer);
   const ours = list(parseJson(answer.text), "credentials")
-    // One that was made for a trust acts as somebody else.
+    // A pair that was made for a trust acts as another user.
     .filter((pair) => text(pair, "tenant_id") === session.project.id && text(pair, "trust_id") === null)
     .sort((a, b) => (String(text(a, "access")) < String(text(b, "access")) ? -1 : 1));
   return ours[0] === undefined ? null : readPair(ours[0]);
 }
 
 /**
- * Makes a pair of S3 keys for the project. Keystone takes one credential of a name only, and the name is made of user and
- * project: so of runs that do this at the same time one makes the pair, and the others get null and find it.
+ * Makes a pair of S3 keys for the project. Keystone accepts only one credential of a name, and the name consists of
+ * user and project. So of several simultaneous runs, one makes the pair, and the others get null and find it.
  * @throws as {@link findKeys}
  */
 export async function createKeys(session: Session, signal: AbortSignal): Promise<Credentials | null> {
@@ -40,10 +40,10 @@ export async function createKeys(session: Session, signal: AbortSignal): Promise
   return status === 409 ? null : letKeysBeCreated(session, signal);
 }
 
-/** Where users may not choose the name, as with Keystones before 2019. */
+/** For servers where users may not choose the name, such as Keystone before 2019. */
 async function letKeysBeCreated(session: Session, signal: AbortSignal): Promise<Credentials> {
   const options = { ...authorized(session), method: "POST", body: { tenant_id: session.project.id } };
-  // Asked again after an answer that was lost, it could make a second pair.
+  // If it were repeated after a lost answer, it could make a second pair.
   const answer = await ask(keysUrl(session), options, signal, 0);
   if (answer.status >= 300) throw refusal(session, answer);
   const pair = readPair(field(parseJson(answer.text), "credential"));

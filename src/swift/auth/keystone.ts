@@ -1,5 +1,5 @@
 // Keystone, version 3: from a login to a token and a catalog. A token lives as long as the few requests made with it;
-// each run logs in anew, so none is ever renewed and none is kept.
+// each run logs in again, so none is ever renewed and none is kept.
 
 import type { InDomain, KeystoneLogin, Named } from "../../config/openstack.ts";
 import type { Network, HttpAnswer } from "../http.ts";
@@ -114,8 +114,8 @@ function identityBody({ identity }: KeystoneLogin): object {
 }
 
 /**
- * Keystone answers a wrong password and a wrong project alike. Whether it is the project is found out by a login
- * without one.
+ * Keystone answers a wrong password and a wrong project alike. A login without a project shows whether it is the
+ * project.
  */
 async function explainRefusal(visit: LoginRequest): Promise<BackupError> {
   const { login, network, signal } = visit;
@@ -143,7 +143,7 @@ async function explainRefusal(visit: LoginRequest): Promise<BackupError> {
   });
 }
 
-/** Where there is another login that was not tried. */
+/** The hint about another login that was not tried. */
 function otherLogin(identity: KeystoneLogin["identity"]): string {
   if (identity.kind !== "password" || identity.passedOver === undefined) return "";
   return `; ${identity.passedOver} was not tried, as OS_AUTH_TYPE=v3applicationcredential does not choose it`;

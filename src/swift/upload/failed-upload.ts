@@ -49,7 +49,7 @@ export async function resolveFailure(session: UploadSession): Promise<Stored> {
   throw found === "unknown" || found === null ? withFate(error, { stays, session }) : alreadyArchived(key);
 }
 
-/** Looks at the key again after a completion that failed. A HEAD that fails, too, shows nothing. */
+/** Checks the key again after a completion that failed. A HEAD that fails, too, shows nothing. */
 async function lookAgain({ store, key, signal }: UploadSession): Promise<ObjectDetails | null | "unknown"> {
   if (signal.aborted) return "unknown";
   return await headObject(store, key, signal).catch(() => "unknown");

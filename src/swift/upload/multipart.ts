@@ -20,7 +20,7 @@ import type { StoredPart } from "./open-uploads.ts";
  */
 export const CONTENT_TYPE = "application/octet-stream";
 
-/** Sends the parts, so many at a time, and makes the object of them. */
+/** Sends the parts, several at a time, and makes the object of them. */
 export async function sendParts(session: UploadSession, parts: AsyncIterable<Part>, client: S3Client): Promise<void> {
   session.uploadId = session.resumable?.upload.uploadId ?? (await begin(session, client));
   const { concurrency, partsInMemory } = session.options;
@@ -125,7 +125,7 @@ async function complete(session: UploadSession, client: S3Client): Promise<void>
   session.committedEtag = unquoted(ETag);
 }
 
-/** Parts behind the end of this body would stay in the store for ever, and nobody would see them. */
+/** Parts behind the end of this body would stay in the store forever, and nobody would see them. */
 function assertNoLeftovers({ resumable, md5s, key }: UploadSession): void {
   if (resumable !== null && Math.max(...resumable.parts.keys()) > md5s.size) throw resumeRefused(key);
 }

@@ -31,9 +31,9 @@ export interface Resumable {
 
 /** s3api walks through every segment under the prefix before it answers, those of finished archives too. */
 const LISTING_MS = 2 * 60_000;
-/** For those of one key, which are few: an upload that cannot be found is begun anew. */
+/** For those of one key, which are few: an upload that cannot be found is begun again. */
 const LISTING_OF_KEY_MS = 30_000;
-/** Uploads of one key that are looked into. */
+/** How many uploads of one key are examined. */
 const LOOKED_INTO = 8;
 
 /**
@@ -166,7 +166,7 @@ function parseUpload(upload: NonNullable<ListMultipartUploadsCommandOutput["Uplo
   return [{ key: decodeURIComponent(Key), uploadId: UploadId, initiated: Initiated ?? new Date(8.64e15) }];
 }
 
-/** Asks, and translates what goes wrong. */
+/** Sends a request, and translates its error. */
 export async function ask<Answer>(
   store: Store,
   signal: AbortSignal,

@@ -9,7 +9,7 @@ export interface Part {
   readonly number: number;
   readonly data: Buffer;
   readonly isLast: boolean;
-  /** Gives its memory back. Nobody may look at its data from then on. */
+  /** Releases its memory. Its data may not be used from then on. */
   release(): void;
 }
 
@@ -17,7 +17,7 @@ export interface Part {
 export interface PartBuffer {
   readonly partBytes: number;
   readonly count: number;
-  /** A buffer that nobody uses. @throws when there is none */
+  /** A buffer that is not in use. @throws when there is none */
   take(): Buffer;
   release(buffer: Buffer): void;
   releaseAll(): void;
@@ -64,10 +64,10 @@ export function openBufferPool(): BufferPool {
   };
 }
 
-/** As much is read at once, so that progress is seen. */
+/** This much is read at once, so that progress is visible. */
 const READ_BYTES = 1024 * 1024;
 
-/** As much is read of the next part before one is closed. */
+/** This much of the next part is read before a part is closed. */
 const AHEAD_BYTES = 64 * 1024;
 
 /**

@@ -3,13 +3,13 @@
 
 import { md5s } from "../../addon/md5.ts";
 
-/** How long a part waits for company. */
+/** How long a part waits for others. */
 const WAIT_MS = 500;
 
 export interface PartHasher {
   /** Answers come in the order of the questions. */
   md5(part: Buffer): Promise<Buffer>;
-  /** Says that no more parts will come. */
+  /** Announces that no more parts will come. */
   flush(): void;
 }
 
@@ -19,7 +19,7 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
-/** @param together - so many parts are hashed side by side */
+/** @param together - how many parts are hashed side by side */
 export function openPartHasher(together: number): PartHasher {
   let waiting: Waiting[] = [];
   let timer: NodeJS.Timeout | undefined;

@@ -1,6 +1,6 @@
 // Stores an object: all of the body, under a key that was free, or nothing. A body that fits one part goes in one
 // request, by lib-storage, where the store accepts it only if the key is free; all else goes by multipart.ts. Two
-// questions of both are settled here: what happens to an upload that is given up, and whether the store has the bytes
+// questions of both are settled here: what happens to an upload that has failed, and whether the store has the bytes
 // sent.
 
 import { finished } from "node:stream";
@@ -154,9 +154,9 @@ async function checkStored(session: UploadSession): Promise<Stored> {
     bytes: found?.bytes,
   };
   store.log?.warn(context, "the store does not hold what was sent");
-  // Somebody writes to the container who does not look whether a key is free.
+  // Another program writes to the container without checking whether a key is free.
   if (found !== null && found.etag !== committedEtag) throw alreadyArchived(key);
-  // Only what the store said it had made of our upload is ours to delete; it is what a HEAD has shown a moment ago.
+  // Only the object that the store reported for our upload may be deleted; a HEAD has just shown that it is this one.
   const isOurs = found !== null && committedEtag !== expectedEtag(session);
   if (isOurs) await deleteObject(store, key, signal);
   throw new BackupError("ARCHIVE_DAMAGED", `the store does not hold what was sent for '${key}'`, {
