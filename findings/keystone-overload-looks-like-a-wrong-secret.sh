@@ -7,8 +7,8 @@
 # Runs Swift's own s3api and s3token (Debian: python3-swift python3-keystoneclient curl; installed when missing) before
 # a stand-in for the container server, against a stand-in for Keystone that answers what is wanted. Fails when the
 # behaviour changes.
-# The product: a key pair that has worked in a run is tried again for --retry-for. Held by "a Keystone that answers 429
-# or 503 for a while ends no run whose keys were taken before" in test/integration/credentials.test.ts.
+# The product: a key pair that has worked in a run is retried for --retry-for. Held by "a Keystone that answers 429
+# or 503 for a while ends no run whose keys were accepted before" in test/integration/credentials.test.ts.
 set -euo pipefail
 for package in python3-swift python3-keystoneclient python3-requests curl; do
   dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || apt-get install -y -q "$package" >/dev/null

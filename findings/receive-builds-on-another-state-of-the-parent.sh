@@ -6,7 +6,7 @@
 #
 # Needs root and btrfs-progs (Debian; installed when missing). Fails when the behaviour changes.
 # The product sends nothing against a snapshot that is archived in two states, and refuses such a restore before it starts.
-# Held by "a snapshot that is archived in two states serves nobody" in test/unit/plan/sync.test.ts.
+# Held by "a snapshot that is archived in two states is no send parent" in test/unit/plan/sync.test.ts.
 set -euo pipefail
 command -v btrfs >/dev/null || apt-get install -y -q btrfs-progs >/dev/null
 work=$(mktemp -d)

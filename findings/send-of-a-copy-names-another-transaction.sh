@@ -8,7 +8,7 @@
 #
 # Needs root and btrfs-progs (Debian; installed when missing). Fails when the behaviour changes.
 # The product keeps stransid beside the pair, and knows copies by received UUID and stransid. Held by "that is one of
-# several sends nothing again that another one has sent, and goes on from there" in test/integration/received.test.ts.
+# several sends nothing again that another one has sent, and continues from there" in test/integration/received.test.ts.
 set -euo pipefail
 command -v btrfs >/dev/null || apt-get install -y -q btrfs-progs >/dev/null
 work=$(mktemp -d)

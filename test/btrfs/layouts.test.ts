@@ -234,7 +234,7 @@ test("snapshots that lie under another mount are reached by another way", async 
   assert.deepEqual(await sendAll(join(second, "@home/data"), ofData), { holders: [] });
 });
 
-test("a mount that is covered by another one is no way", async () => {
+test("does not use a mount that is covered by another one", async () => {
   const covered = await mount("subvol=timeshift");
   const data = await mount("subvol=@home/data");
   await bind(data, covered);
@@ -268,7 +268,7 @@ test("mount points with spaces, backslashes and other letters", async () => {
   assert.deepEqual(await sendAll(named, ofNamed), { holders: [] });
 });
 
-test("a mount point that is not UTF-8 is no way, and no harm", async () => {
+test("ignores a mount point that is not UTF-8", async () => {
   const odd = Buffer.concat([Buffer.from(join(loopback.directory, "odd-")), Buffer.from([0xff])]);
   await mkdir(odd);
   await run("sh", "-c", `mount -o subvol=x@home "$1" "$2"/odd-*`, "sh", loopback.device, loopback.directory);
@@ -321,7 +321,7 @@ const sourceModule = new URL("../../src/btrfs/source.js", import.meta.url).href;
   setInterval(() => undefined, 1000);
 `;
 
-test("killed in the middle of a send, nothing stays behind", async () => {
+test("leaves nothing behind when it is killed in the middle of a send", async () => {
   // More than fits into all the buffers on the way, where only a private mount reaches it.
   const top = await mount("subvolid=5");
   await writeFile(join(top, "@home/large"), Buffer.alloc(32 * 1024 * 1024, "large"));
@@ -358,7 +358,7 @@ test("private mounts are seen by nobody else", async () => {
   assert.deepEqual(await findHolders(), []);
 });
 
-test("a directory that is mounted somewhere is told by what it is, and what to mount", async () => {
+test("names the subvolume of a directory that is mounted somewhere, and what to mount", async () => {
   const top = await mount("subvolid=5");
   const there = join(loopback.directory, "bind");
   await mkdir(join(top, "a/plain/deep"), { recursive: true });
@@ -378,7 +378,7 @@ test("a directory that is mounted somewhere is told by what it is, and what to m
   }
 });
 
-test("a filesystem that is mounted for rescue is told so, with what to do", async () => {
+test("explains what to do about a filesystem that is mounted for rescue", async () => {
   const rescued = await mount("ro,rescue=ignorebadroots");
   for (const open of [
     () => openSource(join(rescued, "a"), { sendProto: 1 }, never).then((source) => source.list(never)),

@@ -55,7 +55,7 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
     return scratch.target.receive(stream, snapshot.path, streamIdentity(snapshot), signal);
   }
 
-  test("what was restored is equal, though the place of another subvolume is not in it", async () => {
+  test("finds restored trees equal, though the place of another subvolume is not in them", async () => {
     const snapshot = await take("equal");
     assert.deepEqual(await scratch.compare(snapshot, await restore(snapshot), signal), []);
   });
@@ -76,7 +76,7 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
     ["an empty directory more", (file) => mkdir(`${file}-directory`).then(() => undefined), /file-directory/],
   ];
   for (const [index, [what, change, told]] of changes.entries()) {
-    test(`tells ${what}`, async () => {
+    test(`reports ${what}`, async () => {
       const file = join(home, "folder/file");
       await utimes(file, 1_577_836_800, 1_577_836_800);
       const restored = await restore(await take(`before-${index}`));
@@ -91,7 +91,7 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
     });
   }
 
-  test("tells a setuid bit apart, which is no damage", async () => {
+  test("distinguishes a setuid bit, which is not damage", async () => {
     const file = join(home, "folder/file");
     await chmod(file, 0o755);
     const restored = await restore(await take("before-bit"));
@@ -109,7 +109,7 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
     await utimes(file, atime, mtime);
   }
 
-  test("nobody sees anything of it, and nothing of it stays", async () => {
+  test("is invisible to others, and leaves nothing behind", async () => {
     const before = await mounted();
     const other = await openScratch({ directory: work, bytes: 1000, path: home }, signal);
     assert.deepEqual(await readdir(work), []);

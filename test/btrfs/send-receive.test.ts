@@ -100,7 +100,7 @@ async function failsWith(promise: Promise<unknown>, code: string, message?: RegE
   return error;
 }
 
-test("the source: what is no subvolume is told, with what would be one", async () => {
+test("the source: a path that is not a subvolume is refused, with a path that would be one", async () => {
   const open = (path: string): Promise<unknown> => openSource(path, { sendProto: 1 }, never);
   const inside = await failsWith(open(join(home, "directory")), "NOT_SUBVOLUME", /directory is not the root/);
   assert.equal(inside.hint, `the subvolume that contains it is ${home}`);
@@ -110,7 +110,7 @@ test("the source: what is no subvolume is told, with what would be one", async (
   await failsWith(open(join(home, "large/below")), "USAGE", /does not exist/);
 });
 
-test("the source: root without CAP_SYS_ADMIN is told what is missing", async () => {
+test("the source: without CAP_SYS_ADMIN, the error names what is missing", async () => {
   const script = `
     const { openSource } = await import(process.argv[1]);
     const never = new AbortController().signal;
@@ -135,7 +135,7 @@ test("the source: a snapshot that was made read-only a moment ago shows its fina
   await btrfs("-q", "subvolume", "delete", place);
 });
 
-test("the protocol: the newest unless told, and estimates are exact or an upper bound", async () => {
+test("the protocol: the newest by default, and estimates are exact or an upper bound", async () => {
   const modes: [SourceOptions, number, boolean][] = [
     [{ sendProto: null }, 2, true],
     [{ sendProto: 2, compressedData: false }, 2, false],
@@ -221,7 +221,7 @@ test("under its own name, whatever name the stream has for it", async () => {
   });
 });
 
-test("the target: what is no directory on btrfs is told", async () => {
+test("the target: a path that is not a directory on btrfs is refused", async () => {
   await failsWith(openTarget("/proc", never), "NOT_BTRFS");
   await failsWith(openTarget(join(home, "none"), never), "USAGE", /does not exist/);
   await failsWith(openTarget(join(home, "large"), never), "USAGE", /is not a directory/);
@@ -242,7 +242,7 @@ test("a path that leads out of the target is refused, and a symbolic link is not
   });
 });
 
-test("what stands in the place already is never touched", async () => {
+test("never touches what is already in the place of the snapshot", async () => {
   await withTarget(async (target, directory, other) => {
     await btrfs("-q", "subvolume", "create", join(directory, "writable"));
     await writeFile(join(directory, "writable/precious"), "precious");
@@ -275,7 +275,7 @@ async function* failing(stream: Buffer): AsyncGenerator<Buffer> {
   throw new BackupError("ARCHIVE_DAMAGED", "the checksum is wrong");
 }
 
-test("a stream that fails: its own error, no half left, and a second attempt works", async () => {
+test("a stream that fails passes on its error and leaves no half, and a second attempt works", async () => {
   await withTarget(async (target, directory, other) => {
     const stream = await buffer(send(null, first));
     const attempt = target.receive(Readable.from(failing(stream)), "a/b", streamIdentity(first), never);
@@ -288,7 +288,7 @@ test("a stream that fails: its own error, no half left, and a second attempt wor
   });
 });
 
-test("a stream that is cut, foreign or not the expected one makes nothing", async () => {
+test("a stream that is cut, foreign or not the expected one creates nothing", async () => {
   await withTarget(async (target, directory, other) => {
     const stream = await buffer(send(null, first));
     const receive = (bytes: Buffer, expected: Identity = streamIdentity(first)): Promise<unknown> =>
@@ -323,7 +323,7 @@ test("a stream that names files outside of its snapshot never reaches btrfs rece
   });
 });
 
-test("through its symbolic links a stream reaches nothing but what it made itself", async () => {
+test("a stream reaches only what it created itself through its symbolic links", async () => {
   await withTarget(async (target, directory, other) => {
     await mkdir(join(directory, "precious"));
     const stream = await buffer(send(null, first));
@@ -384,7 +384,7 @@ test("what is removed is removed by its id, and only what a restore brought", as
   });
 });
 
-test("a directory that is exchanged for a link meanwhile leads nowhere", async () => {
+test("does not follow a link that replaces a directory", async () => {
   await withTarget(async (target, directory, other) => {
     const stream = await buffer(send(null, first));
     await mkdir(join(directory, "elsewhere"));
@@ -415,7 +415,7 @@ test("the snapshot it builds on is missing", async () => {
   });
 });
 
-test("a full target: told so, and no half left", async () => {
+test("a full target is reported, and no half is left", async () => {
   const large = join(loopback.mountPoint, "large");
   await btrfs("-q", "subvolume", "create", large);
   await run("sh", "-c", 'head -c 125829120 /dev/urandom > "$1/random"', "sh", large);
@@ -471,7 +471,7 @@ const receives = `
   await target.receive(process.stdin, "s", expected, never);
 `;
 
-test("killed while receiving: the half is nobody's snapshot, and the next attempt removes it", async () => {
+test("a half that is left by a kill while receiving is not a snapshot, and the next attempt removes it", async () => {
   await withTarget(async (target, directory, other) => {
     const stream = await buffer(send(null, first));
     const module = new URL("../../src/btrfs/target.js", import.meta.url).href;

@@ -235,7 +235,7 @@ describe("real streams", { skip: noBtrfs() }, () => {
     }
   });
 
-  test("a --no-data stream tells the size of the real one, to the byte", async () => {
+  test("a --no-data stream shows the size of the real one, to the byte", async () => {
     for (const [name, { args, exact }] of cases) {
       const real = await send(...args);
       const estimate = await estimateFrom(Readable.from([await send("--no-data", ...args)]));
@@ -258,7 +258,7 @@ describe("real streams", { skip: noBtrfs() }, () => {
     assert.equal(real.length > estimate.bytes && real.length <= estimate.upperBound, true);
   });
 
-  test("the first bytes tell whose stream it is", async () => {
+  test("the first bytes show whose stream it is", async () => {
     for (const top of [plain.mountPoint, compressed.mountPoint]) {
       const [one, two] = [await subvolumeInfo(join(top, "one")), await subvolumeInfo(join(top, "two"))];
       const [first, second] = [one, two].map(({ uuid, ctransid }) => ({ uuid, ctransid }));
@@ -318,7 +318,7 @@ describe("real streams", { skip: noBtrfs() }, () => {
     });
   }
 
-  test("a stream that says the other version than it is written in is refused", async () => {
+  test("a stream that names another version than the one it is written in is refused", async () => {
     for (const [name, { args }] of cases) {
       const bytes = await send(...args);
       bytes.writeUInt32LE(3 - bytes.readUInt32LE(13), 13);
@@ -340,7 +340,7 @@ describe("real streams", { skip: noBtrfs() }, () => {
 });
 
 describe("streams made by hand", () => {
-  test("as made here they are good", () => {
+  test("are good as they are made here", () => {
     const snapshot = cmd(
       command.snapshot,
       ...[tlv(attribute.path, "s"), tlv(attribute.uuid, uuidA), tlv(attribute.ctransid, number(9))],
@@ -412,7 +412,7 @@ describe("streams made by hand", () => {
     }
   });
 
-  test("commands that cannot be are refused, their checksums being right", () => {
+  test("impossible commands are refused even if their checksums are right", () => {
     const v2 = (...commands: readonly Buffer[]): Buffer => Buffer.concat([header(2), subvol, ...commands, end]);
     const offset = tlv(attribute.fileOffset, number(0));
     const mkfileOf = (...more: readonly Buffer[]): Buffer => stream(cmd(command.mkfile, ...more));
@@ -501,7 +501,7 @@ describe("streams made by hand", () => {
     }
   });
 
-  test("what a path may be, and where a symbolic link leads, is left alone", () => {
+  test("valid paths, and the targets of symbolic links, are accepted", () => {
     const good = [
       "f",
       "a/b",
@@ -525,7 +525,7 @@ describe("streams made by hand", () => {
     assert.equal(refusal(stream(cmd(command.chmod, root, tlv(attribute.mode, number(0o700))), xattr)), null);
   });
 
-  test("sizes that no 32, or no 64, bits can hold together are neither believed nor wrapped around", () => {
+  test("sizes whose sum exceeds 32 or 64 bits are neither accepted nor wrapped around", () => {
     const huge = Buffer.from(mkfile);
     huge.writeUInt32LE(0xffffffff, 0);
     assertRefused([[stream(huge), "impossible length in the MKFILE command"]], ` at byte ${at}`);
@@ -576,7 +576,7 @@ describe("streams made by hand", () => {
     }
   });
 
-  test("once refused, it stays refused, with the same words", () => {
+  test("once refused, it stays refused, with the same error", () => {
     const checker = openSendStreamChecker();
     assert.throws(() => checker.push(stream(cmd(99))), { message: /unknown command 99/, offset: 17 + subvol.length });
     assert.throws(() => checker.push(stream()), /unknown command 99/);
@@ -588,7 +588,7 @@ describe("streams made by hand", () => {
     assert.throws(() => ended.push(Buffer.alloc(1)), /after the END/);
   });
 
-  test("a peek at something else gives nothing", () => {
+  test("a peek at something else returns null", () => {
     const others = [Buffer.alloc(0), Buffer.alloc(400), Buffer.from("age-encryption.org/v1\n-> X25519"), header(1)];
     for (const bytes of others) assert.equal(peekLineage(bytes), null);
     const damaged = stream();
@@ -612,7 +612,7 @@ describe("the checker as a stage", () => {
     }
   }
 
-  test("damage destroys it and its source, with the code and the subject asked for", async () => {
+  test("damage destroys it and its source, with the requested code and subject", async () => {
     const bytes = Buffer.from(good);
     bytes.writeUInt8(9, 100);
     const source = Readable.from([bytes.subarray(0, 50), bytes.subarray(50)]);
@@ -664,7 +664,7 @@ describe("the checker as a stage", () => {
     await assert.rejects(estimateFrom(failing()), failure);
   });
 
-  test("who stops reading stops the source", async () => {
+  test("stopping to read stops the source", async () => {
     const source = new Readable({ read: () => undefined });
     source.push(good.subarray(0, 50));
     source.push(good.subarray(50, 100));
@@ -712,7 +712,7 @@ describe("the checker on a thread of its own", () => {
     for (const cancel of kept) cancel();
   });
 
-  test("rests when all is moved, and as much as fits is not read yet", async () => {
+  test("rests when everything is moved and the pipe is full", async () => {
     const page = 4096;
     const room = 16 * page;
     const head = stream(mkfile).subarray(0, -end.length);

@@ -161,7 +161,7 @@ describe("on a filesystem with a thousand snapshots", { skip }, () => {
     });
   });
 
-  test("transaction ids and times equal what stands on the disk, to the nanosecond", async () => {
+  test("transaction ids and times equal those on disk, to the nanosecond", async () => {
     await syncFilesystem(top);
     const dumped = await dumpRoots(loopback.device);
     const rows = await listSubvolumes(top);
@@ -303,7 +303,7 @@ describe("on a small filesystem", { skip }, () => {
     assert.equal(byPath(await listSubvolumes(top)).has("gone"), false);
   });
 
-  test("what is wrong with a path is said in one sentence", async () => {
+  test("explains in one sentence what is wrong with a path", async () => {
     const directory = join(top, "a", "directory");
     const notBtrfs = "EINVAL -22 NOT_BTRFS: /proc does not lie on a btrfs filesystem";
     assert.equal(await failure(listSubvolumes("/proc"), top), notBtrfs);
@@ -329,7 +329,7 @@ describe("on a small filesystem", { skip }, () => {
     assert.match(full, /^ENOTEMPTY -39 SNAP_DESTROY_FAILED: .*not empty$/);
   });
 
-  test("without root: told so, never crashed; what may be entered is listed", async () => {
+  test("without root it reports that and never crashes, and lists what may be entered", async () => {
     await chmod(loopback.directory, 0o755);
     const closed = join(top, "closed");
     await mkdir(closed, { mode: 0o700 });
@@ -381,7 +381,7 @@ describe("on a small filesystem", { skip }, () => {
     }
   });
 
-  test("what was changed in a received subvolume after it was received, and what only looks so", async () => {
+  test("finds what was changed in a received subvolume after it was received, and not what only looks changed", async () => {
     const dirty = join(top, "dirty");
     await btrfs("subvolume", "create", dirty);
     await run("sh", "-ec", 'cd "$1"; mkdir d; head -c 3000000 /dev/urandom >d/f; cp d/f g; echo x >x', "sh", dirty);
@@ -423,7 +423,7 @@ describe("on a small filesystem", { skip }, () => {
     });
   });
 
-  test("listing goes on while snapshots come and go", async () => {
+  test("listing continues while snapshots come and go", async () => {
     const script = `for i in $(seq 60); do
       btrfs -q subvolume snapshot -r "$1/a" "$1/churn $i"
       if [ "$i" -gt 5 ]; then btrfs -q subvolume delete "$1/churn $((i - 5))"; fi
@@ -434,7 +434,7 @@ describe("on a small filesystem", { skip }, () => {
     assert.equal(lists > 5, true);
   });
 
-  test("the addon says what it was built with", () => {
+  test("the addon reports what it was built with", () => {
     const { libbtrfsutil, napi } = addonVersions();
     assert.match(libbtrfsutil, /^1\.\d+\.\d+$/);
     assert.equal(napi, 8);

@@ -19,7 +19,7 @@ const PART_BYTES = 5 * MIB;
 const { signal } = new AbortController();
 const isGet = (method: string): boolean => method === "GET";
 
-describe("downloads that something happens to", { skip: noSwift() }, () => {
+describe("downloads with faults", { skip: noSwift() }, () => {
   const body = randomBytes(12 * MIB);
   let swift: Swift;
   let proxy: FaultProxy;
@@ -74,7 +74,7 @@ describe("downloads that something happens to", { skip: noSwift() }, () => {
     return found;
   }
 
-  test("goes on where it was cut, stalled or refused", async () => {
+  test("resumes where it was cut, stalled or refused", async () => {
     proxy.plan({ when: isGet, fault: { kind: "cut", afterBytes: 3_000_000 } });
     proxy.plan({ when: isGet, fault: { kind: "answer", status: 503 } });
     proxy.plan({ when: isGet, fault: { kind: "cut", afterBytes: 0 } });
@@ -123,7 +123,7 @@ describe("downloads that something happens to", { skip: noSwift() }, () => {
     }
   });
 
-  test("lets go of the connection when it is not wanted any more", async () => {
+  test("releases the connection when it is no longer needed", async () => {
     const download = container.get(object, PART_BYTES, signal);
     download.once("data", () => download.destroy());
     await new Promise((resolve) => download.once("close", resolve));
@@ -162,7 +162,7 @@ describe("downloads that something happens to", { skip: noSwift() }, () => {
     }
   });
 
-  test("says that segments of an object are missing, whichever it is", async () => {
+  test("reports that segments of an object are missing, whichever they are", async () => {
     // The server gives out blocks of 64 KiB, and the last one of a part may be shorter.
     for (const [part, partBytes] of [
       ["1", PART_BYTES],

@@ -165,7 +165,7 @@ describe("the programs that encode", { skip: noBtrfsOrSwift() }, () => {
     });
   }
 
-  test("an age that never reads is waited for, until the run is told to stop", async () => {
+  test("waits for an age that never reads, until the run is stopped", async () => {
     const PATH = await standIn("age-deaf", "exec sleep 1000");
     const during = async (child: ChildProcess): Promise<void> => {
       while ((await findChild(child, /^sleep\0/)) === null) await sleep(20);
@@ -177,7 +177,7 @@ describe("the programs that encode", { skip: noBtrfsOrSwift() }, () => {
     await assertSound("deaf", ran);
   });
 
-  test("finished volumes are gone on with; for other recipients, or without the notes, they are sent again", async () => {
+  test("reuses finished volumes; for other recipients, or without the checkpoints, they are sent again", async () => {
     const others = join(disk.directory, "others");
     await run("age-keygen", "-o", others);
     const other = ["--age-recipient", (await run("age-keygen", "-y", others)).trim()];

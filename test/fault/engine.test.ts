@@ -106,7 +106,7 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
       });
     }
 
-    test("goes on with finished volumes, and clears away those that nobody will go on with", async () => {
+    test("reuses finished volumes, and removes those that no run will resume", async () => {
       await swift.createContainer("leftovers");
       const env = swift.environment;
       const killed = await cli([...args("leftovers"), "--limit-upload", "16Mi"], {
@@ -165,7 +165,7 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
     const openUploads = async (container: string): Promise<number> =>
       (await segments(container)).filter((name) => !/\/\d+$/.test(name)).length;
 
-    test("a run that is killed again and again goes on where it was, and the archive is the stream", async () => {
+    test("a run that is killed again and again resumes where it was, and the archive is the stream", async () => {
       await swift.createContainer("killed");
       const env = swift.environment;
       for (let part = 2; part <= 8; part += 3) {
@@ -189,7 +189,7 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
       assert.equal(ofBody.length, Math.ceil(body.length / (5 * MiB)));
     });
 
-    test("a run that is told to stop keeps its parts, and --no-resume starts afresh without them", async () => {
+    test("a run that is stopped keeps its parts, and --no-resume starts again without them", async () => {
       await swift.createContainer("stopped");
       const env = swift.environment;
       const stop = killAfter(() => segments("stopped"), 4, "SIGTERM");
@@ -208,7 +208,7 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
       assert.equal(await openUploads("stopped"), 0);
     });
 
-    test("uploads that nobody will resume are removed when they are old, and other people's are not touched", async () => {
+    test("uploads that no run will resume are removed when they are old, and those of others are not touched", async () => {
       await swift.createContainer("swept");
       const env = swift.environment;
       await cli(args("swept", "--limit-upload", "24Mi"), { env, during: killAfter(() => segments("swept"), 3) });
@@ -234,7 +234,7 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
       }
     });
 
-    test("a limit on the pace is kept", async () => {
+    test("a rate limit is kept", async () => {
       await swift.createContainer("paced");
       const { stdout } = await cli(args("paced", "--limit-upload", "16Mi", "--json"), { env: swift.environment });
       const { elapsedMs, bytes } = parseLines({ stdout }).find(({ type }) => type === "receipt") as {

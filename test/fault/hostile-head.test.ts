@@ -19,8 +19,8 @@ async function* zeros(mebibytes: number): AsyncGenerator<Buffer> {
   for (let at = 0; at < mebibytes; at++) yield await Promise.resolve(piece);
 }
 
-describe("an object whose first bytes become very many", () => {
-  test("is looked at in little memory, and not read to its end", { timeout: 60_000 }, async () => {
+describe("an object whose first bytes decompress to very many", () => {
+  test("is examined in little memory, and not read to its end", { timeout: 60_000 }, async () => {
     const mebibytes = 1500;
     const body = await buffer(throughPrograms([compressCommand(3)], fedBy(Readable.from(zeros(mebibytes))), signal));
     assert.ok(body.length < 256 * 1024, `all of it is looked at: ${body.length}`);

@@ -13,7 +13,7 @@ import { openSwift, type Swift } from "../support/swift.ts";
 
 const MiB = 2 ** 20;
 
-describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
+describe("leftovers beside archives", { skip: noBtrfsOrSwift() }, () => {
   let swift: Swift;
   let disk: Loopback;
   let home: string;
@@ -87,7 +87,7 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual(await markers("marked"), [marker]);
   });
 
-  test("a sync with nothing to send asks for no open uploads, of which the store has to go through every segment", async () => {
+  test("a sync with nothing to send does not list open uploads, for which the store has to read every segment", async () => {
     assert.equal((await sync("idle")).code, 0);
     const before = proxy.seen.length;
     const { code, stdout } = await sync("idle");
@@ -99,7 +99,7 @@ describe("what is left beside archives", { skip: noBtrfsOrSwift() }, () => {
     );
   });
 
-  test("a store that cannot list its open uploads keeps no snapshot from being archived", async () => {
+  test("snapshots are archived even if the store cannot list its open uploads", async () => {
     const isListing = (method: string, path: string): boolean => method === "GET" && /[?&]uploads\b/.test(path);
     proxy.plan({ when: isListing, fault: { kind: "answer", status: 500 }, times: "ever" });
     const { code, stderr } = await sync("unlisted", "--retry-for", "1s");

@@ -74,7 +74,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     assert.equal(ours.length, Math.ceil(body.length / options.partBytes));
   }
 
-  test("is gone on with: what is there is not sent again, and the object is the same", async () => {
+  test("is resumed: stored parts are not sent again, and the object is the same", async () => {
     const body = randomBytes(28 * MIB);
     await interrupt("plain", body, 17 * MIB);
     const { resumedBytes, parts } = await goOn("plain", body);
@@ -83,7 +83,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     assert.equal((await container.head("plain", signal))?.metadata["btrfs-format"], "1");
   });
 
-  test("of a program that fails is gone on with, too", async () => {
+  test("of a program that fails is resumed, too", async () => {
     for (let attempt = 0; attempt < 5; attempt += 1) {
       const key = `program-${attempt}`;
       const failure = (): BackupError => new BackupError("SEND_FAILED", "interrupted");
@@ -98,7 +98,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     }
   });
 
-  test("that changed behind its beginning is refused, and nothing of it is replaced: it may be completed at this moment", async () => {
+  test("that changed after its beginning is refused, and nothing of it is replaced: it may be completed at this moment", async () => {
     const before = randomBytes(28 * MIB);
     const body = Buffer.from(before);
     body[11 * MIB] = 255 - (body[11 * MIB] ?? 0);
@@ -111,7 +111,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     await assertStored("changed", body, 1);
   });
 
-  test("that lacks a part among those it has is sent that one, and not those behind it", async () => {
+  test("that lacks a part in the middle gets that one, and not those after it", async () => {
     const body = randomBytes(28 * MIB);
     await interrupt("gap", body, 22 * MIB);
     const uploadId = (await container.openUploads("gap", signal))[0]?.uploadId ?? "";
@@ -128,7 +128,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     await assertStored("otherwise", body, 1);
   });
 
-  test("that was longer is refused: its last parts would stay in the store for ever", async () => {
+  test("that was longer is refused: its last parts would stay in the store forever", async () => {
     const body = randomBytes(28 * MIB);
     await interrupt("longer", body, 27 * MIB);
     const shorter = body.subarray(0, 12 * MIB);
@@ -151,7 +151,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     for (const upload of await container.openUploads("shown", signal)) await container.removeUpload(upload, 0, signal);
   });
 
-  test("that an earlier version of the program has begun is gone on with", async () => {
+  test("that an earlier version of the program began is resumed", async () => {
     const body = randomBytes(12 * MIB);
     await interrupt("upgraded", body, 11 * MIB, { metadata: { "btrfs-tool": "1" } });
     const { resumedBytes } = await goOn("upgraded", body, { metadata: { "btrfs-tool": "2" } });
@@ -176,7 +176,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     await assertStored("several", body, 2);
   });
 
-  test("whose key is a beginning of another's is told apart from it", async () => {
+  test("whose key is the beginning of another's is distinguished from it", async () => {
     const body = randomBytes(12 * MIB);
     await interrupt("key", body, 11 * MIB);
     await interrupt("key-2", body, 11 * MIB);

@@ -14,7 +14,7 @@ import { openSwift, type Swift } from "../support/swift.ts";
 
 const MiB = 2 ** 20;
 
-describe("a sender that comes to harm", { skip: noBtrfsOrSwift() }, () => {
+describe("a sender with faults", { skip: noBtrfsOrSwift() }, () => {
   let swift: Swift;
   let disk: Loopback;
   let home: string;

@@ -20,7 +20,7 @@ const isCreate = (method: string, path: string): boolean => method === "POST" &&
 const isComplete = (method: string, path: string): boolean => method === "POST" && path.includes("uploadId=");
 const isAbort = (method: string, path: string): boolean => method === "DELETE" && path.includes("uploadId=");
 
-describe("uploads that something happens to", { skip: noSwift() }, () => {
+describe("uploads with faults", { skip: noSwift() }, () => {
   let swift: Swift;
   let proxy: FaultProxy;
   let container: Container;
@@ -74,7 +74,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     assert.ok((await swift.native.getObject("faults", key)).equals(body));
   }
 
-  test("goes on when parts are refused, lost or damaged on the way", async () => {
+  test("continues when parts are refused, lost or damaged on the way", async () => {
     const body = randomBytes(22 * MIB);
     proxy.plan({ when: isPart, fault: { kind: "answer", status: 503, headers: { "retry-after": "1" } } });
     proxy.plan({ when: isPart, fault: { kind: "lose-answer" } });
@@ -88,7 +88,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     await assertStored("refused", body);
   });
 
-  test("counts bytes as the network takes them, and those again that have to be sent again", async () => {
+  test("counts bytes as the network accepts them, and again those that have to be sent again", async () => {
     proxy.plan({ when: isPart, fault: { kind: "garble" } });
     const seen: UploadProgress[] = [];
     const body = randomBytes(6 * MIB);
@@ -132,7 +132,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     await assertStored("garbled", Buffer.from("small"));
   });
 
-  test("waits as long as the store asks for, when it is busy and when it has had enough", async () => {
+  test("waits as long as a busy store asks for", async () => {
     for (const status of [503, 429, 408]) {
       proxy.plan({ when: isPart, fault: { kind: "answer", status, headers: { "retry-after": "2" } } });
       const start = performance.now();
@@ -141,7 +141,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     }
   });
 
-  test("completes again when the store could not look at a part for a moment", async () => {
+  test("completes again when the store could not check a part for a moment", async () => {
     const body = randomBytes(7 * MIB);
     const refusal =
       "<?xml version='1.0'?><Error><Code>InvalidRequest</Code>" +
@@ -193,13 +193,13 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     assert.equal((await leftovers("unknown")).length, 3);
   });
 
-  test("leaves nothing when the completion is refused", async () => {
+  test("leaves nothing behind when the completion is refused", async () => {
     proxy.plan({ when: isComplete, fault: { kind: "answer", status: 400, body: errorBody("InvalidPart") } });
     await rejects(container.put("invalid", streamed(randomBytes(7 * MIB)), options, signal), "INTERNAL");
     assert.deepEqual(await leftovers("invalid"), []);
   });
 
-  test("does not overwrite what another has stored meanwhile", async () => {
+  test("does not overwrite what another run has stored in the meantime", async () => {
     const other = Buffer.from("by another");
     const intrude = (key: string) => void swift.native.putObject("faults", key, other);
     proxy.plan({ when: isPart, fault: { kind: "answer", status: 503 }, then: () => intrude("raced") });
@@ -217,7 +217,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     await assertStored("raced small", other);
   });
 
-  test("takes back what the store has not kept as it was sent", async () => {
+  test("removes an object that the store has not kept as it was sent", async () => {
     const lie = { kind: "lie", headers: { etag: '"00000000000000000000000000000000"' } } as const;
     proxy.plan({ when: isPart, fault: lie });
     await rejects(container.put("lied part", streamed(randomBytes(7 * MIB)), options, signal), "ARCHIVE_DAMAGED");
@@ -238,7 +238,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     assert.deepEqual((await leftovers("foreign")).length, 2);
   });
 
-  test("says which parts stay when an upload cannot be aborted", async () => {
+  test("reports which parts stay when an upload cannot be aborted", async () => {
     const lie = { kind: "lie", headers: { etag: '"00000000000000000000000000000000"' } } as const;
     proxy.plan({ when: isPart, fault: lie });
     proxy.plan({ when: isAbort, fault: { kind: "answer", status: 500 }, times: "ever" });
@@ -273,7 +273,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     await assertStored("kept AccessDenied", body);
   });
 
-  test("leaves nothing of a body that fails where nothing could resume it", async () => {
+  test("leaves nothing of a failed body that cannot be resumed", async () => {
     const failing = Readable.from(
       (async function* () {
         yield randomBytes(12 * MIB);
@@ -285,7 +285,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     assert.deepEqual(await leftovers("useless"), []);
   });
 
-  test("says what is left when a quota is used up, and resumes that when there is room again", async () => {
+  test("reports what is left when a quota is used up, and resumes it when there is room again", async () => {
     await swift.native.request("POST", "/faults", { headers: { "x-container-meta-quota-count": "1" } });
     const body = randomBytes(12 * MIB);
     try {
@@ -309,7 +309,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     await assertStored("full true", body);
   });
 
-  test("makes the store forget an upload whose completion it has not brought to its end", async () => {
+  test("makes the store forget an upload whose completion it did not finish", async () => {
     const [key, body] = ["half forgotten", randomBytes(7 * MIB)];
     const broughtBack: Promise<void>[] = [];
     const bringBackMarker = async (): Promise<void> => {
@@ -375,7 +375,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     await assertStored(key, body);
   });
 
-  test("reads the end of an object that appears while its upload is removed, and says that it is broken", async () => {
+  test("reads the end of an object that appears while its upload is removed, and reports that it is broken", async () => {
     const key = "appearing";
     const failing = Readable.from(
       (async function* () {
@@ -425,7 +425,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     assert.deepEqual((await leftovers("hung parts")).length, 1);
   });
 
-  test("knows what it has begun when it is stopped", async () => {
+  test("knows which upload it has begun when it is stopped", async () => {
     const late = { kind: "delay", ms: 600 } as const;
     const stop = new AbortController();
     proxy.plan({ when: isCreate, fault: late, then: () => stop.abort() });
@@ -451,7 +451,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     assert.ok(performance.now() - start < 2_500, String(performance.now() - start));
   });
 
-  test("gives up when the store stays away for longer than it has patience", async () => {
+  test("gives up when the store is unreachable for longer than the retry limit", async () => {
     proxy.plan({ when: isPart, fault: { kind: "answer", status: 503 }, times: "ever" });
     const start = performance.now();
     const body = streamed(randomBytes(17 * MIB));
@@ -461,7 +461,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     assert.equal(await container.head("away", signal), null);
   });
 
-  test("creates a small object in another way where the store does not take a conditional PUT after all", async () => {
+  test("creates a small object in another way if the store does not accept a conditional PUT after all", async () => {
     const isInfo = (_: string, path: string): boolean => path === "/info";
     proxy.plan({
       when: isInfo,
@@ -479,7 +479,7 @@ describe("uploads that something happens to", { skip: noSwift() }, () => {
     assert.equal(puts.length, 1);
   });
 
-  test("refuses to send more parts than the store takes", async () => {
+  test("refuses to send more parts than the store accepts", async () => {
     const small = await openSwift({ limits: { maxUploadPartNum: 2, maxManifestSegments: 2 } });
     try {
       await small.createContainer("faults");

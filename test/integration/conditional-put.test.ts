@@ -19,7 +19,7 @@ interface Held {
   readonly kind: string;
 }
 
-describe("a small object on a store that takes a conditional PUT", () => {
+describe("a small object on a store that accepts a conditional PUT", () => {
   const objects = new Map<string, Held>();
   const seen: string[] = [];
   let loses = false;
@@ -84,7 +84,7 @@ describe("a small object on a store that takes a conditional PUT", () => {
     assert.equal(seen.filter((line) => line === "PUT /small/lost").length, 2);
   });
 
-  test("is never created over another's, nor taken for it when only their bytes are the same", async () => {
+  test("is never created over another's, nor mistaken for it when only their bytes are equal", async () => {
     for (const [key, body] of [
       ["theirs", "y"],
       ["same", "x"],

@@ -48,7 +48,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     container.close();
   });
 
-  test("misses the container, and says which and where", async () => {
+  test("reports a missing container, with its name and place", async () => {
     const error = await failure({ ...right, containerName: "not-there" }, "CONTAINER_MISSING");
     assert.equal(error.exitCode, 10);
     assert.match(error.message, /'not-there' at 127\.0\.0\.1:\d+$/);
@@ -59,7 +59,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     );
   });
 
-  test("says what can be done about a name that the store does not take", async () => {
+  test("explains what can be done about a name that the store does not accept", async () => {
     for (const containerName of [
       "Under_score",
       "UPPER",
@@ -82,7 +82,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     assert.equal(proxy.seen.length, length, "names that no container has are not asked for");
   });
 
-  test("uses any name that the store takes", async () => {
+  test("uses any name that the store accepts", async () => {
     const lenient = await openSwift({ limits: { dnsCompliantBucketNames: false } });
     try {
       for (const containerName of ["Under_score", "a..b", `UPPER-${"x".repeat(80)}-`]) {
@@ -112,14 +112,14 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     }
   });
 
-  test("takes an endpoint that is no URL for a mistake", async () => {
+  test("refuses an endpoint that is not a URL", async () => {
     for (const endpoint of ["", "localhost:8080", "ftp://host/", "https://user:secret@host/"]) {
       const error = await failure({ ...right, endpoint }, "CONFIG");
       assert.doesNotMatch(error.message + JSON.stringify(error.context), /secret/);
     }
   });
 
-  test("says whether the keys or the rights are wrong, and never the secret", async () => {
+  test("reports whether the keys or the rights are wrong, and never the secret", async () => {
     const { accessKeyId, secretAccessKey } = { accessKeyId: swift.accessKey, secretAccessKey: "wrongsecret" };
     for (const credentials of [
       { accessKeyId, secretAccessKey },
@@ -141,7 +141,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     });
     const isOfObjects = (_: string, path: string): boolean => path.startsWith("/contact");
 
-    test("are tried again when the store refuses them for a while, whatever is asked", async () => {
+    test("are retried when the store refuses them for a while, in every request", async () => {
       const container = await openContainer(right, undefined, signal);
       const body = Readable.from([Buffer.from("x")], { objectMode: false });
       const requests: readonly (() => Promise<unknown>)[] = [
@@ -168,7 +168,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       container.close();
     });
 
-    test("are not called wrong when they are refused for longer: that may pass", async () => {
+    test("are not reported as wrong when they are refused for longer: that may pass", async () => {
       const container = await openContainer({ ...right, retryForMs: 500 }, undefined, signal);
       proxy.plan({ when: isOfObjects, fault: refusal("SignatureDoesNotMatch"), times: "ever" });
       for (const request of [() => container.list("", signal), () => container.head("none", signal)]) {
@@ -186,7 +186,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       container.close();
     });
 
-    test("have no right to something: that is said at once", async () => {
+    test("but lack a right are reported at once", async () => {
       const container = await openContainer(right, undefined, signal);
       const started = performance.now();
       proxy.plan({ when: (method) => method === "DELETE", fault: refusal("AccessDenied") });
@@ -197,7 +197,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       container.close();
     });
 
-    test("were never right: that is said at once", async () => {
+    test("but were never right are reported at once", async () => {
       proxy.plan({ when: isOfObjects, fault: refusal("SignatureDoesNotMatch"), times: "ever" });
       const started = performance.now();
       await failure(right, "ACCESS_DENIED");
@@ -205,13 +205,13 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     });
   });
 
-  test("names the store's region when another was said", async () => {
+  test("names the store's region when another one is configured", async () => {
     const error = await failure({ ...right, region: "mars-1" }, "CONFIG");
     assert.match(error.message, /the store's region is 'us-east-1'/);
     assert.match(error.hint ?? "", /--region us-east-1/);
   });
 
-  test("learns the region when none was said", async () => {
+  test("learns the region when none is configured", async () => {
     const isMalformed = { kind: "answer", status: 400, body: malformed("us-east-1") } as const;
     proxy.plan({ when: () => true, fault: isMalformed });
     (await openContainer(right, undefined, signal)).close();
@@ -220,14 +220,14 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     assert.match((await failure(right, "CONFIG")).message, /the store's region is 'us-east-1'/);
   });
 
-  test("tells by how much the clock is off", async () => {
+  test("reports how far the clock is off", async () => {
     const date = new Date(Date.now() - 2 * 3_600_000).toUTCString();
     const body = '<?xml version="1.0"?><Error><Code>RequestTimeTooSkewed</Code><Message>too large</Message></Error>';
     proxy.plan({ when: () => true, fault: { kind: "answer", status: 403, body, headers: { date } }, times: "ever" });
     assert.match((await failure(right, "CONFIG")).message, /clock is 120 minutes ahead of the store's/);
   });
 
-  test("goes by the store's clock when this machine's is off, and says so", async (t) => {
+  test("uses the store's clock when this machine's is off, and reports that", async (t) => {
     const now = Date.now.bind(Date);
     t.mock.method(Date, "now", () => now() + 20 * 60_000);
     const warnings: string[] = [];
@@ -246,7 +246,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     ]);
   });
 
-  test("soon gives up on a store that is not there", async () => {
+  test("soon gives up on a store that is unreachable", async () => {
     const [, port = ""] = /:(\d+)$/.exec(proxy.endpoint) ?? [];
     const cases = [
       ["http://127.0.0.1:1", /nothing answers at 127\.0\.0\.1:1/],
@@ -266,13 +266,13 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     );
   });
 
-  test("stops when told", async () => {
+  test("stops when it is aborted", async () => {
     const stop = new AbortController();
     proxy.plan({ when: () => true, fault: { kind: "hang" }, then: () => stop.abort() });
     await assert.rejects(openContainer(right, undefined, stop.signal), { code: "ABORTED" });
   });
 
-  test("recognises what is no S3", async () => {
+  test("recognises a server that is not an S3 store", async () => {
     const answers = [
       { status: 412, body: "Bad URL" },
       { status: 200, body: "<!doctype html><html><body><br>Welcome</body></html>" },
@@ -303,7 +303,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     noHttp.server.close();
   });
 
-  test("does not take a damaged answer for what is no S3: it asks again, and gives up as on a store that is away", async () => {
+  test("does not mistake a damaged answer for another server: it asks again, and gives up as on an unreachable store", async () => {
     const isList = (_: string, path: string): boolean => path.includes("list-type=2");
     const [damagedXml, damagedName] = [
       { kind: "flip", atByte: 45 },
@@ -328,7 +328,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     }
   });
 
-  test("takes S3's own limits where the store hides its own, and a stock Swift's where it could not be asked", async () => {
+  test("uses S3's limits if the store hides its own, and those of a default Swift if it could not be asked", async () => {
     const isInfo = (_: string, path: string): boolean => path === "/info";
     for (const [status, parts] of [
       [404, 10_000],

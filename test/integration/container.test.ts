@@ -49,7 +49,7 @@ function contract(open: () => Inhabitant): void {
   const put = async (key: string, body: Buffer, more: Partial<PutOptions> = {}) =>
     container.put(key, Readable.from(slices(body)), { ...options, ...more }, signal);
 
-  test("gives back what was stored, with its metadata", async () => {
+  test("returns what was stored, with its metadata", async () => {
     const body = randomBytes(100_000);
     const metadata = { "btrfs-format": "1", "btrfs-path": "a b%20c", "btrfs-uuid": "x".repeat(256) };
     const stored = await put("round", body, { metadata });
@@ -85,7 +85,7 @@ function contract(open: () => Inhabitant): void {
     assert.ok((await container.peek("peeked", 5000, signal)).equals(body));
   });
 
-  test("takes odd keys, and lists them in the order of their bytes", async () => {
+  test("accepts odd keys, and lists them in the order of their bytes", async () => {
     for (const key of oddKeys) await put(`odd ${key}`, Buffer.from(key));
     for (const key of oddKeys) {
       const found = await container.head(`odd ${key}`, signal);
@@ -133,7 +133,7 @@ function contract(open: () => Inhabitant): void {
     assert.equal((await container.head("exceeding", signal))?.etag, stored.etag);
   });
 
-  test("tells whether a body is what is stored", async () => {
+  test("finds out whether a body equals the stored object", async () => {
     for (const [key, bytes] of [
       ["same small", 100],
       ["same large", 12 * MIB],
@@ -188,7 +188,7 @@ function contract(open: () => Inhabitant): void {
     });
   }
 
-  test("passes on a failure that came before it was asked", async () => {
+  test("passes on a failure that came before the request", async () => {
     const failure = new Error("failed early");
     const body = idling(0);
     body.once("error", () => undefined);
@@ -214,7 +214,7 @@ function contract(open: () => Inhabitant): void {
     await nothingLeft(open(), "metadata");
   });
 
-  test("stops reading when told", async () => {
+  test("stops reading when it is aborted", async () => {
     await put("long", randomBytes(12 * MIB));
     const found = await container.head("long", signal);
     assert.ok(found !== null);
@@ -230,7 +230,7 @@ function contract(open: () => Inhabitant): void {
     await rejects(container.list("long", stop.signal), "ABORTED");
   });
 
-  test("notices that an object was changed since it was asked for", async () => {
+  test("notices that an object was changed since it was requested", async () => {
     await put("changing", randomBytes(6 * MIB));
     const found = await container.head("changing", signal);
     assert.ok(found !== null);

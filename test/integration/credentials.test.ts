@@ -67,7 +67,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
         .join("\n"),
     );
     const store = ["--container-name", "backup", "--env-file", file];
-    await t.test("the first run makes S3 keys, and says so in one line", async () => {
+    await t.test("the first run creates S3 keys, and reports that in one line", async () => {
       const { code, stderr } = await cli([home, ...store, "--log-format", "text"]);
       assert.equal(code, 0, stderr);
       assert.equal(
@@ -77,7 +77,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
       );
       assert.equal((await pairsOf(user)).length, 1);
     });
-    await t.test("later runs use them, and make no more", async () => {
+    await t.test("later runs use them, and create no others", async () => {
       const { code, stdout, stderr } = await cli([home, ...store]);
       assert.equal(code, 0, stderr);
       assert.match(stdout, /up to date/);
@@ -99,7 +99,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     });
   });
 
-  test("runs at the same time make one pair, and one of them says so", async () => {
+  test("simultaneous runs create one pair, and one of them reports that", async () => {
     const racer = await cloud.keystone.addUser("racer", PASSWORD, { [project]: "member" });
     const runs = await Promise.all([1, 2, 3].map(() => list({ ...dotEnv, OS_USERNAME: "racer" })));
     for (const { code, stderr } of runs) assert.equal(code, 0, stderr);
@@ -159,7 +159,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     }
   });
 
-  test("a token is enough, with its project said or not", async () => {
+  test("a token is enough, with or without a project", async () => {
     const { OS_AUTH_URL = "" } = dotEnv;
     for (const env of [{ OS_PROJECT_NAME: "demo" }, {}]) {
       const { code, stderr } = await list({ OS_AUTH_URL, OS_TOKEN: await cloud.requestToken("me", PASSWORD), ...env });
@@ -170,7 +170,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     assert.match(stderr, /refuses this token/);
   });
 
-  test("an s3 service in the catalog comes first, and the region is the one that the store says", async () => {
+  test("an s3 service in the catalog comes first, and the region is the one that the store reports", async () => {
     await cloud.keystone.addEndpoint("object-store", "Elsewhere", "http://127.0.0.1:1/v1/AUTH_%(project_id)s");
     await cloud.keystone.addEndpoint("s3", "Elsewhere", cloud.swift.endpoint);
     const { code, stderr } = await list({ ...dotEnv, OS_REGION_NAME: "Elsewhere" });
@@ -260,7 +260,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     });
   });
 
-  test("a Keystone that answers 429 or 503 for a while ends no run whose keys were taken before", async () => {
+  test("a Keystone that answers 429 or 503 for a while ends no run whose keys were accepted before", async () => {
     const keystone = await openFaultProxy(new URL(cloud.keystone.authUrl).origin);
     const swift = await cloud.openSwift({}, { s3tokenUrl: `${keystone.endpoint}/v3`, secretCacheSeconds: 0 });
     await swift.createContainer("backup");
@@ -365,7 +365,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     }
   });
 
-  test("doctor tells the login, and with it what only Swift's own API tells", async () => {
+  test("doctor reports the login, and what only Swift's own API shows", async () => {
     await cloud.setQuota("backup", 10 * MiB * 1024);
     const { code, stdout, stderr } = await cli(["doctor", home, "--container-name", "backup"], { env: dotEnv });
     assert.equal(code, 0, stdout + stderr);
@@ -380,7 +380,7 @@ describe("with a login at Keystone", { skip: noBtrfs() || noKeystone() }, () => 
     assert.equal((stdout + stderr).includes(PASSWORD), false);
   });
 
-  test("a quota that is used up is seen before anything is sent", async () => {
+  test("a quota that is used up is detected before anything is sent", async () => {
     const { native } = cloud.swift;
     await native.putContainer("full");
     await native.putObject("full", "theirs", Buffer.from("x"));

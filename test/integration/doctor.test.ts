@@ -40,7 +40,7 @@ describe("doctor", { skip: noBtrfsOrSwift() }, () => {
   const doctor = (env: Record<string, string> = {}, path = home, ...args: string[]): Promise<Ran> =>
     cli(["doctor", path, "--container-name", "examined", ...args], { env: { ...swift.environment, ...env } });
 
-  test("says that a sync can succeed, and leaves nothing in the container", async () => {
+  test("reports that a sync can succeed, and leaves nothing in the container", async () => {
     const { code, stdout, stderr } = await doctor();
     assert.deepEqual([code, stderr], [0, ""]);
     const lines = stdout.trim().split("\n");
@@ -142,7 +142,7 @@ describe("doctor", { skip: noBtrfsOrSwift() }, () => {
     assert.match(beside.stdout, /^ok +credentials +AWS_ACCESS_KEY_ID and/m);
   });
 
-  test("TempAuth's variables are S3 keys as they are, and its proxy is the endpoint", async () => {
+  test("TempAuth's variables are used as S3 keys, and its proxy is the endpoint", async () => {
     const env = {
       PATH: "/usr/bin:/bin",
       ST_AUTH: `${swift.endpoint}/auth/v1.0`,

@@ -186,7 +186,7 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
     assert.equal(without.code, 12, without.stderr);
   });
 
-  test("what cannot shrink is left as it is, and that is said", async () => {
+  test("what cannot shrink is stored as it is, and that is reported", async () => {
     const random = join(disk.mountPoint, "random");
     await btrfs("subvolume", "create", random);
     await run("sh", "-c", `head -c ${6 * MiB} /dev/urandom > ${random}/file`);
@@ -200,7 +200,7 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual((await bodiesOf("random", archive.key))[0]?.subarray(0, STREAM.length), STREAM);
   });
 
-  test("of metadata that is lost or wrong, nothing depends on it", async () => {
+  test("nothing depends on metadata that is lost or wrong", async () => {
     for (const [name, encoding] of [
       ["zstd-age", null],
       ["age", "identity"],
@@ -252,7 +252,7 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
     assert.equal(nobody.code, 2, nobody.stderr);
   });
 
-  describe("a run that cannot be what it is told to be ends at once, with one sentence", () => {
+  describe("a run with impossible options ends at once, with one sentence", () => {
     const wrong: [string, string[], RegExp, Record<string, string>][] = [
       [
         "a recipient that is none",
@@ -288,7 +288,7 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
     }
   });
 
-  test("encryption is dropped only on request, and begun with a word on what stays readable", async () => {
+  test("encryption is dropped only on request, and begun with a warning about what stays readable", async () => {
     const letters = join(disk.mountPoint, "letters");
     await btrfs("subvolume", "create", letters);
     const takeSnapshot = (name: string) =>
@@ -321,7 +321,7 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
     assert.match(begun.stderr, /older archives of .*letters are not encrypted and stay readable/);
   });
 
-  test("whoever means not to encrypt is not warned", async () => {
+  test("there is no warning with --no-encryption", async () => {
     await swift.createContainer("meant");
     const { code, stderr } = await program(home, "--container-name", "meant", "--no-encryption");
     assert.deepEqual([code, stderr], [0, ""]);

@@ -68,7 +68,7 @@ describe("a full disk for the output", { skip: noBtrfsOrSwift() }, () => {
       join(empty.mountPoint, name),
     );
 
-  test("keeps nothing from being archived; the exit code and one line tell it", async () => {
+  test("does not stop archiving, and is reported by the exit code and one line", async () => {
     for (const [name, ...more] of [
       ["text", "-vv"],
       ["json", "--json"],
@@ -91,7 +91,7 @@ describe("a full disk for the output", { skip: noBtrfsOrSwift() }, () => {
     }
   });
 
-  test("is told by every command, as what it is", async () => {
+  test("is reported by every command", async () => {
     const path = join(disk.mountPoint, "text");
     const commands = [
       ["list"],

@@ -86,7 +86,7 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
         [path, (sendParent as { path: string } | null)?.path].map((each) => String(each).replace(/.*\//, "")).join("<"),
       );
 
-  test("not when it was made writable and changed since; `list` and monitoring say so too", async () => {
+  test("not when it was made writable and changed since; `list` and monitoring agree", async () => {
     const { name, subvolume, directory, sync } = await world("changed", 3);
     assert.equal((await sync()).code, 0);
     const changed = join(directory, "2");
@@ -129,7 +129,7 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.equal(restored.code, 0, restored.stderr);
   }
 
-  test("not when a base was lost: a new chain begins, and what to do is said", async () => {
+  test("not when a send parent was lost: a new chain begins, with advice", async () => {
     const { directory, keyOf, take, sync, request } = await world("broken", 3);
     assert.equal((await sync()).code, 0);
     await request("DELETE", keyOf("1"));
@@ -179,7 +179,7 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.match(stderr, /others-snapshots\/2 is not the snapshot .* another machine uses the same source UUID/);
   });
 
-  test("also when its directory was renamed: it is not sent again, and what is new builds on it", async () => {
+  test("also when its directory was renamed: it is not sent again, and new snapshots build on it", async () => {
     const { name, directory, take, sync } = await world("moved", 2);
     assert.equal((await sync()).code, 0);
     await run("mv", directory, `${directory}-elsewhere`);
@@ -204,7 +204,7 @@ describe("a snapshot is archived", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual(await findings(), ["ARCHIVE_DUPLICATE", "ARCHIVE_DUPLICATE"], "as somebody insisted");
   });
 
-  test("not when its name was used before or cannot be a key; `list` and `doctor` say what `sync` says", async () => {
+  test("not when its name was used before or cannot be a key; `list` and `doctor` agree with `sync`", async () => {
     const { name, subvolume, directory, take, sync } = await world("named", 2);
     assert.equal((await sync()).code, 0);
     await btrfs("subvolume", "delete", join(directory, "2"));

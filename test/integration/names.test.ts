@@ -67,7 +67,7 @@ describe("names", { skip: noBtrfsOrSwift() }, () => {
     });
   }
 
-  test("a name that no archive bears is answered with what there is, and a snapshot with its source", async () => {
+  test("an unknown name is answered with the known ones, and a snapshot with its source", async () => {
     for (const command of ["list", "verify"]) {
       assert.match(
         (await ended(2, command, "@hmoe")).stderr,
@@ -83,7 +83,7 @@ describe("names", { skip: noBtrfsOrSwift() }, () => {
     assert.match((await ended(2, "restore", "@home", "-n")).stderr, /for the newest of the subvolume @home, use @home --latest/); // prettier-ignore
   });
 
-  test("verify of a subvolume without archives is no success", async () => {
+  test("verify of a subvolume without archives fails", async () => {
     assert.match((await ended(2, "verify", here("@new"))).stderr, /there is no archive of \S+\/@new: /);
   });
 
@@ -100,7 +100,7 @@ describe("names", { skip: noBtrfsOrSwift() }, () => {
     );
   });
 
-  test("a restore that is stopped says what came and what the same command does next", async () => {
+  test("a restore that is stopped reports what was restored and what the same command does next", async () => {
     const proxy = await openFaultProxy(swift.endpoint);
     let child: ChildProcess | null = null;
     const isSecond = (method: string, path: string): boolean =>
@@ -117,7 +117,7 @@ describe("names", { skip: noBtrfsOrSwift() }, () => {
     await proxy.close();
   });
 
-  test("a restore ends with what came, where it is, and the next command", async () => {
+  test("a restore prints at its end what was restored, where it is, and the next command", async () => {
     const { stdout } = await ended(0, "restore", "@home", "--latest", "--only", "--target", other.mountPoint);
     const place = there("kept/@home.3");
     const lines = stdout.trim().split("\n").slice(-3);

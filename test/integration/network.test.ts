@@ -124,7 +124,7 @@ describe("the way to a store", { skip: noSwift() }, () => {
       });
     });
 
-    test("tells what is wrong with the proxy, not with the store", async () => {
+    test("reports what is wrong with the proxy, not with the store", async () => {
       const nobody = `127.0.0.1:${await freePort()}`;
       const ask = async (proxy: string, endpoint: string): Promise<string> => {
         const network = await openNetwork([tls.authority], readProxies({ http_proxy: proxy, https_proxy: proxy }));
@@ -150,7 +150,7 @@ describe("the way to a store", { skip: noSwift() }, () => {
       }
     });
 
-    test("says in doctor that it does, and that HTTP_PROXY is not read", async () => {
+    test("is reported by doctor, and also that HTTP_PROXY is not read", async () => {
       const doctor = async (env: Record<string, string>): Promise<string> => {
         const { stdout } = await cli(["doctor", "/proc", "--container-name", "way"], {
           env: { ...swift.environment, ...env },

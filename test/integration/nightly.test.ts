@@ -69,7 +69,7 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     });
   }
 
-  test("two at once: the second says who is at work and exits with 11, and goes on when it waits", async () => {
+  test("two at once: the second names the first and exits with 11, or continues after waiting", async () => {
     await swift.createContainer("twice");
     const others: Promise<Ran>[] = [];
     const first = await slowSync("twice", () => {
@@ -138,13 +138,13 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     assert.equal((await program([small, big, "--container-name", "several"])).code, 0);
   });
 
-  test("of several, nothing is tried in vain when the store is not there", async () => {
+  test("several subvolumes: the others are not tried when the store is unreachable", async () => {
     const { code, stderr } = await program([small, big, "--container-name", "missing-one"]);
     assert.equal(code, 10);
     assert.equal(stderr.trim().split("\n").length, 1, stderr);
   });
 
-  test("monitoring is told how each subvolume went, and a service that is away fails nothing", async () => {
+  test("reports each subvolume to monitoring, and an unreachable service fails nothing", async () => {
     await swift.createContainer("watched");
     const file = join(disk.directory, "run.prom");
     const args = [small, join(disk.mountPoint, "nothing"), "--container-name", "watched"];
@@ -179,7 +179,7 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     }
   });
 
-  test("-q says nothing at all when all is well, -vv each request", async () => {
+  test("-q prints nothing when all is well, -vv each request", async () => {
     await swift.createContainer("quiet");
     const args = ["sync", small, "--container-name", "quiet", "--log-format", "json"];
     const quiet = await program([...args, "-q"]);
@@ -213,7 +213,7 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     ["SIGTERM", 143],
     ["SIGHUP", 129],
   ] as const) {
-    test(`${signal} stops cleanly with ${code}, says what will be gone on with, and the next run goes on`, async () => {
+    test(`${signal} stops cleanly with ${code} and reports what will be resumed, and the next run resumes it`, async () => {
       const container = signal.toLowerCase();
       await swift.createContainer(container);
       const stopped = await slowSync(container, (child) => child.kill(signal));
@@ -256,7 +256,7 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     }
   });
 
-  test("a target of the configuration file is all that has to be said", async () => {
+  test("a target of the configuration file is the only argument needed", async () => {
     await swift.createContainer("by-file");
     const owner = join(disk.directory, "owner.key");
     await run("age-keygen", "-o", owner);
@@ -298,7 +298,7 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual([restored.code, restored.stdout.startsWith("btrfs-stream")], [0, true], restored.stderr);
   });
 
-  test("a reader that goes away is no failure, and nobody is told", async () => {
+  test("a reader that goes away is not a failure, and is not reported", async () => {
     const gone = await program(["list", "--container-name", "several"], (child) => child.stdout?.destroy());
     assert.deepEqual([gone.code, gone.stderr], [0, ""]);
   });

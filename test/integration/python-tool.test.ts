@@ -105,7 +105,7 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
 
   test("plain objects", async (t) => {
     await fill("plain", { recipient: null });
-    await t.test("are listed with their chain, which their streams tell", async () => {
+    await t.test("are listed with their chain, which their streams show", async () => {
       const archives = await listed("plain");
       assert.deepEqual(
         archives.map(({ path, encoding, chainLength }) => [path, encoding, chainLength]),
@@ -130,7 +130,7 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
       assert.match(stdout, /read 3 archives to the end, /);
     });
     await t.test("are restored", () => restores("plain", ["1", "2", "3"]));
-    await t.test("by the day they were stored, as nothing tells when they were taken", async () => {
+    await t.test("by the day they were stored, because nothing shows when they were taken", async () => {
       const at = (date: string): Promise<Ran> =>
         program("restore", "--container-name", "plain", "--at", date, "--dry-run");
       assert.equal((await at("2020-01-01")).code, 2);
@@ -238,7 +238,7 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
       assert.equal(without.code, 12, without.stderr);
       await btrfs("subvolume", "delete", join(top, "snapshots/secret"));
     });
-    await t.test("that are damaged are told apart from those of somebody else", async () => {
+    await t.test("that are damaged are distinguished from those of somebody else", async () => {
       const [first] = await listed("secret");
       await rot(swift, first?.bytes ?? 0);
       const { code, stderr } = await program(

@@ -84,7 +84,7 @@ describe("a quota", { skip: noBtrfsOrSwift() }, () => {
     assert.match(again.stdout, /archived objects\.1 .* 6\.\d+ MiB were already stored/);
   });
 
-  test("that is full after some volumes says that these stay", async () => {
+  test("that is full after some volumes: the error reports that these stay", async () => {
     const sync = await world("volumes");
     await swift.native.request("POST", "/volumes", { headers: { "x-container-meta-quota-count": "1" } });
     const { code, stderr } = await sync("--volume-size", "5Mi");
@@ -96,7 +96,7 @@ describe("a quota", { skip: noBtrfsOrSwift() }, () => {
     assert.match(again.stdout, /archived volumes\.1 .* MiB were already stored/);
   });
 
-  test("in bytes that is used up in the middle of a stream keeps the parts before, and says so", async () => {
+  test("in bytes that is used up in the middle of a stream: the earlier parts are kept, and that is reported", async () => {
     const sync = await world("middle", 13, 1);
     const segments = "/middle%2Bsegments";
     await swift.createContainer("middle+segments");

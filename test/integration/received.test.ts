@@ -87,7 +87,7 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
           .join("<"),
       );
 
-  test("says so where nobody asked for them, and what to type", async () => {
+  test("is recognised without --received, with advice", async () => {
     const { code, stderr } = await sync(disk.mountPoint);
     assert.equal(code, 2);
     assert.match(
@@ -111,7 +111,7 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
   const doctor = (path: string, ...more: string[]): Promise<Ran> =>
     program("doctor", path, "--container-name", CONTAINER, "--no-encryption", ...more);
 
-  test("is examined by the doctor, who says what sync says", async () => {
+  test("is examined by the doctor, with the findings of sync", async () => {
     const { code, stdout, stderr } = await doctor(disk.mountPoint, "--received");
     assert.equal(code, 0, stdout + stderr);
     assert.match(stdout, /^ok +snapshots +5 received$/m);
@@ -165,7 +165,7 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
     assert.match(verified.stdout, /no damage found$/m);
   });
 
-  test("gets what comes later as incrementals, also when the first ones are gone", async () => {
+  test("archives later snapshots incrementally, also when the first ones are gone", async () => {
     await take("home", 5);
     await copy(disk, "home", 5, 4);
     await btrfs("subvolume", "delete", pathOf(disk, "home", 1));
@@ -211,7 +211,7 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual([synced.code, steps(synced), synced.stderr], [0, [], ""], "it is the one that is archived");
   });
 
-  test("that is one of several sends nothing again that another one has sent, and goes on from there", async () => {
+  test("that is one of several sends nothing again that another one has sent, and continues from there", async () => {
     await take("home", 6);
     for (const [day, parent] of [[3, undefined], [4, 3], [5, 4], [6, 5]] as const) await copy(other, "home", day, parent); // prettier-ignore
     const { code, stderr, stdout } = await sync(other.mountPoint, "--received", "--json");
@@ -235,7 +235,7 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
     assert.equal(verified.code, 0, verified.stderr);
   });
 
-  test("gives one back: what follows on it is sent in full, and is told why", async () => {
+  test("gives one back: what builds on it is sent in full, with the reason", async () => {
     const container = "returned";
     await swift.createContainer(container);
     const archive = (name: string): Promise<Ran> =>
@@ -253,7 +253,7 @@ describe("a disk of received snapshots", { skip: noBtrfsOrSwift() }, () => {
     );
   });
 
-  test("says where a snapshot is there twice", async () => {
+  test("reports a snapshot that is there twice", async () => {
     await run("mkdir", join(disk.mountPoint, "again"));
     await pipe(join(disk.mountPoint, "again"), pathOf(machine, "www", 1, "snapshots"));
     const twice = await sync(disk.mountPoint, "--received");

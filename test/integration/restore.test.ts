@@ -153,7 +153,7 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     });
   });
 
-  test("--stdout writes what `btrfs receive` takes in one go", async () => {
+  test("--stdout writes what `btrfs receive` accepts in one go", async () => {
     await withTarget(async (directory) => {
       await pipeInto(["--latest", "--stdout"], ["receive", "-q", "-C", directory]);
       for (const name of ["1", "4"]) await assertEqualTo(name, join(directory, name));
@@ -183,7 +183,7 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual([ours.exitCode, theirs.exitCode], [0, 0]);
   }
 
-  test("killed at any time, it goes on where it stopped, and leaves nothing of its own", async () => {
+  test("resumes where it stopped when it was killed at any time, and leaves nothing of its own", async () => {
     for (const only of [[], ["--only"]]) {
       await withTarget(async (directory, target) => {
         const args = ["snapshots/4", "--target", directory, ...only];
@@ -219,7 +219,7 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     );
   }
 
-  test("after a restore, or going back to a snapshot, sync goes on with the difference to it", async () => {
+  test("after a restore, or going back to a snapshot, sync sends incrementally against it", async () => {
     await withTarget(async (directory) => {
       await ok(restore("--latest", "--writable", "home", "--target", directory));
       await mkdir(join(directory, "new"));
@@ -322,7 +322,7 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     }
   });
 
-  test("a base that was received outside of what is mounted is told of before anything is received", async () => {
+  test("a parent that was received outside the mounted part is reported before anything is received", async () => {
     await withTarget(async (directory, target) => {
       await ok(restore("snapshots/1", "--target", directory));
       await btrfs("subvolume", "create", join(directory, "part"));
@@ -339,7 +339,7 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     });
   });
 
-  test("an archive with a stream that is not the one of its metadata, or leads out of its snapshot, makes nothing", async () => {
+  test("an archive with a stream that is not the one of its metadata, or leads out of its snapshot, creates nothing", async () => {
     const [first, second, third] = archives;
     assert.ok(first && second && third);
     await swift.createContainer("hostile");
@@ -419,7 +419,7 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     return 0;
   }
 
-  test("an archive that rotted on the store's disk is told, and leaves no snapshot", async () => {
+  test("an archive that rotted on the store's disk is reported, and leaves no snapshot", async () => {
     await swift.createContainer("rotten");
     await ok(program("sync", join(top, "home"), "--container-name", "rotten"));
     const [first] = await listed("rotten");

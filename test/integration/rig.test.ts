@@ -129,7 +129,7 @@ describe("Swift", { skip: noSwift() }, () => {
     await untilTrue("servers and directory gone", () => serving(directory).length === 0 && !existsSync(directory));
   });
 
-  test("tells the end of its logs when it cannot start", async () => {
+  test("shows the end of its logs when it cannot start", async () => {
     await assert.rejects(openSwift({ proxy: { client_timeout: "nonsense" } }), /nonsense/);
   });
 });

@@ -59,7 +59,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       const second = await program("sync", home, "--container-name=main", "--json");
       assert.deepEqual(JSON.parse(second.stdout), { type: "summary", subvolume: home, kept: 3, sent: 0, failed: 0 });
     });
-    await t.test("a new snapshot goes as the difference to the one before it", async () => {
+    await t.test("a new snapshot is sent incrementally against the one before it", async () => {
       await changeTree(home, 4);
       await btrfs("subvolume", "snapshot", "-r", home, join(top, "snapshots/4"));
       const { stdout, code } = await program("sync", home, "--container-name", "main", "--json");
@@ -72,7 +72,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       // Where compressed extents may travel compressed it is an upper bound, else exact: that is tested in test/btrfs.
       assert.ok((lines[0]?.["estimate"] as { bytes: number }).bytes >= Number(lines[1]?.["bytes"]));
     });
-    await t.test("list tells the chain", async () => {
+    await t.test("list shows the chain", async () => {
       const archives = await listed("main");
       assert.deepEqual(
         archives.map(({ path, sendParent }) => [path, sendParent === null]),
@@ -151,7 +151,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
     }
   });
 
-  test("a dry run and a plan store nothing, and say what would be", async () => {
+  test("a dry run and a plan store nothing, and print what would be stored", async () => {
     await swift.createContainer("dry");
     for (const [flag, expected] of [
       ["--dry-run", /checked, not stored: snapshots\/1/],
@@ -184,7 +184,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
     );
   });
 
-  test("list with a path tells what is here only, in both, and archived only", async () => {
+  test("list with a path shows what is only here, in both places, and only archived", async () => {
     await swift.createContainer("where");
     assert.equal((await program("sync", home, "--container-name", "where")).code, 0);
     await btrfs("subvolume", "snapshot", "-r", home, join(top, "snapshots/new"));
@@ -248,7 +248,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
     assert.equal((await listed("killed")).length, 1);
   });
 
-  test("on a terminal it asks once: no stores nothing and is no failure, Enter is yes", async () => {
+  test("on a terminal it asks once: no stores nothing and is not a failure, Enter is yes", async () => {
     await swift.createContainer("asked");
     const refused = await cliOnTerminal([home, "--container-name", "asked"], "n\n", swift.environment);
     assert.deepEqual([refused.code, await listed("asked")], [0, []], refused.stdout);
@@ -258,7 +258,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
     assert.notEqual((await listed("asked")).length, 0);
   });
 
-  test("asks nothing where the plan goes into a pipe, or programs read it", async () => {
+  test("asks nothing if the plan goes into a pipe, or is JSON", async () => {
     await swift.createContainer("piped");
     const sync = [process.execPath, MAIN, home, "--container-name", "piped"];
     const nobody = { prompt: "[Y/n]", input: "n\n" };
@@ -269,7 +269,7 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
     assert.doesNotMatch(json.stdout, /\[Y\/n\]/);
   });
 
-  test("a good run says nothing on stderr but its own log", async () => {
+  test("a good run prints nothing on stderr but its log", async () => {
     await swift.createContainer("quiet");
     const { stderr } = await program(home, "--container-name", "quiet", "--log-format", "json");
     const lines = stderr

@@ -127,7 +127,7 @@ describe(
       );
     });
 
-    test("an object that the listing has lost is asked for by the snapshot that is here", async () => {
+    test("an object that the listing has lost is found through the local snapshot", async () => {
       const { container, keys } = await fill();
       await unlist(swift, container, keys[1]);
       const { findings, archives } = await report(0, container, home);
@@ -137,7 +137,7 @@ describe(
       );
     });
 
-    test("an object that the listing has lost is asked for by its volumes", async () => {
+    test("an object that the listing has lost is found through its volumes", async () => {
       const { container, keys } = await fill();
       await swift.native.putObject(container, `${keys[2]}/000001`, Buffer.from("left over"));
       await unlist(swift, container, keys[2]);
@@ -155,7 +155,7 @@ describe(
       );
     });
 
-    test("an identity that opens nothing is no damage, and nobody is told to delete anything", async () => {
+    test("an identity that opens nothing is not damage, and no deletion is advised", async () => {
       const [owner, stranger] = [join(disk.directory, "owner"), join(disk.directory, "stranger")];
       for (const file of [owner, stranger]) await run("age-keygen", "-o", file);
       const recipient = (await run("age-keygen", "-y", owner)).trim();
@@ -187,7 +187,7 @@ describe(
       );
     });
 
-    test("without the right to see open uploads, archives are verified all the same", async () => {
+    test("without the right to see open uploads, archives are still verified", async () => {
       const { container } = await fill();
       await swift.native.request("POST", `/${container}`, { headers: { "x-container-read": "test:reader" } });
       // Segments can be read by all who know their names, and listed by nobody else.

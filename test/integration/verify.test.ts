@@ -77,7 +77,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
 
   const objectPath = (key: string): string => `/${container}/${encodeURIComponent(key)}`;
 
-  test("of what is whole, nothing is wrong: looked at, read, compared and restored", async () => {
+  test("finds no damage in intact archives, whether it checks, reads, compares or restores them", async () => {
     const plain = await verify();
     assert.deepEqual([plain.code, plain.stderr], [0, ""]);
     assert.match(plain.stdout, /^checked 3 archives, .*\nno damage found at first sight; --read-data/m);
@@ -111,7 +111,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     assert.match(drilled.stdout, /drill: s\/shared-2 restored \(2 archives\), equal to the snapshot here$/m);
   });
 
-  test("a stream that btrfs send would make otherwise now is a doubt, and the drill settles it", async () => {
+  test("a stream that btrfs send would make differently now is a doubt, and the drill settles it", async () => {
     const [place, other] = [join(disk.mountPoint, "s/2"), join(disk.mountPoint, "s/renamed")];
     await rename(place, other);
     try {
@@ -150,12 +150,12 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     assert.doesNotMatch(other.stdout, /no damage found/);
   });
 
-  test("what it is asked to compare with must be named", async () => {
+  test("a comparison needs a PATH", async () => {
     const { code, stderr } = await verify("--drill");
     assert.deepEqual([code, /names the snapshots to compare with/.test(stderr)], [2, true], stderr);
   });
 
-  test("what is left over and what is not ours is told, and is no damage", async () => {
+  test("leftovers and objects of others are reported, and are not damage", async () => {
     const base = `${(keys[0] ?? "").slice(0, 36)}\\x2fs\\x2fgone`;
     await swift.native.putObject(container, `${base}/000001`, Buffer.from("volume"));
     await swift.native.putObject(container, "readme.txt", Buffer.from("text"));
@@ -173,7 +173,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     );
   });
 
-  test("an upload that was interrupted is told as left over", async () => {
+  test("an interrupted upload is reported as a leftover", async () => {
     const key = `${(keys[0] ?? "").slice(0, 36)}\\x2fs\\x2fbegun`;
     await swift.native.putContainer(`${container}+segments`);
     await swift.native.putObject(`${container}+segments`, `${key}/${"A".repeat(48)}`, Buffer.alloc(0));
@@ -181,7 +181,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     assert.ok(findings.some(({ code, subject }) => code === "LEFTOVER" && subject === key));
   });
 
-  test("what is left over is removed where that is asked for, and nothing else", async () => {
+  test("leftovers are removed on request, and nothing else", async () => {
     const removing = ["--remove-leftovers", "--leftover-age", "0"];
     const before = await report(0);
     const { stdout } = await program("verify", "--container-name", container, ...removing, "-n");
@@ -229,7 +229,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     assert.ok(again.findings.length > 0);
   });
 
-  test("metadata that tells of another stream", async () => {
+  test("metadata that describes another stream is damage", async () => {
     await fillContainer();
     const head = await swift.native.request("HEAD", objectPath(keys[2] ?? ""));
     const headers = Object.fromEntries([...head.headers].filter(([name]) => name.startsWith("x-object-meta-")));
@@ -257,7 +257,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     assert.match(findings[0]?.message ?? "", /000002 is missing/);
   });
 
-  test("who may read the container and not its segments lacks rights, and no archive is damaged", async () => {
+  test("a user who may not read the segments lacks a right, and no archive is damaged", async () => {
     await fillContainer();
     const grant = async (name: string): Promise<void> => {
       const { status } = await swift.native.request("POST", `/${encodeURIComponent(name)}`, {

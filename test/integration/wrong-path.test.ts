@@ -77,7 +77,7 @@ describe("a PATH without snapshots to archive", { skip: noBtrfsOrSwift() }, () =
     ],
   ];
   for (const [what, code, path, sentences] of cases) {
-    test(`of ${what} ends with ${code}, and tells what to name`, async () => {
+    test(`of ${what} ends with ${code}, and suggests what to name`, async () => {
       const ran = await sync(at(path));
       assert.equal(ran.code, code, ran.stderr);
       for (const sentence of sentences) assert.match(ran.stderr, sentence);
@@ -90,7 +90,7 @@ describe("a PATH without snapshots to archive", { skip: noBtrfsOrSwift() }, () =
     });
   }
 
-  test("is no failure where that is said, and is said all the same", async () => {
+  test("is not a failure with --allow-empty, and is still reported", async () => {
     const { code, stderr } = await sync(at("lonely"), "--allow-empty");
     assert.equal(code, 0, stderr);
     assert.match(stderr, /lonely has no read-only snapshots/);
@@ -102,7 +102,7 @@ describe("a PATH without snapshots to archive", { skip: noBtrfsOrSwift() }, () =
     assert.match(stderr, /lonely has[^]*@mint has/);
   });
 
-  test("is not green in a plan or a dry run either", async () => {
+  test("does not succeed in a plan or a dry run either", async () => {
     for (const flag of ["--plan", "--dry-run"]) assert.equal((await sync(at("lonely"), flag)).code, 2);
   });
 });

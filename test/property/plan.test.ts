@@ -46,7 +46,7 @@ function carryOut(world: World, limit: number): Map<Key, Archive> {
 }
 
 describe("keys and metadata", () => {
-  test("a path that is taken is read back as it was, and its key has no slash", () => {
+  test("a path that is accepted is read back as it was, and its key has no slash", () => {
     fc.assert(
       fc.property(paths, (path) => {
         const name = formatKey(source.uuid, path);

@@ -34,7 +34,7 @@ describe("a file that cannot be used", () => {
     ["missing certificates", list, { ...keys, OS_CACERT: "NONE" }, /cannot read the certificates of NONE: it does not exist: /],
   ]; // prettier-ignore
   for (const [what, args, env, sentence] of cases) {
-    test(`is told in words: ${what}`, async () => {
+    test(`is described in words: ${what}`, async () => {
       const full = (word: string): string =>
         word.replace("NONE", at("none")).replace("DIR", at("directory")).replace("FILE", at("file"));
       const ran = await cli(args.map(full), {
@@ -46,7 +46,7 @@ describe("a file that cannot be used", () => {
     });
   }
 
-  test("is told in words as a work directory", async () => {
+  test("is described in words as a work directory", async () => {
     for (const [name, sentence] of [
       ["none", /^cannot write to the work directory \S+: there is no such directory$/],
       ["file", /^cannot write to the work directory \S+: it is not a directory$/],
@@ -57,7 +57,7 @@ describe("a file that cannot be used", () => {
     }
   });
 
-  test("is told in words when it is written", async () => {
+  test("is described in words when it is written", async () => {
     const failure = async (file: string): Promise<string> =>
       describeWriteError(
         await replaceFile(file, () => "text", { uid: userInfo().uid }).catch((error: unknown) => error),

@@ -34,7 +34,7 @@ describe("--env-file is ours, not Node's", () => {
     return spawnSync(program, args, { encoding: "utf8", env, cwd: directory, input });
   };
 
-  test("a file that is missing is named by us, with our exit code", () => {
+  test("a missing file is reported by the program, with its own exit code", () => {
     const byUnit = [process.execPath, "--", MAIN];
     for (const words of [[linked], byUnit]) {
       const { status, stderr } = start([...words, ...LIST, "--env-file", "missing.env"]);

@@ -40,7 +40,7 @@ describe("retry", () => {
     ]);
   });
 
-  test("is stopped by the signal, in a wait or in the work, and says so", async () => {
+  test("is stopped by the signal, in a wait or in the work, and reports that", async () => {
     const stop = new AbortController();
     const waiting = retry(
       failing(9),

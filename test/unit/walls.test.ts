@@ -249,7 +249,7 @@ function sources(): readonly { readonly name: string; readonly text: string }[] 
 }
 
 describe("walls", () => {
-  test("no file reaches through one", () => {
+  test("no import crosses one", () => {
     const files = sources();
     assert.ok(
       files.some(({ name }) => name === "plan/model"),
@@ -284,7 +284,7 @@ describe("walls", () => {
     assert.ok(findCircle(importing.set("errors", ["commands/sync"]))?.includes("errors"));
   });
 
-  test("no file is longer than somebody can know after five minutes", () => {
+  test("no file is too long to understand in five minutes", () => {
     const lengths = sources().map(({ name, text }) => ({ name, lines: text.trimEnd().split("\n").length }));
     assert.deepEqual(
       lengths.filter(({ lines }) => lines > LONGEST_FILE),

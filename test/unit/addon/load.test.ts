@@ -20,7 +20,7 @@ describe("finding the addon", () => {
   });
   after(() => rm(root, { recursive: true }));
 
-  test("says in two lines what to install where there is none", () => {
+  test("prints in two lines what to install if there is none", () => {
     assert.throws(
       () => loadAddon(root),
       (error) =>
@@ -30,7 +30,7 @@ describe("finding the addon", () => {
     );
   });
 
-  test("passes over what does not load", { skip: noAddon }, async () => {
+  test("skips what does not load", { skip: noAddon }, async () => {
     await mkdir(join(root, "build/Release"), { recursive: true });
     await writeFile(join(root, "build/Release/btrfs.node"), "broken");
     await writeFile(join(prebuilds, "btrfs.glibc.node"), "broken too");
@@ -39,7 +39,7 @@ describe("finding the addon", () => {
     assert.ok("listSubvolumes" in (loadAddon(root) as object));
   });
 
-  test("passes over an addon that was built from other sources", { skip: noAddon }, async () => {
+  test("skips an addon that was built from other sources", { skip: noAddon }, async () => {
     const own = (await readFile(new URL("../../../addon-sources.txt", import.meta.url), "utf8")).trim();
     const stale = join(root, "build/Release/btrfs.node");
     await rm(prebuilds, { recursive: true });

@@ -49,7 +49,7 @@ test("mountinfo: UTF-8 is kept, a line with other bytes is left out", () => {
   assert.deepEqual(parseMountInfo(Buffer.from("40 27 0:25 / /mnt/\xff rw - btrfs /dev/vda2 rw\n", "latin1")), []);
 });
 
-test("mountinfo: what is no line of it is left out", () => {
+test("mountinfo: an invalid line is left out", () => {
   for (const text of ["", "\n", "27 1 0:25", "27 1 0:25 / /mnt rw", " - btrfs x"]) {
     assert.deepEqual(parseMountInfo(Buffer.from(text)), [], text);
   }

@@ -22,7 +22,7 @@ import { openGolden } from "../../support/golden.ts";
 
 const README = readFileSync(new URL("../../../../README.md", import.meta.url), "utf8");
 
-test("what nobody has foreseen ends it with 1", async () => {
+test("an unexpected error ends it with 1", async () => {
   const teapot = createServer((_, response) =>
     response.writeHead(418).end("<Error><Code>ShortAndStout</Code></Error>"),
   );
@@ -54,7 +54,7 @@ test("what is typed is shown without a character that a terminal obeys", async (
   }
 });
 
-test("--version shows what a program says without a character that a terminal obeys", async () => {
+test("--version shows the output of programs without a character that a terminal obeys", async () => {
   const directory = mkdtempSync(join(tmpdir(), "version-"));
   try {
     writeFileSync(join(directory, "btrfs"), "#!/bin/sh\nprintf 'btrfs-progs v6\\033[2J\\n'\n", { mode: 0o755 });
@@ -145,14 +145,14 @@ describe("help", () => {
     assert.match(stdout, /Commands/);
   });
 
-  test("the README tells the same exit codes", () => {
+  test("the README lists the same exit codes", () => {
     for (const [code, meaning] of Object.entries(exitMeanings).filter(([code]) => code !== "130")) {
       assert.ok(README.includes(`| ${code} | ${meaning} |`), `${code}: ${meaning}`);
     }
   });
 });
 
-describe("what is not understood", () => {
+describe("an invalid command line", () => {
   for (const [line, sentence] of [
     ["sync /home --continer-name x", /unknown option --continer-name; did you mean --container-name: .* sync --help/],
     ["/home --no-estimat", /did you mean --no-estimate/],
@@ -192,7 +192,7 @@ describe("what is not understood", () => {
     });
   }
 
-  test("only what is like enough is suggested", () => {
+  test("only similar words are suggested", () => {
     const known = ["--memory", "--json", "--yes"];
     const words = ["--memroy", "--jso", "--jason", "--frobnicate", "--x", "--memoryy"];
     assert.deepEqual(
@@ -267,14 +267,14 @@ describe("completion", () => {
       /_bash_complete -F _btrfs_snapshots_to_swift\n$/,
     );
   });
-  test("the manual tells every command and option", async () => {
+  test("the manual lists every command and option", async () => {
     const { stdout } = await cli(["completion", "man"]);
     for (const word of [".SH RESTORE", "\\-\\-wait\\-lock DURATION", ".B 75"]) assert.ok(stdout.includes(word), word);
   });
 });
 
 describe("starting", () => {
-  test("--version names what the program rests on", async () => {
+  test("--version names what the program uses", async () => {
     const { code, stdout } = await cli(["--version"]);
     assert.equal(code, 0);
     assert.match(
@@ -337,7 +337,7 @@ function loadedBy(args: readonly string[]): readonly string[] {
   }
 }
 
-test("a secret key of age that is given as a recipient is refused, and printed nowhere", async () => {
+test("a secret age key that is given as a recipient is refused, and never printed", async () => {
   const key = `AGE-SECRET-KEY-1${"Q".repeat(58)}`;
   const directory = mkdtempSync(join(tmpdir(), "secret-"));
   try {
@@ -374,7 +374,7 @@ test("a name with a newline does not make a second line of an error", async () =
   }
 });
 
-test("an env file that others can read, and a password that crosses the network openly, are warned of", async () => {
+test("there is a warning about an env file that others can read, and about a password that crosses the network unencrypted", async () => {
   const directory = mkdtempSync(join(tmpdir(), "open-"));
   try {
     const file = join(directory, "env");
@@ -395,7 +395,7 @@ function loginAt(authUrl: string) {
   return readKeystoneLogin({ OS_AUTH_URL: authUrl, OS_USERNAME: "u", OS_PASSWORD: "p" });
 }
 
-test("a result that cannot be written is told by the exit code, without a stack", () => {
+test("a result that cannot be written is reported by the exit code, without a stack", () => {
   const { status, stderr } = spawnSync(
     "sh",
     ["-c", 'exec "$@" > /dev/full', "sh", process.execPath, MAIN, "--version"],

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { openClosers } from "../../../src/commands/closers.ts";
 import { BackupError } from "../../../src/errors.ts";
 
-test("a closer that fails is told of, and keeps no other from closing", async () => {
+test("a closer that fails is reported, and does not stop the others", async () => {
   const closers = openClosers();
   const seen: string[] = [];
   closers.add(() => seen.push("first"));

@@ -81,7 +81,7 @@ describe("the configuration file", () => {
     assert.ok(!env.some((word) => word.startsWith("--endpoint") || word.startsWith("--env-file")), env.join(" "));
   });
 
-  describe("beside a container that is named, and no target", () => {
+  describe("with --container-name and no target", () => {
     const env = (): Record<string, string> => ({ XDG_CONFIG_HOME: directory });
     const lies = (text: string): void => {
       mkdirSync(join(directory, "btrfs-snapshots-to-swift"), { recursive: true });
@@ -108,7 +108,7 @@ describe("the configuration file", () => {
       }
     });
 
-    test("targets that log in differently, and what cannot be read, are told as skipped", async () => {
+    test("targets that log in differently, and files that cannot be read, are reported as ignored", async () => {
       lies("targets: {a: {env-file: /a.env}, b: {env-file: /b.env}}");
       assert.match(
         readSettings(argv, known, env()).skipped ?? "",
@@ -121,7 +121,7 @@ describe("the configuration file", () => {
       rmSync(join(directory, "btrfs-snapshots-to-swift"), { recursive: true });
     });
 
-    test("what is told goes into plain lines off a terminal, and into JSON where that is asked for", async () => {
+    test("warnings are plain lines off a terminal, and JSON on request", async () => {
       lies("targets: {a");
       const words = ["list", "--container-name", "x"];
       const plain = await cli(words, { env: env() });
@@ -184,7 +184,7 @@ describe("the configuration file", () => {
     assert.throws(() => words("sync --use hoem"), { code: "USAGE", hint: "did you mean home?" });
   });
 
-  test("config show tells what is in force and from where, without secrets", async () => {
+  test("config show prints the settings in force and where each comes from, without secrets", async () => {
     const env = {
       AWS_SECRET_ACCESS_KEY: "hunter3",
       AWS_ACCESS_KEY_ID: "id",
@@ -209,7 +209,7 @@ describe("the configuration file", () => {
     }
   });
 
-  test("config show tells whose credentials are used, and which endpoint, without a password of either", async () => {
+  test("config show prints the credentials and the endpoint in use, without a password of either", async () => {
     const keystone = {
       OS_AUTH_URL: "https://keystone:5000/v3",
       OS_USERNAME: "me",
@@ -242,7 +242,7 @@ describe("the configuration file", () => {
     });
   });
 
-  test("a target that there is not is an error's priority in the journal, and says so elsewhere", () => {
+  test("an unknown target has the priority of an error in the journal, and the word elsewhere", () => {
     const script = `export JOURNAL_STREAM=$(stat -L -c %d:%i /dev/stderr); exec "$@"`;
     const words = [process.execPath, MAIN, "sync", "--config", file, "--use", "nix"];
     const inJournal = spawnSync("sh", ["-c", script, "sh", ...words], { encoding: "utf8" });

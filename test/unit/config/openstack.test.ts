@@ -35,7 +35,7 @@ function refuses(message: RegExp): (error: unknown) => boolean {
 }
 
 describe("a login at Keystone", () => {
-  test("takes what the Python tool took, with the domains of openstackclient", () => {
+  test("accepts what the Python tool accepted, with the domains of openstackclient", () => {
     assert.deepEqual(readKeystoneLogin(dotEnv), {
       authUrl: "https://keystone.example.org/v3",
       identity: { kind: "password", user: { name: "me", domain }, password: "hunter2" },
@@ -139,12 +139,12 @@ describe("a login at Keystone", () => {
     ],
   ];
   for (const [env, identity] of users) {
-    test(`knows who it is by ${Object.keys(env).join(" ")}`, () => {
+    test(`identifies the user by ${Object.keys(env).join(" ")}`, () => {
       assert.deepEqual(readKeystoneLogin({ ...dotEnv, ...env }).identity, identity);
     });
   }
 
-  test("takes swiftclient's words for it", () => {
+  test("accepts swiftclient's variables", () => {
     const login = readKeystoneLogin({
       ST_AUTH_VERSION: "3",
       ST_AUTH: "https://k/v3",
@@ -170,7 +170,7 @@ describe("a login at Keystone", () => {
     [{ OS_AUTH_TYPE: "v3oidcpassword" }, /'v3oidcpassword' is not understood/],
   ];
   for (const [env, message] of incomplete) {
-    test(`says what is wrong with ${JSON.stringify(env)}`, () => {
+    test(`reports what is wrong with ${JSON.stringify(env)}`, () => {
       assert.throws(() => readKeystoneLogin({ ...dotEnv, ...env }), refuses(message));
     });
   }
@@ -202,7 +202,7 @@ describe("where the keys come from", () => {
     assert.deepEqual([endpoint, keystone], ["https://swift.example.org", null]);
   });
 
-  test("Keystone is asked for what is not said: keys, endpoint, both or nothing", () => {
+  test("Keystone is asked for what is not configured: keys, endpoint, both or nothing", () => {
     const asked = (env: Environment): unknown[] => {
       const { keystone, endpoint } = readStoreConfig(flags, env);
       return [keystone !== null, endpoint];
@@ -214,7 +214,7 @@ describe("where the keys come from", () => {
     assert.deepEqual(asked({ ...dotEnv, ...aws, AWS_ENDPOINT_URL_S3: "https://s3" }), [false, "https://s3"]);
   });
 
-  test("the half of a source is told, not passed over", () => {
+  test("an incomplete source is an error, and not skipped", () => {
     assert.throws(
       () => readStoreConfig(flags, { ...dotEnv, AWS_SECRET_ACCESS_KEY: "hunter2" }),
       refuses(/only one of AWS/),
@@ -282,7 +282,7 @@ describe("what the environment refers to", () => {
   const none = { envFile: undefined, osCloud: undefined };
   const inHome = (): Environment => ({ HOME: directory });
 
-  test("an env file stands alone: the credentials that happen to be in the environment are not looked at", async () => {
+  test("an env file stands alone: the credentials that happen to be in the environment are ignored", async () => {
     const ambient = { AWS_ACCESS_KEY_ID: "x", OS_PROJECT_ID: "x", ST_KEY: "x", PATH: "/bin" };
     const env = await readEnvironment(ambient, { ...none, envFile: join(directory, ".env") });
     assert.deepEqual(env, { PATH: "/bin", ...dotEnv });
@@ -323,7 +323,7 @@ describe("what the environment refers to", () => {
     assert.equal(env["OS_CACERT"], "/etc/ca.pem");
   });
 
-  test("OS_CLOUD says nothing about who beside the cloud, but the region may be chosen", async () => {
+  test("OS_CLOUD alone identifies the user, but the region may be chosen", async () => {
     const ambient = {
       ...inHome(),
       OS_CLOUD: "mine",
@@ -364,7 +364,7 @@ describe("what the environment refers to", () => {
     assert.deepEqual([elsewhere["OS_REGION_NAME"], elsewhere["OS_INTERFACE"]], ["Other", undefined]);
   });
 
-  test("what cannot be read is told, and nothing of what stands there", async () => {
+  test("a file that cannot be read is reported, without any of its content", async () => {
     const cloud = (env: Environment, osCloud: string): Promise<Environment> =>
       readEnvironment({ ...inHome(), ...env }, { ...none, osCloud });
     await assert.rejects(

@@ -57,7 +57,7 @@ describe("proxies", () => {
     });
   }
 
-  test("refuses what is no proxy, and never tells its password", () => {
+  test("refuses an invalid proxy, and never prints its password", () => {
     for (const https_proxy of ["socks5://me:secret@p:1080", "http://", "ftp://me:secret@p"]) {
       assert.throws(
         () => readProxies({ https_proxy }),

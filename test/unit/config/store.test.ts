@@ -20,7 +20,7 @@ function failsWith(code: string, message?: RegExp): (error: unknown) => boolean 
 describe("the store", () => {
   const named = { ...none, containerName: "backup" };
 
-  test("flags win over the environment, and an empty variable says nothing", () => {
+  test("flags win over the environment, and an empty variable counts as unset", () => {
     const env = { ...keys, AWS_ENDPOINT_URL_S3: "http://env:1", AWS_REGION: "", AWS_DEFAULT_REGION: "here" };
     assert.deepEqual(readStoreConfig({ ...named, endpoint: "https://flag:2/" }, env), {
       containerName: "backup",
@@ -44,26 +44,26 @@ describe("the store", () => {
     assert.equal(readStoreConfig(named, env).endpoint, "http://env:1");
   });
 
-  test("without keys they are left to the AWS files", () => {
+  test("without keys, the AWS files are used", () => {
     assert.deepEqual(readStoreConfig(named, { AWS_ENDPOINT_URL: "http://h" }).source, { kind: "profile" });
     const files = { AWS_PROFILE: "p", AWS_CONFIG_FILE: "/c", AWS_SHARED_CREDENTIALS_FILE: "/k" };
     assert.deepEqual(readStoreConfig(named, files).aws, { profile: "p", configFile: "/c", keysFile: "/k" });
   });
 
-  test("whoever called sudo is told that it hides variables", () => {
+  test("under sudo, the hint explains that it hides variables", () => {
     assert.match(
       readStoreConfig(named, { SUDO_USER: "me" }).nowhereHint,
       /sudo hides variables unless it is called with -E/,
     );
   });
 
-  test("what is missing is said with what to do", () => {
+  test("what is missing is reported with what to do", () => {
     assert.throws(() => readStoreConfig(none, {}), failsWith("USAGE", /--container-name/));
     const half = { AWS_ENDPOINT_URL_S3: "http://h", AWS_ACCESS_KEY_ID: "id" };
     assert.throws(() => readStoreConfig(named, half), failsWith("CONFIG", /only one/));
   });
 
-  test("an endpoint that is no URL is refused, and one with a password is not repeated", () => {
+  test("an endpoint that is not a URL is refused, and one with a password is not repeated", () => {
     for (const endpoint of ["host:80", "ftp://h", "nonsense"]) {
       assert.throws(() => readStoreConfig({ ...named, endpoint }, keys), failsWith("CONFIG"));
     }

@@ -54,7 +54,7 @@ describe("the metrics file", () => {
     );
   });
 
-  test("keeps when a run last succeeded, what was not found out, and what it tells of others", () => {
+  test("keeps the last success, what this run did not find out, and the values of others", () => {
     const first = formatMetrics("", [report, { ...report, path: "/srv", chainLength: 3 }], 1000_000);
     const failed = { ...report, path: "/srv", exitCode: 75, pendingSnapshots: null, chainLength: null };
     const second = formatMetrics(first, [failed], 2000_000);
@@ -69,7 +69,7 @@ describe("the metrics file", () => {
     );
   });
 
-  test("does not keep the length of a chain that is broken since", () => {
+  test("does not keep the length of a chain that has broken since", () => {
     const first = formatMetrics("", [report], 1000_000);
     const second = formatMetrics(first, [{ ...report, chainLength: Number.NaN, brokenArchives: 2 }], 2000_000);
     assert.match(second, /_chain_length\{.*\} NaN\n/);
@@ -142,7 +142,7 @@ describe("pings", () => {
     return { asked, warned };
   }
 
-  test("tell the start and the end", async () => {
+  test("report the start and the end", async () => {
     assert.deepEqual((await pinged(200, 0)).asked, ["/secret/start?q=1", "/secret?q=1"]);
     assert.deepEqual((await pinged(200, 75)).asked, ["/secret/start?q=1", "/secret/75?q=1"]);
   });
@@ -164,7 +164,7 @@ describe("pings", () => {
 });
 
 describe("runs that share a metrics file", () => {
-  test("lose nothing of each other", async () => {
+  test("keep each other's values", async () => {
     const directory = await mkdtemp(join(tmpdir(), "shared-"));
     const metricsFile = join(directory, "run.prom");
     const log = pino({ level: "silent" });

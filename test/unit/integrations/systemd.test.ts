@@ -27,7 +27,7 @@ describe("install-units", () => {
   after(() => rmSync(directory, { recursive: true }));
   const read = (file: string): string => readFileSync(join(directory, file), "utf8");
 
-  test("writes what systemd takes without a word, and prints what to type next", async () => {
+  test("writes what systemd accepts without a warning, and prints the next command", async () => {
     const config = join(directory, "config.yaml");
     writeFileSync(
       config,
@@ -136,7 +136,7 @@ describe("install-units", () => {
     assert.match(refused.stderr, /a\\x1b\[2J\\x9bb/);
   });
 
-  test("without a configuration file, the timer of any target is what to type next", async () => {
+  test("without a configuration file, the next command names the timer of any target", async () => {
     const { stderr } = await cli(["install-units", "--directory", directory]);
     assert.match(stderr, /enable --now btrfs-snapshots-to-swift@(NAME|\w+)\.timer/);
   });

@@ -105,7 +105,7 @@ function holding(of: Snapshot): MemoryContainer {
 }
 
 describe("doctor", () => {
-  test("finds nothing wrong where nothing is", async () => {
+  test("finds nothing wrong if there is nothing", async () => {
     const checks = await findings({});
     assert.deepEqual(
       checks.filter(({ status }) => status !== "ok"),
@@ -275,7 +275,7 @@ describe("doctor", () => {
     ],
   ];
   for (const [what, circumstances, name, status, message] of cases) {
-    test(`tells of ${what}`, async () => {
+    test(`reports ${what}`, async () => {
       const checks = await findings(circumstances);
       const check = checks.find((one) => one.name === name);
       assert.equal(check?.error?.code ?? check?.status, status);
@@ -286,7 +286,7 @@ describe("doctor", () => {
     });
   }
 
-  test("takes its object back when that cannot be read", async () => {
+  test("removes its object when that cannot be read", async () => {
     const container = memoryContainer();
     const unreadable = { ...container, peek: refusal("ACCESS_DENIED", "no") };
     const checks = await findings({ edges: { openContainer: async () => unreadable } });
@@ -294,7 +294,7 @@ describe("doctor", () => {
     assert.equal(container.objects.size, 0);
   });
 
-  test("what builds on a failure is skipped, all else is looked at", async () => {
+  test("skips what builds on a failure, and checks everything else", async () => {
     const checks = await findings({
       machine: { survey: refusal("NOT_BTRFS", "no btrfs") },
       edges: { greet: refusal("STORE_UNAVAILABLE", "no") },

@@ -92,7 +92,7 @@ describe("a run", () => {
     assert.equal(there.local.sent.length, 5);
   });
 
-  test("leaves archives from which the chain can be told", async () => {
+  test("leaves archives that show their chain", async () => {
     const there = world();
     await sync(there);
     const { listed } = await listSource(
@@ -105,7 +105,7 @@ describe("a run", () => {
     assert.ok(listed.every(({ archive, local }) => archive !== null && local !== null));
   });
 
-  test("that only checks makes every stream and stores nothing", async () => {
+  test("that is dry makes every stream and stores nothing", async () => {
     const there = world();
     const { receipts } = await sync(there, { dryRun: true });
     assert.deepEqual(
@@ -116,7 +116,7 @@ describe("a run", () => {
     assert.equal(there.container.objects.size, 0);
   });
 
-  test("says how much was read, and how much the store has confirmed", async () => {
+  test("reports how much was read, and how much the store has confirmed", async () => {
     const seen: string[] = [];
     const watcher: SyncWatcher = { ...quiet, onProgress: ({ read, stored }) => seen.push(`${read}/${stored}`) };
     await sync(world([snapshot(1)]), { watcher });
@@ -124,7 +124,7 @@ describe("a run", () => {
   });
 });
 
-test("of a compressed stream so much has left as of what was made of it", () => {
+test("reports the progress of a compressed stream by the share that was sent", () => {
   const sent = (facts: Partial<StepProgress>): number =>
     bytesSent({ read: 0, encoded: 0, stored: 0, resumed: 0, inFlight: 0, ...facts });
   assert.equal(sent({ read: 1000, stored: 300, inFlight: 200 }), 500);
@@ -166,7 +166,7 @@ describe("a failure", () => {
     assert.ok(there.local.sent.includes("snapshots/2"));
   });
 
-  test("of the store ends the run: nothing else can fare better", async () => {
+  test("of the store ends the run: nothing else can succeed either", async () => {
     const there = world();
     there.local.failures.set("snapshots/2", new BackupError("STORE_UNAVAILABLE", "gone"));
     const { receipts, failures, untried, stoppedBy } = await sync(there);
@@ -192,7 +192,7 @@ describe("a failure", () => {
     assert.equal(archivesIn(there).length, 1);
   });
 
-  test("to fit the store is said with what to do", async () => {
+  test("to fit the store is reported with what to do", async () => {
     const { failures } = await sync(world([snapshot(1)]), { memoryBytes: 4 * MiB });
     assert.match(failures[0]?.error.hint ?? "", /--memory/);
   });
@@ -232,7 +232,7 @@ describe("a work directory", () => {
 });
 
 describe("a listing that lags behind", () => {
-  test("and names an object that is lost: the object decides, and it is sent again", async () => {
+  test("and names a lost object: the object decides, and it is sent again", async () => {
     const there = world();
     await sync(there);
     const stale = await there.container.list("", signal);
@@ -246,7 +246,7 @@ describe("a listing that lags behind", () => {
     assert.deepEqual((await sync({ ...there, container })).receipts.length, 1);
   });
 
-  test("and has lost an object that is there: nothing is sent, and what is new builds on it", async () => {
+  test("and lacks an existing object: nothing is sent, and new snapshots build on it", async () => {
     const there = world();
     await sync({ ...there, local: memorySource(snapshots.slice(0, 4), () => 1000) });
     const objects = (await there.container.list("", signal)).filter(({ key }) => key !== keyOf("snapshots/4"));

@@ -32,7 +32,7 @@ async function openBeside(error: BackupError): Promise<Container> {
 
 describe("one object that cannot be read", () => {
   for (const code of ["ARCHIVE_DAMAGED", "ARCHIVE_MISSING"] as const) {
-    test(`keeps nobody from the others, and is listed as what it is (${code})`, async () => {
+    test(`does not hide the others, and is listed as unreadable (${code})`, async () => {
       const reading = { container: await openBeside(new BackupError(code, "segments are gone")), identities: [] };
       const listed = await listContainer(reading, signal);
       assert.deepEqual(
@@ -77,7 +77,7 @@ describe("one object that cannot be read", () => {
       assert.equal(listed.length, 4, "the snapshot and what is stored under its name stand apart");
     });
 
-  test("is no reason to go on when nothing can be read", async () => {
+  test("does not let a run continue when nothing can be read", async () => {
     for (const code of ["ACCESS_DENIED", "STORE_UNAVAILABLE"] as const) {
       const reading = { container: await openBeside(new BackupError(code, "not now")), identities: [] };
       await assert.rejects(listContainer(reading, signal), { code });
@@ -85,7 +85,7 @@ describe("one object that cannot be read", () => {
   });
 });
 
-test("what the store has lost of a chain is missed, although the listing names it and the catalogue knows it", async () => {
+test("an archive that the store has lost is reported, although the listing names it and the catalogue knows it", async () => {
   const container = memoryContainer();
   const options = { partBytes: facts.partBytes, concurrency: 1, partsInMemory: 3 };
   const chain = [snapshot(1), snapshot(2), snapshot(3)];

@@ -28,11 +28,11 @@ describe("keys", () => {
     });
   }
 
-  test("a key of exactly 960 bytes is taken", () => {
+  test("a key of exactly 960 bytes is accepted", () => {
     assert.ok("key" in formatKey(home, "é".repeat(460)));
   });
 
-  test("what XML can carry is taken, however odd", () => {
+  test("what XML can carry is accepted, however odd", () => {
     assert.ok("key" in formatKey(home, "tab\tand\nnewline\rDEL\u007fC1\u0085\ufffd\u{1f389}\u{10ffff}"));
   });
 

@@ -12,7 +12,7 @@ const exactly = (bytes: number): Load => ({ estimate: { bytes, exact: true }, co
 const tooLong: Load = { estimate: TOO_LONG_FOR_ONE, cost: PLAIN };
 const unknown: Load = { estimate: null, cost: PLAIN };
 
-test("a small stream takes the usual parts and all the concurrency", () => {
+test("a small stream uses the usual parts and all the concurrency", () => {
   assert.deepEqual(planLayout(exactly(1), swift, usual), {
     partBytes: 16 * MiB,
     concurrency: 4,
@@ -21,7 +21,7 @@ test("a small stream takes the usual parts and all the concurrency", () => {
   });
 });
 
-test("parts grow so that the stream fits the parts that the store takes", () => {
+test("parts grow so that the stream fits the parts that the store accepts", () => {
   assert.deepEqual(planLayout(exactly(50 * GiB), swift, usual), {
     partBytes: 52 * MiB,
     concurrency: 4,
@@ -92,7 +92,7 @@ test("volumes grow where those of the size wanted would be more than one archive
   assert.equal(planLayout(exactly(400 * MiB), swift, wanted, { mostVolumes: 100 })?.volumeBytes, 5 * MiB);
 });
 
-test("on a slow line parts are what leaves in half a minute, where the store takes that and the stream still fits", () => {
+test("on a slow line parts are what is sent in half a minute, if the store accepts that and the stream still fits", () => {
   const partBytes = (bytesPerSecond: number | null, bytes = GiB, limits = swift): number =>
     (planLayout(exactly(bytes), limits, usual, { bytesPerSecond })?.partBytes ?? 0) / MiB;
   assert.deepEqual(
@@ -126,7 +126,7 @@ test("volumes are the same whatever is known of the line: only so they are found
   assert.deepEqual(planLayout(exactly(GiB), swift, wanted, known), planLayout(exactly(GiB), swift, wanted));
 });
 
-test("encryption is dropped where nobody asks for that, and begun over archives that are known to be readable", () => {
+test("recognises that encryption is dropped without a request, or begun over archives that are known to be readable", () => {
   const cases: [EncryptionIntent, (Encoding | null)[], EncryptionChange][] = [
     ["undecided", ["age"], "dropped"],
     ["undecided", ["zstd+age"], "dropped"],

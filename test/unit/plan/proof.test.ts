@@ -134,7 +134,7 @@ describe("a proof", () => {
       assert.equal(parseProof(other), null, other);
     }
   });
-  test("is stored with every archive, and says what is stored", async () => {
+  test("is stored with every archive, and describes it", async () => {
     for (const volumeBytes of [undefined, 400]) {
       const container = memoryContainer();
       await store(container, volumeBytes === undefined ? {} : { volumeBytes });
@@ -178,7 +178,7 @@ describe("a proof", () => {
     ["as long", encrypted(2)],
     ["shorter", encrypted(2).subarray(0, 850)],
   ] as const) {
-    test(`of an archive that was encrypted anew, ${kind} and with the same metadata, is none of this one`, async () => {
+    test(`of an archive that was encrypted again, ${kind} and with the same metadata, does not count for this one`, async () => {
       const container = await resent(encrypted(1), bytes, { encoder: AGE });
       assert.equal(await proofIn(container), null);
       const { findings, copied: called } = await survey({ container, identities: [] }, [], signal);
@@ -191,7 +191,7 @@ describe("a proof", () => {
       assert.equal(bare.lineage, null, "nobody knows whose stream it holds");
     });
   }
-  test("that another version of the program has made is this one's: an upload keeps what it was begun with", async () => {
+  test("that another version of the program has made counts: an upload keeps its first metadata", async () => {
     const container = memoryContainer();
     await store(container, { facts: { sendProto: 2, tool: "t/2" } });
     const object = container.objects.get(key) ?? assert.fail();
@@ -200,7 +200,7 @@ describe("a proof", () => {
     copied(container, key, 220, { body: Buffer.from(body).fill(7, 700, 702) });
     await assert.rejects(read(container), isDamage);
   });
-  test("that cannot be stored is no reason to fail", async () => {
+  test("that cannot be stored does not fail the run", async () => {
     const container = memoryContainer();
     const { put } = container;
     const failing: MemoryContainer = {
@@ -212,13 +212,13 @@ describe("a proof", () => {
     assert.deepEqual([...container.objects.keys()], [key]);
     assert.ok((await read(container)).equals(body));
   });
-  test("without its archive is left over", () => {
+  test("without its archive is a leftover", () => {
     assert.deepEqual(allLeftovers([formatProofKey(key)], []).volumes, [formatProofKey(key)]);
     assert.deepEqual(allLeftovers([key, formatProofKey(key)], []).volumes, []);
   });
 });
 
-describe("what tells whether bytes are those that were stored", () => {
+describe("the check whether bytes are those that were stored", () => {
   const digests = {
     bytes: body.length,
     partBytes: PART_BYTES,
@@ -289,7 +289,7 @@ describe("an archive that was copied with other parts", () => {
     const { findings } = await survey(reading, [], signal);
     assert.match(findings.map(({ message }) => message).join(), /600 bytes.*950/);
   });
-  test("without its proof is read all the same", async () => {
+  test("without its proof is still read", async () => {
     const container = memoryContainer();
     await store(container);
     container.objects.delete(formatProofKey(key));
@@ -321,7 +321,7 @@ describe("an archive that was copied with other parts", () => {
     assert.deepEqual([bare.volumes, bare.bytes], [3, body.length]);
     assert.ok((await buffer(await openBody(bare, container, signal))).equals(body));
   });
-  test("encrypted, without metadata: the proof tells whose stream it holds", async () => {
+  test("encrypted, without metadata: the proof shows whose stream it holds", async () => {
     const container = memoryContainer();
     await store(container, { encoder: AGE }, encrypted(1));
     const before = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
@@ -329,7 +329,7 @@ describe("an archive that was copied with other parts", () => {
     const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
     assert.deepEqual([archive.lineage, archive.encoding, archive.otime], [before.lineage, "age", before.otime]);
   });
-  test("without metadata: the proof tells when the snapshot was taken", async () => {
+  test("without metadata: the proof shows when the snapshot was taken", async () => {
     const container = memoryContainer();
     await store(container, {}, Buffer.concat([startOfStream(streamIdentity(step.snapshot), "1"), body]));
     const before = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
@@ -350,7 +350,7 @@ describe("an archive that was copied with other parts", () => {
       ["NOT_READABLE"],
     );
   });
-  test("is read through by verify, by its proof", async () => {
+  test("is read by verify and checked by its proof", async () => {
     const container = memoryContainer();
     await store(container);
     copied(container, key, 300);

@@ -54,13 +54,13 @@ describe("received snapshots", () => {
       "1002 backup/home.*: 2",
     ]);
   });
-  test("keep the source under which one of them is archived, or what bore their name", () => {
+  test("keep the source under which one of them, or one of the same name, is archived", () => {
     assert.deepEqual(chains([received(5, 4), received(6, 5)], [archived(5, 1, 4)]), ["1001 backup/home.*: 5 6"]);
     assert.deepEqual(chains([received(7, 6)], [archived(5, 1, 4)]), ["1001 backup/home.*: 7"]);
     const elsewhere = archiveOf(snapshot(7, { uuid: uuid(1005), ctransid: 505 }), null);
     assert.deepEqual(chains([received(5, null)], [elsewhere]), ["1005 backup/home.*: 5"], "not that of a living one");
   });
-  test("that are there twice count once, and what was changed is said", () => {
+  test("that are there twice count once, and changes are reported", () => {
     const twin = { ...received(1, null), uuid: uuid(9), id: 999, otransid: 90, path: "twin" };
     const [chain] = chainReceived([received(1, null), twin, { ...received(2, 1), isCopy: false }], []);
     assert.deepEqual(

@@ -40,7 +40,7 @@ describe("a chain", () => {
     const ring = [archiveOf(snapshot(1), snapshot(2)), archiveOf(snapshot(2), snapshot(1))];
     assert.throws(() => findChain(ring[0] ?? assert.fail(), indexArchives(ring)), brokenChain);
   });
-  test("of an archive that tells nothing is refused", () => {
+  test("of an archive of unknown contents is refused", () => {
     assert.throws(() => findChain({ ...last, lineage: null }, index), brokenChain);
   });
 });
@@ -118,7 +118,7 @@ describe("what is received", () => {
     );
   });
 
-  test("what was changed after it was received is not held and no parent, and is told of", () => {
+  test("what was changed after it was received counts neither as restored nor as a parent, and is reported", () => {
     const changed = "was changed after it was received (inode 257)";
     refused(
       [received(2, 19, { changed })],
@@ -157,13 +157,13 @@ describe("what is received", () => {
       );
     });
 
-    test("on top of a restored snapshot, which is of another source, calls that by another transaction", () => {
+    test("on top of a restored snapshot, which is of another source, names it by another transaction", () => {
       const found = { snapshot: itself, sendParent: { ...sendParent, ctransid: 1 } };
       assertSameStream(last, { ...parent, source: uuid(77) }, found);
       damaged({ snapshot: itself, sendParent: { ...sendParent, uuid: uuid(9) } }, { ...parent, source: uuid(77) });
     });
   });
-  test("what an interrupted restore left is no reason to refuse before it is removed", () => {
+  test("the leftovers of an interrupted restore do not make the next one fail", () => {
     const half = received(2, 19, { sealed: false, path: `restored/${OWN_PREFIX}${uuid(2)}` });
     assert.deepEqual(keys([received(1), half]), ["2", "3", "4"]);
     const [, third] = planRestore(chain, [received(1)], "chain").steps;

@@ -140,7 +140,7 @@ describe("after a disk was set back to an older state", () => {
     );
     return [path, told.length];
   };
-  test("the newest is what was taken and stored later, and that is said", () => {
+  test("the newest is what was taken and stored later, with a warning", () => {
     assert.deepEqual(newest(one, two), ["snapshots/2", 0]);
     assert.deepEqual(newest(one, two, three, four), ["snapshots/4", 1]);
     const said: string[] = [];
@@ -159,7 +159,7 @@ describe("after a disk was set back to an older state", () => {
 
 describe("a date", () => {
   const iso = (text: string): string => new Date(Number(parseDate(text, "--at") / 1_000_000n)).toISOString();
-  test("means the end of what it says", () => {
+  test("means the end of the period that it names", () => {
     assert.equal(iso("2026-11-23T03:00:05Z"), "2026-11-23T03:00:05.999Z");
     assert.equal(iso("2026-11-23 03:00Z"), "2026-11-23T03:00:59.999Z");
     assert.equal(iso("2026-11-23 03:00:05 +02:00"), "2026-11-23T01:00:05.999Z");

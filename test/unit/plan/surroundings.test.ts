@@ -23,7 +23,7 @@ function explained(subvolumes: readonly Neighbour[], mounted: readonly string[] 
 }
 
 describe("without snapshots", () => {
-  test("an only subvolume is told how to take one", () => {
+  test("the advice for an only subvolume is to take one", () => {
     assert.equal(
       explained([self]),
       "/home has no read-only snapshots: btrfs subvolume snapshot -r /home DIRECTORY/NAME; use --allow-empty to accept that",
@@ -59,7 +59,7 @@ describe("without snapshots", () => {
     assert.match(explained([self, ...others], ["srv"]), /: use \/mnt\/srv$/);
     assert.match(explained([self, ...others]), /: use the path of the right subvolume, use --allow-empty/);
   });
-  test("a subvolume that was made from a snapshot is told to be rolled back", () => {
+  test("a subvolume that was made from a snapshot is recognised as rolled back", () => {
     const others = snapshots(GONE, "before");
     assert.match(explained([{ ...self, parent: uuid(100) }, ...others]), /made from before, as in a rollback/);
   });
@@ -98,7 +98,7 @@ describe("a directory", () => {
   });
 });
 
-test("a top level without a UUID is told what to archive in its place", () => {
+test("the advice for a top level without a UUID names what to archive in its place", () => {
   assert.match(
     adviseWithoutUuid("/mnt/"),
     /btrfs subvolume create \/mnt\/NAME\), move the files there, and archive that$/,

@@ -59,7 +59,7 @@ describe("what is sent", () => {
 describe("identity", () => {
   const recreated = snapshot(9, { path: two.path, otransid: two.otransid, id: two.id, otime: two.otime });
 
-  test("a snapshot made anew under an old name is a finding, and nothing builds on it", () => {
+  test("a new snapshot under an old name is a finding, and nothing builds on it", () => {
     const given = inventory([one, recreated, three], archived(one, two));
     assert.deepEqual(stepsOf(given), ["3<1"]);
     assert.deepEqual(findingsOf(given), [`NAME_REUSED ${keyOf(two.path)}`]);
@@ -70,7 +70,7 @@ describe("identity", () => {
     assert.deepEqual(stepsOf(inventory([changed, two], archived(one))), ["2"]);
   });
 
-  test("a snapshot that is archived in two states serves nobody: a restore could not tell them apart", () => {
+  test("a snapshot that is archived in two states is no send parent: a restore could not distinguish them", () => {
     const changed = snapshot(2, { path: "snapshots/changed", ctransid: two.ctransid + 7 });
     const first = archived(one, two, three);
     assert.deepEqual(stepsOf(inventory([one, changed, three, four], first)), ["changed<1", "4<3"]);
@@ -123,7 +123,7 @@ describe("a chain", () => {
     [three, archiveOf(three, two)],
   ];
 
-  test("that is broken serves nobody, does not count, and a new one begins", () => {
+  test("that is broken is not used, does not count, and a new one begins", () => {
     const given = inventory([two, three, four, snapshot(5)], rest);
     assert.deepEqual(stepsOf(given), ["4", "5<4"]);
     assert.deepEqual(planSync(given).kept, []);
@@ -144,7 +144,7 @@ describe("a chain", () => {
     assert.deepEqual(stepsOf(given), ["1", "4<3"]);
     assert.deepEqual(planSync(given).kept, [three]);
   });
-  test("that may lead to an archive which says nothing is trusted, with a warning", () => {
+  test("that may lead to an archive of unknown contents is trusted, with a warning", () => {
     const sealed: [Snapshot, Archive] = [one, { ...archiveOf(one, null), lineage: null, encoding: "age" }];
     const given = inventory([two, four], [sealed, ...rest]);
     assert.deepEqual(stepsOf(given), ["4<2"]);
@@ -163,15 +163,15 @@ describe("a chain", () => {
     assert.deepEqual(stepsOf(inventory([one, two, three], ring)), ["3"]);
     assert.deepEqual(planSync(inventory([one, two, three], ring)).kept, []);
   });
-  test("begins anew on request, and the rest of the run builds on that", () => {
+  test("begins again on request, and the rest of the run builds on that", () => {
     const given = inventory([one, two, three, four], archived(one, two));
     const steps = planSync(given, { full: true }).steps.map(({ sendParent }) => sendParent?.path ?? null);
     assert.deepEqual(steps, [null, three.path]);
   });
 });
 
-describe("what stands under a snapshot's name", () => {
-  test("and is empty, or no stream: an error, never a send parent, and the advice names what builds on it", () => {
+describe("the archive under a snapshot's name", () => {
+  test("that is empty, or no stream, is an error and never a send parent, and the advice names what builds on it", () => {
     for (const [changes, code] of [
       [{ bytes: 0 }, "ARCHIVE_DAMAGED"],
       [{ encoding: null }, "NOT_AN_ARCHIVE"],
@@ -190,7 +190,7 @@ describe("what stands under a snapshot's name", () => {
       assert.match(finding?.message ?? "", /can be restored again then \(snapshots\/2\)/);
     }
   });
-  test("and is of before it was changed: in its own words, not archived, until it is proven to hold the same", () => {
+  test("that is older than a change of the snapshot does not count, until it is proven to hold the same", () => {
     const changed = snapshot(2, { ctransid: two.ctransid + 5 });
     const archives: [Snapshot, Archive][] = [
       [one, archiveOf(one, null)],
@@ -212,7 +212,7 @@ describe("what stands under a snapshot's name", () => {
       assert.equal(planSync({ ...given, proofs: [{ ...proof, ...other }] }).kept.length, 1);
     }
   });
-  test("and is another's: it is told, and nobody is advised to delete what may be needed", () => {
+  test("that is of another snapshot is reported, without advice to delete what may be needed", () => {
     const given = inventory([one, snapshot(9, { path: two.path, otransid: 20 }), three], archived(one, two, three));
     const [finding] = planSync(given).findings;
     assert.deepEqual([finding?.code, finding?.severity], ["NAME_REUSED", "error"]);
@@ -224,7 +224,7 @@ describe("what stands under a snapshot's name", () => {
 describe("snapshots that were moved", () => {
   const moved = [1, 2].map((n) => snapshot(n, { path: `elsewhere/${n}` }));
 
-  test("are archived: nothing is sent again, they serve, and it is said once", () => {
+  test("count as archived: nothing is sent again, they are send parents, and there is one finding", () => {
     const given = inventory([...moved, three], [], { archives: archived(one, two).map(([, archive]) => archive) });
     assert.deepEqual(stepsOf(given), ["3<elsewhere/2"]);
     assert.deepEqual(planSync(given).kept, moved);
@@ -242,7 +242,7 @@ describe("snapshots that were moved", () => {
     const given = inventory(moved.slice(1), [], { archives: [archiveOf(two, one)] });
     assert.deepEqual(stepsOf(given), ["elsewhere/2"]);
   });
-  test("onto the name of another are archived all the same", () => {
+  test("onto the name of another still count as archived", () => {
     const given = inventory([snapshot(1, { path: two.path }), three], archived(one, two));
     assert.deepEqual(findingsOf(given), [`ARCHIVED_ELSEWHERE ${two.path}`]);
   });
@@ -273,7 +273,7 @@ test("a plan for many snapshots takes time that grows with them", () => {
   assert.ok(costs[1] < 15 * costs[0] + 200, costs.join(" ms, "));
 });
 
-test("a path that no key can say is refused, alone", () => {
+test("a path that no key can express is refused, alone", () => {
   const bad = snapshot(2, { path: "a\\x2fb" });
   const lossy = snapshot(3, { pathIsExact: false });
   assert.deepEqual(stepsOf(inventory([one, bad, lossy, four])), ["1", "4<1"]);
@@ -283,7 +283,7 @@ test("a path that no key can say is refused, alone", () => {
   ]);
 });
 
-describe("a subvolume that began as a snapshot", () => {
+describe("a subvolume that was made from a snapshot", () => {
   const origin = snapshot(50, { source: null, received: { uuid: uuid(1), ctransid: 9 }, ctransid: 777 });
   const archive = archiveOf(snapshot(1), null);
   const local = [snapshot(60), snapshot(61)];
@@ -295,7 +295,7 @@ describe("a subvolume that began as a snapshot", () => {
     assert.equal(asked({}), null);
     assert.equal(asked({ origin }, [[snapshot(60), archiveOf(snapshot(60), null)]]), null);
   });
-  test("says why nothing builds on a snapshot that came back by way of another disk", () => {
+  test("explains why nothing builds on a snapshot that came back from another disk", () => {
     const returned = { ...origin, received: { uuid: uuid(1), ctransid: 40 } };
     const given = inventory([snapshot(60)], [], { origin: returned, others: [archiveOf(one, null)] });
     const { steps, findings } = planSync(given);
@@ -306,7 +306,7 @@ describe("a subvolume that began as a snapshot", () => {
     );
     assert.deepEqual(planSync({ ...given, others: [] }).findings, []);
   });
-  test("goes on from it, and calls it what its archive is called", () => {
+  test("continues from it, and names it as its archive does", () => {
     const { steps, examine } = planSync(inventory(local, [], { origin, others: [archive] }));
     assert.equal(examine, null);
     assert.deepEqual(

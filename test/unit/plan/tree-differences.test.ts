@@ -44,7 +44,7 @@ const stored = archiveOf(snapshot(1), null);
 const acl: TreeDifference = { changes: ".f.......a.", name: "old", modes: null };
 const content: TreeDifference = { changes: ">fc........", name: "new", modes: null };
 
-test("a drill warns of what receive made otherwise, and advises to delete nothing", () => {
+test("a drill warns about what receive made differently, and does not advise to delete anything", () => {
   const findings = describeTrees(stored, compareTrees([acl]), [stored]);
   assert.deepEqual(
     findings.map(({ code, severity, breaks }) => [code, severity, breaks]),
@@ -55,7 +55,7 @@ test("a drill warns of what receive made otherwise, and advises to delete nothin
   assert.doesNotMatch(JSON.stringify(findings), /delete|damaged/);
 });
 
-test("a drill calls an archive damaged whose contents differ, whatever else does", () => {
+test("a drill reports an archive with different contents as damaged, whatever else differs", () => {
   const findings = describeTrees(stored, compareTrees([acl, content]), [stored]);
   assert.deepEqual(
     findings.map(({ code, severity }) => [code, severity]),

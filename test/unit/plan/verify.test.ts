@@ -35,7 +35,7 @@ describe("archives at first sight", () => {
   test("nothing is wrong with an intact chain", () => {
     assert.deepEqual(check(all), []);
   });
-  test("a missing link breaks everything after it, and is told once", () => {
+  test("a missing link breaks everything after it, and is reported once", () => {
     const [finding, ...others] = check([one, three, four, five]);
     assert.deepEqual(
       others.map(({ subject }) => subject),
@@ -47,7 +47,7 @@ describe("archives at first sight", () => {
     );
     assert.match(finding?.remedy ?? "", /sync/);
   });
-  test("a link that may be one of those that tell nothing is not known, and not well", () => {
+  test("a link that may be an archive of unknown contents is unknown, and not well", () => {
     const findings = check([one, silent(two), three, five]);
     assert.deepEqual(
       findings.map(({ code, severity, subject }) => [code, severity, subject]),
@@ -60,7 +60,7 @@ describe("archives at first sight", () => {
     assert.doesNotMatch(findings[1]?.remedy ?? "", /delete/);
     assert.equal(judge(findings), "not opened");
   });
-  test("one of another subvolume that tells nothing does not hide that a chain is broken", () => {
+  test("an archive of unknown contents of another subvolume does not hide that a chain is broken", () => {
     const foreign = { ...silent(one), source: uuid(0xdef), key: keyOf("elsewhere", uuid(0xdef)) };
     const broken = check([foreign, one, three]).filter(({ code }) => code === "CHAIN_BROKEN");
     assert.deepEqual(
@@ -74,7 +74,7 @@ describe("archives at first sight", () => {
       ["NOT_READABLE", "CHAIN_UNKNOWN"],
     );
   });
-  test("what the store has lost is an error, with what cannot be restored any more", () => {
+  test("what the store has lost is an error, with what can no longer be restored", () => {
     const [finding, ...others] = checkMissing([one], [two, three, four, five]);
     assert.deepEqual([others.length, finding?.code, finding?.severity], [0, "ARCHIVE_MISSING", "error"]);
     assert.deepEqual(
@@ -120,7 +120,7 @@ describe("archives at first sight", () => {
       ["ARCHIVE_DUPLICATE"],
     );
   });
-  test("metadata that says something else than the stream", () => {
+  test("metadata that contradicts the stream", () => {
     assert.ok(two.lineage && one.lineage);
     assert.equal(checkIdentity(two, two.lineage, all), null);
     const restored = { snapshot: two.lineage.snapshot, sendParent: { ...one.lineage.snapshot, ctransid: 99 } };
@@ -166,7 +166,7 @@ describe("archives at first sight", () => {
   });
 });
 
-test("what could not be compared is an error of its own: nothing is known against it, nor proven", () => {
+test("what could not be compared is an error of its own: it is neither damaged nor proven", () => {
   const other = snapshot(1, { uuid: uuid(77) });
   const findings = findIncomparable({ source, snapshots: [other, snapshot(2)], origin: null }, all);
   assert.deepEqual(
@@ -208,7 +208,7 @@ describe("a part of the archives", () => {
       { ...archiveOf(snapshot(2), null), otransid: 900, otime: 20n, stored: 21n },
       { ...archiveOf(snapshot(3), null), otransid: 110, otime: 30n, stored: 31n },
     ];
-    test("the latest is what was taken and stored later, and that is said", () => {
+    test("the latest is what was taken and stored later, with a warning", () => {
       const told: Finding[] = [];
       const chosen = chooseSubset([before, after], { of: "latest" }, 0, (finding) => told.push(finding));
       assert.deepEqual([named(chosen), told.map(({ code }) => code)], ["3", ["SOURCE_SHARED"]]);
@@ -221,7 +221,7 @@ describe("a part of the archives", () => {
       assert.equal(findDrill([after, before], []), null);
     });
   });
-  test("is said in three ways", () => {
+  test("is described in three ways", () => {
     assert.deepEqual(parseSubset("10%", "--x"), { of: "share", share: 0.1 });
     assert.deepEqual(parseSubset("3/7", "--x"), { of: "group", group: 3, groups: 7 });
     assert.deepEqual(parseSubset("latest", "--x"), { of: "latest" });
@@ -264,7 +264,7 @@ describe("many archives", () => {
     followed: (archives) => dependentsOf(archives[0] ?? assert.fail(), [...archives]),
   };
   for (const shape of ["line", "star"] as const) {
-    test(`in a ${shape} are looked at in time that grows with them`, () => {
+    test(`in a ${shape} are checked in time that grows with them`, () => {
       const [small, large] = [made(shape, 3000), made(shape, 12_000)];
       for (const [name, use] of Object.entries(uses)) {
         const costs = [costOf(() => use(small)), costOf(() => use(large))] as const;
@@ -283,7 +283,7 @@ describe("many archives", () => {
     assert.equal(arrangeTree(large).length, 50_000);
   });
 
-  test("that are all damaged are told in no more time than it takes to name what each takes with it", () => {
+  test("that are all damaged are reported in no more time than it takes to name what each breaks", () => {
     const archives = made("line", 3000).map((archive) => ({ ...archive, bytes: 0 }));
     const before = process.cpuUsage();
     assert.equal(check(archives).filter(({ code }) => code === "ARCHIVE_DAMAGED").length, 3000);
@@ -309,7 +309,7 @@ describe("many archives", () => {
 });
 
 describe("chains to look at", () => {
-  test("their lengths, whatever the order, and none for what is broken or tells nothing", () => {
+  test("their lengths, whatever the order, and none for broken ones or unknown contents", () => {
     const lengths = (archives: readonly Archive[]): unknown[] => {
       const measured = measureChains(archives, indexArchives(archives));
       return archives.map(({ key }) => measured.get(key));

@@ -148,7 +148,7 @@ describe("an archive in volumes", () => {
     assert.deepEqual([archive?.bytes, archive?.volumes], [101, 3]);
   });
 
-  test("whose stream fails has no manifest, and the next run goes on with what there is", async () => {
+  test("whose stream fails has no manifest, and the next run resumes it", async () => {
     const container = memoryContainer();
     await assert.rejects(
       store(container, broken()),
@@ -163,14 +163,14 @@ describe("an archive in volumes", () => {
     assert.deepEqual(await read(container), bodyOf(101));
   });
 
-  test("that was not finished leaves nothing beside the one object that takes its place", async () => {
+  test("that was not finished leaves nothing beside the one object that replaces it", async () => {
     const container = memoryContainer();
     await assert.rejects(store(container, broken()));
     await store(container, streamOf(bodyOf(30)), { volumeBytes: null });
     assert.deepEqual(keysOf(container), [key]);
   });
 
-  test("that is encrypted is gone on with in parts of another size, and read back as it was", async () => {
+  test("that is encrypted is resumed in parts of another size, and read back as it was", async () => {
     const encryptedNotes = await mkdtemp(join(tmpdir(), "notes-"));
     try {
       const container = memoryContainer();
@@ -183,7 +183,7 @@ describe("an archive in volumes", () => {
     }
   });
 
-  test("of which somebody removes a volume meanwhile is not committed", async () => {
+  test("of which another run removes a volume in the meantime is not committed", async () => {
     const container = memoryContainer();
     const put: typeof container.put = async (name, ...rest) => {
       const stored = await container.put(name, ...rest);
@@ -196,7 +196,7 @@ describe("an archive in volumes", () => {
     assert.deepEqual(await read(container), bodyOf(101));
   });
 
-  test("is begun anew when what there is, is something else", async () => {
+  test("is begun again when the stored volumes are of something else", async () => {
     const container = memoryContainer();
     await store(container, streamOf(Buffer.alloc(200, 1)));
     container.objects.delete(key);
@@ -242,7 +242,7 @@ describe("an archive in volumes", () => {
     assert.deepEqual(await read(container), changed);
   });
 
-  test("that is encrypted sends again the one volume whose note is lost or torn, and no other", async () => {
+  test("that is encrypted sends again the one volume whose checkpoint is lost or torn, and no other", async () => {
     const encryptedNotes = await mkdtemp(join(tmpdir(), "notes-"));
     try {
       const container = memoryContainer();
@@ -259,7 +259,7 @@ describe("an archive in volumes", () => {
     }
   });
 
-  test("that another machine commits meanwhile keeps every volume", async () => {
+  test("that another machine commits in the meantime keeps every volume", async () => {
     const container = memoryContainer();
     await store(container, streamOf(bodyOf(200)));
     const theirs = container.objects.get(key);
@@ -309,7 +309,7 @@ describe("an archive in volumes", () => {
     assert.deepEqual(await read(container), bodyOf(80));
   });
 
-  test("whose volumes were copied elsewhere, in other parts, is read all the same: their bytes decide", async () => {
+  test("whose volumes were copied elsewhere, in other parts, is still read: their bytes decide", async () => {
     const container = memoryContainer();
     await store(container, streamOf(bodyOf(101)));
     for (const n of [1, 2, 3]) {
@@ -395,7 +395,7 @@ describe("a manifest", () => {
     ];
     for (const other of others) assert.throws(() => parseManifest(other, key), damaged, other);
   });
-  test("holds as many volumes as are planned, whatever they are called, and one that no reader takes is never written", () => {
+  test("holds as many volumes as are planned, whatever their names, and one that no reader accepts is never written", () => {
     assert.ok(mostVolumes(keyOf("s")) > 30_000);
     for (const name of ["snapshots/".repeat(60), "\u{1f389}".repeat(200)]) {
       const archive = keyOf(name);
@@ -417,13 +417,13 @@ describe("a manifest", () => {
       assert.throws(() => formatManifest([first, ...rest], archive), { code: "STREAM_TOO_LONG" });
     }
   });
-  test("volume keys tell their archive, and no archive's key is taken for one", () => {
+  test("volume keys name their archive, and no archive's key is mistaken for one", () => {
     assert.equal(archiveKeyOf(formatVolumeKey(key, 12)), key);
     for (const other of [key, `${key}/12`, `${key}/0000012`, `${key}/x`]) assert.equal(archiveKeyOf(other), null);
   });
 });
 
-test("what is left over is what no run will resume; what others have in the container is not touched", () => {
+test("leftovers are what no run will resume; objects of others are not touched", () => {
   const [sent, complete, gone] = [1, 2, 3].map((n) => snapshot(n));
   if (sent === undefined || complete === undefined || gone === undefined) return assert.fail();
   const keys = [sent, complete, gone].map(({ path }) => keyOf(path));

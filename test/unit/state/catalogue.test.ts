@@ -78,7 +78,7 @@ describe("the catalogue", () => {
   const fileOf = async (folder: string): Promise<string> =>
     join(directory, folder, (await readdir(join(directory, folder)))[0] ?? "");
 
-  test("saves every question the second time, and gives the same answers", async () => {
+  test("saves every request the second time, and gives the same answers", async () => {
     const container = stored();
     const first = await look(container, "saved");
     const second = await look(container, "saved");
@@ -143,7 +143,7 @@ describe("the catalogue", () => {
     assert.equal((await look(container, "gone")).archives.length, 4);
   });
 
-  test("is for nobody else to read, and is not written through a link", async () => {
+  test("cannot be read by others, and is not written through a link", async () => {
     await look(stored(), "modes");
     const file = await fileOf("modes");
     assert.deepEqual(
@@ -158,7 +158,7 @@ describe("the catalogue", () => {
     assert.equal(await readFile(victim, "utf8"), "precious");
   });
 
-  test("that cannot be written is done without", async () => {
+  test("that cannot be written is not needed", async () => {
     await writeFile(join(directory, "no-directory"), "");
     assert.equal((await look(stored(), "no-directory/below")).archives.length, 4);
     await chmod(directory, 0o700);

@@ -32,7 +32,7 @@ describe("a lock", () => {
     return takeLocks(subjects, options, AbortSignal.timeout(60_000));
   }
 
-  test("is held once; the second is told by whom and since when", async () => {
+  test("is held once; the second learns by whom and since when", async () => {
     const lock = await take();
     const since = new Date().toLocaleString("sv-SE").slice(0, 15);
     await assert.rejects(take(), (error) => {
@@ -49,7 +49,7 @@ describe("a lock", () => {
     (await take()).close();
   });
 
-  test("is held of a container of any name that Swift takes, and of no other", async () => {
+  test("can be held for any container name that Swift accepts, and for no other", async () => {
     const source = "11111111-2222-3333-4444-555555555555";
     const names = ["x".repeat(255), `${"x".repeat(255)}y`, "ü".repeat(128), "a b\nc\u0001"];
     const locks = await Promise.all(names.map((name) => take([lockOfSource(name, source)])));
@@ -57,7 +57,7 @@ describe("a lock", () => {
     for (const lock of locks) lock.close();
   });
 
-  test("of another container is another; of several, all or none are held", async () => {
+  test("of another container is another lock; of several, all or none are held", async () => {
     const lock = await take();
     (await take([other])).close();
     await assert.rejects(take([other, subject]), { code: "LOCKED" });
@@ -66,7 +66,7 @@ describe("a lock", () => {
     (await take([other, subject])).close();
   });
 
-  test("is waited for as long as was said", async () => {
+  test("is waited for as long as requested", async () => {
     const lock = await take();
     await assert.rejects(take([subject], 300), { code: "LOCKED", hint: "it did not end in time" });
     const waiting = take([subject], 60_000, () => lock.close());
@@ -75,7 +75,7 @@ describe("a lock", () => {
     taken.close();
   });
 
-  test("is not waited for any longer once the run is stopped", async () => {
+  test("is no longer waited for once the run is stopped", async () => {
     const lock = await take();
     const stopped = new AbortController();
     const options = {
@@ -112,7 +112,7 @@ describe("a lock", () => {
     }
   });
 
-  test("tells nobody's secrets: the file is for its owner alone", async () => {
+  test("shows no secrets: only its owner can read the file", async () => {
     const lock = await take();
     const { mode } = await stat(join(directory, subject.file));
     assert.equal(mode & 0o777, 0o600);

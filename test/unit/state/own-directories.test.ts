@@ -38,7 +38,7 @@ describe("what root keeps", { skip: userInfo().uid === 0 ? false : "needs root" 
     assert.equal(withOwnDirectories(env, 1000), env);
   });
 
-  test("is kept where systemd says, unless another user could change that", () => {
+  test("is kept where systemd puts it, unless another user could change that", () => {
     const kept = (path: string): string | null => stateDirectory(withOwnDirectories({ STATE_DIRECTORY: path }, 0));
     for (const name of ["roots", "roots/new", "roots-link/new"]) {
       assert.equal(kept(join(directory, name)), join(directory, name));

@@ -32,7 +32,7 @@ async function untilClosed(output: DirectReadable): Promise<void> {
   while (!output.closed) await once(output, "close").catch(() => undefined);
 }
 
-test("of an output that fails, a stream has passed on what came before", async () => {
+test("a stream passes on what came before its program fails", async () => {
   for (let attempt = 0; attempt < 20; attempt += 1) {
     let text = "";
     const output = readFrom(shell("printf 'first words'; exit 1"), never);
@@ -46,7 +46,7 @@ test("of an output that fails, a stream has passed on what came before", async (
   }
 });
 
-test("an output that fails before anybody reads it does not end this process, and its reader is told", async () => {
+test("an output that fails before it is read does not end this process, and its reader gets the error", async () => {
   const output = readFrom(shell("exit 3"), never);
   await new Promise((resolve) => output.once("close", resolve));
   await assert.rejects(output.toArray(), /exited with status 3/);
@@ -71,7 +71,7 @@ describe("an output that is read directly", () => {
     assert.equal(await output.readInto(Buffer.alloc(1)), 0);
   });
 
-  test("answers in turn who asks for more before", async () => {
+  test("answers several requests in their order", async () => {
     const output = readFrom(shell("seq 200000"), never);
     const memory = Buffer.alloc(2_000_000);
     const reads = Array.from({ length: 20 }, (_, at) =>
@@ -85,7 +85,7 @@ describe("an output that is read directly", () => {
     assert.equal(memory.toString("latin1", 0, numbers.length), numbers);
   });
 
-  test("shows all of it to those who listen", async () => {
+  test("shows all of it to its listeners", async () => {
     const output = readFrom(shell("seq 200000"), never);
     let shown = "";
     observe(output, (piece) => void (shown += piece.toString("latin1")));
@@ -133,7 +133,7 @@ describe("an output that is read directly", () => {
     stream.destroy();
   });
 
-  test("writes into nobody's memory after it was destroyed", async () => {
+  test("writes into no memory after it was destroyed", async () => {
     const output = readFrom(shell("while :; do sleep 0.01; echo data; done"), never);
     const memory = Buffer.alloc(1_000_000);
     const reading = output.readInto(memory);
@@ -145,7 +145,7 @@ describe("an output that is read directly", () => {
     assert.ok(memory.every((byte) => byte === 0));
   });
 
-  test("ends with an abort, which it tells", async () => {
+  test("ends with an abort, which it reports", async () => {
     const controller = new AbortController();
     const output = readFrom(shell("sleep 100"), controller.signal);
     const reading = output.readInto(Buffer.alloc(10));
@@ -153,7 +153,7 @@ describe("an output that is read directly", () => {
     await assert.rejects(reading, { code: "ABORTED" });
   });
 
-  test("is an error, and no end, in the hands of a process left behind", { timeout: 20_000 }, async () => {
+  test("is an error, and not an end, when a process left behind holds it", { timeout: 20_000 }, async () => {
     const output = readFrom(shell("echo data; setsid sleep 13 & exit 0"), never);
     await assert.rejects(readAll(output, 100), /left a process behind/);
   });

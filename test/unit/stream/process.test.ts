@@ -55,13 +55,13 @@ test("output is passed on completely and ends after exit status 0", async () => 
   assert.deepEqual({ bytes, ended, error }, { bytes: 50_000_000, ended: true, error: null });
 });
 
-test("exit status 1 after some output: an error that tells why, and no end", async () => {
+test("exit status 1 after some output is an error with the reason, and not an end", async () => {
   const { ended, error } = await outcome(readFrom(shell("echo data; echo first >&2; echo last >&2; exit 1"), never));
   assert.equal(ended, false);
   assert.match(String(error), /sh exited with status 1: first\nlast$/);
 });
 
-test("killed by a signal: an error that names it, and no end", async () => {
+test("a kill by a signal is an error that names it, and not an end", async () => {
   const { ended, error } = await outcome(readFrom(shell("echo data; kill -9 $$"), never));
   assert.equal(ended, false);
   assert.match(String(error), /was killed by SIGKILL/);
@@ -73,7 +73,7 @@ test("the end waits for the exit, not for the end of the output", async () => {
   assert.match(String(error), /status 3/);
 });
 
-test("of a flood of stderr the last is kept and the program is not held up", async () => {
+test("the end of a flood of stderr is kept, and the program is not held up", async () => {
   const { error } = await outcome(readFrom(shell("yes noise | head -n 200000 >&2; echo end of it >&2; exit 1"), never));
   assert.ok(String(error).length < 10_000);
   assert.match(String(error), /end of it$/);
@@ -105,7 +105,7 @@ test("a child leads a process group and session of its own", async () => {
   assert.notEqual(group, own[2]);
 });
 
-test("a slow reader holds the child back, and little is kept meanwhile", async () => {
+test("a slow reader holds the child back, and little is buffered", async () => {
   const output = readFrom(shell("while :; do head -c 1000000 /dev/zero; done"), never);
   output.once("readable", () => undefined);
   try {
@@ -146,13 +146,13 @@ test("a process left behind by a failed child does not delay the error", { timeo
   await waitUntilGone(Number(/(\d+)$/.exec(String(error))?.[1]));
 });
 
-test("a process left behind with the output in its hands is an error, not an end", { timeout: 20_000 }, async () => {
+test("a process left behind that holds the output is an error, not an end", { timeout: 20_000 }, async () => {
   const { ended, error } = await outcome(readFrom(shell("echo data; setsid sleep 13 & exit 0"), never));
   assert.equal(ended, false);
   assert.match(String(error), /left a process behind/);
 });
 
-test("an abort ends the child and says so", async () => {
+test("an abort ends the child and is reported", async () => {
   const controller = new AbortController();
   const output = readFrom(shell("echo $$; exec sleep 100"), controller.signal);
   const pid = Number(String((await output[Symbol.asyncIterator]().next()).value));
@@ -187,7 +187,7 @@ async function* zeros(bytes: number): AsyncGenerator<Buffer> {
   for (let left = bytes; left > 0; left -= 65536) yield Buffer.alloc(Math.min(65536, left));
 }
 
-test("a program reads all it is given", async () => {
+test("a program reads all of its input", async () => {
   await writeTo(takes(30_000_000), Readable.from(zeros(30_000_000)), never);
   await writeTo(takes(0), Readable.from([]), never);
 });
@@ -246,7 +246,7 @@ test("an abort while the program does not read", { timeout: 8_000 }, async () =>
   await assert.rejects(writeTo(shell("sleep 100"), Readable.from(zeros(1e12)), controller.signal), { code: "ABORTED" });
 });
 
-test("a companion lives until it is closed", async () => {
+test("a held process lives until it is closed", async () => {
   const companion = await startHeldProcess(program("cat"), never);
   assert.match(await readlink(`/proc/${companion.pid}/exe`), /cat|coreutils/);
   await companion.close();
@@ -254,13 +254,13 @@ test("a companion lives until it is closed", async () => {
   assert.ok(isGone(companion.pid));
 });
 
-test("a companion that cannot start says why", async () => {
+test("a held process that cannot start reports why", async () => {
   const failing = startHeldProcess(shell("echo why >&2; exit 1"), never);
   await assert.rejects(failing, { message: "sh exited with status 1: why" });
   await assert.rejects(startHeldProcess(shell("exit 0"), never), { message: "sh ended at once: " });
 });
 
-test("a sink takes lines, and its death is nobody's business", async () => {
+test("a sink accepts lines, and its death has no effect", async () => {
   const missing = openSink({ program: "no-such-program", args: [] });
   missing.write("lost\n");
   await missing.close();

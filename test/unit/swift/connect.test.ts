@@ -54,7 +54,7 @@ describe("a network that comes up late", { concurrency: true }, () => {
     warn: (fields: object, message: string) => void lines.push(`${message} ${JSON.stringify(fields)}`),
   };
 
-  test("is waited for by the first request to the store, as long as it was told to; the log says so once", async () => {
+  test("is waited for by the first request to the store, up to the limit; the log reports it once", async () => {
     const missing = "<?xml version='1.0'?><Error><Code>NoSuchBucket</Code></Error>";
     const options = {
       containerName: "backup", region: "us-east-1", credentials: { accessKeyId: "a", secretAccessKey: "b" },
@@ -70,7 +70,7 @@ describe("a network that comes up late", { concurrency: true }, () => {
     );
   });
 
-  test("is waited for by a login at Keystone; the log says so once", async () => {
+  test("is waited for by a login at Keystone; the log reports it once", async () => {
     const network = await openNetwork([], readProxies({}));
     await withLate(
       (response) => response.writeHead(401).end("{}"),

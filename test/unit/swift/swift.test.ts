@@ -21,14 +21,14 @@ describe("container names", () => {
     test(`'${name}' is for the store to judge`, () => assert.doesNotThrow(() => checkContainerName(name)));
   }
   for (const name of ["", "a/b", "arn:aws:s3:::b"]) {
-    test(`'${name}' cannot be asked for`, () => assert.throws(() => checkContainerName(name), { code: "CONFIG" }));
+    test(`'${name}' cannot be requested`, () => assert.throws(() => checkContainerName(name), { code: "CONFIG" }));
   }
 });
 
 describe("limits", () => {
   const s3 = { partsPerUpload: 10_000, minPartBytes: 5 * 1024 ** 2, maxPartBytes: 5 * GIB };
 
-  test("are those of a stock Swift as it tells them", () => {
+  test("are those that a default Swift reports", () => {
     const info = {
       swift: { version: "2.30.1", max_file_size: 5368709122 },
       slo: { max_manifest_segments: 1000 },
@@ -112,7 +112,7 @@ describe("ETags", () => {
   });
 });
 
-describe("patience", () => {
+describe("the time to retry", () => {
   const unavailable: RetryErrorInfo = { errorType: "TRANSIENT" };
 
   /** How often a request may be tried again when it fails at once every time. */
@@ -143,7 +143,7 @@ describe("patience", () => {
     assert.ok(performance.now() - start < 10_000);
   });
 
-  test("is not had with refusals", async () => {
+  test("is not used for refusals", async () => {
     const strategy = retryFor({ forMs: 60_000, log: undefined, signal });
     assert.equal(await countRetries(strategy, { errorType: "CLIENT_ERROR" }), 0);
     const error = Object.assign(new Error(), { name: "RequestTimeTooSkewed", cause: new Error() });
@@ -167,7 +167,7 @@ describe("patience", () => {
     ["a body that came too slowly", "RequestTimeout", 400],
     ["a body that was changed on its way", "BadDigest", 400],
   ] as const) {
-    test(`is had with ${what}`, async () => {
+    test(`is used for ${what}`, async () => {
       const error = Object.assign(new Error(), { name, $metadata: { httpStatusCode: status }, cause: new Error() });
       const strategy = retryFor({ forMs: 1_000, log: undefined, signal });
       assert.ok((await countRetries(strategy, { errorType: "CLIENT_ERROR", error })) >= 1);
@@ -187,7 +187,7 @@ describe("patience", () => {
     assert.ok(performance.now() - start < 600);
   });
 
-  test("warns once when trouble lasts", async () => {
+  test("warns once when failures last", async () => {
     const warnings: string[] = [];
     const log = { debug: () => undefined, warn: (_: object, message: string) => void warnings.push(message) };
     const strategy = retryFor({ forMs: 8_000, log, signal });
@@ -265,7 +265,7 @@ describe("errors", () => {
     });
   }
 
-  test("of ours pass unchanged, and whatever was stopped is ABORTED", () => {
+  test("of the program pass unchanged, and whatever was stopped is ABORTED", () => {
     const ours = new BackupError("LOCKED", "x");
     assert.equal(translate(ours, request), ours);
     assert.equal(translate(new Error(), { ...request, signal: AbortSignal.abort() }).code, "ABORTED");
@@ -303,7 +303,7 @@ describe("an open upload", () => {
       );
     }
   });
-  test("of which nothing has come is removed when it is old", () => {
+  test("without parts is removed when it is old", () => {
     assert.deepEqual([judge({}), judge({ parts: [] })], ["removed", "removed"]);
   });
   test("whose parts are those of the object is that object's", () => {

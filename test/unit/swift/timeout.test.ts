@@ -14,7 +14,7 @@ const endless = async (stop: AbortSignal): Promise<string> => {
   return "stopped";
 };
 
-test("patience ends also when the garbage was collected meanwhile", async () => {
+test("a timeout ends also after garbage collection", async () => {
   setFlagsFromString("--expose-gc");
   const collectGarbage = runInNewContext("gc") as () => void;
   const ended = withTimeout(300, signal, endless);
@@ -23,7 +23,7 @@ test("patience ends also when the garbage was collected meanwhile", async () => 
   assert.equal(await Promise.race([ended, sleep(3000, "forgotten")]), "stopped");
 });
 
-test("patience ends when the caller's does, before or meanwhile", async () => {
+test("a timeout ends with the caller's signal, aborted before or during it", async () => {
   assert.equal(await withTimeout(60_000, AbortSignal.abort(), endless), "stopped");
   const caller = new AbortController();
   setTimeout(() => caller.abort(), 20);

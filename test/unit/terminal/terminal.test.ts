@@ -55,7 +55,7 @@ describe("formats", () => {
   });
 });
 
-describe("nothing that a terminal obeys", () => {
+describe("no character that a terminal obeys", () => {
   const evil = "name\u001b]0;evil\u0007\u009b2J\u007f\r\u202e";
   const harmless = (text: string): void => {
     assert.match(text, /name/);
@@ -107,7 +107,7 @@ describe("the screen", () => {
     screen.status(null);
     assert.equal(text(), `${"x".repeat(39)}\r\u001b[Ka line\n${"x".repeat(39)}\r\u001b[K`);
   });
-  test("a status line that a narrower terminal has broken into several is erased completely", () => {
+  test("a status line that a narrower terminal split into several is erased completely", () => {
     const { stream, text } = terminal(true);
     const screen = openScreen(stream, {});
     screen.status("x".repeat(39));
@@ -132,7 +132,7 @@ describe("the screen", () => {
     openOutput(stream, screen, { json: false }).line("result");
     assert.equal(text(), "busy\r\u001b[Kresult\nbusy");
   });
-  test("colour needs a terminal and nobody who minds", () => {
+  test("colour needs a terminal and no NO_COLOR", () => {
     const coloured = (isTTY: boolean, env: Record<string, string>): boolean =>
       openScreen(terminal(isTTY).stream, env).coloured;
     assert.deepEqual(
@@ -226,7 +226,7 @@ describe("progress", () => {
     assert.equal(told(2000, 1000, 10), "2.0 KiB of 1000 B (99 %), 10 B/s");
     assert.equal(told(500, null, null), "500 B");
   });
-  test("tells the time left no finer than it can be known, and not at all when it is silly", () => {
+  test("shows the time left no finer than it can be known, and not at all if it is absurd", () => {
     const left = (seconds: number): string =>
       describeTransfer({ bytes: 0, total: seconds * 10, rate: 10 }).split(", ")[2] ?? "nothing";
     assert.deepEqual([1, 32, 58, 100, 3500, 7900, 14_400, 360_000].map(left), [
@@ -280,7 +280,7 @@ describe("progress", () => {
     for (now = 1; now <= 1000; now += 1) progress.update(now);
     assert.equal(text().split("\r").length - 1, 5);
   });
-  test("what has no size is no more than named", () => {
+  test("shows only the name of a transfer without a size", () => {
     const { stream, text } = terminal(true);
     openProgress(openScreen(stream, {}), { now: () => 0, report: () => undefined }).start("looking around", null);
     assert.equal(text(), "looking around");

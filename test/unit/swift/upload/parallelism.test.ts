@@ -57,21 +57,21 @@ describe("the number of parts in flight", () => {
     return most;
   }
 
-  test("is all that is allowed within the first second of a fast line", async () => {
+  test("reaches the limit within the first second of a fast line", async () => {
     assert.deepEqual(await sendOver(() => 50 * MIB, 1 / 60), [4]);
   });
-  test("is one on a slow line, but for a try now and then", async () => {
+  test("is one on a slow line, except for an occasional probe", async () => {
     const most = await sendOver(() => 0.1 * MIB, 60);
     assert.ok(Math.max(...most) <= 2, most.join());
     assert.ok(most.filter((parts) => parts === 1).length >= 45, most.join());
   });
-  test("is all that is allowed where each connection has a limit of its own", async () => {
+  test("reaches the limit if each connection has a limit of its own", async () => {
     const most = await sendOver((inFlight) => inFlight * 0.1 * MIB, 10);
     assert.deepEqual(most.slice(3), Array(7).fill(4), most.join());
   });
 });
 
-test("a slice of a body grows while the socket takes it fast, and shrinks on a slow line", () => {
+test("a slice of a body grows while the socket accepts it fast, and shrinks on a slow line", () => {
   assert.deepEqual(
     [1, 100, 1000].map((elapsedMs) => nextSliceBytes(64 * 1024, elapsedMs)),
     [128 * 1024, 64 * 1024, 32 * 1024],

@@ -41,7 +41,7 @@ describe("parts of a body", () => {
     });
   }
 
-  test("stay as they are while somebody has them in hand, in whatever order they are given back", async () => {
+  test("stay as they are until they are released, in any order", async () => {
     const body = randomBytes(20_000);
     const inFlight: Part[] = [];
     for await (const part of partsOf(streamed(body, 777), openPartMemory(1000, 4))) {
@@ -52,7 +52,7 @@ describe("parts of a body", () => {
     }
   });
 
-  test("that nobody gives back end the reading, instead of taking more memory", async () => {
+  test("that are never released end the reading, instead of using more memory", async () => {
     const body = streamed(randomBytes(5000), 500);
     const read: number[] = [];
     await assert.rejects(async () => {
@@ -64,7 +64,7 @@ describe("parts of a body", () => {
 });
 
 describe("the memory of parts", () => {
-  test("is used again by the next upload, all of it free, and given up for one that needs more", () => {
+  test("is reused by the next upload, and released for one that needs more", () => {
     const memories = openBufferPool();
     const first = memories.acquire(1000, 3);
     first.take();

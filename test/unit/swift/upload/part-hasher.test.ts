@@ -29,7 +29,7 @@ describe("the hasher of parts", () => {
     assert.deepEqual(order, [0, 1, 2, 3, 4, 5, 6, 7]);
   });
 
-  test("waits until as many are there as go together", async () => {
+  test("waits until there are enough to hash together", async () => {
     const hasher = openPartHasher(3);
     const asked = [hasher.md5(randomBytes(10)), hasher.md5(randomBytes(10))];
     assert.deepEqual(await settledSoon(asked), [false, false]);
@@ -43,7 +43,7 @@ describe("the hasher of parts", () => {
     assert.equal((await hasher.md5(part)).toString("hex"), md5(part));
   });
 
-  test("waits for nothing where parts go alone, or no more will come", async () => {
+  test("does not wait if parts are hashed alone, or no more will come", async () => {
     assert.deepEqual(await settledSoon([openPartHasher(1).md5(randomBytes(10))]), [true]);
     const hasher = openPartHasher(3);
     const asked = [hasher.md5(randomBytes(10))];
