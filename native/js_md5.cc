@@ -26,7 +26,7 @@ Napi::Value ToBuffers(Napi::Env env, const Digests& digests) {
 
 struct Hashing {
   std::vector<md5::Message> messages;
-  /** A copy of the caller's array, which may change meanwhile: its elements must not be collected. */
+  /** A copy of the caller's array, which may change before the end: its elements must not be collected. */
   Napi::Reference<Napi::Array> views;
 };
 

@@ -124,7 +124,7 @@ async function estimate(
   return mode.compressedData ? { bytes: upperBound, exact: false } : { bytes, exact: true };
 }
 
-/** What a program makes of the stream of a command, and how long that was. */
+/** The output of a program that reads the stream of a command, and the length of that stream. */
 function sentThrough(
   program: Command,
   { open, lineage }: { readonly open: () => Promise<Command>; readonly lineage: Lineage },

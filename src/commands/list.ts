@@ -74,10 +74,10 @@ export class ListCommand extends ReadCommand {
     reading: Reading,
     session: Session,
   ): Promise<Pick<ListedSource, "listed" | "findings">> {
-    const looking = { ...reading, proofs: (await session.openProofs())?.all ?? [], relies: true };
+    const view = { ...reading, proofs: (await session.openProofs())?.all ?? [], relies: true };
     const all: ListedSource[] = [];
-    for (const { local } of await origins.list(() => Promise.resolve(looking)))
-      all.push(await listSource(local, looking, session.signal));
+    for (const { local } of await origins.list(() => Promise.resolve(view)))
+      all.push(await listSource(local, view, session.signal));
     return { listed: all.flatMap(({ listed }) => listed), findings: all.flatMap(({ findings }) => findings) };
   }
 }

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { describeWriteError } from "../errors.ts";
 import type { LocalSnapshots } from "../operations/ports.ts";
-import type { Looking } from "../operations/inventory.ts";
+import type { ArchiveView } from "../operations/inventory.ts";
 import { listSource, type ListedSource } from "../operations/list.ts";
 import type { Receipt } from "../operations/sync-snapshot.ts";
 import { newestOf } from "../plan/select.ts";
@@ -107,11 +107,11 @@ export async function openReporting(
 /** Reads the state of the archives; null when the store does not answer. */
 export async function readState(
   local: LocalSnapshots,
-  looking: Looking,
+  view: ArchiveView,
   signal: AbortSignal,
 ): Promise<SourceState | null> {
   try {
-    return describeState(await listSource(local, looking, signal));
+    return describeState(await listSource(local, view, signal));
   } catch {
     return null;
   }

@@ -13,7 +13,7 @@ type WithDefault = {
   [Name in OptionName]: (typeof options)[Name] extends { readonly default: string } ? Name : never;
 }[OptionName];
 
-/** What the parser was given for an option, and the definition it was made of. */
+/** The declaration of an option for the parser, and the definition that it was made of. */
 const declared = new WeakMap<object, OptionDefinition>();
 
 function declare<Spec>(option: OptionDefinition, spec: Spec): Spec {

@@ -3,7 +3,7 @@
 
 import type { BackupError } from "../errors.ts";
 import type { LocalSnapshots, Sender } from "../operations/ports.ts";
-import { readArchives, type Looking } from "../operations/inventory.ts";
+import { readArchives, type ArchiveView } from "../operations/inventory.ts";
 import { originsOfReceived, type Origin } from "../operations/origins.ts";
 import type { SendProto } from "../plan/model.ts";
 import { explainNoneReceived, explainNoSnapshots } from "../plan/surroundings.ts";
@@ -15,7 +15,7 @@ export interface Origins {
    * Lists the origins as they are now; an origin has no snapshots, or there is none, when there is nothing to archive.
    * @param look - opens the view of the container, which is not needed where there is nothing to archive
    */
-  list(look: () => Promise<Looking>): Promise<readonly Origin[]>;
+  list(look: () => Promise<ArchiveView>): Promise<readonly Origin[]>;
   /** Explains why there is nothing to archive. @param command - "sync" for those that take --allow-empty */
   explainNone(command: "sync" | "other"): Promise<BackupError>;
 }

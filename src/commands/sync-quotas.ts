@@ -10,7 +10,7 @@ import type { SubvolumeOutcome } from "./sync-ended.ts";
 import { printSummary, sumEstimates, type Summary } from "./sync-report.ts";
 
 /** Checks the quotas that can be seen. Returns null, or the error that nothing more can be stored. */
-export async function lookAtQuotas(
+export async function checkQuotas(
   { steps, container }: { readonly steps: readonly EstimatedStep[]; readonly container: string },
   makeRoom: () => Promise<void>,
   session: Session,

@@ -100,7 +100,7 @@ export function watch({ log, output, progress }: Session, form: Form, dryRun: bo
       const hint = error.hint === null ? "" : `: ${error.hint}`;
       if (error.code === "ABORTED") log.info(describeStop(step, error, form.recipients === null ? kept : 0));
       else log.error({ code: error.code }, `${step.snapshot.path} is not archived: ${error.message}${hint}`);
-      if (canBeGoneOnWith(error) && kept > 0 && form.recipients === null) {
+      if (isResumable(error) && kept > 0 && form.recipients === null) {
         log.info(
           `the next run resumes ${printable(step.snapshot.path)}: ${formatBytes(kept)} of it are already stored`,
         );
@@ -121,7 +121,7 @@ function describeStop({ snapshot }: UploadStep, { message }: BackupError, kept: 
  * After other failures the stored part of an archive is of no use. The error about a full quota reports itself what
  * stays.
  */
-function canBeGoneOnWith({ code }: BackupError): boolean {
+function isResumable({ code }: BackupError): boolean {
   return ["STORE_UNAVAILABLE", "ACCESS_DENIED", "SEND_FAILED"].includes(code);
 }
 

@@ -1,7 +1,7 @@
 // The inputs of a run of sync, from its settings to the confirmed plan.
 
 import type { PreparedEncoding } from "../operations/encode.ts";
-import type { Looking } from "../operations/inventory.ts";
+import type { ArchiveView } from "../operations/inventory.ts";
 import type { LocalSnapshots, Sender } from "../operations/ports.ts";
 import type { Container } from "../operations/store-ports.ts";
 import type { EstimatedStep } from "../operations/sync-snapshot.ts";
@@ -27,7 +27,7 @@ export interface Settings {
 
 export interface Store {
   readonly container: Container;
-  readonly looking: Looking;
+  readonly view: ArchiveView;
 }
 
 export interface LocalEdges extends Store {

@@ -13,7 +13,7 @@ import { parseDuration } from "../config/parse.ts";
 import type { Session } from "./session.ts";
 import { UNENCRYPTED } from "./encoding.ts";
 import { removeOldLeftovers } from "./leftovers.ts";
-import { endFull, lookAtQuotas } from "./sync-quotas.ts";
+import { endFull, checkQuotas } from "./sync-quotas.ts";
 import { openOrigins, type Origins } from "./origins.ts";
 import { NOTHING_KNOWN, openReporting, readState, type Reporting } from "./monitoring.ts";
 import { joinEnded, stopsAll, sumCodes, type SubvolumeOutcome } from "./sync-ended.ts";
@@ -105,7 +105,7 @@ export class SyncCommand extends SyncOptions {
     const openOnce = async (): Promise<Store> => {
       const container = await session.openContainer(tuning);
       const [catalogue, proofs] = await Promise.all([session.openCatalogue(), session.openProofs()]);
-      return { container, looking: { container, identities: [], catalogue, proofs: proofs?.all ?? [] } };
+      return { container, view: { container, identities: [], catalogue, proofs: proofs?.all ?? [] } };
     };
     return { ...settings, encoding, open: () => (store ??= openOnce()) };
   }
@@ -114,20 +114,20 @@ export class SyncCommand extends SyncOptions {
   private async syncOne(path: string, settings: Settings, session: Session): Promise<SubvolumeOutcome> {
     const { received, waitLock: wait } = this;
     const origins = await openOrigins(path, { received, sendProto: settings.sendProto }, session);
-    const list = (): Promise<readonly Origin[]> => origins.list(async () => (await settings.open()).looking);
+    const list = (): Promise<readonly Origin[]> => origins.list(async () => (await settings.open()).view);
     const found = await list();
     if (found.every(({ local }) => local.snapshots.length === 0)) return await this.endEmpty(origins, session);
-    const { container, looking } = await settings.open();
+    const { container, view } = await settings.open();
     const onlyLooks = this.dryRun || this.planOnly;
     const sources = found.map(({ local }) => local.source.uuid);
     const lock = onlyLooks ? null : await session.lock({ container: container.name, sources, wait });
     const all: SubvolumeOutcome[] = [];
     try {
       for (const { name, local } of lock?.waited === true ? await list() : found) {
-        const edges = { container, looking, source: origins.sender, local };
+        const edges = { container, view, source: origins.sender, local };
         const ended = await this.syncLocal(name, edges, settings, session);
         const wantsState = settings.reporting.wantsState && !onlyLooks;
-        const state = wantsState ? await readState(local, { ...looking, relies: true }, session.signal) : null;
+        const state = wantsState ? await readState(local, { ...view, relies: true }, session.signal) : null;
         all.push({ ...ended, state });
         if (ended.stoppedBy !== null) break;
       }
@@ -155,7 +155,7 @@ export class SyncCommand extends SyncOptions {
     const { container, source, local } = edges;
     const { encoding, leftoverAgeMs: olderThanMs } = settings;
     const request = { full: this.full, rearchive: this.rearchive };
-    const { inventory, plan } = await prepareSync(local, edges.looking, request, session.signal);
+    const { inventory, plan } = await prepareSync(local, edges.view, request, session.signal);
     const incomplete = { code: reportFindings(plan.findings, session) ? 3 : 0, stoppedBy: null };
     if (plan.steps.length === 0) {
       printNothingToDo(
@@ -199,7 +199,7 @@ export class SyncCommand extends SyncOptions {
       );
     // Removing leftovers may free the only room there is.
     const makeRoom = (): Promise<void> => removeLeftovers(plan.steps);
-    const full = this.dryRun ? null : await lookAtQuotas({ steps, container: container.name }, makeRoom, session);
+    const full = this.dryRun ? null : await checkQuotas({ steps, container: container.name }, makeRoom, session);
     const summary = { dryRun: this.dryRun, of: local.snapshots.length, kept: plan.kept.length };
     if (full !== null) return endFull(path, full, { ...summary, untried: plan.steps }, session);
     session.progress.expect(steps.length, sumEstimates(steps)?.bytes ?? null);

@@ -38,7 +38,7 @@ export function readVariable(env: Environment, name: string): string | undefined
   return value === "" ? undefined : value;
 }
 
-const telling = [
+const keystoneVariables = [
   "OS_AUTH_URL",
   "OS_USERNAME",
   "OS_USER_ID",
@@ -53,7 +53,7 @@ const telling = [
 /** True when a variable is set that only makes sense for a login at Keystone. */
 export function namesKeystone(env: Environment): boolean {
   if (speaksVersion1(env)) return false;
-  return telling.some((name) => readVariable(env, name) !== undefined);
+  return keystoneVariables.some((name) => readVariable(env, name) !== undefined);
 }
 
 /** True when version 1 of Swift's own authentication is requested explicitly. */

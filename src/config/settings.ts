@@ -111,8 +111,8 @@ function findLogin(file: string, env: Environment): FoundTarget {
 function showLogin(env: Environment): InForce[] {
   const isShown =
     /^(AWS_(ACCESS_KEY_ID|PROFILE|(DEFAULT_)?REGION|ENDPOINT_URL(_S3)?|CA_BUNDLE|CONFIG_FILE|SHARED_CREDENTIALS_FILE)|OS_(AUTH_URL|CLOUD|USERNAME|PROJECT_(NAME|ID)|REGION_NAME|INTERFACE|CACERT|STORAGE_URL|\w+_DOMAIN_(NAME|ID))|ST_(AUTH|USER)|\w+_FILE)$/;
-  const said = Object.entries(env).filter(([name, value]) => /^(AWS|OS|ST)_/.test(name) && (value ?? "") !== "");
-  return said.map(([name, value = ""]) => ({
+  const logins = Object.entries(env).filter(([name, value]) => /^(AWS|OS|ST)_/.test(name) && (value ?? "") !== "");
+  return logins.map(([name, value = ""]) => ({
     key: name,
     value: isShown.test(name) ? withoutPassword(value) : "[redacted]",
     from: "environment",

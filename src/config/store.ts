@@ -116,8 +116,8 @@ export function sendsPasswordsOpenly({ authUrl }: KeystoneLogin): boolean {
 
 /** True when the variables of the AWS tools name keys or a profile. */
 export function namesAws(env: Environment): boolean {
-  const telling = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"];
-  return telling.some((name) => readVariable(env, name) !== undefined);
+  const variables = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"];
+  return variables.some((name) => readVariable(env, name) !== undefined);
 }
 
 /** Chooses the first source that is named at all, so that an incomplete one is an error and not skipped. */

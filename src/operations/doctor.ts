@@ -78,8 +78,8 @@ async function* diagnoseMachine(
     ({ progs, libbtrfsutil }) => ok(`${progs}, libbtrfsutil ${libbtrfsutil}`),
   );
   yield versions.check;
-  yield await lookAtProgram("age", { purpose: "encryption", wanted: wishes.recipients !== null }, signal);
-  yield await lookAtProgram("zstd", { purpose: "compression", wanted: wishes.zstdLevel !== null }, signal);
+  yield await checkProgram("age", { purpose: "encryption", wanted: wishes.recipients !== null }, signal);
+  yield await checkProgram("zstd", { purpose: "compression", wanted: wishes.zstdLevel !== null }, signal);
   if (wishes.recipients !== null || wishes.zstdLevel !== null) {
     yield (
       await look(
@@ -134,8 +134,8 @@ async function* diagnoseContainer(
   if (surveyed === null) {
     yield* skip(["archives", "encryption"], "path");
   } else {
-    const looking = { container, identities: [] };
-    const list = (): Promise<readonly Origin[]> => surveyed.origins(() => readArchives("", looking, signal));
+    const view = { container, identities: [] };
+    const list = (): Promise<readonly Origin[]> => surveyed.origins(() => readArchives("", view, signal));
     yield (await look("archives", async () => planFor(await list(), container, signal), judgeArchives)).check;
     yield (
       await look(
@@ -145,11 +145,11 @@ async function* diagnoseContainer(
       )
     ).check;
   }
-  yield await lookAtUploads(container, signal);
+  yield await checkUploads(container, signal);
 }
 
 /** No sync depends on their listing: where it fails, that is worth a warning. */
-async function lookAtUploads(container: Container, signal: AbortSignal): Promise<Check> {
+async function checkUploads(container: Container, signal: AbortSignal): Promise<Check> {
   const { check } = await look("uploads", () => container.openUploads("", signal), judgeUploads);
   if (check.error === null) return check;
   const message = `cannot be listed: ${check.message}; a sync works, but does not remove what interrupted runs left`;
@@ -170,7 +170,7 @@ interface Need {
   readonly wanted: boolean;
 }
 
-async function lookAtProgram(program: string, { purpose, wanted }: Need, signal: AbortSignal): Promise<Check> {
+async function checkProgram(program: string, { purpose, wanted }: Need, signal: AbortSignal): Promise<Check> {
   const { check } = await look(program, () => programVersion(program, signal), ok);
   if (check.status === "ok" || wanted) return check;
   return { ...check, status: "warning", message: `${check.message}; ${purpose} needs it`, error: null };

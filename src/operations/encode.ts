@@ -10,7 +10,7 @@ import type { Command } from "../stream/process.ts";
 import { compressCommand, compressedBytes } from "../stream/zstd.ts";
 
 /** The requested encoding, after a trial run of the programs. */
-export interface PreparedEncoding extends Wanted {
+export interface PreparedEncoding extends RequestedEncoding {
   /** Length of the header that age writes for the recipients. */
   readonly headerBytes: number;
   /** Distinguishes these recipients from others; null without any. */
@@ -19,7 +19,7 @@ export interface PreparedEncoding extends Wanted {
   readonly encryptor: Command | null;
 }
 
-type Wanted = Pick<EncodingOptions, "recipients" | "zstdLevel">;
+type RequestedEncoding = Pick<EncodingOptions, "recipients" | "zstdLevel">;
 
 export const NOT_ENCODED: PreparedEncoding = {
   recipients: null,
@@ -41,7 +41,10 @@ export interface Encoder {
 const SAMPLE_BYTES = 16 * 1024 * 1024;
 
 /** Tries the programs that every stream will need. @throws CONFIG */
-export async function tryEncoding({ recipients, zstdLevel }: Wanted, signal: AbortSignal): Promise<PreparedEncoding> {
+export async function tryEncoding(
+  { recipients, zstdLevel }: RequestedEncoding,
+  signal: AbortSignal,
+): Promise<PreparedEncoding> {
   if (zstdLevel !== null) await compressedBytes(Buffer.alloc(0), zstdLevel, signal).catch(toConfig);
   if (recipients === null) return { ...NOT_ENCODED, zstdLevel };
   return { recipients, zstdLevel, ...(await tryRecipients(recipients, signal)), encryptor: encryptCommand(recipients) };

@@ -18,7 +18,7 @@ import type { Inventory } from "../plan/inventory.ts";
 const EXAMINERS = 16;
 
 /** Where to look for archives, and the facts that are known already. */
-export interface Looking extends Reading {
+export interface ArchiveView extends Reading {
   readonly proofs?: readonly Proof[];
   /** True: the catalogue is enough for the snapshots' own archives too, because nothing is built on them. */
   readonly relies?: boolean;
@@ -28,22 +28,22 @@ export interface Looking extends Reading {
  * The snapshots of a source, and the objects under their keys. Each of them is requested, whether a listing names it or
  * not.
  */
-export async function takeInventory(local: LocalSnapshots, looking: Looking, signal: AbortSignal): Promise<Inventory> {
+export async function takeInventory(local: LocalSnapshots, view: ArchiveView, signal: AbortSignal): Promise<Inventory> {
   const { source, snapshots } = local;
-  const objects = await looking.container.list(keyPrefix(source.uuid), signal);
+  const objects = await view.container.list(keyPrefix(source.uuid), signal);
   const keys = new Set<string>(keysOf(source.uuid, snapshots));
   const listed = new Map(objects.map((object) => [object.key, object]));
   const archives = await mapConcurrently([...keys], EXAMINERS, async (key) => {
     const object = listed.get(key);
-    if (object === undefined) return await readArchive(key, looking, signal);
-    const look = looking.relies === true ? recallArchive : askArchive;
-    return await orUnreadable(object, () => look(object, looking, signal));
+    if (object === undefined) return await readArchive(key, view, signal);
+    const look = view.relies === true ? recallArchive : askArchive;
+    return await orUnreadable(object, () => look(object, view, signal));
   });
   const archived = new Set(objects.flatMap(({ key }) => parseKey(key)?.key ?? []));
   const volumes = objects.flatMap(({ key }) => (archiveKeyOf(key) === null ? [] : key));
   const examined = [...archived].every((key) => keys.has(key)) ? "source" : "snapshots";
   const there = archives.flatMap((archive) => archive ?? []);
-  return { ...local, archived, archives: there, others: [], examined, volumes, proofs: looking.proofs ?? [] };
+  return { ...local, archived, archives: there, others: [], examined, volumes, proofs: view.proofs ?? [] };
 }
 
 /**
@@ -53,17 +53,17 @@ export async function takeInventory(local: LocalSnapshots, looking: Looking, sig
 export async function examine(
   inventory: Inventory,
   extent: "source" | "container",
-  looking: Looking,
+  view: ArchiveView,
   signal: AbortSignal,
 ): Promise<Inventory> {
   const { source, snapshots, examined } = inventory;
   if (extent === "source" || examined === "snapshots") {
     const asked = new Set<string>(keysOf(source.uuid, snapshots));
-    const archives = await readArchives(keyPrefix(source.uuid), looking, signal, (key) => !asked.has(key));
+    const archives = await readArchives(keyPrefix(source.uuid), view, signal, (key) => !asked.has(key));
     const ofSource: Inventory = { ...inventory, archives: [...inventory.archives, ...archives], examined: "source" };
-    return extent === "source" ? ofSource : await examine(ofSource, extent, looking, signal);
+    return extent === "source" ? ofSource : await examine(ofSource, extent, view, signal);
   }
-  const others = await readArchives("", looking, signal, (key) => parseKey(key)?.source !== source.uuid);
+  const others = await readArchives("", view, signal, (key) => parseKey(key)?.source !== source.uuid);
   return { ...inventory, others, examined: "container" };
 }
 
@@ -73,11 +73,11 @@ export async function examine(
  */
 export async function confirmAncestors(
   inventory: Inventory,
-  looking: Looking,
+  view: ArchiveView,
   signal: AbortSignal,
 ): Promise<Inventory> {
   const { source, snapshots, origin, archives, others } = inventory;
-  if (looking.catalogue == null) return inventory;
+  if (view.catalogue == null) return inventory;
   const asked = new Set<string>(keysOf(source.uuid, snapshots));
   const here = new Set(snapshots.map((snapshot) => identityText(streamIdentity(snapshot))));
   if (origin !== null) here.add(identityText(originOf(origin)));
@@ -88,8 +88,8 @@ export async function confirmAncestors(
   const recalled = [...withAncestors(own, indexArchives(all))].filter(({ key }) => !asked.has(key));
   const lost = new Set<Archive>();
   await forEachConcurrently(recalled, EXAMINERS, async (archive) => {
-    if ((await looking.container.head(archive.key, signal)) !== null) return;
-    looking.catalogue?.forget(archive.key);
+    if ((await view.container.head(archive.key, signal)) !== null) return;
+    view.catalogue?.forget(archive.key);
     lost.add(archive);
   });
   if (lost.size === 0) return inventory;

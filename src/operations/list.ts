@@ -6,7 +6,7 @@ import { ageOf, compareText, sortByAge } from "../plan/select.ts";
 import { compareSnapshots, type Standing } from "../plan/standing.ts";
 import { planSync } from "../plan/sync.ts";
 import type { LocalSnapshots } from "./ports.ts";
-import { examine, readArchives, type Looking } from "./inventory.ts";
+import { examine, readArchives, type ArchiveView } from "./inventory.ts";
 import type { Reading } from "./read-archive.ts";
 import { prepareSync } from "./sync.ts";
 import type { Finding } from "../plan/finding.ts";
@@ -41,8 +41,8 @@ export async function listContainer(reading: Reading, signal: AbortSignal): Prom
 }
 
 /** The snapshots of one subvolume, archived or not, and its archives whose snapshots are gone; oldest first. */
-export async function listSource(local: LocalSnapshots, looking: Looking, signal: AbortSignal): Promise<ListedSource> {
-  const { inventory, lengths } = await lookThrough(local, looking, signal);
+export async function listSource(local: LocalSnapshots, view: ArchiveView, signal: AbortSignal): Promise<ListedSource> {
+  const { inventory, lengths } = await lookThrough(local, view, signal);
   const { findings, kept } = planSync(inventory);
   const standings = compareSnapshots(inventory);
   const claimed = new Set(standings.flatMap((standing) => archiveOf(standing) ?? []));
@@ -83,16 +83,16 @@ type Lengths = ReturnType<typeof measureChains>;
 /** The chain of a snapshot that was taken after a restore begins among the archives of another source. */
 async function lookThrough(
   local: LocalSnapshots,
-  looking: Looking,
+  view: ArchiveView,
   signal: AbortSignal,
 ): Promise<{ readonly inventory: Inventory; readonly lengths: Lengths }> {
-  let { inventory } = await prepareSync(local, looking, {}, signal);
-  if (inventory.examined === "snapshots") inventory = await examine(inventory, "source", looking, signal);
+  let { inventory } = await prepareSync(local, view, {}, signal);
+  if (inventory.examined === "snapshots") inventory = await examine(inventory, "source", view, signal);
   const measure = ({ archives, others }: Inventory): Lengths =>
     measureChains(archives, indexArchives([...others, ...archives]));
   const lengths = measure(inventory);
   if (inventory.examined === "container" || ![...lengths.values()].includes(null)) return { inventory, lengths };
-  inventory = await examine(inventory, "container", looking, signal);
+  inventory = await examine(inventory, "container", view, signal);
   return { inventory, lengths: measure(inventory) };
 }
 

@@ -6,7 +6,7 @@ import type { UploadStep } from "../plan/model.ts";
 import { planSync, type SyncPlan, type SyncRequest } from "../plan/sync.ts";
 import type { Command } from "../stream/process.ts";
 import type { LocalSnapshots, Sender, SendStream } from "./ports.ts";
-import { confirmAncestors, examine, takeInventory, type Looking } from "./inventory.ts";
+import { confirmAncestors, examine, takeInventory, type ArchiveView } from "./inventory.ts";
 import {
   runStep,
   type EstimatedStep,
@@ -42,18 +42,18 @@ export interface SyncWatcher {
 /** The plan, with every archive examined that it rests on. */
 export async function prepareSync(
   local: LocalSnapshots,
-  looking: Looking,
+  view: ArchiveView,
   request: SyncRequest,
   signal: AbortSignal,
 ): Promise<{ readonly inventory: Inventory; readonly plan: SyncPlan }> {
-  let inventory = await takeInventory(local, looking, signal);
-  for (let isConfirmed = looking.relies === true; ;) {
+  let inventory = await takeInventory(local, view, signal);
+  for (let isConfirmed = view.relies === true; ;) {
     const plan = planSync(inventory, request);
-    if (plan.examine !== null) inventory = await examine(inventory, plan.examine, looking, signal);
+    if (plan.examine !== null) inventory = await examine(inventory, plan.examine, view, signal);
     else if (isConfirmed)
       return { inventory, plan: { ...plan, findings: [...(local.doubts ?? []), ...plan.findings] } };
     else {
-      inventory = await confirmAncestors(inventory, looking, signal);
+      inventory = await confirmAncestors(inventory, view, signal);
       isConfirmed = true;
     }
   }

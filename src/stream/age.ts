@@ -49,7 +49,7 @@ export interface TriedRecipients {
 /** Tries recipients on an empty input. @throws CONFIG when age does not accept them, or is not installed */
 export async function tryRecipients(recipients: Recipients, signal: AbortSignal): Promise<TriedRecipients> {
   const failure = (exit: Exit): BackupError =>
-    new BackupError("CONFIG", `age does not accept the recipients: ${saidBy(exit)}`, {
+    new BackupError("CONFIG", `age does not accept the recipients: ${messageOf(exit)}`, {
       context: { ending: describeExit(exit) },
     });
   const command = { ...encryptCommand(recipients), failure };
@@ -107,7 +107,7 @@ async function unlock(file: string, signal: AbortSignal): Promise<string> {
   const failure = (exit: Exit): BackupError =>
     isInterrupted(exit)
       ? new BackupError("ABORTED", "stopped")
-      : new BackupError("CONFIG", `age cannot unlock the identity ${file}: ${saidBy(exit)}`);
+      : new BackupError("CONFIG", `age cannot unlock the identity ${file}: ${messageOf(exit)}`);
   await runInto(nameless.fd, { program: "age", args: ["--decrypt", file], failure, mayAsk: true }, signal);
   kept.push(nameless);
   return `/proc/${pid}/fd/${nameless.fd}`;
@@ -126,27 +126,29 @@ export function decryptCommand(identities: Identities, subject: string): Command
 }
 
 function toEncryptFailure(exit: Exit): BackupError {
-  return new BackupError("STEP_FAILED", `age ${describeExit(exit)}${exit.stderr === "" ? "" : `: ${saidBy(exit)}`}`, {
-    context: { stderr: exit.stderr },
-  });
+  return new BackupError(
+    "STEP_FAILED",
+    `age ${describeExit(exit)}${exit.stderr === "" ? "" : `: ${messageOf(exit)}`}`,
+    { context: { stderr: exit.stderr } },
+  );
 }
 
 function toDecryptFailure(subject: string, exit: Exit): BackupError {
   const context = { ending: describeExit(exit), stderr: exit.stderr };
-  const said = saidBy(exit);
+  const message = messageOf(exit);
   // It receives Ctrl-C as we do, and may exit before we have handled it.
   if (isInterrupted(exit)) return new BackupError("ABORTED", "stopped", { context });
-  if (/no identity matched/.test(said)) {
+  if (/no identity matched/.test(message)) {
     return new BackupError("IDENTITY_REFUSED", `${subject} is encrypted for somebody else: no identity opens it`, {
       hint: "use --identity FILE with the key it was encrypted for",
       context,
     });
   }
   // It reads the identities first, and names them in its messages about them.
-  if (/^reading "|identity file|failed to open file|malformed secret key|passphrase/.test(said)) {
-    return new BackupError("CONFIG", `age cannot use an identity: ${said}`, { context });
+  if (/^reading "|identity file|failed to open file|malformed secret key|passphrase/.test(message)) {
+    return new BackupError("CONFIG", `age cannot use an identity: ${message}`, { context });
   }
-  return new BackupError("ARCHIVE_DAMAGED", `${subject} is damaged: it cannot be decrypted: ${said}`, { context });
+  return new BackupError("ARCHIVE_DAMAGED", `${subject} is damaged: it cannot be decrypted: ${message}`, { context });
 }
 
 /** It hears Ctrl-C on the terminal as we do. */
@@ -154,6 +156,6 @@ function isInterrupted({ signal }: Exit): boolean {
   return signal === "SIGINT" || signal === "SIGHUP";
 }
 
-function saidBy(exit: Exit): string {
+function messageOf(exit: Exit): string {
   return /^age: error: (.*)$/m.exec(exit.stderr)?.[1] ?? describeExit(exit);
 }

@@ -1,6 +1,6 @@
 // How a program ended that did not do its work: facts to decide by. The sentence about them is made last.
 
-/** What a program did wrong that no exit status shows. */
+/** A fault of a program that no exit status shows. */
 export type Fault =
   "left its output open" | "left its input unread" | "began its output otherwise" | "ended before it began";
 

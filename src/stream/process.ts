@@ -72,13 +72,13 @@ export function start(command: Command, stdio: StdioOptions): Started {
  */
 export async function runToEnd(command: Command, signal: AbortSignal): Promise<string> {
   const { child, life } = start(command, ["ignore", "pipe", "pipe"]);
-  let said = "";
+  let output = "";
   const { stdout } = child;
   if (stdout === null) throw new TypeError(`${command.program} was started without an output`);
-  stdout.setEncoding("utf8").on("data", (text: string) => void (said += text));
+  stdout.setEncoding("utf8").on("data", (text: string) => void (output += text));
   const ended = closed(stdout);
   await untilSuccess(life, signal);
-  if (await settlesWithin(ended, LINGER_MS)) return said;
+  if (await settlesWithin(ended, LINGER_MS)) return output;
   stdout.destroy();
   throw command.failure(faultOf(command, "left its output open"));
 }
@@ -184,7 +184,7 @@ function watch(child: ChildProcess, command: Command): ProcessLifetime {
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     stderr = (stderr + text).slice(-STDERR_TAIL_CHARS);
   });
-  const said = child.stderr === null ? Promise.resolve() : closed(child.stderr);
+  const errorOutput = child.stderr === null ? Promise.resolve() : closed(child.stderr);
   const lastWords = (): string => stderr.trim();
   let exit: Exit | null = null;
   const end = async (): Promise<void> => {
@@ -192,7 +192,7 @@ function watch(child: ChildProcess, command: Command): ProcessLifetime {
     if (ended.status === 0) return;
     // Processes that a failed leader leaves behind must not continue, nor delay its last output.
     kill("SIGKILL");
-    await settlesWithin(said, GRACE_MS);
+    await settlesWithin(errorOutput, GRACE_MS);
     exit = { ...ended, program: command.program, fault: null, stderr: lastWords() };
     throw command.failure(exit);
   };

@@ -32,8 +32,8 @@ export async function compressedBytes(sample: Buffer, level: number, signal: Abo
 
 function toFailure(code: "STEP_FAILED" | "ARCHIVE_DAMAGED", what: string, exit: Exit): BackupError {
   const { stderr } = exit;
-  const said = /^zstd: (.*)$/m.exec(stderr)?.[1];
-  return new BackupError(code, `${what} ${describeExit(exit)}${said === undefined ? "" : `: ${said}`}`, {
+  const message = /^zstd: (.*)$/m.exec(stderr)?.[1];
+  return new BackupError(code, `${what} ${describeExit(exit)}${message === undefined ? "" : `: ${message}`}`, {
     context: { stderr },
   });
 }

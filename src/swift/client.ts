@@ -139,14 +139,14 @@ function traced(handler: NodeHttpHandler, log: Log | undefined): NodeHttpHandler
   handler.handle = async (request, options) => {
     const started = performance.now();
     const asked = { method: request.method, path: request.path, query: request.query };
-    const tell = (outcome: object): void =>
+    const logOutcome = (outcome: object): void =>
       log?.trace?.({ ...asked, ...outcome, elapsedMs: Math.round(performance.now() - started) }, "request");
     try {
       const answer = await handle(request, options);
-      tell({ status: answer.response.statusCode });
+      logOutcome({ status: answer.response.statusCode });
       return answer;
     } catch (error) {
-      tell({ error: error instanceof Error ? error.name : String(error) });
+      logOutcome({ error: error instanceof Error ? error.name : String(error) });
       throw error;
     }
   };

@@ -10,7 +10,7 @@ import { isDynamicLarge } from "./objects.ts";
 import type { Store } from "./context.ts";
 import type { ObjectDetails, ObjectToRead } from "../operations/store-ports.ts";
 import { describeError } from "./error-facts.ts";
-import { openStretch, type ByteRange } from "./stretch.ts";
+import { openRange, type ByteRange } from "./byte-range.ts";
 
 /** `btrfs receive` seals a subvolume on the last command of the stream, which must not reach it before the check. */
 const WITHHELD_BYTES = 64 * 1024;
@@ -75,10 +75,10 @@ async function* readPieces(
   }
 }
 
-/** A stretch that is read at once, into memory, by whoever wants it later. */
-function fetchPiece(store: Store, stretch: ByteRange, signal: AbortSignal): Readable {
+/** A range that is read at once, into memory, by whoever wants it later. */
+function fetchPiece(store: Store, range: ByteRange, signal: AbortSignal): Readable {
   // Chunks, not bytes, are counted here: there are never as many as bytes, so nothing makes it pause.
-  const piece = Readable.from(readRange(store, stretch, signal), { objectMode: true, highWaterMark: RANGE_BYTES });
+  const piece = Readable.from(readRange(store, range, signal), { objectMode: true, highWaterMark: RANGE_BYTES });
   // A failure before the piece is wanted is reported when it is wanted.
   piece.on("error", () => undefined);
   piece.read(0);
@@ -99,7 +99,7 @@ async function* readRange(
   let waitAfter: Backoff | null = null;
   while (offset < end) {
     const before = offset;
-    const { body, ...stored } = await openStretch(store, { key, etag, start: offset, end, partBytes }, signal);
+    const { body, ...stored } = await openRange(store, { key, etag, start: offset, end, partBytes }, signal);
     etag = stored.etag;
     end = Math.min(end, stored.bytes);
     try {

@@ -1,4 +1,4 @@
-// Opens a stretch of an object: the answer to one request for some of its bytes.
+// Opens a range of an object: the answer to one request for some of its bytes.
 
 import { Readable } from "node:stream";
 import { GetObjectCommand } from "@aws-sdk/client-s3";
@@ -27,29 +27,29 @@ export interface OpenedBody {
   readonly bytes: number;
 }
 
-/** How long the store may fail to give out a stretch of several parts, before the first of them is asked for alone. */
+/** How long the store may fail to return a range of several parts, before the first of them is asked for alone. */
 const TOGETHER_MS = 5_000;
 
 /**
- * Opens a stretch, or its first part alone where the store cannot give out all of it. When the second of two parts is
- * missing, Swift (2.30) answers 500 to whoever asks for the end of the first and what follows, for ever; asked for the second
+ * Opens a range, or its first part alone where the store cannot return all of it. When the second of two parts is
+ * missing, Swift (2.30) answers 500 to every request for the end of the first and what follows, forever; for the second
  * alone, it says what is wrong. @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED, STORE_UNAVAILABLE, ABORTED
  */
-export async function openStretch(store: Store, stretch: ByteRange, signal: AbortSignal): Promise<OpenedBody> {
-  const { start, end, partBytes = null } = stretch;
+export async function openRange(store: Store, range: ByteRange, signal: AbortSignal): Promise<OpenedBody> {
+  const { start, end, partBytes = null } = range;
   const partEnd = partBytes === null ? end : start - (start % partBytes) + partBytes;
-  if (partEnd >= end) return await openBody(store, stretch, signal);
+  if (partEnd >= end) return await openBody(store, range, signal);
   const waited = { tooLong: false };
   try {
     const opened = await withTimeout(Math.min(TOGETHER_MS, store.retryForMs / 2), signal, async (patience) => {
       patience.addEventListener("abort", () => (waited.tooLong = true));
-      return await openBody(store, stretch, patience);
+      return await openBody(store, range, patience);
     });
     endWith(signal, opened.body);
     return opened;
   } catch (error) {
     if (!waited.tooLong || signal.aborted) throw error;
-    return await openBody(store, { ...stretch, end: partEnd }, signal);
+    return await openBody(store, { ...range, end: partEnd }, signal);
   }
 }
 
