@@ -1,5 +1,5 @@
-// `npm run demo`: the whole way once, on real btrfs and a real Swift, with the commands a user would type. It ends by
-// comparing what was restored with what was there, entry by entry, and cleans up however it ends.
+// `npm run demo`: the complete way once, on real btrfs and a real Swift, with the commands a user would type. It ends
+// by comparing what was restored with what was there, entry by entry, and cleans up however it ends.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,6 +1,6 @@
-// `npm test`: node's own test runner over everything under test/, with its summary as the last lines.
-// Tests that need btrfs or Swift skip themselves where there is none. Here that is said once; and with CI=true or
-// REQUIRE_ALL=1 any skipped test fails the run.
+// `npm test`: node's own test runner over everything under test/, with its summary as the last lines. Tests that need
+// btrfs or Swift skip themselves where there is none. Here that is reported once; and with CI=true or REQUIRE_ALL=1 any
+// skipped test fails the run.
 //
 //   node dist/test/run.js [PART OF A PATH...]
 
@@ -47,7 +47,7 @@ function namesUnder(folder: string): readonly string[] {
   }
 }
 
-/** Passes the events on. Before the summary, which stays last, it says what was skipped. */
+/** Passes the events on. Before the summary, which stays last, it reports what was skipped. */
 async function* withVerdict(events: AsyncIterable<TestEvent>, requireAll: boolean): AsyncGenerator<TestEvent> {
   const skipped: string[] = [];
   for await (const event of events) {

@@ -1,4 +1,4 @@
-// What a program costs: time, CPU and memory of the whole process and of those that it starts. Node tells that of no
+// What a program costs: time, CPU and memory of the whole process and of those that it starts. Node reports that for no
 // child, so a small program in C stands between.
 
 import { spawn } from "node:child_process";

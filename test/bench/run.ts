@@ -1,11 +1,11 @@
-// `npm run bench`: how fast the program is beside others that do the same, on this machine and in this hour. Only the
-// ratios of one run say something.
+// `npm run bench`: how fast the program is compared with others that do the same, on this machine at this moment. Only
+// the ratios of one run are meaningful.
 //
 //   npm run bench -- [MEBIBYTES [ROUNDS]] [sink | swift | parts]... [CONTENDER]...      as root
 //
 // Without names everything runs: uploads to a server that discards everything, uploads to a real Swift, and the parts
-// (the checker of send streams, the listing of 20,000 subvolumes, MD5). Contenders are named as in contenders.ts; without
-// any, all of them take part.
+// (the checker of send streams, the listing of 20,000 subvolumes, MD5). Contenders are named as in contenders.ts;
+// without any, all of them take part.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -150,7 +150,7 @@ async function main(): Promise<void> {
   const lack = noBtrfsOrSwift();
   if (lack !== false) throw new Error(`nothing can be measured here: ${lack}`);
   const stop = new AbortController();
-  // The terminal tells the programs under way itself; what was opened here is closed.
+  // The terminal signals the running programs itself; what was opened here is closed.
   for (const name of ["SIGINT", "SIGTERM"]) process.on(name, () => stop.abort(new Error(`stopped by ${name}`)));
   if (wish.grounds.some((ground) => ground !== "parts")) await compareUploads(wish, stop.signal);
   if (wish.grounds.includes("parts")) await measureParts();

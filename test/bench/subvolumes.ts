@@ -1,7 +1,7 @@
-// How long the addon takes to list a filesystem with very many snapshots, beside libbtrfsutil's own iteration in C.
-// In CPU time, so that what else the machine does counts little; on an idle machine the clock shows the same.
+// How long the addon takes to list a filesystem with very many snapshots, beside libbtrfsutil's own iteration in C. In
+// CPU time, so that what else the machine does counts little; on an idle machine the clock shows the same.
 //
-//   node dist/test/bench/subvolumes.js [SNAPSHOTS]      as root; 20,000 unless told otherwise
+//   node dist/test/bench/subvolumes.js [SNAPSHOTS]      as root; 20,000 by default
 
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";

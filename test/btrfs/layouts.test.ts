@@ -92,7 +92,7 @@ async function digest(stream: Readable): Promise<string> {
   return hash.digest("hex");
 }
 
-/** Mounts the filesystem for one test, in a new directory unless told where. */
+/** Mounts the filesystem for one test, by default in a new directory. */
 async function mount(options: string, at?: string): Promise<string> {
   const mountPoint = at ?? join(loopback.directory, `layout-${++mountCount}`);
   await mkdir(mountPoint, { recursive: true });

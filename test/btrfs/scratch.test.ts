@@ -120,7 +120,7 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
     assert.deepEqual(await readdir(work), []);
   });
 
-  /** What is mounted, but for what other tests mount meanwhile. */
+  /** The mounts, except for those that other tests add at the same time. */
   async function mounted(): Promise<string[]> {
     const all = (await readFile("/proc/self/mountinfo", "utf8")).split("\n");
     return all.filter((line) => line.includes(disk.directory) || !line.includes(` ${tmpdir()}/`));

@@ -116,7 +116,7 @@ function stream(...commands: readonly Buffer[]): Buffer {
 
 // ---- reading
 
-/** Null when the stream is good, else what is said of it. */
+/** Null when the stream is good, else the error about it. */
 function refusal(bytes: Buffer, pieceBytes = bytes.length): string | null {
   try {
     check(bytes, pieceBytes);
@@ -322,7 +322,7 @@ describe("real streams", { skip: noBtrfs() }, () => {
     for (const [name, { args }] of cases) {
       const bytes = await send(...args);
       bytes.writeUInt32LE(3 - bytes.readUInt32LE(13), 13);
-      // Two snapshots without a difference: SNAPSHOT and END say the same in both versions.
+      // Two snapshots without a difference: SNAPSHOT and END are the same in both versions.
       if (borders(bytes).length === 3) assert.equal(refusal(bytes), null, name);
       else assert.notEqual(refusal(bytes), null, name);
     }

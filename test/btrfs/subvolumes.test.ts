@@ -1,4 +1,4 @@
-// What the addon tells of subvolumes, held against what btrfs-progs reads from the same filesystem.
+// The addon's facts about subvolumes, compared with what btrfs-progs reads from the same filesystem.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -69,7 +69,7 @@ async function show(path: string): Promise<Map<string, string>> {
   );
 }
 
-/** Our record in the words of `btrfs subvolume show`, which tells no time below the second. */
+/** Our record in the words of `btrfs subvolume show`, which shows no time below the second. */
 function asShown(row: RawSubvolume): Record<string, string> {
   return {
     UUID: row.uuid ?? "-",
@@ -371,7 +371,7 @@ describe("on a small filesystem", { skip }, () => {
     await assert.rejects(deleteSubvolume(top, "a", 5), TypeError);
     await assert.rejects(deleteSubvolume(top, "a/b", 256), TypeError);
     for (const name of ["top", "readOnly", "parentUuid"]) {
-      // Without an answer to the first, nothing may be said of the others: a second error ended the process.
+      // After the first error nothing else may be thrown: a second error ended the process.
       const options: object = Object.defineProperty({ readOnly: 5, parentUuid: "no UUID" }, name, {
         get() {
           throw new RangeError(name);

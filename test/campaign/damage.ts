@@ -109,7 +109,7 @@ async function harm(world: World, { key, damage, object, at }: HarmPlan): Promis
     object,
     async repair() {
       const now = (await look(world)).objects.get(object.name);
-      // What was stored again meanwhile, in place of what was lost, stays.
+      // What was stored again in place of what was lost stays.
       if (now === undefined || now.file === object.file) {
         await mkdir(dirname(object.file), { recursive: true });
         await copyWithAttributes(saved, object.file);
@@ -132,7 +132,7 @@ async function flip(file: string, at: number): Promise<void> {
   }
 }
 
-/** As an object server would tell the container's: the container's list gains or loses an object. */
+/** As an object server would report to the container server: the container's list gains or loses an object. */
 async function changeListing(swift: Swift, method: "PUT" | "DELETE", object: StoredObject): Promise<void> {
   const port =
     /^bind_port = (\d+)$/m.exec(await readFile(join(swift.dir, "etc/container-server.conf"), "utf8"))?.[1] ?? "0";

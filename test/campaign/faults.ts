@@ -22,7 +22,7 @@ import type { World } from "./world.ts";
 /** Something that goes wrong, in many ways; every kind has a counter of its own. */
 export interface FaultKind {
   readonly name: string;
-  /** Makes it happen, and checks what must hold meanwhile. @throws Violation, NotHit */
+  /** Makes it happen, and checks what must hold during it. @throws Violation, NotHit */
   play(round: Round): Promise<void>;
 }
 
@@ -165,7 +165,7 @@ function answer(chance: Chance): Fault {
   const status = chance.pick([429, 500, 502, 503, 503, 504, 403, 408]);
   const code = status === 403 ? "AccessDenied" : status === 429 ? "SlowDown" : "ServiceUnavailable";
   const xml = `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>planned</Message></Error>`;
-  // Refusals are the store's own words; who is busy may say anything.
+  // Refusals are the store's own words; a busy store may answer anything.
   return {
     kind: "answer",
     status,
@@ -239,7 +239,7 @@ export const wrongClock: FaultKind = {
   },
 };
 
-/** What the program's log says the time was. */
+/** The time that the program's log reports. */
 function timesIn(log: string): readonly number[] {
   return [...log.matchAll(/"time":"([^"]+)"/g)].map(([, time]) => Date.parse(time ?? ""));
 }

@@ -181,7 +181,10 @@ async function outcomeOf(child: ChildProcess): Promise<Ran> {
 /** In the stderr of a run whose processes outlived it. */
 export const LEFT_BEHIND = "[campaign] outlived by ";
 
-/** Each run is in a namespace of its own, of a kind that nobody changes; all that it starts is in it too, whoever's child it becomes. */
+/**
+ * Each run is in a namespace of its own, of a kind that nobody changes; everything that it starts is in it too, even
+ * orphans.
+ */
 async function ownNamespace({ pid, exitCode, signalCode }: ChildProcess): Promise<string | null> {
   const [ours, file] = [await readlink("/proc/self/ns/uts"), `/proc/${pid ?? 0}/ns/uts`];
   while (exitCode === null && signalCode === null) {

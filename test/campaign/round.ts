@@ -77,7 +77,7 @@ export async function change(world: World, chance: Chance, machine: Machine, big
   await world.ground.eyes.change(machine.vol, chance.int(1, 1e9));
   // Incompressible, so that it needs parts and volumes however it is encoded.
   if (big) await writeBig(join(machine.vol, `big-${chance.int(1, 2)}`), chance.bytes(chance.int(6 << 20, 11 << 20)));
-  // Trees do not grow for ever.
+  // Trees do not grow forever.
   if (chance.maybe(0.2)) await rm(join(machine.vol, "big-1"), { recursive: true, force: true });
 }
 
@@ -236,7 +236,7 @@ export const DISTURBED: readonly (number | string)[] = [
 /** And when it is done to its children: btrfs that was killed has refused, and age that was killed takes no recipients. */
 export const DISTURBED_CHILDREN: readonly (number | string)[] = [...DISTURBED, 2, 15];
 
-/** A sync that something is done to while it runs; whatever it says must be true. Gives how it ended. */
+/** A sync with a fault while it runs; everything that it reports must be true. Returns how it ended. */
 export async function disturbedSync(
   round: Round,
   words: readonly string[],
@@ -249,7 +249,7 @@ export async function disturbedSync(
   const running = startSync(world, words, options);
   await disturb(running);
   const ran = await running.ended;
-  // A subvolume without snapshots is a mistake of whoever asks for it, not a success.
+  // A subvolume without snapshots is a mistake of the caller, not a success.
   const none = before.length === 0 || (await snapshotsOf(world, machine)).length === 0;
   checkEnd(ran, "sync", [...(options.allowed ?? DISTURBED), ...(none ? [2] : [])]);
   if (ran.code === 0) {
@@ -299,8 +299,8 @@ export async function checkAll({ world }: Round): Promise<void> {
 }
 
 /**
- * Local snapshots under whose key something else is archived, and that are archived under no other key: no sync can archive
- * them, and none may say it did.
+ * Local snapshots under whose key something else is archived, and that are archived under no other key: no sync can
+ * archive them, and none may report that it did.
  */
 export async function conflicts(world: World, machine: Machine): Promise<readonly SeenSubvolume[]> {
   const stored = await look(world);

@@ -64,7 +64,7 @@ interface CampaignOptions {
 interface Tally {
   passed: number;
   violated: number;
-  /** Planned faults that did not hit and were planned anew. */
+  /** Planned faults that did not hit and were planned again. */
   replanned: number;
   seconds: number;
 }
@@ -235,10 +235,10 @@ async function finishRound(round: Round): Promise<void> {
   }
 }
 
-/** Two states of one snapshot: `btrfs receive` cannot tell them apart, so one filesystem cannot hold both chains. */
+/** Two states of one snapshot: `btrfs receive` cannot distinguish them, so one filesystem cannot hold both chains. */
 const [RECEIVE_FAILED, ANOTHER_STATE] = [15, "but was received in another state"];
 
-/** All archives are good, says verify; and all of them restore equal. */
+/** verify reports that all archives are good, and all of them restore equal. */
 async function finishWorld(round: Round): Promise<void> {
   const { world } = round;
   checkEnd(await startVerify(world, ["--read-data"]).ended, "verify at the end of a world", [0]);

@@ -40,7 +40,7 @@ export interface World {
   readonly compared: Set<string>;
   /** Names of stored objects that the campaign itself has damaged, until they are repaired. */
   readonly damaged: Set<string>;
-  /** What the program said in each run of the round, for whoever has to find out what happened. */
+  /** The output of the program in each run of the round, to find out what happened. */
   readonly story: string[];
   /** Counts the snapshots taken, for their names. */
   taken: number;
@@ -202,7 +202,7 @@ export async function remember(world: World, machine: Machine): Promise<void> {
   }
 }
 
-/** What updates a container could not be told of while its server was away, a daemon of Swift does later: here and now. */
+/** Applies the updates that a container missed while its server was away. A daemon of Swift does that later. */
 export async function catchUp({ swift }: Pick<Ground, "swift">): Promise<void> {
   await run(SYSTEM_PYTHON, "-c", UPDATER, swift.dir);
 }

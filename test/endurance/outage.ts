@@ -51,7 +51,7 @@ async function outlast(home: string, server: SwiftServer, minutes: number): Prom
     const start = performance.now();
     const during = (): void => {
       away = interrupt(swift, server, minutes);
-      // When the run fails first, that is what is told.
+      // When the run fails first, that failure is reported.
       away.catch(() => undefined);
     };
     const ran = await cli(args, { env: swift.environment, during });

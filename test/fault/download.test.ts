@@ -97,7 +97,7 @@ describe("downloads with faults", { skip: noSwift() }, () => {
     const large = randomBytes(5 * RANGE_BYTES + 1);
     const stored = await store(container, "pieces", large);
     const gets = (): number => proxy.seen.filter((line) => line.startsWith("GET /faults/pieces")).length;
-    // Nothing comes on the first connection: that the others are asked all the same, no more is there to see.
+    // Nothing comes on the first connection: that the others are still used is all there is to see.
     proxy.plan({ when: isGet, fault: { kind: "stall", afterBytes: 0 } });
     const download = container.get(stored, PART_BYTES, signal);
     download.read(0);

@@ -1,4 +1,4 @@
-// Uploads that were interrupted, and gone on with, in a real Swift.
+// Uploads that were interrupted and resumed, in a real Swift.
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";

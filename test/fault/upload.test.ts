@@ -393,7 +393,7 @@ describe("uploads with faults", { skip: noSwift() }, () => {
         body: Buffer.from(JSON.stringify(manifest)),
       });
     const completed: Promise<Response>[] = [];
-    // After the last question before the abort, and before the store does as it is told.
+    // After the last request before the abort, and before the store carries it out.
     proxy.plan({
       when: isAbort,
       fault: { kind: "answer", status: 503, headers: { "retry-after": "2" } },

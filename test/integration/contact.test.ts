@@ -1,4 +1,5 @@
-// The first words with a store: everything that can be wrong with where, who and which, said before anything is sent.
+// The first contact with a store: everything that can be wrong with the endpoint, the credentials and the container,
+// reported before anything is sent.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -215,7 +216,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     const isMalformed = { kind: "answer", status: 400, body: malformed("us-east-1") } as const;
     proxy.plan({ when: () => true, fault: isMalformed });
     (await openContainer(right, undefined, signal)).close();
-    // The region it is told is the one it asks with next: the real store refuses this one.
+    // The next request uses the region that was reported: the real store refuses this one.
     proxy.plan({ when: () => true, fault: { ...isMalformed, body: malformed("mars-1") } });
     assert.match((await failure(right, "CONFIG")).message, /the store's region is 'us-east-1'/);
   });

@@ -319,7 +319,7 @@ describe("container in Swift", { skip: noSwift() }, () => {
   });
 });
 
-/** No object; and when what can be gone on with is given up, nothing at all. */
+/** No object; and without the resumable parts, nothing at all. */
 async function nothingStaysOf(inhabitant: Inhabitant, key: string): Promise<void> {
   const { container } = inhabitant;
   assert.equal(await container.head(key, signal), null);
@@ -360,7 +360,7 @@ function failing(bytes: number, failure: Error | null): Readable {
   return body;
 }
 
-/** Gives so many bytes, says "idle", and then waits for ever. */
+/** Yields this many bytes, emits "idle", and then waits forever. */
 function idling(bytes: number): Readable {
   const rest = [...slices(randomBytes(bytes))];
   return new Readable({

@@ -1,4 +1,4 @@
-// Runs that nobody watches: two at once, several subvolumes, what cron and systemd are told, and how a run is stopped.
+// Runs that nobody watches: two at once, several subvolumes, what cron and systemd get, and how a run is stopped.
 
 import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";
@@ -230,7 +230,7 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
 
   test("the second signal ends it at once, whatever the first one still waits for", async () => {
     await swift.createContainer("at-once");
-    // It is told the ending, and does not answer: the clean stop hangs, and then comes the second signal.
+    // It receives the last ping, and does not answer: the clean stop hangs, and then comes the second signal.
     let hurry = (): unknown => undefined;
     const service = createServer((request, answer) => {
       if (request.url === "/run/start") answer.end();

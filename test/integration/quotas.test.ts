@@ -1,4 +1,4 @@
-// A store that takes no more: what is said, what is left, and how it goes on when there is room again.
+// A store that accepts no more: what is reported, what is left, and how a run resumes when there is room again.
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";

@@ -72,7 +72,7 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
     await makeTree(join(top, "home"), { seed: 1, files: 40, bytes: 4 * MiB, zoo: true });
     for (const number of [1, 2, 3, 4]) {
       if (number > 1) await changeTree(join(top, "home"), number);
-      // Two of a second would not be told apart by --at.
+      // --at could not distinguish two of the same second.
       if (number === 3) await sleep(1100);
       await takeSnapshot(String(number));
     }
@@ -144,7 +144,7 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
       await assertEqualTo("3", join(directory, "home"));
       await writeFile(join(directory, "home/new"), "new");
       await assertEqualTo("3", join(directory, "snapshots/3"));
-      // The next one goes on from it, without what it was built from.
+      // The next one builds on it, without what it was built from.
       await ok(restore("snapshots/4", "--only", "--target", directory));
       await assertEqualTo("4", join(directory, "snapshots/4"));
       assert.equal((await btrfs("subvolume", "list", target.mountPoint)).trim().split("\n").length, 3);

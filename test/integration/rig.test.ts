@@ -1,5 +1,5 @@
-// The rig the other tests stand on: a Swift that is one, starts as told, and leaves nothing behind; and a comparison of
-// trees that sees every kind of difference.
+// The rig the other tests stand on: a real Swift that starts as configured and leaves nothing behind; and a comparison
+// of trees that sees every kind of difference.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -179,7 +179,7 @@ describe("trees", { skip: noBtrfs() }, () => {
     assert.notDeepEqual((await compareTrees(original, copy)).differences, []);
   });
 
-  /** A path in the zoo, what is done to it, and how the comparison tells of it. */
+  /** A path in the zoo, what is done to it, and how the comparison reports it. */
   const changes: readonly (readonly [what: string, path: string, change: Change, difference: RegExp])[] = [
     ["one byte more", "attributes/file", (path) => appendFile(path, "x"), /file: size/],
     ["one nanosecond", "attributes/file", python("os.utime(p, ns=(1, os.stat(p).st_mtime_ns + 1))"), /file: mtime/],

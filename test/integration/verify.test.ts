@@ -1,4 +1,4 @@
-// Damage in a real Swift, found and told by the program as users start it.
+// Damage in a real Swift, found and reported by the program as users start it.
 
 import assert from "node:assert/strict";
 import { chmod, chown, mkdir, rename, writeFile } from "node:fs/promises";
@@ -209,7 +209,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     );
     const told = await verify();
     assert.match(told.stderr, /s\/3 builds on a snapshot that is not archived.*cannot be restored: s\/3: .*sync/);
-    // What it says to do helps.
+    // The advice helps.
     assert.equal((await program("sync", home, "--container-name", container)).code, 0);
     assert.deepEqual((await report(0)).findings, []);
   });
@@ -241,7 +241,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
       findings.map(({ code, subject }) => [code, subject]),
       [["IDENTITY_MISMATCH", keys[2]]],
     );
-    // Reading finds it too: told and counted once.
+    // Reading finds it too; it is reported and counted once.
     assert.match((await verify("--read-data")).stdout, /^1 archive damaged/m);
   });
 
@@ -280,7 +280,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     }
     await grant(`${container}+segments`);
     assert.equal((await asReader("verify", "--read-data")).code, 0);
-    // Now it is damage, whoever looks: that of one archive beside intact ones.
+    // Now it is damage for every user: that of one archive beside intact ones.
     const segments = (await (await swift.native.request("GET", `/${container}%2Bsegments`)).text()).trim().split("\n");
     const [lost] = segments.filter((name) => name.startsWith(keys[1] ?? ""));
     await swift.native.request("DELETE", `/${container}%2Bsegments/${encodeURIComponent(lost ?? "")}`);
@@ -288,7 +288,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
       assert.equal(ran.code, 14, ran.stdout + ran.stderr);
       assert.match(ran.stderr, /segments of .*x2f2' are missing in the store; cannot be restored: s\/2, s\/3:/);
     }
-    // The owner of the account is told so even where nothing else can be read.
+    // The owner of the account gets that error even if nothing else can be read.
     for (const name of segments)
       await swift.native.request("DELETE", `/${container}%2Bsegments/${encodeURIComponent(name)}`);
     assert.equal((await verify()).code, 14);

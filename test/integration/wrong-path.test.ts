@@ -1,4 +1,5 @@
-// A PATH that has nothing to archive: never a green run that archives nothing for ever, and always a sentence on what to name.
+// A PATH that has nothing to archive: never a green run that archives nothing forever, and always advice on what to
+// name.
 
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";

@@ -37,7 +37,7 @@ export function noBoot(): string | false {
   return findProgram("systemd-nspawn") === null ? "needs systemd-nspawn (apt-get install systemd-container)" : false;
 }
 
-/** A root whose systemd has started all that it starts. @throws when it has not, with what it said */
+/** A root whose systemd has started all that it starts. @throws when it has not, with its output */
 export async function boot({ root, diskBytes, limitMs }: BootOptions): Promise<Booted> {
   // The modules are the machine's; the one of systemd 257 fails where it can load none.
   await symlink("/dev/null", join(root, "etc/systemd/system/systemd-modules-load.service"));

@@ -30,7 +30,7 @@ interface Night {
 
 type Step = readonly [name: string, play: (night: Night) => Promise<void>];
 
-/** In this order: each goes on where the one before has ended. */
+/** In this order: each continues where the one before has ended. */
 const STEPS: readonly Step[] = [
   ["lay out the disk", layOutDisk],
   ["install-units", installUnits],
@@ -216,7 +216,7 @@ function slowTarget({ swift, containers }: Night, limits: object): Readonly<Reco
 
 async function stopInTheMiddle(night: Night): Promise<void> {
   await configure(night, slowTarget(night, { upload: "3Mi" }));
-  // As the README says: again when the file has changed.
+  // As the README demands: again when the file has changed.
   await night.booted.shell(
     `${NAME} install-units && systemctl daemon-reload && systemctl start --no-block ${NAME}@slow.service`,
   );

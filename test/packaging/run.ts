@@ -31,7 +31,7 @@ const PACKAGES: Readonly<Record<string, readonly number[]>> = {
 /** systemd 252 and 257. */
 const NIGHTS: Readonly<Record<string, readonly number[]>> = { bookworm: [20], trixie: [24] };
 
-/** Here Node is what the README says: Debian's own. */
+/** Here Node is Debian's own, as in the README. */
 const READMES: Readonly<Record<string, readonly (number | null)[]>> = { trixie: [null] };
 
 type Part = "packages" | "night" | "readme";

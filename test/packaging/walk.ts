@@ -1,6 +1,6 @@
-// The README as a newcomer reads it: its commands, in its order and as they stand there, typed by a user with sudo into a
-// bare Debian 13 that has nothing but what the README says to install. Where the README has a placeholder, a table here
-// has a value; a block of the README that the table does not know fails the walk.
+// The README as a newcomer reads it: its commands, in its order and as they stand there, typed by a user with sudo into
+// a bare Debian 13 that has only what the README installs. Where the README has a placeholder, a table here has a
+// value; a block of the README that the table does not know fails the walk.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -38,7 +38,7 @@ interface Block {
 const BLOCKS: readonly Block[] = [
   {
     has: "sudo apt-get install git btrfs-progs",
-    // Nobody is there to say yes, and the clone is there already.
+    // Nobody is there to confirm, and the clone exists already.
     play: async (text, { type }) => {
       const clone = [/^git clone .* && cd .*$/m, "git --version"] as const;
       await type(fill(text, [["apt-get install ", "apt-get install --yes "], clone]));
@@ -218,7 +218,7 @@ async function tryWorstDay(text: string, walk: Walk): Promise<void> {
   const filled = fill(commands.join("\n"), [
     ["/dev/NEW-DISK", walk.newDisk.device],
     ["SUBVOLUME", "@home"],
-    // As the sentence below it says of encrypted archives.
+    // As the sentence below it demands for encrypted archives.
     ["--container-name backup", `--container-name backup --identity ${CLONE}/identity.txt`],
   ]);
   await walk.type(`sudo sh -exc ${quote(filled)}`);

@@ -1,4 +1,4 @@
-// The program as users start it: a process with arguments and an environment, and what it said.
+// The program as users start it: a process with arguments and an environment, and its output.
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 /** The compiled program. */
 export const MAIN = fileURLToPath(new URL("../../src/main.js", import.meta.url));
 
-/** The same in one file, when the whole suite runs: see program.ts. */
+/** The same in one file, when the complete suite runs: see program.ts. */
 const PROGRAM = process.env["TEST_PROGRAM"] ?? MAIN;
 
 export interface Ran {

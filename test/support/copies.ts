@@ -17,7 +17,7 @@ export interface Place {
   readonly container: string;
 }
 
-/** Copies everything, or where it says so less, into a container that is there. */
+/** Copies everything, or less where noted, into an existing container. */
 export type Copy = (from: Place, to: Place) => Promise<void>;
 
 /** Why nothing can be copied here with awscli and swiftclient; false when it can. */
@@ -47,7 +47,7 @@ export function rclone(...options: readonly string[]): Copy {
   };
 }
 
-/** Archives alone, by way of a directory, which cannot hold KEY beside KEY/proof; without metadata. */
+/** Only archives, through a directory, which cannot hold KEY beside KEY/proof; without metadata. */
 export const awsByDisk: Copy = byDisk((from, to) => [
   `aws s3 sync --only-show-errors --endpoint-url ${from.swift.endpoint} --exclude '*/*' s3://${from.container} .`,
   `aws s3 sync --only-show-errors --endpoint-url ${to.swift.endpoint} . s3://${to.container}`,

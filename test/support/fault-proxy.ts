@@ -15,7 +15,7 @@ export type Fault =
   | { readonly kind: "delay"; readonly ms: number }
   /** The last bit of the request's body is another when it reaches the store. */
   | { readonly kind: "garble" }
-  /** The request does not reach the store; no answer ever, and after so long, where that is said, no connection. */
+  /** The request does not reach the store; no answer ever, and after this time, if given, no connection. */
   | { readonly kind: "hang"; readonly ms?: number }
   /** The request does not reach the store; somebody else answers. */
   | {
@@ -26,7 +26,7 @@ export type Fault =
     }
   /** Of the answer's body so many bytes arrive, then the connection is cut. */
   | { readonly kind: "cut"; readonly afterBytes: number }
-  /** Of the answer's body so many bytes arrive, then no more; after so long, where that is said, the connection is cut. */
+  /** Of the answer's body so many bytes arrive, then no more; after this time, if given, the connection is cut. */
   | { readonly kind: "stall"; readonly afterBytes: number; readonly ms?: number }
   /** Headers of the answer are others. */
   | { readonly kind: "lie"; readonly headers: Record<string, string> }

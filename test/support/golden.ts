@@ -1,4 +1,4 @@
-// Texts that people read, kept as files. `UPDATE_GOLDEN=1` writes them anew; one that no test asked for is stale.
+// Texts that people read, kept as files. `UPDATE_GOLDEN=1` writes them again; one that no test used is stale.
 
 import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";

@@ -131,7 +131,7 @@ function openKeeper(directory: string, device: string): { close(): Promise<void>
 async function makeNode(device: string): Promise<void> {
   const minor = /^\/dev\/loop(\d+)$/.exec(device)?.[1];
   if (minor === undefined) return;
-  // Another test may have made it meanwhile; the next attempt to attach will tell.
+  // Another test may have made it in the meantime; the next attempt to attach will show.
   await run("mknod", device, "b", "7", minor).catch(() => undefined);
 }
 

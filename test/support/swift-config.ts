@@ -229,7 +229,7 @@ user_test_reader = ${accounts.reader.secretKey}
 user_test2_tester2 = ${accounts.stranger.secretKey} .admin
 user_admin_admin = ${accounts.admin.secretKey} .admin .reseller_admin`;
 
-/** Keystone tells secrets to those only who say who they are (OSSA-2025-002), hence credentials for s3token too. */
+/** Keystone reveals secrets only to authenticated users (OSSA-2025-002), hence credentials for s3token too. */
 function keystoneFilters({
   authUrl,
   s3tokenUrl = authUrl,

@@ -25,7 +25,7 @@ export interface SwiftOptions {
   readonly proxy?: Readonly<Record<string, string | number>>;
   /** Its own region; by default us-east-1. */
   readonly region?: string;
-  /** Who its users are; by default tempauth's accounts. `open` gives the native API to whoever made the Swift. */
+  /** Who its users are; by default tempauth's accounts. `open` gives the native API to the creator of the Swift. */
   readonly keystone?: KeystoneFilters & { open(endpoint: string): Promise<NativeApi> };
   /** Filters left out of the proxy's pipeline, such as s3api. */
   readonly without?: readonly string[];

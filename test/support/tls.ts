@@ -15,7 +15,7 @@ export interface TlsProxy {
   close(): Promise<void>;
 }
 
-/** What a certificate says; by default it is right, from now on for a day. */
+/** The content of a certificate; by default it is right, and valid for a day from now on. */
 export interface CertificateOptions {
   /** As OpenSSL writes it, such as `DNS:host`. */
   readonly altName?: string;

@@ -40,7 +40,7 @@ export async function changeTree(directory: string, seed: number): Promise<void>
 
 /**
  * Compares type, mode, owner, size, mtime to the nanosecond, content, link targets, hard link groups, device numbers
- * and extended attributes (so ACLs and capabilities) of every entry. Paths are told percent-encoded.
+ * and extended attributes (so ACLs and capabilities) of every entry. Paths are reported percent-encoded.
  */
 export async function compareTrees(a: string, b: string): Promise<Comparison> {
   const [left, right] = await Promise.all([describeTree(a), describeTree(b)]);

@@ -1,4 +1,4 @@
-// Files that cannot be read or written: what people are told is words, never errno's names nor paths of our own making.
+// Files that cannot be read or written: messages are words, never names of errno or internal paths.
 
 import assert from "node:assert/strict";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";

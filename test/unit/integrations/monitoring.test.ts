@@ -1,4 +1,4 @@
-// What monitoring is told: the text of the metrics file, and pings, which never fail anybody.
+// The reports to monitoring: the text of the metrics file, and pings, which never fail a run.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";

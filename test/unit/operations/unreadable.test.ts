@@ -1,4 +1,4 @@
-// An object under an archive's key that the store does not give out, and that has no metadata to tell what it is.
+// An object under an archive's key that the store does not return, and that has no metadata to identify it.
 
 import assert from "node:assert/strict";
 import { Readable } from "node:stream";

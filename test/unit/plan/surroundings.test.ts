@@ -1,4 +1,4 @@
-// What is said where there are no snapshots to archive, from what lies on the filesystem.
+// The messages when there are no snapshots to archive, from the other subvolumes of the filesystem.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

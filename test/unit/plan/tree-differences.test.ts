@@ -1,4 +1,4 @@
-// What differences between trees say about the archive.
+// The meaning of differences between trees for the archive.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

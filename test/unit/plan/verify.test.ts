@@ -287,7 +287,7 @@ describe("many archives", () => {
     const archives = made("line", 3000).map((archive) => ({ ...archive, bytes: 0 }));
     const before = process.cpuUsage();
     assert.equal(check(archives).filter(({ code }) => code === "ARCHIVE_DAMAGED").length, 3000);
-    // Worked out anew for each, it took half a minute.
+    // Computed again for each, it took half a minute.
     const { user } = process.cpuUsage(before);
     assert.ok(user < 6_000_000, `${user} µs`);
   });

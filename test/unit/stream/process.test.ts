@@ -25,7 +25,7 @@ function program(name: string, ...args: readonly string[]): Command {
   };
 }
 
-/** A zombie is gone: whoever inherited it may take its time to look at it. */
+/** A zombie is gone: the process that inherited it may take its time to reap it. */
 function isGone(pid: number): boolean {
   try {
     return readFileSync(`/proc/${pid}/stat`, "utf8").includes(") Z ");
@@ -41,7 +41,7 @@ async function waitUntilGone(pid: number): Promise<void> {
   }
 }
 
-/** Reads a stream until it ends or fails: whether "end" was told, and the error. */
+/** Reads a stream until it ends or fails: whether "end" was emitted, and the error. */
 async function outcome(stream: Readable): Promise<{ bytes: number; ended: boolean; error: unknown }> {
   let bytes = 0;
   let ended = false;

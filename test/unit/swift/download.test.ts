@@ -13,7 +13,7 @@ import { readObject } from "../../../src/swift/download.ts";
 const MIB = 1024 ** 2;
 const object = { key: "k", bytes: 12 * MIB, etag: "x-3", modified: new Date(0), metadata: {} };
 
-/** A store that begins to answer each read, and then says nothing more. */
+/** A store that begins to answer each read, and then sends nothing more. */
 async function withSilentStore(use: (store: Store, asked: Promise<IncomingMessage>) => Promise<void>): Promise<void> {
   const server = createServer((request, response) => {
     const [, start, end] = (/bytes=(\d+)-(\d+)/.exec(request.headers.range ?? "") ?? []).map(Number);
