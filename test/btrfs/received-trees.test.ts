@@ -65,8 +65,8 @@ describe("a restore where btrfs receive alone builds another tree", { skip: noBt
 
   /** The time of the uppermost directory is not compared: receiving changes it. */
   async function differences(a: string, b: string): Promise<string> {
-    const told = await run("rsync", "-aHAXn", "--checksum", "--delete", "-i", `${a}/`, `${b}/`);
-    return told
+    const listing = await run("rsync", "-aHAXn", "--checksum", "--delete", "-i", `${a}/`, `${b}/`);
+    return listing
       .split("\n")
       .filter((line) => !/^\.d\.\.t\.{6} \.\/$/.test(line))
       .join("\n");

@@ -60,7 +60,7 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
     assert.deepEqual(await scratch.compare(snapshot, await restore(snapshot), signal), []);
   });
 
-  const changes: readonly (readonly [what: string, change: (file: string) => Promise<void>, told: RegExp])[] = [
+  const changes: readonly (readonly [what: string, change: (file: string) => Promise<void>, expected: RegExp])[] = [
     [
       "content of the same size and time",
       async (file) => keepTime(file, () => writeFile(file, "CONTENT")),
@@ -75,7 +75,7 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
     ["a file more", (file) => appendFile(`${file}-new\n`, "x"), /file-new/],
     ["an empty directory more", (file) => mkdir(`${file}-directory`).then(() => undefined), /file-directory/],
   ];
-  for (const [index, [what, change, told]] of changes.entries()) {
+  for (const [index, [what, change, expected]] of changes.entries()) {
     test(`reports ${what}`, async () => {
       const file = join(home, "folder/file");
       await utimes(file, 1_577_836_800, 1_577_836_800);
@@ -85,7 +85,7 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
       const { differences, madeByReceive } = compareTrees(found);
       assert.deepEqual(madeByReceive, []);
       assert.ok(
-        differences.some(({ changes, name }) => told.test(`${changes} ${name}`)),
+        differences.some(({ changes, name }) => expected.test(`${changes} ${name}`)),
         JSON.stringify(differences),
       );
     });

@@ -119,8 +119,8 @@ test("the source: without CAP_SYS_ADMIN, the error names what is missing", async
       .catch((error) => console.log(error.code, error.message, error.hint));`;
   const module = new URL("../../src/btrfs/source.js", import.meta.url).href;
   const node = [process.execPath, "--input-type=module", "-e", script, module, home];
-  const said = await run("setpriv", "--bounding-set=-sys_admin", ...node);
-  assert.match(said, /^NO_PRIVILEGE the kernel does not let us read .* CAP_SYS_ADMIN/);
+  const output = await run("setpriv", "--bounding-set=-sys_admin", ...node);
+  assert.match(output, /^NO_PRIVILEGE the kernel does not let us read .* CAP_SYS_ADMIN/);
 });
 
 test("the source: a snapshot that was made read-only a moment ago shows its final state", async () => {

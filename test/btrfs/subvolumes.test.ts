@@ -103,8 +103,8 @@ async function dumpRoots(device: string): Promise<Map<number, string>> {
     const id = /^\((\d+|FS_TREE) ROOT_ITEM /.exec(item)?.[1];
     if (id === undefined) return [];
     const facts = ["ctransid", "otransid", "stransid", "rtransid", "ctime", "otime", "rtime"];
-    const told = facts.map((fact) => new RegExp(`\\b${fact} ([0-9.]+)`).exec(item)?.[1] ?? "?");
-    return [[id === "FS_TREE" ? 5 : Number(id), told.join(" ")] as const];
+    const values = facts.map((fact) => new RegExp(`\\b${fact} ([0-9.]+)`).exec(item)?.[1] ?? "?");
+    return [[id === "FS_TREE" ? 5 : Number(id), values.join(" ")] as const];
   });
   return new Map(items);
 }

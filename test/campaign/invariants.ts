@@ -189,7 +189,7 @@ async function checkNewArchive(world: World, key: string, stored: Stored): Promi
   if (broken !== null) violated("a key that exists is a complete archive", broken);
   const identity = identityIn(archive.metadata);
   if (!world.truth.has(identity))
-    violated("an archive is a snapshot's", `${key} says it is ${identity}, which no snapshot ever was`);
+    violated("an archive is a snapshot's", `${key} claims to be ${identity}, which no snapshot ever was`);
   await checkBytes(key, archive, stored);
   const sendParent = parentIn(archive.metadata);
   if (
@@ -221,7 +221,7 @@ async function checkBytes(key: string, archive: StoredObject, stored: Stored): P
   if (first === undefined || typeof first === "string") return;
   const named = identityInStream(await beginningOf(first.file));
   if (named !== identityIn(archive.metadata))
-    violated("metadata says what the stream is", `${key}: ${identityIn(archive.metadata)}, but the stream is ${named}`);
+    violated("metadata describes the stream", `${key}: ${identityIn(archive.metadata)}, but the stream is ${named}`);
 }
 
 async function beginningOf(file: string): Promise<Buffer> {
@@ -304,7 +304,7 @@ export async function checkRestored(world: World): Promise<readonly SeenSubvolum
     if (expected === undefined)
       violated(
         "a restored snapshot is one that was archived",
-        `${copy.path} says it is ${origin}, which no snapshot ever was`,
+        `${copy.path} claims to be ${origin}, which no snapshot ever was`,
       );
     const digest = await eyes.digest(join(world.target.mountPoint, copy.path));
     if (digest === expected) {

@@ -159,11 +159,11 @@ function start(world: World, machine: Machine, args: readonly string[], options:
   const all = [...args, ...contact(world, options.direct === true), "--no-progress"];
   const running = machine.start(program.main, all, { ...options, env: { ...swift.environment, ...options.env } });
   const started = performance.now();
-  void running.ended.then((ran) => world.story.push(tell(machine, all, ran, performance.now() - started)));
+  void running.ended.then((ran) => world.story.push(describeRun(machine, all, ran, performance.now() - started)));
   return running;
 }
 
-function tell(machine: Machine, args: readonly string[], ran: Ran, ms: number): string {
+function describeRun(machine: Machine, args: readonly string[], ran: Ran, ms: number): string {
   const lines = [
     `$ [${machine.name}] ${args.join(" ")}  → ${ran.code} after ${(ms / 1000).toFixed(1)} s`,
     ran.stdout.trim(),

@@ -90,7 +90,7 @@ function assertFailed({ ended, error }: Outcome, message: RegExp): void {
   assert.ok(error instanceof BackupError, `it ended well: ${String(error)}`);
   assert.equal(error.code, "SEND_FAILED");
   assert.match(error.message, message);
-  assert.equal(ended, false, "an end was told");
+  assert.equal(ended, false, "an end was emitted");
 }
 
 /** Of the `btrfs send` that this process has started. */

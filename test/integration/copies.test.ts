@@ -86,8 +86,8 @@ describe("a container that was copied", { skip: noBtrfsOrSwift() || noCopyTools(
     const { findings, copied, withoutChecksum } = await verify(0, "parts", "--read-data");
     assert.deepEqual([findings, withoutChecksum], [[], []]);
     assert.equal(copied.length, 2);
-    const said = await program("verify", "--container-name", "parts", "--read-data");
-    assert.match(said.stdout, /2 archives were copied: checked by their contents/);
+    const output = await program("verify", "--container-name", "parts", "--read-data");
+    assert.match(output.stdout, /2 archives were copied: checked by their contents/);
     await assertRestored("parts");
   });
 

@@ -25,7 +25,7 @@ test(
         env: { ...swift.environment, HOME: disk.directory },
       });
     /** `2<1`; failures with their code. */
-    const told = ({ stdout }: Ran): string[] =>
+    const outcomes = ({ stdout }: Ran): string[] =>
       stdout
         .trim()
         .split("\n")
@@ -55,14 +55,14 @@ test(
 
       const ran = await sync();
       assert.equal(ran.code, 3, ran.stderr);
-      assert.deepEqual(told(ran), ["home.2 SEND_FAILED", "home.3<home.1", "home.4<home.3"]);
+      assert.deepEqual(outcomes(ran), ["home.2 SEND_FAILED", "home.3<home.1", "home.4<home.3"]);
       assert.match(
         ran.stderr,
         /home\.2 is not archived: .*the disk did not give back what was written to it: dmesg names the file/,
       );
       assert.match(ran.stdout, /"sent":2,"failed":1,"untried":0,"notArchived":1/);
       const again = await sync();
-      assert.deepEqual([again.code, told(again)], [3, ["home.2 SEND_FAILED"]], "the next run tries it again");
+      assert.deepEqual([again.code, outcomes(again)], [3, ["home.2 SEND_FAILED"]], "the next run tries it again");
       const verified = await cli(["verify", "--container-name", "damaged", "--read-data"], { env: swift.environment });
       assert.equal(verified.code, 0, verified.stderr);
     } finally {

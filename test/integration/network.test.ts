@@ -140,9 +140,9 @@ describe("the way to a store", { skip: noSwift() }, () => {
           /^STORE_UNAVAILABLE the proxy's name cannot be resolved \(no-such-host/,
         );
         await withProxy({ login: "a:b" }, async ({ host }) => {
-          const said = await ask(`http://a:wrong@${host}`, endpoint);
-          assert.match(said, /^CONFIG the proxy 127\.0\.0\.1:\d+ \(https?_proxy\) requires a user and a password: /);
-          assert.doesNotMatch(said, /wrong/);
+          const output = await ask(`http://a:wrong@${host}`, endpoint);
+          assert.match(output, /^CONFIG the proxy 127\.0\.0\.1:\d+ \(https?_proxy\) requires a user and a password: /);
+          assert.doesNotMatch(output, /wrong/);
         });
         await withProxy({ allowed: ["elsewhere"] }, async ({ host }) => {
           assert.match(await ask(host, endpoint), /^CONFIG .*the proxy 127\.0\.0\.1:\d+ \(https?_proxy\)/);

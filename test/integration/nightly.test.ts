@@ -156,9 +156,9 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
       Object.fromEntries(
         samples.filter(({ labels }) => labels["path"] === path).map(({ name, value }) => [name.slice(25), value]),
       );
-    const told = of(small) as Record<string, number>;
+    const metrics = of(small) as Record<string, number>;
     assert.deepEqual(
-      [told["exit_code"], told["sent_snapshots"], told["pending_snapshots"], told["chain_length"]],
+      [metrics["exit_code"], metrics["sent_snapshots"], metrics["pending_snapshots"], metrics["chain_length"]],
       [0, 1, 0, 1],
     );
     assert.equal((of(join(disk.mountPoint, "nothing")) as Record<string, number>)["exit_code"], 2);
@@ -193,7 +193,7 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
   test("in the journal, lines have priorities", async () => {
     const script = `export JOURNAL_STREAM=$(stat -L -c %d:%i /dev/stderr); exec "$@"`;
     const { MAIN } = await import("../support/cli.ts");
-    const told = await run(
+    const journal = await run(
       "sh",
       "-c",
       `( ${script} ) 2>&1 || true`,
@@ -205,7 +205,7 @@ describe("a run that nobody watches", { skip: noBtrfsOrSwift() }, () => {
       "--container-name",
       "x",
     );
-    assert.match(told, /^<3>\/proc .*btrfs/);
+    assert.match(journal, /^<3>\/proc .*btrfs/);
   });
 
   for (const [signal, code] of [

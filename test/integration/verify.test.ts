@@ -207,8 +207,8 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
       findings.slice(1).map(({ code, subject }) => [code, subject]),
       [["LEFTOVER", keys[1]]],
     );
-    const told = await verify();
-    assert.match(told.stderr, /s\/3 builds on a snapshot that is not archived.*cannot be restored: s\/3: .*sync/);
+    const reported = await verify();
+    assert.match(reported.stderr, /s\/3 builds on a snapshot that is not archived.*cannot be restored: s\/3: .*sync/);
     // The advice helps.
     assert.equal((await program("sync", home, "--container-name", container)).code, 0);
     assert.deepEqual((await report(0)).findings, []);

@@ -123,12 +123,12 @@ function startContainer(
     killSignal: "SIGKILL",
   });
   child.on("error", () => undefined);
-  let said = "";
+  let output = "";
   for (const stream of [child.stdout, child.stderr])
-    stream.setEncoding("utf8").on("data", (text: string) => (said += text));
+    stream.setEncoding("utf8").on("data", (text: string) => (output += text));
   const gone = once(child, "close");
   return {
-    leader: () => untilRunning(child, () => said),
+    leader: () => untilRunning(child, () => output),
     end: async () => {
       child.kill("SIGKILL");
       await gone;
@@ -136,7 +136,7 @@ function startContainer(
   };
 }
 
-async function untilRunning(child: ChildProcess, said: () => string): Promise<number> {
+async function untilRunning(child: ChildProcess, output: () => string): Promise<number> {
   const end = performance.now() + BOOT_LIMIT_MS;
   let state = "";
   while (performance.now() < end && child.exitCode === null && child.signalCode === null) {
@@ -148,7 +148,7 @@ async function untilRunning(child: ChildProcess, said: () => string): Promise<nu
     if (leader !== null && state === "running\n") return leader;
     await sleep(200);
   }
-  throw new Error(`systemd did not start everything: ${state}\n${said()}`);
+  throw new Error(`systemd did not start everything: ${state}\n${output()}`);
 }
 
 /** unshare has one child, systemd-nspawn, and that has the container's first process for a child. */

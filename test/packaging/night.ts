@@ -225,11 +225,11 @@ async function stopInTheMiddle(night: Night): Promise<void> {
   await until(async () => ((await hasPart()) ? true : null));
   await night.booted.shell(`systemctl stop ${NAME}@slow.service`);
   assert.deepEqual(await endings(night, "slow"), ["success 143"]);
-  const said = (await journalOf(night, "slow")).map(({ MESSAGE }) => MESSAGE);
+  const messages = (await journalOf(night, "slow")).map(({ MESSAGE }) => MESSAGE);
   const stopped = /^stopped by SIGTERM; the next run resumes .*home-1: .* MiB of it are already stored$/;
   assert.ok(
-    said.some((message) => stopped.test(message)),
-    said.join("\n"),
+    messages.some((message) => stopped.test(message)),
+    messages.join("\n"),
   );
   assert.deepEqual(await archives(night, night.containers.slow), []);
 }
@@ -238,10 +238,10 @@ async function resumeStopped(night: Night): Promise<void> {
   await configure(night, slowTarget(night, {}));
   await night.booted.shell(`systemctl start ${NAME}@slow.service`);
   assert.deepEqual(await endings(night, "slow"), ["success 143", "success 0"]);
-  const said = (await journalOf(night, "slow")).map(({ MESSAGE }) => MESSAGE);
+  const messages = (await journalOf(night, "slow")).map(({ MESSAGE }) => MESSAGE);
   assert.ok(
-    said.some((message) => /MiB were already stored/.test(message)),
-    said.join("\n"),
+    messages.some((message) => /MiB were already stored/.test(message)),
+    messages.join("\n"),
   );
   const metrics = await readFile(join(night.root, "var/lib/prometheus/node-exporter/slow.prom"), "utf8");
   assert.match(metrics, /_exit_code\{.*\} 0\n/);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { run } from "../support/loopback.ts";
 import type { Swift } from "../support/swift.ts";
 
-/** The packages of every root. */
+/** What all roots share. */
 export interface Bench {
   readonly swift: Swift;
   readonly tarball: string;

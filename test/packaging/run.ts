@@ -169,7 +169,7 @@ const cells = chooseCells(process.argv.slice(2));
 if (!existsSync("native/release/debian-root.sh")) throw new Error(`wrong directory: ${process.cwd()}`);
 await withBench(async (bench) => {
   for (const cell of cells) {
-    const told = await describeCell(bench, cell);
-    console.log(`${cell.part.padEnd(9)} ${cell.suite.padEnd(10)} Node ${cell.major ?? "of Debian"}  ${told}`);
+    const described = await describeCell(bench, cell);
+    console.log(`${cell.part.padEnd(9)} ${cell.suite.padEnd(10)} Node ${cell.major ?? "of Debian"}  ${described}`);
   }
 });

@@ -69,8 +69,8 @@ export async function walkReadme(bench: Bench, root: string): Promise<string | n
         await block.play(text, walk);
       } catch (error) {
         const { stdout = "", stderr = "" } = error as { stdout?: string; stderr?: string };
-        const told = error instanceof Error ? (error.stack ?? error.message) : String(error);
-        console.error(`README, block ${index + 1}: ${told}\n${stdout}\n${stderr}`);
+        const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
+        console.error(`README, block ${index + 1}: ${message}\n${stdout}\n${stderr}`);
         return `block ${index + 1}: ${text.split("\n", 1)[0] ?? ""}`;
       }
     }

@@ -58,13 +58,13 @@ describe("the metrics file", () => {
     const first = formatMetrics("", [report, { ...report, path: "/srv", chainLength: 3 }], 1000_000);
     const failed = { ...report, path: "/srv", exitCode: 75, pendingSnapshots: null, chainLength: null };
     const second = formatMetrics(first, [failed], 2000_000);
-    const told = ["last_run_timestamp_seconds", "last_success_timestamp_seconds", "exit_code", "chain_length"];
+    const kept = ["last_run_timestamp_seconds", "last_success_timestamp_seconds", "exit_code", "chain_length"];
     assert.deepEqual(
-      told.map((name) => value(second, name, "/srv")),
+      kept.map((name) => value(second, name, "/srv")),
       [2000, 1000, 75, 3],
     );
     assert.deepEqual(
-      told.map((name) => value(second, name, report.path)),
+      kept.map((name) => value(second, name, report.path)),
       [1000, 1000, 0, 7],
     );
   });

@@ -251,7 +251,7 @@ describe("the check whether bytes are those that were stored", () => {
       assert.notEqual(found({ etag, digests }, other), null, etag);
       assert.notEqual(found({ etag, digests: stale }), null, etag);
     }
-    assert.equal(found({ etag: copy }), undefined, "nothing can tell");
+    assert.equal(found({ etag: copy }), undefined, "nothing can show it");
     assert.notEqual(found({ etag: own }, other), null);
     assert.notEqual(found({ etag: own, digests }, other), null);
     assert.equal(found({ etag: "e".repeat(32), digests: "by the reader" }), undefined);

@@ -134,19 +134,21 @@ describe("after a disk was set back to an older state", () => {
     at(4, { otransid: 120, otime: 40n, stored: 41n }),
   ];
   const newest = (...among: Archive[]): unknown[] => {
-    const told: string[] = [];
+    const reported: string[] = [];
     const { path } = selectArchive(among, { by: "age", source: null, notAfter: null }, ({ message }) =>
-      told.push(message),
+      reported.push(message),
     );
-    return [path, told.length];
+    return [path, reported.length];
   };
   test("the newest is what was taken and stored later, with a warning", () => {
     assert.deepEqual(newest(one, two), ["snapshots/2", 0]);
     assert.deepEqual(newest(one, two, three, four), ["snapshots/4", 1]);
-    const said: string[] = [];
-    selectArchive([one, two, three], { by: "age", source: null, notAfter: null }, ({ message }) => said.push(message));
+    const warnings: string[] = [];
+    selectArchive([one, two, three], { by: "age", source: null, notAfter: null }, ({ message }) =>
+      warnings.push(message),
+    );
     assert.match(
-      said[0] ?? "",
+      warnings[0] ?? "",
       /snapshots\/2 is newer than snapshots\/3 by its transaction \(900, the other 110\).*set back/,
     );
   });

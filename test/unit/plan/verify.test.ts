@@ -209,9 +209,9 @@ describe("a part of the archives", () => {
       { ...archiveOf(snapshot(3), null), otransid: 110, otime: 30n, stored: 31n },
     ];
     test("the latest is what was taken and stored later, with a warning", () => {
-      const told: Finding[] = [];
-      const chosen = chooseSubset([before, after], { of: "latest" }, 0, (finding) => told.push(finding));
-      assert.deepEqual([named(chosen), told.map(({ code }) => code)], ["3", ["SOURCE_SHARED"]]);
+      const reported: Finding[] = [];
+      const chosen = chooseSubset([before, after], { of: "latest" }, 0, (finding) => reported.push(finding));
+      assert.deepEqual([named(chosen), reported.map(({ code }) => code)], ["3", ["SOURCE_SHARED"]]);
     });
     test("a drill restores that one, too", () => {
       const drill = findDrill([after, before], [snapshot(2), snapshot(3)]);

@@ -219,12 +219,12 @@ describe("the log", () => {
 
 describe("progress", () => {
   test("never says 100 % before the end, nor more when the estimate was short", () => {
-    const told = (bytes: number, total: number | null, rate: number | null): string =>
+    const shown = (bytes: number, total: number | null, rate: number | null): string =>
       describeTransfer({ bytes, total, rate });
-    assert.equal(told(999, 1000, null), "999 B of 1000 B (99 %)");
-    assert.equal(told(1000, 1000, null), "1000 B of 1000 B (100 %)");
-    assert.equal(told(2000, 1000, 10), "2.0 KiB of 1000 B (99 %), 10 B/s");
-    assert.equal(told(500, null, null), "500 B");
+    assert.equal(shown(999, 1000, null), "999 B of 1000 B (99 %)");
+    assert.equal(shown(1000, 1000, null), "1000 B of 1000 B (100 %)");
+    assert.equal(shown(2000, 1000, 10), "2.0 KiB of 1000 B (99 %), 10 B/s");
+    assert.equal(shown(500, null, null), "500 B");
   });
   test("shows the time left no finer than it can be known, and not at all if it is absurd", () => {
     const left = (seconds: number): string =>
@@ -296,15 +296,15 @@ describe("progress", () => {
         const progress = openProgress(openScreen(stream, {}), { now: () => now, report: (line) => lines.push(line) });
         progress.start("a", 1000);
         for (now = 1000; now <= 5000; now += 1000) progress.update(now / 10);
-        const told = (): string | undefined => (isTTY ? text().split("\r\u001b[K").at(-1) : lines.at(-1));
+        const shown = (): string | undefined => (isTTY ? text().split("\r\u001b[K").at(-1) : lines.at(-1));
         if (isTTY) {
           now = 10_000;
           mock.timers.tick(1000);
-          assert.equal(told(), "500 B of 1000 B (50 %), 50 B/s, 10 s left: a");
+          assert.equal(shown(), "500 B of 1000 B (50 %), 50 B/s, 10 s left: a");
         }
         now = 40_000;
         mock.timers.tick(1000);
-        assert.equal(told(), "500 B of 1000 B (50 %), stalled: a");
+        assert.equal(shown(), "500 B of 1000 B (50 %), stalled: a");
         progress.stop();
         const before = text() + lines.join();
         now = 80_000;
