@@ -1,5 +1,5 @@
-// What npm runs when the package is installed, where it may. It never fails: an addon that loads needs nothing; else one
-// is built when the compiler and the headers are there; else the program says what is missing when it is started.
+// The install script of the npm package. It never fails: it does nothing if an addon loads, else it builds one if there
+// are a compiler and the headers, else the program reports at its start what is missing.
 
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -19,5 +19,5 @@ async function loads() {
 
 if (process.env.npm_config_build_from_source === "true" || !(await loads())) {
   const built = spawnSync("npm", ["run", "--silent", "build:native"], { cwd: root, encoding: "utf8" });
-  if (built.status !== 0) console.log("No native addon was built; the program will say what it needs.");
+  if (built.status !== 0) console.log("No native addon was built; the program will report what it needs.");
 }

@@ -57,7 +57,7 @@ export class ListCommand extends ReadCommand {
       archives: listed.map((each) => toRecord(each, origins !== null)),
       findings,
     });
-    if (listed.length === 0) output.line("there is nothing");
+    if (listed.length === 0) output.line("no archives");
     const view = { names: nameSnapshots(listed), withLocal: origins !== null, verbose: this.verbose > 0 };
     for (const uuid of new Set(listed.map((snapshot) => snapshot.source))) {
       const snapshots = listed.filter((snapshot) => snapshot.source === uuid);
