@@ -53,13 +53,24 @@ export function formatManual(
 function formatCommand(command: CommandHelp): string[] {
   return [
     `.SH ${escape(command.name.toUpperCase())}`,
-    ...command.examples.slice(0, 1).flatMap(({ line }) => [...verbatim([line]), ".PP"]),
     escape(command.summary),
     ...command.details.flatMap((paragraph) => [".PP", escape(paragraph)]),
-    ...command.options.flatMap((option) => definition(spell(option), option.description)),
+    ...[null, ...command.groups].flatMap((group) => formatGroup(command, group)),
+    ...command.examples.flatMap(({ label, line }) => [".PP", escape(`${label}:`), ...verbatim([line])]),
     ".PP",
     "Exit codes:",
     ...command.exits.flatMap(({ code, meaning }) => definition(String(code), meaning)),
+  ];
+}
+
+/** The options of one heading; null for the command's own. */
+function formatGroup({ options }: CommandHelp, group: string | null): string[] {
+  const own = options.filter((option) => option.group === group);
+  if (own.length === 0) return [];
+  return [
+    ".PP",
+    `${escape(group ?? "Options")}:`,
+    ...own.flatMap((option) => definition(spell(option), option.description)),
   ];
 }
 

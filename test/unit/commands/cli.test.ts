@@ -271,6 +271,18 @@ describe("completion", () => {
     const { stdout } = await cli(["completion", "man"]);
     for (const word of [".SH RESTORE", "\\-\\-wait\\-lock DURATION", ".B 75"]) assert.ok(stdout.includes(word), word);
   });
+  test("the manual groups the options of a command as its help does, and has all of its examples", async () => {
+    const { stdout } = await cli(["completion", "man"]);
+    const sync = stdout.slice(stdout.indexOf(".SH SYNC"), stdout.indexOf(".SH LIST"));
+    const places = ["Options:", "Container and credentials:", "Output and log:"].map((line) =>
+      sync.indexOf(`\n${line}\n`),
+    );
+    assert.ok(
+      places.every((place, index) => place > (places[index - 1] ?? 0)),
+      places.join(),
+    );
+    assert.match(sync, /\nSeveral subvolumes, each with its own plan:\n\.EX\n/);
+  });
 });
 
 describe("starting", () => {
