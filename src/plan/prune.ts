@@ -1,0 +1,177 @@
+// Decides which archives may be deleted: those of the subvolumes asked for that no rule keeps and that nothing needs which
+// is kept. Judged over the whole container, because chains cross subvolumes after a restore.
+
+import { groupBy, identityText, indexArchives, isSilent, parentIn, type ArchiveIndex } from "./chain.ts";
+import { judge, type Calendar, type KeepReason, type KeepRules } from "./keep.ts";
+import { sumBytes, type Archive, type Identity, type Key, type Uuid } from "./model.ts";
+
+export interface PruneRequest {
+  /** All archives of the container. */
+  readonly archives: readonly Archive[];
+  /** Only archives of these subvolumes may be deleted. */
+  readonly sources: ReadonlySet<Uuid>;
+  readonly rules: KeepRules;
+  readonly calendar: Calendar;
+  /** Nanoseconds since the epoch. */
+  readonly now: bigint;
+  /** What this machine's snapshots are in their archives: the newest of each subvolume is the next send parent. */
+  readonly local: readonly Identity[];
+  /** Kept whatever the rules say. */
+  readonly pinned: ReadonlySet<Key>;
+}
+
+export interface PruneRow {
+  readonly archive: Archive;
+  /** True: it is to be deleted. */
+  readonly deleted: boolean;
+  /** Why it is kept; empty when it is deleted. */
+  readonly reasons: readonly KeepReason[];
+  /** It is kept for this alone: the archives that need it, the nearest first. Empty when it has a reason of its own. */
+  readonly neededBy: readonly Archive[];
+}
+
+export interface PrunePlan {
+  /** The archives of the subvolumes asked for, by subvolume and in the order of creation. */
+  readonly rows: readonly PruneRow[];
+  /** What is to be deleted, each archive before the one that it builds on. */
+  readonly deletions: readonly Archive[];
+  readonly freedBytes: number;
+  readonly totalBytes: number;
+  /** Of what is kept only because something kept needs it. */
+  readonly ancestors: { readonly count: number; readonly bytes: number };
+}
+
+/** Plans a prune. What is kept is closed: an archive is kept with all that it builds on, known or possible. */
+export function planPrune(request: PruneRequest): PrunePlan {
+  const { archives, sources } = request;
+  const index = indexArchives(archives);
+  const parents = parentsOf(archives, index);
+  const reasons = reasonsOf(request);
+  const needed = neededBy(archives, reasons, parents);
+  const ofSources = archives.filter(({ source }) => sources.has(source)).toSorted(byTime);
+  const rows = ofSources.map((archive): PruneRow => {
+    const own = reasons.get(archive) ?? [];
+    const children = needed.get(archive) ?? [];
+    return {
+      archive,
+      deleted: own.length === 0 && children.length === 0,
+      reasons: own,
+      neededBy: own.length === 0 ? children : [],
+    };
+  });
+  const deleted = rows.filter((row) => row.deleted).map(({ archive }) => archive);
+  const ancestors = rows.filter((row) => row.neededBy.length > 0).map(({ archive }) => archive);
+  return {
+    rows,
+    deletions: childrenFirst(deleted, parents),
+    freedBytes: sumBytes(deleted),
+    totalBytes: sumBytes(ofSources),
+    ancestors: { count: ancestors.length, bytes: sumBytes(ancestors) },
+  };
+}
+
+/** Why each archive is kept for its own sake. Those of other subvolumes are not to be deleted at all. */
+function reasonsOf({
+  archives,
+  sources,
+  rules,
+  calendar,
+  now,
+  local,
+  pinned,
+}: PruneRequest): Map<Archive, KeepReason[]> {
+  const reasons = new Map<Archive, KeepReason[]>();
+  const keep = (archive: Archive | undefined, reason: KeepReason): void => {
+    if (archive !== undefined) reasons.set(archive, [...(reasons.get(archive) ?? []), reason]);
+  };
+  const here = new Set(local.map(identityText));
+  for (const [source, group] of groupBy(archives, ({ source: each }) => each)) {
+    if (!sources.has(source)) {
+      for (const archive of group) keep(archive, "of another subvolume");
+      continue;
+    }
+    const sorted = group.toSorted(byTime);
+    const { kept } = judge(sorted.map(dated), rules, calendar, now);
+    for (const archive of sorted) for (const reason of kept.get(archive.key) ?? []) keep(archive, reason);
+    keep(sorted.at(-1), "the newest archive");
+    keep(
+      sorted.findLast(({ lineage }) => lineage !== null && here.has(identityText(lineage.snapshot))),
+      "the newest whose snapshot is here",
+    );
+    for (const archive of sorted) {
+      if (pinned.has(archive.key)) keep(archive, "pinned");
+      if (timeOf(archive) === null) keep(archive, "its date is unknown");
+      if (archive.lineage === null) keep(archive, "it is unknown what it builds on");
+    }
+  }
+  return reasons;
+}
+
+/** The archives that each may build on: what it names; for one that names nothing, the nearest before it. */
+function parentsOf(archives: readonly Archive[], index: ArchiveIndex): ReadonlyMap<Archive, Archive> {
+  const parents = new Map<Archive, Archive>();
+  for (const [, group] of groupBy(archives, ({ source }) => source)) {
+    const sorted = group.toSorted(byTime);
+    for (const [at, archive] of sorted.entries()) {
+      const parent = isSilent(archive) ? sorted[at - 1] : parentIn(archive, index);
+      if (parent != null && parent !== archive) parents.set(archive, parent);
+    }
+  }
+  return parents;
+}
+
+/** For each archive that something kept builds on: the kept archives that need it, the nearest first. */
+function neededBy(
+  archives: readonly Archive[],
+  reasons: ReadonlyMap<Archive, unknown>,
+  parents: ReadonlyMap<Archive, Archive>,
+): ReadonlyMap<Archive, readonly Archive[]> {
+  const needed = new Map<Archive, Archive[]>();
+  for (const archive of archives.filter((each) => reasons.has(each))) {
+    const seen = new Set([archive]);
+    for (let link = parents.get(archive); link !== undefined && !seen.has(link); link = parents.get(link)) {
+      seen.add(link);
+      const known = needed.get(link);
+      // Above it all is known to be needed; the nearest is enough for people.
+      if (known !== undefined) {
+        known.push(archive);
+        break;
+      }
+      needed.set(link, [archive]);
+    }
+  }
+  return needed;
+}
+
+/** Each before the one that it builds on. */
+function childrenFirst(archives: readonly Archive[], parents: ReadonlyMap<Archive, Archive>): readonly Archive[] {
+  const depths = new Map<Archive, number>();
+  for (const archive of archives) {
+    const pending: Archive[] = [];
+    const seen = new Set<Archive>();
+    let link: Archive | undefined = archive;
+    while (link !== undefined && !depths.has(link) && !seen.has(link)) {
+      pending.push(link);
+      seen.add(link);
+      link = parents.get(link);
+    }
+    let depth = link === undefined ? 0 : (depths.get(link) ?? 0);
+    for (const each of pending.toReversed()) depths.set(each, (depth += 1));
+  }
+  return archives.toSorted((a, b) => (depths.get(b) ?? 0) - (depths.get(a) ?? 0));
+}
+
+function dated(archive: Archive): { readonly id: string; readonly otime: bigint } {
+  return { id: archive.key, otime: timeOf(archive) ?? 0n };
+}
+
+/** When its snapshot was taken; where metadata does not say so, when it was stored. */
+function timeOf({ otime, stored }: Archive): bigint | null {
+  return otime ?? stored;
+}
+
+function byTime(a: Archive, b: Archive): number {
+  const [first, second] = [timeOf(a) ?? 0n, timeOf(b) ?? 0n];
+  if (first !== second) return first < second ? -1 : 1;
+  return (a.otransid ?? 0) - (b.otransid ?? 0) || (a.key < b.key ? -1 : 1);
+}

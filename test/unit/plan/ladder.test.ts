@@ -1,0 +1,151 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { judge, NO_RULES, openCalendar, parseKeepText, type Dated, type KeepRules } from "../../../src/plan/keep.ts";
+import { chooseParent } from "../../../src/plan/ladder.ts";
+import { simulate, type History, type Simulation } from "../../../src/plan/simulate.ts";
+
+const calendar = openCalendar("UTC");
+const DAY = 86_400_000_000_000n;
+const START = BigInt(Date.parse("2025-01-01T03:00:00Z")) * 1_000_000n;
+
+describe("the send parent", () => {
+  const rung = (name: string, days: number | null, chainLength = 1) => ({
+    name,
+    chainLength,
+    lifetime: days === null ? null : BigInt(days) * DAY,
+  });
+  const chosen = (
+    days: number | null,
+    candidates: readonly ReturnType<typeof rung>[],
+    maxChain: number | null = null,
+  ): string | undefined => chooseParent(days === null ? null : BigInt(days) * DAY, candidates, { maxChain })?.name;
+
+  test("is the nearest that lives at least as long", () => {
+    const candidates = [rung("year", null), rung("month", 700), rung("day", 30), rung("week", 60)];
+    assert.equal(chosen(30, candidates), "week");
+    assert.equal(chosen(60, candidates), "week");
+    assert.equal(chosen(700, candidates), "month");
+    assert.equal(chosen(null, candidates), "year");
+  });
+  test("is the one that lives longest, the nearest of several, where none lives as long", () => {
+    assert.equal(
+      chosen(700, [rung("old day", 30), rung("week", 60), rung("later week", 60), rung("day", 30)]),
+      "later week",
+    );
+  });
+  test("is none only where there is no candidate, or each chain is as long as it may be", () => {
+    assert.equal(chosen(30, []), undefined);
+    assert.equal(chosen(30, [rung("a", 30, 5), rung("b", 30, 4)], 5), "b");
+    assert.equal(chosen(30, [rung("a", 30, 5), rung("b", 30, 5)], 5), undefined);
+  });
+});
+
+/** A repeatable sequence of numbers from 0 to 1. */
+function chance(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state * 48_271) % 2_147_483_647;
+    return state / 2_147_483_647;
+  };
+}
+
+const DAYS = 730;
+
+/** Blocks are written again where blocks were written before: most changes of a real subvolume hit a small part of it. */
+const [HOT_WRITES, HOT_PART] = [0.95, 0.05];
+
+/** A subvolume of blocks, of which each day some are written anew and some are added. */
+function history({ added, rewritten }: { readonly added: number; readonly rewritten: number }): History {
+  const next = chance(42);
+  const lastWrite: number[] = Array.from({ length: 20_000 }, () => 0);
+  const snapshots: Dated[] = [];
+  /** For each day: how many blocks were written last on which day. */
+  const written: number[][] = [];
+  for (let day = 0; day < DAYS; day += 1) {
+    for (let count = 0; day > 0 && count < rewritten; count += 1) {
+      const part = next() < HOT_WRITES ? HOT_PART : 1;
+      lastWrite[Math.floor(next() * part * lastWrite.length)] = day;
+    }
+    for (let count = 0; day > 0 && count < added; count += 1) lastWrite.push(day);
+    const counts: number[] = Array.from({ length: day + 1 }, () => 0);
+    for (const each of lastWrite) counts[each] = (counts[each] ?? 0) + 1;
+    written.push(counts);
+    snapshots.push({ id: String(day), otime: START + BigInt(day) * DAY });
+  }
+  const bytes = (snapshot: number, sendParent: number | null): number =>
+    (written[snapshot] ?? []).reduce((sum, count, day) => (day > (sendParent ?? -1) ? sum + count : sum), 0);
+  return { snapshots, bytes };
+}
+
+/**
+ * As btrfs2s3 2.1 chooses: the first of the finest period that a snapshot is in and not the first of, from the coarsest
+ * on; the first of a year is full.
+ */
+function star(given: History, keep: KeepRules): Pick<Simulation, "uploadedBytes" | "storedBytes"> {
+  const firsts = new Map<string, number>();
+  const sent = given.snapshots.map(({ id, otime }, place) => {
+    const { yearly, monthly, weekly } = calendar(otime);
+    let parent: number | null = null;
+    for (const period of [yearly, monthly, weekly]) {
+      const first = firsts.get(period);
+      if (first === undefined) break;
+      parent = first;
+    }
+    for (const period of [yearly, monthly, weekly]) if (!firsts.has(period)) firsts.set(period, place);
+    return { id, otime, place, parent, bytes: given.bytes(place, parent) };
+  });
+  return { uploadedBytes: sent.reduce((sum, { bytes }) => sum + bytes, 0), ...storedOf(sent, keep) };
+}
+
+function storedOf(
+  sent: readonly (Dated & { readonly place: number; readonly parent: number | null; readonly bytes: number })[],
+  keep: KeepRules,
+): { readonly storedBytes: number } {
+  const { kept } = judge(sent, keep, calendar, sent.at(-1)?.otime ?? 0n);
+  const needed = new Set<number>();
+  for (const each of sent.filter(({ id }) => kept.has(id)))
+    for (
+      let link: (typeof sent)[number] | undefined = each;
+      link !== undefined && !needed.has(link.place);
+      link = link.parent === null ? undefined : sent[link.parent]
+    )
+      needed.add(link.place);
+  return { storedBytes: sent.reduce((sum, { place, bytes }) => (needed.has(place) ? sum + bytes : sum), 0) };
+}
+
+describe("two years of days, by keep rules of 30 days, 8 weeks, 24 months and every year", () => {
+  const rules = parseKeepText("30d 8w 24m *y", "--keep");
+  const workloads = {
+    growing: { added: 60, rewritten: 5 },
+    mixed: { added: 30, rewritten: 100 },
+    rewriting: { added: 0, rewritten: 200 },
+  };
+  for (const [name, workload] of Object.entries(workloads)) {
+    const given = history(workload);
+    const line = simulate(given, { rules: null, localRules: null, calendar });
+    const ladder = simulate(given, { rules, localRules: rules, calendar });
+    const figures = `uploaded ${(ladder.uploadedBytes / line.uploadedBytes).toFixed(2)} of the line's, stored ${(ladder.storedBytes / line.storedBytes).toFixed(2)}, ${ladder.longestChain} archives a restore`;
+
+    test(`${name}: little more is sent than by a line, less is stored, and chains stay short`, () => {
+      assert.ok(ladder.uploadedBytes <= 2.6 * line.uploadedBytes, figures);
+      if (name !== "growing") assert.ok(ladder.storedBytes <= 0.9 * line.storedBytes, figures);
+      assert.ok(ladder.longestChain <= 31 + 12 + 7 + 2, figures);
+      assert.equal(line.longestChain, DAYS);
+    });
+
+    test(`${name}: much less is sent and stored than by stars`, () => {
+      const stars = star(given, rules);
+      assert.ok(ladder.uploadedBytes <= 0.55 * stars.uploadedBytes, `${ladder.uploadedBytes} ${stars.uploadedBytes}`);
+      assert.ok(ladder.storedBytes <= 0.65 * stars.storedBytes, `${ladder.storedBytes} ${stars.storedBytes}`);
+    });
+  }
+
+  test("a machine that keeps 14 days has longer chains, and still sends little", () => {
+    const given = history(workloads.mixed);
+    const line = simulate(given, { rules: null, localRules: null, calendar });
+    const ladder = simulate(given, { rules, localRules: { ...NO_RULES, last: 14 }, calendar });
+    assert.ok(ladder.uploadedBytes <= 2.6 * line.uploadedBytes);
+    assert.ok(ladder.storedBytes < line.storedBytes);
+    assert.ok(ladder.longestChain < 200, String(ladder.longestChain));
+  });
+});
