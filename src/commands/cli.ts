@@ -37,9 +37,8 @@ const otherWords: Readonly<Record<string, string>> = {
   snapshots: "`list` shows archives",
   receive: "`restore` brings snapshots back",
   extract: "`restore` brings snapshots back",
-  prune: "archives are never deleted by this program",
-  forget: "archives are never deleted by this program",
-  delete: "archives are never deleted by this program",
+  forget: "`prune` deletes archives, by keep rules",
+  delete: "`prune` deletes archives, by keep rules",
   version: "`--version` shows the versions",
 };
 

@@ -1,12 +1,15 @@
 // The options of sync, and their values.
 
 import { Option } from "clipanion";
-import { switchOption, textOption } from "./options.ts";
+import { listOption, switchOption, textOption } from "./options.ts";
 import { parseChoice, parseCount, parseDuration, parseSize } from "../config/parse.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
-import type { SendProto } from "../plan/model.ts";
+import type { SendProto, Uuid } from "../plan/model.ts";
+import type { SyncRequest } from "../plan/sync.ts";
+import type { Container } from "../operations/store-ports.ts";
 import { stateDirectory } from "../state/paths.ts";
 import { EncodingCommand } from "./encoding.ts";
+import { findRules, toKeeping, type TypedKeeping } from "./keep-options.ts";
 import type { Session, Tuning } from "./session.ts";
 import { options } from "../config/options.ts";
 
@@ -25,6 +28,16 @@ export abstract class SyncOptions extends EncodingCommand {
   resume = switchOption("resume");
   leftoverAge = textOption("leftoverAge");
   full = switchOption("full");
+  keep = listOption("keep");
+  keepLast = textOption("keepLast");
+  keepWithin = textOption("keepWithin");
+  keepHourly = textOption("keepHourly");
+  keepDaily = textOption("keepDaily");
+  keepWeekly = textOption("keepWeekly");
+  keepMonthly = textOption("keepMonthly");
+  keepYearly = textOption("keepYearly");
+  fullEvery = textOption("fullEvery");
+  maxChain = textOption("maxChain");
   rearchive = switchOption("rearchive");
   sendProto = textOption("sendProto");
   received = switchOption("received");
@@ -33,6 +46,17 @@ export abstract class SyncOptions extends EncodingCommand {
   metricsFile = textOption("metricsFile");
   pingUrl = textOption("pingUrl");
   subvolumes = Option.Rest({ name: "PATH" });
+
+  /** What this run wants of a subvolume, by the typed keep rules or those in the container. */
+  protected async readRequest(
+    source: Uuid,
+    { container, keeping }: { readonly container: Container; readonly keeping: TypedKeeping },
+    session: Session,
+  ): Promise<SyncRequest> {
+    const { full, rearchive, fullEvery, maxChain } = this;
+    const rules = await findRules(keeping, source, container, session);
+    return { full, rearchive, keeping: toKeeping(rules, keeping.pinned, { fullEvery, maxChain, container }) };
+  }
 
   protected runOptions() {
     const { tool, env, now } = this.context;

@@ -3,7 +3,8 @@ import { bytesSent, type EstimatedStep, type Receipt, type StoredArchive } from 
 import type { Failure, SyncOutcome, SyncWatcher } from "../operations/sync.ts";
 import { formatTime } from "../plan/key.ts";
 import { listPaths } from "../plan/standing.ts";
-import { sumBytes, type Estimate, type UploadStep } from "../plan/model.ts";
+import { sumBytes, type Estimate, type Snapshot, type UploadStep } from "../plan/model.ts";
+import type { SyncPlan } from "../plan/sync.ts";
 import { count, formatBytes, formatDate, formatDuration, printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
 import { describeEncodingOf, describeGain, describeProtocol, toFormRecord, type Form } from "./encoding.ts";
@@ -12,16 +13,17 @@ import type { Inventory } from "../plan/inventory.ts";
 
 export function printPlan(
   path: string,
-  plan: {
+  planned: {
     readonly inventory: Inventory;
     readonly steps: readonly EstimatedStep[];
-    readonly kept: number;
+    readonly plan: Pick<SyncPlan, "kept" | "notKept">;
     readonly form: Form;
   },
   { output }: Session,
 ): void {
-  const { inventory, steps, kept, form } = plan;
-  output.line(`${path}: ${count(inventory.snapshots.length, "snapshot")}, ${kept} archived`);
+  const { inventory, steps, plan, form } = planned;
+  output.line(`${path}: ${count(inventory.snapshots.length, "snapshot")}, ${plan.kept.length} archived`);
+  printNotKept(plan.notKept, output);
   output.table(
     steps.map((each, index) => toRow(each, steps[index - 1])),
     { right: [3], flexible: [1, 2] },
@@ -35,14 +37,26 @@ export function printPlan(
 
 function toRow({ step, estimate }: EstimatedStep, above: EstimatedStep | undefined): string[] {
   const { snapshot, sendParent } = step;
+  const { reason = null } = step;
+  const why = reason === null ? "" : `: ${reason}`;
   const parent =
     sendParent?.uuid === above?.step.snapshot.uuid ? "incremental" : `parent ${printable(sendParent?.path ?? "")}`;
   return [
     `  ${formatDate(snapshot.otime)}`,
     printable(snapshot.path),
-    sendParent === null ? "full" : parent,
+    (sendParent === null ? "full" : parent) + why,
     estimate === null ? "" : `${estimate.exact ? "" : "≤ "}${formatBytes(estimate.bytes)}`,
   ];
+}
+
+/** Names the snapshots that no keep rule keeps; on a machine that keeps more than its archive these are many. */
+function printNotKept(notKept: readonly Snapshot[], output: Pick<Session["output"], "line" | "record">): void {
+  if (notKept.length === 0) return;
+  output.line(
+    `${notKept.length} not sent, because no keep rule keeps them: ${listPaths(notKept.map(({ path }) => path))}`,
+  );
+  for (const { path, uuid, otime } of notKept)
+    output.record({ type: "not kept", path, uuid, otime: formatTime(otime) });
 }
 
 export function sumEstimates(steps: readonly EstimatedStep[]): Estimate | null {
@@ -57,7 +71,7 @@ export function sumEstimates(steps: readonly EstimatedStep[]): Estimate | null {
 }
 
 function toRecord(type: string, step: UploadStep, facts: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const { key, snapshot, sendParent } = step;
+  const { key, snapshot, sendParent, reason = null } = step;
   return {
     type,
     key,
@@ -65,6 +79,7 @@ function toRecord(type: string, step: UploadStep, facts: Readonly<Record<string,
     uuid: snapshot.uuid,
     otime: formatTime(snapshot.otime),
     sendParent: sendParent === null ? null : { path: sendParent.path, uuid: sendParent.uuid },
+    ...(reason === null ? {} : { reason }),
     ...facts,
   };
 }
@@ -173,9 +188,15 @@ export function printSummary(path: string, { outcome, dryRun, of, kept }: Summar
 /** Prints the reason when nothing is sent. */
 export function printNothingToDo(
   path: string,
-  { kept, of, complete }: { readonly kept: number; readonly of: number; readonly complete: boolean },
+  {
+    kept,
+    of,
+    complete,
+    notKept,
+  }: { readonly kept: number; readonly of: number; readonly complete: boolean; readonly notKept: readonly Snapshot[] },
   { output }: Session,
 ): void {
+  printNotKept(notKept, output);
   const text = complete
     ? `up to date: ${count(kept, "snapshot")} of ${path} archived`
     : `nothing can be sent: ${kept} of ${count(of, "snapshot")} of ${path} archived`;

@@ -10,6 +10,7 @@ import type { TransferPolicy } from "../plan/layout.ts";
 import type { SendProto } from "../plan/model.ts";
 import type { SyncPlan, SyncRequest } from "../plan/sync.ts";
 import type { Form } from "./encoding.ts";
+import type { TypedKeeping } from "./keep-options.ts";
 import type { Reporting } from "./monitoring.ts";
 import type { SubvolumeOutcome } from "./sync-ended.ts";
 
@@ -23,6 +24,7 @@ export interface Settings {
   /** Opens the container and its inventory on first use. */
   readonly open: () => Promise<Store>;
   readonly reporting: Reporting;
+  readonly keeping: TypedKeeping;
 }
 
 export interface Store {
@@ -33,6 +35,7 @@ export interface Store {
 export interface LocalEdges extends Store {
   readonly local: LocalSnapshots;
   readonly source: Sender;
+  readonly request: SyncRequest;
 }
 
 /** A plan that the user has confirmed. */
@@ -40,7 +43,6 @@ export interface Agreed {
   readonly inventory: Inventory;
   readonly plan: SyncPlan;
   readonly steps: readonly EstimatedStep[];
-  readonly request: SyncRequest;
   readonly form: Form;
   /** The outcome of the run when nothing fails. */
   readonly ended: SubvolumeOutcome;

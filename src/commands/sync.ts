@@ -18,6 +18,7 @@ import { openOrigins, type Origins } from "./origins.ts";
 import { NOTHING_KNOWN, openReporting, readState, type Reporting } from "./monitoring.ts";
 import { joinEnded, stopsAll, sumCodes, type SubvolumeOutcome } from "./sync-ended.ts";
 import { printNothingToDo, printPlan, printSummary, sumEstimates, reportFindings, watch } from "./sync-report.ts";
+import { readKeeping } from "./keep-options.ts";
 import { SyncOptions } from "./sync-options.ts";
 import { summaryOf } from "./summaries.ts";
 import { options } from "../config/options.ts";
@@ -99,7 +100,8 @@ export class SyncCommand extends SyncOptions {
   private async readSettings(session: Session): Promise<Omit<Settings, "reporting">> {
     const tuning = this.readTuning(session);
     const leftoverAgeMs = parseDuration(this.leftoverAge, "--leftover-age");
-    const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto(), leftoverAgeMs };
+    const keeping = readKeeping(this);
+    const settings = { policy: this.readPolicy(), sendProto: this.parseSendProto(), leftoverAgeMs, keeping };
     const encoding = await tryEncoding(this.encodingOptions(), session.signal);
     let store: Promise<Store> | null = null;
     const openOnce = async (): Promise<Store> => {
@@ -124,10 +126,13 @@ export class SyncCommand extends SyncOptions {
     const all: SubvolumeOutcome[] = [];
     try {
       for (const { name, local } of lock?.waited === true ? await list() : found) {
-        const edges = { container, view, source: origins.sender, local };
+        const request = await this.readRequest(local.source.uuid, { container, ...settings }, session);
+        const edges = { container, view, source: origins.sender, local, request };
         const ended = await this.syncLocal(name, edges, settings, session);
         const wantsState = settings.reporting.wantsState && !onlyLooks;
-        const state = wantsState ? await readState(local, { ...view, relies: true }, session.signal) : null;
+        const state = wantsState
+          ? await readState(local, { ...view, relies: true, keeping: request.keeping ?? null }, session.signal)
+          : null;
         all.push({ ...ended, state });
         if (ended.stoppedBy !== null) break;
       }
@@ -152,15 +157,14 @@ export class SyncCommand extends SyncOptions {
     settings: Settings,
     session: Session,
   ): Promise<SubvolumeOutcome> {
-    const { container, source, local } = edges;
+    const { container, source, local, request } = edges;
     const { encoding, leftoverAgeMs: olderThanMs } = settings;
-    const request = { full: this.full, rearchive: this.rearchive };
     const { inventory, plan } = await prepareSync(local, edges.view, request, session.signal);
     const incomplete = { code: reportFindings(plan.findings, session) ? 3 : 0, stoppedBy: null };
     if (plan.steps.length === 0) {
       printNothingToDo(
         path,
-        { kept: plan.kept.length, of: local.snapshots.length, complete: incomplete.code === 0 },
+        { kept: plan.kept.length, of: local.snapshots.length, complete: incomplete.code === 0, notKept: plan.notKept },
         session,
       );
       // The store needs minutes to look for leftovers where there are very many segments, so a run with nothing to do
@@ -173,22 +177,19 @@ export class SyncCommand extends SyncOptions {
     await this.checkEncryption(path, edges, session);
     const steps = await this.planSteps(plan.steps, source, session);
     const form = { ...encoding, ...source, chosen: this.sendProto === undefined };
-    printPlan(path, { inventory, steps, kept: plan.kept.length, form }, session);
+    printPlan(path, { inventory, steps, plan, form }, session);
     if (this.planOnly) return incomplete;
     if (!(await this.agreed(session))) return { code: 0, stoppedBy: null };
-    return await this.carryOut(path, { inventory, plan, steps, request, form, ended: incomplete }, edges, {
-      settings,
-      session,
-    });
+    return await this.carryOut(path, { inventory, plan, steps, form, ended: incomplete }, edges, { settings, session });
   }
 
   private async carryOut(
     path: string,
-    { inventory, plan, steps, request, form, ended }: Agreed,
+    { inventory, plan, steps, form, ended }: Agreed,
     edges: LocalEdges,
     { settings, session }: { readonly settings: Settings; readonly session: Session },
   ): Promise<SubvolumeOutcome> {
-    const { container, local } = edges;
+    const { container, local, request } = edges;
     const { policy, encoding, leftoverAgeMs: olderThanMs } = settings;
     const removeLeftovers = (awaited: readonly UploadStep[]): Promise<void> =>
       removeOldLeftovers(
@@ -200,7 +201,7 @@ export class SyncCommand extends SyncOptions {
     // Removing leftovers may free the only room there is.
     const makeRoom = (): Promise<void> => removeLeftovers(plan.steps);
     const full = this.dryRun ? null : await checkQuotas({ steps, container: container.name }, makeRoom, session);
-    const summary = { dryRun: this.dryRun, of: local.snapshots.length, kept: plan.kept.length };
+    const summary = { dryRun: this.dryRun, of: local.snapshots.length - plan.notKept.length, kept: plan.kept.length };
     if (full !== null) return endFull(path, full, { ...summary, untried: plan.steps }, session);
     session.progress.expect(steps.length, sumEstimates(steps)?.bytes ?? null);
     const options = { ...this.runOptions(), policy, encoding };

@@ -12,7 +12,8 @@ import { configKeys, takesPath } from "./options.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-const LIMITS = "limits.";
+/** Keys with keys of their own below them. */
+const NESTED = ["limits", "keep"] as const;
 
 /** A target as it stands in the file: values by their key, and the paths. */
 export interface Target {
@@ -84,19 +85,24 @@ function withPaths({ values, paths }: Target, toPath: (path: string) => string):
 }
 
 function parseTarget(raw: Readonly<Record<string, unknown>>, where: string): Target {
-  const { paths = [], limits: limited = {}, ...rest } = raw;
+  const { paths = [], ...rest } = raw;
   const names = [...configKeys.keys()];
-  const known = names.filter((key) => !key.startsWith(LIMITS));
-  assertKnown(rest, [...known, "paths", "limits"], where);
-  const ofLimits = toMap(limited, `limits of ${where}`);
-  const knownLimits = names.flatMap((key) => (key.startsWith(LIMITS) ? key.slice(LIMITS.length) : []));
-  assertKnown(ofLimits, knownLimits, `limits of ${where}`);
   const values = new Map<string, readonly string[]>();
-  for (const [key, value] of Object.entries(rest)) values.set(key, toValues(value, kindOf(key), `${key} of ${where}`));
-  for (const [name, value] of Object.entries(ofLimits)) {
-    const key = `${LIMITS}${name}`;
-    values.set(key, toValues(value, kindOf(key), `${key} of ${where}`));
+  const add = (key: string, value: unknown): void =>
+    void values.set(key, toValues(value, kindOf(key), `${key} of ${where}`));
+  for (const nested of NESTED) {
+    const value = rest[nested];
+    // Keep rules may also be one text.
+    if (value === undefined || (names.includes(nested) && !isRecord(value))) continue;
+    const inside = toMap(value, `${nested} of ${where}`);
+    const known = names.flatMap((key) => (key.startsWith(`${nested}.`) ? key.slice(nested.length + 1) : []));
+    assertKnown(inside, known, `${nested} of ${where}`);
+    for (const [name, each] of Object.entries(inside)) add(`${nested}.${name}`, each);
   }
+  const flat = Object.entries(rest).filter(([key]) => !NESTED.some((nested) => nested === key) || !isRecord(rest[key]));
+  const known = [...names.filter((key) => !key.includes(".")), "paths", ...NESTED];
+  assertKnown(rest, known, where);
+  for (const [key, value] of flat) if (value !== undefined && names.includes(key)) add(key, value);
   return { values, paths: toValues(paths, "list", `paths of ${where}`) };
 }
 

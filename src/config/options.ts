@@ -31,10 +31,15 @@ export interface OptionDefinition {
 }
 
 /** The headings of the help, in their order. */
-export const optionGroups = ["Container and credentials", "Encryption and compression", "Output and log"] as const;
+export const optionGroups = [
+  "Container and credentials",
+  "Keep rules",
+  "Encryption and compression",
+  "Output and log",
+] as const;
 export type OptionGroup = (typeof optionGroups)[number];
 
-export const [CONTAINER, ENCODING, OUTPUT] = optionGroups;
+export const [CONTAINER, KEEP, ENCODING, OUTPUT] = optionGroups;
 
 /** Variables that name a login. */
 export const loginVariables = ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "OS_AUTH_URL", "OS_CLOUD", "OS_TOKEN", "ST_AUTH"];
@@ -82,6 +87,27 @@ export const options = {
     help: "File with an age identity, for encrypted archives. Can be given several times." },
   compress: { flag: "--compress", takes: "value", value: "METHOD", words: ["zstd"], group: ENCODING, key: "compress",
     help: "Compress with zstd, or zstd:LEVEL (1 to 19), where it saves space (default: do not)." },
+
+  keep: { flag: "--keep", takes: "values", value: "RULES|WHAT", group: KEEP, key: "keep",
+    help: "Keep rules in short, as in \"24h 30d 8w 24m *y\"; or a snapshot to keep: its key or path." },
+  keepLast: { flag: "--keep-last", takes: "value", value: "N", group: KEEP, key: "keep.last",
+    help: "Keep the newest N." },
+  keepWithin: { flag: "--keep-within", takes: "value", value: "DURATION", group: KEEP, key: "keep.within",
+    help: "Keep all that are at most so much older than the newest: 36h, 14d, 8w, 6m or 2y." },
+  keepHourly: { flag: "--keep-hourly", takes: "value", value: "N", group: KEEP, key: "keep.hourly",
+    help: "Keep the first of each of the last N hours that have one; or all." },
+  keepDaily: { flag: "--keep-daily", takes: "value", value: "N", group: KEEP, key: "keep.daily",
+    help: "Likewise for days." },
+  keepWeekly: { flag: "--keep-weekly", takes: "value", value: "N", group: KEEP, key: "keep.weekly",
+    help: "Likewise for weeks, which begin on Monday." },
+  keepMonthly: { flag: "--keep-monthly", takes: "value", value: "N", group: KEEP, key: "keep.monthly",
+    help: "Likewise for months." },
+  keepYearly: { flag: "--keep-yearly", takes: "value", value: "N", group: KEEP, key: "keep.yearly",
+    help: "Likewise for years." },
+  fullEvery: { flag: "--full-every", takes: "value", value: "DURATION", group: KEEP, key: "limits.full-every",
+    help: "Start a new chain when the full archive of the last one is so old: 14d, 8w, 6m or 2y." },
+  maxChain: { flag: "--max-chain", takes: "value", value: "N", group: KEEP, key: "limits.max-chain",
+    help: "Build no chain of more than N archives." },
 
   workDir: { flag: "--work-dir", takes: "value", value: "DIR", key: "work-dir",
     help: "Spool each stream in this directory before it is sent." },
@@ -155,6 +181,14 @@ export const options = {
     help: "Remove leftovers of interrupted runs, even those that a run would resume." },
   showReads: { flag: "--dry-run", short: "-n", takes: "nothing",
     help: "Show what would be read and removed; reads no file data." },
+
+  confirm: { flag: "--confirm", takes: "nothing", help: "Delete what the plan shows, without a question." },
+  showPrune: { flag: "--dry-run", short: "-n", takes: "nothing", help: "Show the plan, and delete nothing." },
+  leftovers: { flag: "--leftovers", takes: "nothing",
+    help: "Delete leftovers of interrupted runs, even those that a run would resume, and no archive." },
+  leftoverAgeToPrune: { flag: "--leftover-age", takes: "value", value: "DURATION", default: "24h",
+    key: "limits.leftover-age",
+    help: "Only leftovers this old (default {default}); younger ones may belong to a run elsewhere." },
 
   directory: { flag: "--directory", takes: "value", value: "DIR", default: "/etc/systemd/system",
     help: "Write the files to this directory (default {default})." },

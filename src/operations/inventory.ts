@@ -5,6 +5,7 @@ import { toBackupError } from "../errors.ts";
 import { identityText, indexArchives, isSilent, withAncestors } from "../plan/chain.ts";
 import { parseArchive, keyPrefix, parseKey } from "../plan/key.ts";
 import { archiveKeyOf } from "../plan/manifest.ts";
+import type { Keeping } from "../plan/keeping.ts";
 import { originOf, streamIdentity, type Archive, type Proof } from "../plan/model.ts";
 import { keysOf } from "../plan/standing.ts";
 import type { LocalSnapshots } from "./ports.ts";
@@ -22,6 +23,8 @@ export interface ArchiveView extends Reading {
   readonly proofs?: readonly Proof[];
   /** True: the catalogue is enough for the snapshots' own archives too, because nothing is built on them. */
   readonly relies?: boolean;
+  /** By which a sync decides what is to be archived; absent or null: everything is. */
+  readonly keeping?: Keeping | null;
 }
 
 /**

@@ -43,7 +43,7 @@ export async function listContainer(reading: Reading, signal: AbortSignal): Prom
 /** The snapshots of one subvolume, archived or not, and its archives whose snapshots are gone; oldest first. */
 export async function listSource(local: LocalSnapshots, view: ArchiveView, signal: AbortSignal): Promise<ListedSource> {
   const { inventory, lengths } = await lookThrough(local, view, signal);
-  const { findings, kept } = planSync(inventory);
+  const { findings, kept, notKept } = planSync(inventory, { keeping: view.keeping ?? null });
   const standings = compareSnapshots(inventory);
   const claimed = new Set(standings.flatMap((standing) => archiveOf(standing) ?? []));
   const here = standings.map((standing) => {
@@ -61,7 +61,7 @@ export async function listSource(local: LocalSnapshots, view: ArchiveView, signa
   return {
     listed,
     findings: [...(local.doubts ?? []), ...findings],
-    pending: inventory.snapshots.length - kept.length,
+    pending: inventory.snapshots.length - kept.length - notKept.length,
   };
 }
 
@@ -86,7 +86,7 @@ async function lookThrough(
   view: ArchiveView,
   signal: AbortSignal,
 ): Promise<{ readonly inventory: Inventory; readonly lengths: Lengths }> {
-  let { inventory } = await prepareSync(local, view, {}, signal);
+  let { inventory } = await prepareSync(local, view, { keeping: view.keeping ?? null }, signal);
   if (inventory.examined === "snapshots") inventory = await examine(inventory, "source", view, signal);
   const measure = ({ archives, others }: Inventory): Lengths =>
     measureChains(archives, indexArchives([...others, ...archives]));
@@ -98,7 +98,7 @@ async function lookThrough(
 
 function toListed(archive: Archive, local: Snapshot | null, lengths: Lengths): ListedSnapshot {
   const { source, path, key } = archive;
-  return { source, path, archive, local, chainLength: lengths.get(key) ?? null };
+  return { source, path, archive, local, chainLength: lengths.get(key)?.length ?? null };
 }
 
 function ageOfListed({ archive, local }: ListedSnapshot): number {

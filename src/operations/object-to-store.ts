@@ -23,7 +23,7 @@ export interface Storing {
   readonly checkpoints: Checkpoints;
   /** Where to keep each object on disk before it is sent; null = nowhere. */
   readonly spoolDirectory: string | null;
-  readonly facts: Pick<UploadFacts, "sendProto" | "tool">;
+  readonly facts: Pick<UploadFacts, "sendProto" | "tool" | "parentChain">;
   /**
    * Volumes up to this number are resumed if an earlier run left them; 0 = nothing is resumed, not even an open upload.
    */

@@ -6,12 +6,13 @@ import { pipeline } from "node:stream/promises";
 import { abortedError, BackupError, describeWriteError, toBackupError, isBrokenPipe } from "../errors.ts";
 import { findChain, indexArchives, isSilent, assertReadable } from "../plan/chain.ts";
 import { keyPrefix, parseKey } from "../plan/key.ts";
-import type { Archive, Chain, ReceiveStep, Snapshot } from "../plan/model.ts";
+import type { Archive, Chain, Snapshot } from "../plan/model.ts";
 import {
   planRestore,
   assertGenuine,
   assertSameStream,
   uuidsOf,
+  type ReceiveStep,
   type RestorePlan,
   type RestoreScope,
 } from "../plan/restore.ts";

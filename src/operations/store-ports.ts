@@ -1,7 +1,8 @@
 // The ports of the store: objects of a container as operations need them, and what is known about them.
 
 import type { Readable } from "node:stream";
-import type { Encoding, Lineage, StoreLimits } from "../plan/model.ts";
+import type { StoreLimits } from "../plan/layout.ts";
+import type { Encoding, Lineage } from "../plan/model.ts";
 import type { PartDigests } from "../plan/proof.ts";
 import type { DirectReadable } from "../stream/child-output.ts";
 

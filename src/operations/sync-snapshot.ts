@@ -5,12 +5,13 @@ import { pipeline } from "node:stream/promises";
 import { BackupError } from "../errors.ts";
 import { planLayout, TOO_LONG_FOR_ONE, type Layout, type Load, type TransferPolicy } from "../plan/layout.ts";
 import { mostVolumes } from "../plan/manifest.ts";
-import type { Encoding, Estimate, UploadStep } from "../plan/model.ts";
+import type { ChainSize, Encoding, Estimate, UploadStep } from "../plan/model.ts";
 import { openCheckpoints } from "../state/checkpoints.ts";
 import { observe } from "../stream/tap.ts";
 import type { Command } from "../stream/process.ts";
 import type { Sender, SendStream } from "./ports.ts";
 import { chooseEncoder, plannedEncoder, type Encoder, type PreparedEncoding } from "./encode.ts";
+import { assertParentArchived, dropWithoutParent } from "./parent-archive.ts";
 import { storeArchive } from "./write-archive.ts";
 import type { Container, OpenParts, Stored, UploadProgress } from "./store-ports.ts";
 
@@ -85,6 +86,8 @@ interface AttemptPlan {
 export interface StepContext {
   readonly edges: SyncEdges;
   readonly options: SyncOptions;
+  /** Of the archive that the step builds on; null for a full one. */
+  readonly parentChain: Pick<ChainSize, "length" | "bytes"> | null;
   /** Makes the stream of the step, or what a program makes of it; called once for every attempt. */
   readonly send: (through: Command | null) => SendStream;
   readonly onProgress: (progress: StepProgress) => void;
@@ -97,10 +100,13 @@ export async function runStep(
   signal: AbortSignal,
 ): Promise<Receipt> {
   const started = context.options.now();
+  const { container } = context.edges;
+  if (!context.options.dryRun) await assertParentArchived(step, container, signal);
   let plan: AttemptPlan = { estimate, trusted: context.options.resume ? Infinity : 0 };
   for (;;) {
     try {
       const sent = await tryStep(step, plan, context, signal);
+      if (sent.stored !== null) await dropWithoutParent(step, sent.stored, container, signal);
       return { step, ...sent, elapsedMs: context.options.now() - started };
     } catch (error) {
       plan = planNextAttempt(plan, error);
@@ -128,7 +134,7 @@ function trustedAfter({ trusted }: AttemptPlan, error: unknown): number {
 async function tryStep(
   step: UploadStep,
   { estimate, trusted }: AttemptPlan,
-  { edges, options, send, onProgress }: StepContext,
+  { edges, options, parentChain, send, onProgress }: StepContext,
   signal: AbortSignal,
 ): Promise<Pick<Receipt, "bytes" | "stored">> {
   const { container, source } = edges;
@@ -152,7 +158,7 @@ async function tryStep(
     openParts,
     checkpoints: await openCheckpoints(options.checkpointDirectory, `${container.name}\n${step.key}`),
     spoolDirectory: options.spoolDirectory,
-    facts: { sendProto: source.sendProto, tool: options.tool },
+    facts: { sendProto: source.sendProto, tool: options.tool, parentChain },
     trusted,
     onEncoded: (bytes: number) => void (progress = { ...progress, encoded: progress.encoded + bytes }),
     onProgress: (upload: UploadProgress) => {

@@ -2,7 +2,7 @@
 // others are planned again, without it; only when nothing more can succeed does the run stop.
 
 import { BackupError, toBackupError } from "../errors.ts";
-import type { UploadStep } from "../plan/model.ts";
+import type { ChainSize, Key, UploadStep } from "../plan/model.ts";
 import { planSync, type SyncPlan, type SyncRequest } from "../plan/sync.ts";
 import type { Command } from "../stream/process.ts";
 import type { LocalSnapshots, Sender, SendStream } from "./ports.ts";
@@ -101,6 +101,7 @@ export async function runSync(
   const failures: Failure[] = [];
   const streams = sendAhead(edges.source, signal);
   const queue = [...run.steps].reverse();
+  const chains = openChainSizes();
   try {
     for (let estimated = queue.pop(); estimated !== undefined; estimated = queue.pop()) {
       const { step } = estimated;
@@ -111,8 +112,10 @@ export async function runSync(
         const onProgress = (progress: StepProgress): void => {
           watcher.onProgress(progress);
         };
-        const receipt = await runStep(estimated, { edges, options, send, onProgress }, signal);
+        const parentChain = chains.before(step);
+        const receipt = await runStep(estimated, { edges, options, parentChain, send, onProgress }, signal);
         receipts.push(receipt);
+        chains.add(receipt);
         watcher.onReceipt(receipt);
       } catch (thrown) {
         const failure = { step, error: toBackupError(thrown) };
@@ -128,6 +131,29 @@ export async function runSync(
   } finally {
     streams.drop();
   }
+}
+
+type KnownChain = Pick<ChainSize, "length" | "bytes">;
+
+interface ChainSizes {
+  /** Of the archive that a step builds on; null for a full one. */
+  before(step: UploadStep): KnownChain | null;
+  add(receipt: Receipt): void;
+}
+
+/** Measures the chains of a run: how large an archive becomes is known only when it is stored. */
+function openChainSizes(): ChainSizes {
+  const sent = new Map<Key, KnownChain>();
+  const before = ({ sendParentArchive: parent }: UploadStep): KnownChain | null =>
+    parent === undefined ? null : (sent.get(parent.key) ?? { length: parent.chainLength, bytes: parent.chainBytes });
+  return {
+    before,
+    add: ({ step, stored }) => {
+      const { length, bytes } = before(step) ?? { length: 0, bytes: 0 };
+      const own = stored?.bytes ?? null;
+      sent.set(step.key, { length: length + 1, bytes: bytes === null || own === null ? null : bytes + own });
+    },
+  };
 }
 
 /**

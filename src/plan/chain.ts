@@ -2,7 +2,7 @@
 
 import { BackupError } from "../errors.ts";
 import { isEncrypted } from "./encoding.ts";
-import type { Archive, Chain, Identity, Key } from "./model.ts";
+import type { Archive, Chain, ChainSize, Identity, Key } from "./model.ts";
 
 /** Archives by the identity of the snapshot whose stream they hold. */
 export type ArchiveIndex = ReadonlyMap<string, Archive>;
@@ -88,16 +88,16 @@ export function withAncestors(archives: readonly Archive[], index: ArchiveIndex)
   return found;
 }
 
-/** Counts the archives that a restore of each one reads; null when its chain is broken. */
-export function measureChains(archives: readonly Archive[], index: ArchiveIndex): ReadonlyMap<Key, number | null> {
-  const lengths = new Map<Key, number | null>();
+/** Measures the chain of each archive; null when it is broken. */
+export function measureChains(archives: readonly Archive[], index: ArchiveIndex): ReadonlyMap<Key, ChainSize | null> {
+  const sizes = new Map<Key, ChainSize | null>();
   for (const archive of archives) {
-    // Back to one whose length is known, then forward again: a chain can be longer than a call stack.
+    // Back to one whose chain is known, then forward again: a chain can be longer than a call stack.
     const pending = new Set<Archive>();
-    let known: number | null | undefined;
+    let known: ChainSize | null | undefined;
     for (let link: Archive | null = archive; known === undefined;) {
-      if (link === null) known = 0;
-      else if (lengths.has(link.key)) known = lengths.get(link.key) ?? null;
+      if (link === null) known = NO_CHAIN;
+      else if (sizes.has(link.key)) known = sizes.get(link.key) ?? null;
       else if (pending.has(link)) known = null;
       else {
         pending.add(link);
@@ -107,11 +107,17 @@ export function measureChains(archives: readonly Archive[], index: ArchiveIndex)
       }
     }
     for (const link of [...pending].reverse()) {
-      if (known !== null) known += 1;
-      lengths.set(link.key, known);
+      if (known !== null) known = addLink(known, link);
+      sizes.set(link.key, known);
     }
   }
-  return lengths;
+  return sizes;
+}
+
+const NO_CHAIN: ChainSize = { length: 0, bytes: 0, began: null };
+
+function addLink({ length, bytes, began }: ChainSize, { bytes: more, otime }: Archive): ChainSize {
+  return { length: length + 1, bytes: (bytes ?? 0) + more, began: length === 0 ? otime : began };
 }
 
 /** True when only its key shows whose stream an archive holds. */

@@ -177,7 +177,7 @@ function isoWeek(year: number, month: number, day: number): string {
 export interface Judgement {
   /** Why each snapshot that is kept is kept; what is not in it is not kept. */
   readonly kept: ReadonlyMap<string, readonly KeepReason[]>;
-  /** For how long each will be kept from when it was taken, in nanoseconds; null: for ever. What no rule keeps has 0. */
+  /** For how long each will be kept from when it was taken, in nanoseconds; null: forever. What no rule keeps has 0. */
   readonly lifetimes: ReadonlyMap<string, bigint | null>;
 }
 

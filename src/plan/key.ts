@@ -7,15 +7,24 @@ import {
   parseUuid,
   streamIdentity,
   type Archive,
+  type ChainSize,
   type Difference,
   type Encoding,
   type Identity,
   type Key,
   type Lineage,
-  type ObjectFacts,
   type SendProto,
   type Uuid,
 } from "./model.ts";
+
+/** The facts about an object by which plan/ recognizes an archive. Metadata names are lower case, without prefix. */
+export interface ObjectFacts {
+  readonly key: string;
+  readonly bytes: number;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly modified?: Date;
+  readonly etag?: string;
+}
 
 /** The replacement for `/`, four characters: a key never contains a slash. */
 const SLASH = "\\x2f";
@@ -74,6 +83,8 @@ export interface UploadFacts {
   readonly volumes: { readonly count: number; readonly bytes: number } | null;
   /** Name and version of the writer. */
   readonly tool: string;
+  /** Of the archive that it builds on; null for a full one, and when unknown. */
+  readonly parentChain?: Pick<ChainSize, "length" | "bytes"> | null;
 }
 
 /** Formats the metadata of an archive: names without `x-amz-meta-`, ASCII values of at most 256 bytes. */
@@ -101,7 +112,19 @@ export function formatMetadata(difference: Difference, facts: UploadFacts): Reco
     ...(facts.volumes === null
       ? {}
       : { "btrfs-volumes": String(facts.volumes.count), "btrfs-bytes": String(facts.volumes.bytes) }),
+    ...formatChain(difference, facts.parentChain ?? null),
     "btrfs-tool": facts.tool,
+  };
+}
+
+/** The bytes are those of the archives before it: its own size is known only when it is stored, and its object has it. */
+function formatChain({ sendParent }: Difference, chain: UploadFacts["parentChain"] | null): Record<string, string> {
+  const before = sendParent === null ? { length: 0, bytes: 0 } : chain;
+  if (before == null) return {};
+  const { length, bytes } = before;
+  return {
+    "btrfs-chain-length": String(length + 1),
+    ...(bytes === null ? {} : { "btrfs-chain-bytes": String(bytes) }),
   };
 }
 
@@ -116,9 +139,12 @@ export function parseArchive(object: ObjectFacts): Archive | null {
   const encoding = encodings.find((known) => known === metadata["btrfs-encoding"]);
   const lineage = parseLineage(metadata);
   const stransid = parseCount(metadata["btrfs-stransid"]);
+  const bytes = object.bytes === 0 ? 0 : (parseCount(metadata["btrfs-bytes"]) ?? object.bytes);
+  const length = parseCount(metadata["btrfs-chain-length"]);
+  const before = parseCount(metadata["btrfs-chain-bytes"]);
   return {
     ...name,
-    bytes: object.bytes === 0 ? 0 : (parseCount(metadata["btrfs-bytes"]) ?? object.bytes),
+    bytes,
     volumes: parseCount(metadata["btrfs-volumes"]),
     lineage,
     ...(lineage === null || stransid === null ? {} : { copyOf: { uuid: lineage.snapshot.uuid, ctransid: stransid } }),
@@ -128,6 +154,9 @@ export function parseArchive(object: ObjectFacts): Archive | null {
     encoding: encoding ?? null,
     partBytes: parseCount(metadata["btrfs-part-size"]),
     etag: object.etag ?? null,
+    ...(length === null || length === 0
+      ? {}
+      : { chain: { length, bytes: before === null ? null : before + bytes, began: null } }),
   };
 }
 

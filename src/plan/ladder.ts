@@ -5,7 +5,7 @@ import { compareLifetimes } from "./keep.ts";
 
 /** An archived snapshot that could serve as a send parent. */
 export interface Rung {
-  /** For how long it will be kept; null: for ever. */
+  /** For how long it will be kept; null: forever. */
   readonly lifetime: bigint | null;
   /** How many archives a restore of it reads. */
   readonly chainLength: number;

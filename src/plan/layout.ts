@@ -2,7 +2,14 @@
 // estimated size, the limits of the store, and the memory for parts in flight.
 
 import { encodedBound, plainCapacity, type EncodingCost } from "./encoding.ts";
-import type { Estimate, StoreLimits } from "./model.ts";
+import type { Estimate } from "./model.ts";
+
+/** The limits of one object in a store. */
+export interface StoreLimits {
+  readonly partsPerUpload: number;
+  readonly minPartBytes: number;
+  readonly maxPartBytes: number;
+}
 
 const MEBIBYTE = 1024 * 1024;
 

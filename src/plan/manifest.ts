@@ -25,8 +25,8 @@ export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
 
 const utf8 = new TextEncoder();
 
-/** The objects beside an archive's own key: volumes, and the proof of its bytes. */
-const SIDE_OBJECT = /\/(\d{6}|proof)$/;
+/** The objects beside an archive's own key: volumes, the proof of its bytes, and its pin. */
+const SIDE_OBJECT = /\/(\d{6}|proof|pin)$/;
 
 /** The key of the nth volume of an archive, from 1. No archive's key has a slash. */
 export function formatVolumeKey(key: Key, number: number): string {

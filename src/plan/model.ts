@@ -176,6 +176,8 @@ export interface Archive {
   readonly partBytes: number | null;
   /** ETag of the object under its key; null when nobody asked. */
   readonly etag: string | null;
+  /** What its metadata says of the chain that ends with it; absent in older ones. */
+  readonly chain?: ChainSize;
   /** The reason why its first bytes could not be read, if metadata does not identify it; absent when there is none. */
   readonly failure?: string;
 }
@@ -202,26 +204,19 @@ export interface TreeDifference {
 export interface UploadStep extends Difference {
   readonly do: "upload";
   readonly key: Key;
+  /** The archive of the send parent; absent for a full one. */
+  readonly sendParentArchive?: ParentArchive;
+  /** Why this send parent, or why none; absent where there was no choice. */
+  readonly reason?: string;
 }
 
-/** Receives one archive and expects exactly this snapshot. */
-export interface ReceiveStep {
-  readonly do: "receive";
-  readonly archive: Archive;
-  /** The archive it builds on; null when it is full. */
-  readonly parent: Archive | null;
-  readonly expected: Identity;
-  /** The place of the snapshot, relative to the target directory. */
-  readonly place: string;
-}
-
-/** The facts about an object by which plan/ recognizes an archive. Metadata names are lower case, without prefix. */
-export interface ObjectFacts {
-  readonly key: string;
-  readonly bytes: number;
-  readonly metadata: Readonly<Record<string, string>>;
-  readonly modified?: Date;
-  readonly etag?: string;
+/** The archive that another one builds on. */
+export interface ParentArchive {
+  readonly key: Key;
+  /** How many archives a restore of it reads. */
+  readonly chainLength: number;
+  /** Their stored bytes; null when it is not stored yet. */
+  readonly chainBytes: number | null;
 }
 
 /**
@@ -229,6 +224,16 @@ export interface ObjectFacts {
  */
 export function namesOf({ copyOf, lineage }: Archive): Identity[] {
   return [...(lineage === null ? [] : [lineage.snapshot]), ...(copyOf === undefined ? [] : [copyOf])];
+}
+
+/** What a restore of an archive has to read. */
+export interface ChainSize {
+  /** How many archives. */
+  readonly length: number;
+  /** Their stored bytes; null when unknown. */
+  readonly bytes: number | null;
+  /** When the snapshot of the full archive was taken, in nanoseconds since the epoch; null when unknown. */
+  readonly began: bigint | null;
 }
 
 /** The archives that lead to a snapshot, the full one first, each one's send parent before it. */
@@ -239,13 +244,6 @@ export interface Estimate {
   readonly bytes: number;
   /** False when it is an upper bound: extents that travel compressed are counted uncompressed. */
   readonly exact: boolean;
-}
-
-/** The limits of one object in a store. */
-export interface StoreLimits {
-  readonly partsPerUpload: number;
-  readonly minPartBytes: number;
-  readonly maxPartBytes: number;
 }
 
 /** Adds up the sizes of several archives, objects or steps. */

@@ -1,9 +1,9 @@
 // Decides which archives may be deleted: those of the subvolumes asked for that no rule keeps and that nothing needs which
 // is kept. Judged over the whole container, because chains cross subvolumes after a restore.
 
-import { groupBy, identityText, indexArchives, isSilent, parentIn, type ArchiveIndex } from "./chain.ts";
+import { groupBy, identityText, indexArchives, parentIn, type ArchiveIndex } from "./chain.ts";
 import { judge, type Calendar, type KeepReason, type KeepRules } from "./keep.ts";
-import { sumBytes, type Archive, type Identity, type Key, type Uuid } from "./model.ts";
+import { sumBytes, type Archive, type Identity, type Uuid } from "./model.ts";
 
 export interface PruneRequest {
   /** All archives of the container. */
@@ -17,7 +17,7 @@ export interface PruneRequest {
   /** What this machine's snapshots are in their archives: the newest of each subvolume is the next send parent. */
   readonly local: readonly Identity[];
   /** Kept whatever the rules say. */
-  readonly pinned: ReadonlySet<Key>;
+  readonly pinned: ReadonlySet<string>;
 }
 
 export interface PruneRow {
@@ -102,18 +102,23 @@ function reasonsOf({
       if (pinned.has(archive.key)) keep(archive, "pinned");
       if (timeOf(archive) === null) keep(archive, "its date is unknown");
       if (archive.lineage === null) keep(archive, "it is unknown what it builds on");
+      if (archive.bytes === 0 || archive.failure !== undefined) keep(archive, "it cannot be read");
     }
   }
   return reasons;
 }
 
-/** The archives that each may build on: what it names; for one that names nothing, the nearest before it. */
+/**
+ * The archive that each may build on: the one it names; for one that names nothing, or one that is missing, the nearest
+ * before it, and so everything before it.
+ */
 function parentsOf(archives: readonly Archive[], index: ArchiveIndex): ReadonlyMap<Archive, Archive> {
   const parents = new Map<Archive, Archive>();
   for (const [, group] of groupBy(archives, ({ source }) => source)) {
     const sorted = group.toSorted(byTime);
     for (const [at, archive] of sorted.entries()) {
-      const parent = isSilent(archive) ? sorted[at - 1] : parentIn(archive, index);
+      const named = parentIn(archive, index);
+      const parent = named === undefined ? sorted[at - 1] : named;
       if (parent != null && parent !== archive) parents.set(archive, parent);
     }
   }

@@ -12,10 +12,20 @@ import {
   type Identity,
   type Lineage,
   type TargetSubvolume,
-  type ReceiveStep,
   type Snapshot,
   type Uuid,
 } from "./model.ts";
+
+/** Receives one archive and expects exactly this snapshot. */
+export interface ReceiveStep {
+  readonly do: "receive";
+  readonly archive: Archive;
+  /** The archive it builds on; null when it is full. */
+  readonly parent: Archive | null;
+  readonly expected: Identity;
+  /** The place of the snapshot, relative to the target directory. */
+  readonly place: string;
+}
 
 export interface RestorePlan {
   readonly chain: Chain;

@@ -2,18 +2,29 @@
 // the world. A decision may need more archives than were examined so far. Then the plan names them in `examine`, and
 // the caller plans again once they are known.
 
-import { isSilent } from "./chain.ts";
+import { indexArchives, isSilent, measureChains } from "./chain.ts";
 import { growChains, type GrowingChains } from "./growing.ts";
+import { openLadder, type Keeping, type Ladder } from "./keeping.ts";
 import {
-  originOf,
   sameIdentity,
   streamIdentity,
   type Archive,
+  type ChainSize,
   type Identity,
+  type Key,
   type Snapshot,
   type UploadStep,
   type Uuid,
 } from "./model.ts";
+import {
+  archivedStates,
+  isUnmistakable,
+  originCandidates,
+  sharedStreamUuids,
+  toSendParent,
+  type Candidate,
+  type Mistakable,
+} from "./send-parent.ts";
 import { compareSnapshots, describeStanding, holdsCopy, type Standing } from "./standing.ts";
 import {
   brokenFindings,
@@ -32,6 +43,8 @@ export interface SyncPlan {
   readonly steps: readonly UploadStep[];
   /** Snapshots that are archived already, each with a complete chain. */
   readonly kept: readonly Snapshot[];
+  /** Snapshots that are not sent because no keep rule would keep their archives. */
+  readonly notKept: readonly Snapshot[];
   readonly findings: readonly Finding[];
   /** The archives to examine before this plan can be trusted; null when it can already. */
   readonly examine: "source" | "container" | null;
@@ -43,64 +56,41 @@ export interface SyncRequest {
   readonly full?: boolean;
   /** Send again the snapshots that are archived under another key. */
   readonly rearchive?: boolean;
+  /** Keep rules, and limits of the chains; absent or null: none. */
+  readonly keeping?: Keeping | null;
   /** Snapshots that this run has sent since the inventory was taken. */
   readonly sent?: ReadonlySet<Uuid>;
   /** Snapshots that this run could not send: they are left out, and nothing builds on them. */
   readonly leftOut?: ReadonlySet<Uuid>;
 }
 
-/** A candidate for the send parent. */
-interface Candidate {
-  readonly snapshot: Snapshot;
-  /** The identity in its archive: see {@link UploadStep.sendParentIdentity}. */
-  readonly identity: Identity;
-  /** The warning to report when it serves; null for none. */
-  readonly warning: Finding | null;
-}
-
 /** The inputs of a plan, and its state so far. */
-interface Planning {
+interface Planning extends Mistakable {
   readonly inventory: Inventory;
   /** The archives of all sources. */
   readonly archives: readonly Archive[];
   readonly request: SyncRequest;
   readonly chains: GrowingChains;
-  /** Stream UUIDs that more than one snapshot has. */
-  readonly shared: ReadonlySet<Uuid>;
-  /** The archived states of each stream UUID, by transaction: more than one where a snapshot was changed and archived again. */
-  readonly states: ReadonlyMap<Uuid, ReadonlySet<number>>;
+  readonly sizes: ReadonlyMap<Key, ChainSize | null>;
+  readonly ladder: Ladder;
   /** The nearest last. */
   readonly candidates: Candidate[];
   readonly steps: UploadStep[];
+  readonly notKept: Snapshot[];
   readonly findings: Finding[];
   readonly found: Found[];
 }
 
 /**
- * Plans a run: every snapshot without an archive is sent. It is incremental against the nearest earlier one that is
- * archived with a complete chain or is sent earlier in the same run; else it is full. A hole in the middle is filled
- * like any other, and completes the chains that build on it.
+ * Plans a run: every snapshot without an archive is sent, if keep rules would keep it. It is incremental against an
+ * earlier one that is archived with a complete chain or is sent earlier in the same run, by default the nearest; else it is
+ * full. A hole in the middle is filled like any other, and completes the chains that build on it.
  */
 export function planSync(inventory: Inventory, request: SyncRequest = {}): SyncPlan {
   const standings = compareSnapshots(inventory);
-  const archives = [...inventory.others, ...inventory.archives];
-  const chains = openChains(inventory, archives, standings);
-  const shared = sharedStreamUuids(inventory.snapshots);
-  const candidates = request.full === true ? [] : originCandidates(inventory.origin, archives, chains);
-  const planning: Planning = {
-    inventory,
-    archives,
-    request,
-    chains,
-    shared,
-    states: archivedStates(archives),
-    candidates,
-    steps: [],
-    findings: [],
-    found: [],
-  };
+  const planning = openPlanning(inventory, standings, request);
   for (const standing of standings) planOne(standing, planning);
-  const { steps, findings, found } = planning;
+  const { archives, chains, steps, notKept, findings, found } = planning;
   const isBroken = ({ identity }: Found): boolean => chains.stateOf(identity) === "broken";
   const [broken, kept] = [found.filter(isBroken), found.filter((each) => !isBroken(each))];
   const all = [
@@ -110,12 +100,40 @@ export function planSync(inventory: Inventory, request: SyncRequest = {}): SyncP
     ...foreignFindings(inventory),
     ...(inventory.origin !== null && lacksOrigin(planning) ? returnedFindings(inventory.origin, archives) : []),
   ];
-  const lacks = broken.length > 0 ? "chain" : lacksOrigin(planning) ? "origin" : "nothing";
   return {
     steps,
     kept: kept.map(({ snapshot }) => snapshot),
+    notKept,
     findings: uniqueFindings(all),
-    examine: whatToExamine(inventory, lacks, kept.length === inventory.snapshots.length),
+    examine: whatToExamine(inventory, {
+      lacks: broken.length > 0 ? "chain" : lacksOrigin(planning) ? "origin" : "nothing",
+      isComplete: kept.length + notKept.length === inventory.snapshots.length,
+      judges: request.keeping?.rules != null,
+    }),
+  };
+}
+
+function openPlanning(inventory: Inventory, standings: readonly Standing[], request: SyncRequest): Planning {
+  const archives = [...inventory.others, ...inventory.archives];
+  const chains = openChains(inventory, archives, standings);
+  const sizes = measureChains(archives, indexArchives(archives));
+  const ladder = openLadder(inventory, standings, request.keeping);
+  const candidates =
+    request.full === true ? [] : originCandidates(inventory.origin, { archives, chains, sizes, ladder });
+  return {
+    inventory,
+    archives,
+    request,
+    chains,
+    sizes,
+    ladder,
+    shared: sharedStreamUuids(inventory.snapshots),
+    states: archivedStates(archives),
+    candidates,
+    steps: [],
+    notKept: [],
+    findings: [],
+    found: [],
   };
 }
 
@@ -149,57 +167,36 @@ function heldBy({ snapshot, archive }: Pick<Found, "snapshot" | "archive">): Ide
 }
 
 function keep({ snapshot, key, archive }: Omit<Found, "identity">, planning: Planning): void {
-  const { request, chains, candidates, found } = planning;
+  const { request, chains, candidates, found, ladder, sizes } = planning;
   const identity = heldBy({ snapshot, archive });
   found.push({ snapshot, key, archive, identity });
   const state = chains.stateOf(identity);
   // A stream on top of a deduplicated snapshot names a transaction that no archive has, and a restore refuses that.
   if (!sameIdentity(identity, streamIdentity(snapshot)) && !holdsCopy(snapshot, archive)) return;
   if (request.full === true || state === "broken" || !isUnmistakable(snapshot, identity, planning)) return;
-  candidates.push({ snapshot, identity, warning: state === "unknown" ? trustedByName(snapshot, archive) : null });
+  const warning = state === "unknown" ? trustedByName(snapshot, archive) : null;
+  const step = ladder.stepOf(snapshot, sizes.get(archive.key) ?? archive.chain ?? null);
+  candidates.push({ ...step, snapshot, identity, key: archive.key, warning });
 }
 
 function send({ snapshot, key }: Pick<Found, "snapshot" | "key">, planning: Planning): void {
-  const { request, chains, shared, candidates, steps, findings } = planning;
+  const { request, chains, shared, candidates, steps, findings, ladder } = planning;
+  const isSent = request.sent?.has(snapshot.uuid) === true;
+  if (!isSent && !ladder.keeps(snapshot)) {
+    planning.notKept.push(snapshot);
+    return;
+  }
   const identity = streamIdentity(snapshot);
   const isShared = shared.has(identity.uuid);
-  const parent = isShared ? null : (candidates.at(-1) ?? null);
-  if (request.sent?.has(snapshot.uuid) !== true) {
+  const { parent, reason } = ladder.choose(snapshot, isShared ? [] : candidates);
+  if (!isSent) {
     if (isShared) findings.push(identityShared(snapshot));
     if (parent?.warning != null) findings.push(parent.warning);
-    steps.push({ do: "upload", key, snapshot, ...toSendParent(parent) });
+    steps.push({ do: "upload", key, snapshot, ...toSendParent(parent), ...(reason === null ? {} : { reason }) });
   }
   chains.add(identity);
-  if (isUnmistakable(snapshot, identity, planning)) candidates.push({ snapshot, identity, warning: null });
-}
-
-/**
- * True when `btrfs receive` can only build on this snapshot, where its UUID is named as a parent's. It looks for the UUID
- * alone, so that of two states of one snapshot, both restored, it may take the wrong one; and where both are in one chain,
- * that chain could never be restored.
- */
-function isUnmistakable(snapshot: Snapshot, { uuid, ctransid }: Identity, { shared, states }: Planning): boolean {
-  if (shared.has(streamIdentity(snapshot).uuid)) return false;
-  return [...(states.get(uuid) ?? [])].every((state) => state === ctransid);
-}
-
-function archivedStates(archives: readonly Archive[]): ReadonlyMap<Uuid, ReadonlySet<number>> {
-  const states = new Map<Uuid, Set<number>>();
-  for (const { lineage } of archives) {
-    if (lineage === null) continue;
-    const { uuid, ctransid } = lineage.snapshot;
-    states.set(uuid, (states.get(uuid) ?? new Set()).add(ctransid));
-  }
-  return states;
-}
-
-function toSendParent(parent: Candidate | null): Pick<UploadStep, "sendParent" | "sendParentIdentity"> {
-  if (parent === null) return { sendParent: null };
-  const { snapshot, identity } = parent;
-  return {
-    sendParent: snapshot,
-    ...(sameIdentity(identity, streamIdentity(snapshot)) ? {} : { sendParentIdentity: identity }),
-  };
+  if (isUnmistakable(snapshot, identity, planning))
+    candidates.push({ ...ladder.above(snapshot, parent), snapshot, identity, key, warning: null });
 }
 
 function openChains(inventory: Inventory, archives: readonly Archive[], standings: readonly Standing[]): GrowingChains {
@@ -213,14 +210,6 @@ function openChains(inventory: Inventory, archives: readonly Archive[], standing
   );
 }
 
-/** Older than every snapshot of the source, so that it serves only where none of them does. */
-function originCandidates(origin: Snapshot | null, archives: readonly Archive[], chains: GrowingChains): Candidate[] {
-  if (origin === null) return [];
-  const identity = originOf(origin);
-  const isArchived = archives.some(({ lineage }) => lineage !== null && sameIdentity(lineage.snapshot, identity));
-  return isArchived && chains.stateOf(identity) === "intact" ? [{ snapshot: origin, identity, warning: null }] : [];
-}
-
 /** True when a snapshot is sent full that could build on the origin, if an archive of that were found. */
 function lacksOrigin({ inventory, request, steps, shared }: Planning): boolean {
   if (inventory.origin === null || request.full === true) return false;
@@ -229,27 +218,16 @@ function lacksOrigin({ inventory, request, steps, shared }: Planning): boolean {
 
 function whatToExamine(
   { examined, areCopies = false }: Inventory,
-  lacks: "chain" | "origin" | "nothing",
-  isComplete: boolean,
+  {
+    lacks,
+    isComplete,
+    judges,
+  }: { readonly lacks: "chain" | "origin" | "nothing"; readonly isComplete: boolean; readonly judges: boolean },
 ): SyncPlan["examine"] {
-  // A snapshot without an archive under its key may have one under another key.
-  if (examined === "snapshots") return isComplete && lacks === "nothing" ? null : "source";
+  // A snapshot without an archive under its key may have one under another key; and rules judge all archives.
+  if (examined === "snapshots") return isComplete && lacks === "nothing" && !judges ? null : "source";
   const isElsewhere = lacks !== "nothing" || (areCopies && !isComplete);
   return examined === "source" && isElsewhere ? "container" : null;
-}
-
-/**
- * Stream UUIDs that more than one snapshot has: all snapshots of a subvolume that was received and then made writable
- * without losing its received UUID. `btrfs receive` cannot distinguish them, so none may be a send parent.
- */
-function sharedStreamUuids(snapshots: readonly Snapshot[]): ReadonlySet<Uuid> {
-  const seen = new Set<Uuid>();
-  const shared = new Set<Uuid>();
-  for (const snapshot of snapshots) {
-    const { uuid } = streamIdentity(snapshot);
-    (seen.has(uuid) ? shared : seen).add(uuid);
-  }
-  return shared;
 }
 
 function uniqueFindings(findings: readonly Finding[]): Finding[] {

@@ -6,6 +6,8 @@ import { dependentsOf } from "./dependents.ts";
 import { parseKey } from "./key.ts";
 import { archiveKeyOf } from "./manifest.ts";
 import { sameIdentity, type Archive, type Identity, type Key, type Lineage, type Uuid } from "./model.ts";
+import { isKeepKey } from "./keep-object.ts";
+import { formatPinKey } from "./pin.ts";
 import { formatProofKey } from "./proof.ts";
 import { sortByAge } from "./select.ts";
 import { OPEN_IT, damaged, notReadable, warn, type Damage } from "./damage.ts";
@@ -69,7 +71,7 @@ const BESIDE_AN_ARCHIVE =
   "`sync` removes it when it is old, unless it is the archive's own; do not abort it with another tool, because that could delete the archive's bytes";
 
 const OF_NO_ARCHIVE =
-  "`sync` of its subvolume resumes it, or removes it when it is old (--leftover-age); where there is none any more, `verify --remove-leftovers` does";
+  "`sync` of its subvolume resumes it, or removes it when it is old (--leftover-age); where there is none any more, `prune --leftovers` does";
 
 /** Objects and uploads of the container beside complete archives. */
 export interface Others {
@@ -83,7 +85,7 @@ export interface Others {
 export function checkOthers({ keys, uploads }: Others, archives: ReadonlySet<string>): Damage[] {
   const archiveOf = (key: string): string => archiveKeyOf(key) ?? key;
   const isOurs = (key: string): boolean => parseKey(archiveOf(key)) !== null;
-  const foreign = keys.filter((key) => !isOurs(key));
+  const foreign = keys.filter((key) => !isOurs(key) && !isKeepKey(key));
   const lonely = keys.filter((key) => isOurs(key) && !archives.has(archiveOf(key)));
   const begun = [...lonely, ...uploads.filter(isOurs)].map(archiveOf);
   const leftovers = [...new Set(begun)].map((key) => {
@@ -93,7 +95,8 @@ export function checkOthers({ keys, uploads }: Others, archives: ReadonlySet<str
       return warn("LEFTOVER", key, message, { remedy: BESIDE_AN_ARCHIVE });
     }
     const onlyProof =
-      !uploads.includes(key) && lonely.every((other) => archiveOf(other) !== key || other === formatProofKey(key));
+      !uploads.includes(key) &&
+      lonely.every((other) => archiveOf(other) !== key || [formatProofKey(key), formatPinKey(key)].includes(other));
     const message = onlyProof
       ? `the archive ${key} is gone: only the proof of what it held is left`
       : `the archive ${key} does not exist: parts of it are left of an interrupted upload`;

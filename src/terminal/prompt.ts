@@ -3,21 +3,22 @@ import type { Readable, Writable } from "node:stream";
 import { printable } from "./format.ts";
 
 /**
- * Asks until the answer is y, yes, n, no or Enter (yes), in any case. The end of the input counts as no, because nobody
- * agreed. @throws the signal's reason
+ * Asks until the answer is y, yes, n, no or Enter (by default yes), in any case. The end of the input counts as no, because
+ * nobody agreed. @throws the signal's reason
  */
 export async function confirm(
   question: string,
-  streams: { readonly input: Readable; readonly output: Writable },
+  streams: { readonly input: Readable; readonly output: Writable; readonly byDefault?: boolean },
   signal: AbortSignal,
 ): Promise<boolean> {
-  const { input, output } = streams;
+  const { input, output, byDefault = true } = streams;
   const lines = createInterface({ input, terminal: false, signal });
-  const asked = `${printable(question)} [Y/n] `;
+  const asked = `${printable(question)} ${byDefault ? "[Y/n]" : "[y/N]"} `;
   output.write(asked);
   try {
     for await (const answer of lines) {
-      if (/^\s*(y|yes)?\s*$/i.test(answer)) return true;
+      if (answer.trim() === "") return byDefault;
+      if (/^\s*y(es)?\s*$/i.test(answer)) return true;
       if (/^\s*no?\s*$/i.test(answer)) return false;
       output.write(`please answer y or n\n${asked}`);
     }

@@ -43,15 +43,20 @@ function ownDirectories(home: string | undefined): Record<string, string> {
 }
 
 /** Runs the program on a terminal of its own, where somebody types `input`. Everything it shows is in stdout. */
-export async function cliOnTerminal(args: readonly string[], input: string, env: Record<string, string>): Promise<Ran> {
-  return await onTerminal([process.execPath, PROGRAM, ...args], { prompt: "[Y/n]", input }, env);
+export async function cliOnTerminal(
+  args: readonly string[],
+  input: string,
+  env: Readonly<Record<string, string>>,
+  prompt = "[Y/n]",
+): Promise<Ran> {
+  return await onTerminal([process.execPath, PROGRAM, ...args], { prompt, input }, env);
 }
 
 /** Runs any program so, where somebody types `input` each time that the prompt is shown. */
 export async function onTerminal(
   words: readonly string[],
   { prompt, input }: { readonly prompt: string; readonly input: string },
-  env: Record<string, string>,
+  env: Readonly<Record<string, string>>,
 ): Promise<Ran> {
   const command = words.map((word) => `'${word}'`).join(" ");
   const child = spawn("script", ["--quiet", "--return", "--command", command, "/dev/null"], {

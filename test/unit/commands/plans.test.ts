@@ -40,14 +40,15 @@ describe("plans", () => {
 
   test("of sync: the first snapshot in full, the others incrementally", () => {
     const world = inventory([first, second, third], []);
-    const steps = planSync(world).steps.map((step, index) => ({
+    const plan = planSync(world);
+    const steps = plan.steps.map((step, index) => ({
       step,
       estimate: { bytes: (300 - 100 * index) * MiB, exact: index === 2 },
     }));
     assert.equal(steps.length, 3);
     golden.check(
       "sync-full.txt",
-      shown((session) => printPlan("/home", { inventory: world, steps, kept: 0, form: plain }, session)),
+      shown((session) => printPlan("/home", { inventory: world, steps, plan, form: plain }, session)),
     );
   });
 
@@ -59,7 +60,7 @@ describe("plans", () => {
         [second, archiveOf(second, first)],
       ],
     );
-    const { steps, kept } = planSync(world);
+    const plan = planSync(world);
     const form = {
       ...plain,
       sendProto: 1 as const,
@@ -68,10 +69,10 @@ describe("plans", () => {
       recipients: { names: ["age1x"], files: [] },
       zstdLevel: 3,
     };
-    const estimated = steps.map((step) => ({ step, estimate: null }));
+    const estimated = plan.steps.map((step) => ({ step, estimate: null }));
     golden.check(
       "sync-incremental.txt",
-      shown((session) => printPlan("/home", { inventory: world, steps: estimated, kept: kept.length, form }, session)),
+      shown((session) => printPlan("/home", { inventory: world, steps: estimated, plan, form }, session)),
     );
   });
 

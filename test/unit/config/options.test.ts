@@ -26,7 +26,8 @@ test("a help text has no open place, and names a default that there is", () => {
 
 test("the reference names every key of the configuration file", () => {
   const text = reference("config/README.md");
-  for (const key of configKeys.keys()) assert.match(text, new RegExp(`\\b${key.replace("limits.", "")}\\b`), key);
+  for (const key of configKeys.keys())
+    assert.match(text, new RegExp(`\\b${key.replace(/^(limits|keep)\./, "")}\\b`), key);
 });
 
 test("the reference names every flag", () => {

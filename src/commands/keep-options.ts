@@ -1,0 +1,125 @@
+// The keep rules of a command line, or of the container, and what they mean at this moment.
+
+import { parseCount } from "../config/parse.ts";
+import { BackupError } from "../errors.ts";
+import {
+  assertKeeps,
+  describeRules,
+  NO_RULES,
+  openCalendar,
+  parseKeepCount,
+  parseKeepLast,
+  parseKeepText,
+  parseKeepWithin,
+  PERIODS,
+  type KeepRules,
+  type Period,
+} from "../plan/keep.ts";
+import type { ZonedRules } from "../plan/keep-object.ts";
+import type { Keeping } from "../plan/keeping.ts";
+import type { Uuid } from "../plan/model.ts";
+import { readKeepRules } from "../operations/keep-rules.ts";
+import type { Container } from "../operations/store-ports.ts";
+import type { Session } from "./session.ts";
+
+/** The options as typed, or from the configuration file. */
+export interface KeepFlags {
+  readonly keep: readonly string[];
+  readonly keepLast: string | undefined;
+  readonly keepWithin: string | undefined;
+  readonly keepHourly: string | undefined;
+  readonly keepDaily: string | undefined;
+  readonly keepWeekly: string | undefined;
+  readonly keepMonthly: string | undefined;
+  readonly keepYearly: string | undefined;
+}
+
+/** What the options say. */
+export interface TypedKeeping {
+  /** Null: no rule was given. */
+  readonly rules: KeepRules | null;
+  /** Snapshots that are kept whatever the rules say, as typed. */
+  readonly pinned: readonly string[];
+}
+
+const RULES = /^\s*(\d+|\*|all)[hdwmy](\s+(\d+|\*|all)[hdwmy])*\s*$/;
+
+/** @throws USAGE for rules that keep nothing, and for words that are no rules */
+export function readKeeping(flags: KeepFlags): TypedKeeping {
+  const texts = flags.keep.filter((text) => RULES.test(text));
+  const [short = "", ...more] = texts;
+  if (more.length > 0)
+    throw new BackupError("USAGE", "--keep is given with rules more than once", { hint: 'use one, as in "30d 8w *y"' });
+  const compact = parseKeepText(short, "--keep");
+  const typed: Readonly<Record<Period, string | undefined>> = {
+    hourly: flags.keepHourly,
+    daily: flags.keepDaily,
+    weekly: flags.keepWeekly,
+    monthly: flags.keepMonthly,
+    yearly: flags.keepYearly,
+  };
+  const counts = { ...compact.counts };
+  for (const period of PERIODS) {
+    const text = typed[period];
+    if (text !== undefined) counts[period] = parseKeepCount(text, `--keep-${period}`);
+  }
+  const rules: KeepRules = {
+    last: flags.keepLast === undefined ? NO_RULES.last : parseKeepLast(flags.keepLast, "--keep-last"),
+    withinNs: flags.keepWithin === undefined ? null : parseKeepWithin(flags.keepWithin, "--keep-within"),
+    counts,
+  };
+  const isGiven =
+    texts.length > 0 ||
+    flags.keepLast !== undefined ||
+    flags.keepWithin !== undefined ||
+    PERIODS.some((period) => typed[period] !== undefined);
+  if (isGiven) assertKeeps(rules);
+  return { rules: isGiven ? rules : null, pinned: flags.keep.filter((text) => !RULES.test(text)) };
+}
+
+/** The time zone of this machine, or of TZ. */
+export function localTimeZone(): string {
+  return new Intl.DateTimeFormat().resolvedOptions().timeZone;
+}
+
+/** For people: the rules, and whose days they count. */
+export function describeZoned({ rules, timeZone }: ZonedRules): string {
+  return `${describeRules(rules)} (days of ${timeZone})`;
+}
+
+/** The typed rules, else those that a prune has left in the container; null where there are none. */
+export async function findRules(
+  { rules }: TypedKeeping,
+  source: Uuid,
+  container: Container,
+  { log, signal }: Pick<Session, "log" | "signal">,
+): Promise<ZonedRules | null> {
+  const typed = rules === null ? null : { rules, timeZone: localTimeZone() };
+  const found = typed ?? (await readKeepRules(source, container, signal));
+  if (found !== null)
+    log.info(`keep rules${typed === null ? " that prune left in the container" : ""}: ${describeZoned(found)}`);
+  return found;
+}
+
+/** The limits of chains, as typed. */
+export interface ChainFlags {
+  readonly fullEvery: string | undefined;
+  readonly maxChain: string | undefined;
+}
+
+/** What a sync goes by; null where it has neither rules nor limits. @throws USAGE */
+export function toKeeping(
+  zoned: ZonedRules | null,
+  pinned: readonly string[],
+  { fullEvery, maxChain, container }: ChainFlags & { readonly container: Container },
+): Keeping | null {
+  if (zoned === null && pinned.length === 0 && fullEvery === undefined && maxChain === undefined) return null;
+  return {
+    rules: zoned?.rules ?? null,
+    calendar: openCalendar(zoned?.timeZone ?? localTimeZone()),
+    now: BigInt(Math.floor(container.now())) * 1_000_000n,
+    maxChain: maxChain === undefined ? null : parseCount(maxChain, "--max-chain", 1_000_000),
+    fullEveryNs: fullEvery === undefined ? null : parseKeepWithin(fullEvery, "--full-every"),
+    pinned: new Set(pinned.map((text) => text.replace(/^\/+|\/+$/g, ""))),
+  };
+}

@@ -1,0 +1,141 @@
+// Deletes what a prune plan names, so that it never breaks a chain: each archive before the one that it builds on, its key
+// before the objects beside it, and nothing that has changed since the plan was made. A prune that dies leaves intact
+// chains and perhaps volumes without an archive, which the next one removes.
+
+import type { BackupError } from "../errors.ts";
+import { toBackupError } from "../errors.ts";
+import { indexArchives, parentIn } from "../plan/chain.ts";
+import { keyPrefix } from "../plan/key.ts";
+import { archiveKeyOf } from "../plan/manifest.ts";
+import type { Archive, Key } from "../plan/model.ts";
+import { pinnedAmong } from "../plan/pin.ts";
+import { readArchives, takeInventory } from "./inventory.ts";
+import type { LocalSnapshots } from "./ports.ts";
+import type { Reading } from "./read-archive.ts";
+import type { Container } from "./store-ports.ts";
+
+/** What a prune is planned from. */
+export interface PruneInventory {
+  /** All archives of the container. */
+  readonly archives: readonly Archive[];
+  /** Keys of archives that are pinned. */
+  readonly pinned: ReadonlySet<string>;
+}
+
+/**
+ * Looks through the container. Listings lag behind, so it asks for the archives of the snapshots here whether or not they are
+ * listed: they may build on what is to be deleted.
+ */
+export async function takePruneInventory(
+  locals: readonly LocalSnapshots[],
+  reading: Reading,
+  signal: AbortSignal,
+): Promise<PruneInventory> {
+  const listed = await readArchives("", reading, signal);
+  const archives = new Map(listed.map((archive) => [archive.key, archive]));
+  for (const local of locals) {
+    const inventory = await takeInventory(local, reading, signal);
+    for (const archive of inventory.archives) archives.set(archive.key, archive);
+  }
+  const keys = (await reading.container.list("", signal)).map(({ key }) => key);
+  return { archives: [...archives.values()], pinned: pinnedAmong(keys) };
+}
+
+export interface PruneFailure {
+  readonly archive: Archive;
+  readonly reason: string;
+}
+
+export interface PruneOutcome {
+  readonly deleted: readonly Archive[];
+  readonly failures: readonly PruneFailure[];
+  /** The error that stopped the run before its end; null when everything was tried. */
+  readonly stoppedBy: BackupError | null;
+}
+
+export interface PruneWatcher {
+  onDelete(archive: Archive): void;
+  onFailure(failure: PruneFailure): void;
+}
+
+/** @param deletions - each archive before the one that it builds on */
+export async function runPrune(
+  deletions: readonly Archive[],
+  { archives }: PruneInventory,
+  { container, watcher }: { readonly container: Container; readonly watcher: PruneWatcher },
+  signal: AbortSignal,
+): Promise<PruneOutcome> {
+  const index = indexArchives(archives);
+  const needed = new Map<Key, Archive>();
+  const deleted: Archive[] = [];
+  const failures: PruneFailure[] = [];
+  const fail = (archive: Archive, reason: string): void => {
+    // What stays needs all that it builds on.
+    const parent = parentIn(archive, index);
+    if (parent != null) needed.set(parent.key, archive);
+    failures.push({ archive, reason });
+    watcher.onFailure({ archive, reason });
+  };
+  for (const archive of deletions) {
+    try {
+      signal.throwIfAborted();
+      const child = needed.get(archive.key);
+      const reason =
+        child === undefined
+          ? await deleteArchive(archive, container, signal)
+          : `${child.path} needs it and is still there`;
+      if (reason !== null) fail(archive, reason);
+      else {
+        deleted.push(archive);
+        watcher.onDelete(archive);
+      }
+    } catch (error) {
+      const failure = toBackupError(signal.aborted ? signal.reason : error);
+      if (endsTheRun(failure)) return { deleted, failures, stoppedBy: failure };
+      fail(archive, failure.message);
+    }
+  }
+  return { deleted, failures, stoppedBy: null };
+}
+
+/**
+ * Deletes an archive with all objects beside it. Null when it is gone; else why it was left alone. Swift has no conditional
+ * DELETE, so a HEAD looks right before it, and after it too: s3api says that an object is gone even when it could delete
+ * only some of its segments (2.30).
+ */
+async function deleteArchive(archive: Archive, container: Container, signal: AbortSignal): Promise<string | null> {
+  const { key, etag } = archive;
+  const found = await container.head(key, signal);
+  if (found !== null) {
+    if (etag === null || found.etag !== etag) return "it has changed since it was looked at";
+    await container.delete(key, signal);
+    if ((await container.head(key, signal)) !== null) return "the store has deleted only a part of it: prune again";
+  }
+  for (const beside of await container.list(`${key}/`, signal)) {
+    if (archiveKeyOf(beside.key) !== key) continue;
+    // Another run may store the same snapshot again at this moment.
+    if ((await container.head(key, signal)) !== null) return "it has been stored again meanwhile";
+    await container.delete(beside.key, signal);
+  }
+  return null;
+}
+
+/** Failures after which no other archive can be deleted either. */
+function endsTheRun({ code }: BackupError): boolean {
+  return ["ABORTED", "ACCESS_DENIED", "CONTAINER_MISSING", "STORE_UNAVAILABLE", "CONFIG", "INTERNAL"].includes(code);
+}
+
+/** True when archives of a source have appeared since the inventory was taken: they may build on anything. */
+export async function hasGrown(
+  sources: readonly Archive["source"][],
+  { archives }: PruneInventory,
+  container: Container,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const known = new Set<string>(archives.map(({ key }) => key));
+  for (const source of sources) {
+    const objects = await container.list(keyPrefix(source), signal);
+    if (objects.some(({ key }) => archiveKeyOf(key) === null && !known.has(key))) return true;
+  }
+  return false;
+}

@@ -1,0 +1,32 @@
+// Small objects beside archives, which this program writes in one piece.
+
+import { Readable } from "node:stream";
+import { BackupError } from "../errors.ts";
+import type { Container } from "./store-ports.ts";
+
+/** Stores a text under a key that may be taken: what is there is replaced. @throws STORE_UNAVAILABLE, QUOTA_EXCEEDED */
+export async function storeText(key: string, text: string, container: Container, signal: AbortSignal): Promise<void> {
+  const options = { partBytes: container.limits.minPartBytes, concurrency: 1, partsInMemory: 1, metadata: {} };
+  const put = async (): Promise<unknown> =>
+    container.put(key, Readable.from([Buffer.from(text)], { objectMode: false }), options, signal);
+  await put().catch(async (error: unknown) => {
+    if (!(error instanceof BackupError && error.code === "ALREADY_ARCHIVED")) throw error;
+    await container.delete(key, signal);
+    await put();
+  });
+}
+
+/** The text of a small object; null when there is none. */
+export async function readText(
+  key: string,
+  longest: number,
+  container: Container,
+  signal: AbortSignal,
+): Promise<string | null> {
+  try {
+    return (await container.peek(key, longest, signal)).toString();
+  } catch (error) {
+    if (error instanceof BackupError && error.code === "ARCHIVE_MISSING") return null;
+    throw error;
+  }
+}
