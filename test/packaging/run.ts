@@ -5,6 +5,7 @@
 //              majors of Node each: it lists and archives a real btrfs
 //   night      the shipped units, under the suite's own systemd, booted
 //   readme     the README's commands, in its order
+//   copies     a container copied with rclone, awscli and swiftclient into the suite's Swift; what is packed is not used
 //
 // Without a PART all of them, without a SUITE each one's own.
 
@@ -12,10 +13,12 @@ import { existsSync } from "node:fs";
 import { mkdtemp, realpath, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { noCopyTools } from "../support/copies.ts";
 import { btrfs, run, withLoopback } from "../support/loopback.ts";
-import { noKeystone } from "../support/requirements.ts";
+import { noBtrfsOrSwift, noKeystone } from "../support/requirements.ts";
 import { openProcessCleanup, openSwift } from "../support/swift.ts";
 import { noBoot } from "./booted.ts";
+import { playCopies } from "./copies.ts";
 import { playNight } from "./night.ts";
 import { INSTALL, makeBareRoot, makeRoot, PROGRAM, runInRoot, type Bench } from "./roots.ts";
 import { walkReadme } from "./walk.ts";
@@ -34,7 +37,10 @@ const NIGHTS: Readonly<Record<string, readonly number[]>> = { bookworm: [20], tr
 /** Here Node is Debian's own, as in the README. */
 const READMES: Readonly<Record<string, readonly (number | null)[]>> = { trixie: [null] };
 
-type Part = "packages" | "night" | "readme";
+/** The Swift that is copied to is 2.35; the other one, and Node, are this machine's. */
+const COPIES: Readonly<Record<string, readonly null[]>> = { trixie: [null] };
+
+type Part = "packages" | "night" | "readme" | "copies";
 
 /** One line of the table. */
 interface Cell {
@@ -106,11 +112,31 @@ async function tryReadme(bench: Bench, { suite }: Cell): Promise<string | null> 
   }
 }
 
+async function tryCopies({ directory, swift }: Bench, { suite }: Cell): Promise<string | null> {
+  const root = join(directory, `${suite}-swift`);
+  await run("sh", "native/release/debian-root.sh", "make", suite, root, "python3-swift");
+  try {
+    const words = ["sh", "native/release/debian-root.sh", "enter", root];
+    await playCopies(swift, () => openSwift({ enter: (seen) => [...words, `${seen}:${seen}`, "--"] }));
+    return null;
+  } catch (error) {
+    console.error(`${suite}: ${String(error)}`);
+    return "copies";
+  } finally {
+    await rm(root, { recursive: true });
+  }
+}
+
 /** What is to be tried, by the words of the command line. @throws for a word that is neither a part nor a suite */
 function chooseCells(words: readonly string[]): readonly Cell[] {
   const of = (part: Part, suites: Readonly<Record<string, readonly (number | null)[]>>): readonly Cell[] =>
     Object.entries(suites).flatMap(([suite, majors]) => majors.map((major) => ({ part, suite, major })));
-  const cells = [...of("packages", PACKAGES), ...of("night", NIGHTS), ...of("readme", READMES)];
+  const cells = [
+    ...of("packages", PACKAGES),
+    ...of("night", NIGHTS),
+    ...of("readme", READMES),
+    ...of("copies", COPIES),
+  ];
   const [parts, suites] = [cells.map(({ part }): string => part), cells.map(({ suite }) => suite)];
   const unknown = words.find((word) => !parts.includes(word) && !suites.includes(word));
   if (unknown !== undefined) throw new Error(`unknown part or suite: ${unknown}`);
@@ -122,12 +148,14 @@ function chooseCells(words: readonly string[]): readonly Cell[] {
 /** Why a cell cannot be tried here, in a few words; false when it can. */
 function cannotTry({ part }: Cell): string | false {
   if (part === "night") return noBoot();
+  if (part === "copies") return noBtrfsOrSwift() || noCopyTools();
   return part === "readme" ? noKeystone() : false;
 }
 
 /** The name of the step that failed, or null. */
 async function tryCell(bench: Bench, cell: Cell): Promise<string | null> {
   const { major } = cell;
+  if (cell.part === "copies") return await tryCopies(bench, cell);
   if (major === null) return await tryReadme(bench, cell);
   return await (cell.part === "night" ? tryNight : tryPackage)(bench, { ...cell, major });
 }

@@ -29,6 +29,8 @@ export interface SwiftOptions {
   readonly keystone?: KeystoneFilters & { open(endpoint: string): Promise<NativeApi> };
   /** Filters left out of the proxy's pipeline, such as s3api. */
   readonly without?: readonly string[];
+  /** The command before that of every server but memcached, as of a root with another Swift in which the directory is seen. */
+  readonly enter?: (directory: string) => readonly string[];
   /** Where to make the directory; by default on tmpfs, where that keeps extended attributes. */
   readonly storageDir?: string;
 }
@@ -91,7 +93,7 @@ async function tryOpenSwift(options: SwiftOptions): Promise<Swift> {
   const directory = await mkdtemp(join(options.storageDir ?? (await roomForStorage()), "swift-test-"));
   const cleanup = openProcessCleanup(directory);
   const processes = new Map<SwiftServer, ChildProcess>();
-  const servers = { directory, ports, processes };
+  const servers = { directory, ports, processes, enter: options.enter?.(directory) ?? [] };
 
   async function close(): Promise<void> {
     await Promise.all([...processes.keys()].map((server) => stopServer(servers, server)));
@@ -101,7 +103,7 @@ async function tryOpenSwift(options: SwiftOptions): Promise<Swift> {
   try {
     await writeConfiguration(directory, ports, options);
     await Promise.all([
-      makeRings(directory, ports).then(() => startServer(servers, "proxy")),
+      makeRings(servers).then(() => startServer(servers, "proxy")),
       ...SERVERS.filter((server) => server !== "proxy").map((server) => startServer(servers, server)),
     ]);
     const endpoint = `http://127.0.0.1:${ports.proxy}`;
@@ -211,10 +213,10 @@ async function writeConfiguration(directory: string, ports: SwiftPorts, options:
   for (const [name, text] of Object.entries(files)) await writeFile(join(directory, "etc", name), text);
 }
 
-async function makeRings(directory: string, ports: SwiftPorts): Promise<void> {
+async function makeRings({ directory, ports, enter }: Servers): Promise<void> {
   const etc = join(directory, "etc");
   const { account, container, object } = ports;
-  const command = [SYSTEM_PYTHON, join(etc, "rings.py"), etc, `${account}`, `${container}`, `${object}`];
+  const command = [...enter, SYSTEM_PYTHON, join(etc, "rings.py"), etc, `${account}`, `${container}`, `${object}`];
   const rings = launch(command, directory, "rings");
   await once(rings, "exit");
   if (rings.exitCode !== 0) throw new Error("the rings could not be made");
@@ -226,6 +228,8 @@ interface Servers {
   readonly directory: string;
   readonly ports: SwiftPorts;
   readonly processes: Map<SwiftServer, ChildProcess>;
+  /** See {@link SwiftOptions.enter}. */
+  readonly enter: readonly string[];
 }
 
 /** The kernel ends each server when the test process dies, whatever it dies of. */
@@ -249,9 +253,9 @@ export function launch(
   }
 }
 
-function commandOf({ directory, ports }: Servers, server: SwiftServer): readonly string[] {
+function commandOf({ directory, ports, enter }: Servers, server: SwiftServer): readonly string[] {
   const etc = join(directory, "etc");
-  if (server !== "memcached") return [SYSTEM_PYTHON, join(etc, "serve.py"), etc, `${server}-server`];
+  if (server !== "memcached") return [...enter, SYSTEM_PYTHON, join(etc, "serve.py"), etc, `${server}-server`];
   return ["memcached", "-u", userInfo().username, "-l", "127.0.0.1", "-p", `${ports.memcached}`, "-U", "0", "-m", "16"];
 }
 
