@@ -85,11 +85,12 @@ export function openLadder(
     stepOf: (snapshot, size) => toStep(lifetimeOf(snapshot), size),
     above: (snapshot, parent) => addStep(lifetimeOf(snapshot), snapshot, parent),
     choose: (snapshot, candidates) => {
-      const young = candidates.filter(({ began }) => !isOld(began, snapshot, keeping.fullEveryNs));
-      const parent = chooseParent(lifetimeOf(snapshot), young, keeping);
-      if (parent !== null) return { parent, reason: judged === null ? null : reasonOf(parent.snapshot) };
-      if (candidates.length === 0) return { parent, reason: null };
-      return { parent, reason: young.length < candidates.length ? "--full-every" : "--max-chain" };
+      const wanted = chooseParent(lifetimeOf(snapshot), candidates);
+      if (wanted === null) return { parent: null, reason: null };
+      if (isOld(wanted.began, snapshot, keeping.fullEveryNs)) return { parent: null, reason: "--full-every" };
+      const parent = chooseParent(lifetimeOf(snapshot), candidates, keeping);
+      if (parent === null) return { parent, reason: "--max-chain" };
+      return { parent, reason: judged === null ? null : reasonOf(parent.snapshot) };
     },
   };
 }

@@ -18,8 +18,8 @@ export interface LadderLimits {
 
 /**
  * Chooses the send parent of a snapshot among those before it: the nearest that lives at least as long; where none does,
- * the one that lives longest, the nearest of several. Null, a full archive, only where there is none at all, or where
- * each would make the chain too long.
+ * the one that lives longest, the nearest of several. Null, a full archive, only where there is none at all, or where the
+ * chain would become too long. (A difference to something older would be sent again and again, and grow.)
  *
  * @param lifetime - of the snapshot that is to be sent
  * @param candidates - in the order of creation
@@ -29,11 +29,11 @@ export function chooseParent<Candidate extends Rung>(
   candidates: readonly Candidate[],
   { maxChain }: LadderLimits = { maxChain: null },
 ): Candidate | null {
-  const short = candidates.filter(({ chainLength }) => maxChain === null || chainLength < maxChain);
-  const outlives = short.findLast((candidate) => compareLifetimes(candidate.lifetime, lifetime) >= 0);
-  if (outlives !== undefined) return outlives;
-  return short.reduce<Candidate | null>(
+  const outlives = candidates.findLast((candidate) => compareLifetimes(candidate.lifetime, lifetime) >= 0);
+  const longest = candidates.reduce<Candidate | null>(
     (best, each) => (best === null || compareLifetimes(each.lifetime, best.lifetime) >= 0 ? each : best),
     null,
   );
+  const chosen = outlives ?? longest;
+  return chosen === null || (maxChain !== null && chosen.chainLength >= maxChain) ? null : chosen;
 }

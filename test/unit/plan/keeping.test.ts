@@ -1,0 +1,134 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { openCalendar, parseKeepText, type KeepRules } from "../../../src/plan/keep.ts";
+import type { Keeping } from "../../../src/plan/keeping.ts";
+import { formatMetadata, parseArchive } from "../../../src/plan/key.ts";
+import type { Snapshot } from "../../../src/plan/model.ts";
+import { formatPinKey } from "../../../src/plan/pin.ts";
+import { planSync } from "../../../src/plan/sync.ts";
+import { archiveOf, inventory, keyOf, snapshot } from "../../support/builders.ts";
+
+const DAY_NS = 86_400_000_000_000n;
+/** A Thursday, and the first of a month and of a year. */
+const NEW_YEAR = BigInt(Date.UTC(2026, 0, 1, 3)) * 1_000_000n;
+
+/** Of so many days after the first of January 2026. */
+const onDay = (day: number): Snapshot => snapshot(day + 1, { path: `d${day}`, otime: NEW_YEAR + BigInt(day) * DAY_NS });
+const days = (count: number): Snapshot[] => Array.from({ length: count }, (_, day) => onDay(day));
+
+function keeping(rules: string | null, changes: Partial<Keeping> = {}): Keeping {
+  const parsed: KeepRules | null = rules === null ? null : parseKeepText(rules, "--keep");
+  const now = NEW_YEAR + 1000n * DAY_NS;
+  const none = { maxChain: null, fullEveryNs: null, pinned: new Set<string>() };
+  return { rules: parsed, calendar: openCalendar("UTC"), now, ...none, ...changes };
+}
+
+/** Each step as `snapshot parent (reason)`. */
+function planned(snapshots: readonly Snapshot[], by: Keeping | null, archived: Parameters<typeof inventory>[1] = []) {
+  const { steps, notKept } = planSync(inventory(snapshots, archived), { keeping: by });
+  return {
+    steps: steps.map(({ snapshot: { path }, sendParent, reason = "" }) =>
+      `${path} ${sendParent?.path ?? "full"} ${reason}`.trim(),
+    ),
+    notKept: notKept.map(({ path }) => path),
+  };
+}
+
+describe("a sync with keep rules", () => {
+  test("builds each day on one that is kept at least as long, and says why", () => {
+    const { steps, notKept } = planned(days(20), keeping("30d 8w 12m *y"));
+    assert.deepEqual(notKept, []);
+    assert.deepEqual(steps.slice(0, 6), [
+      "d0 full",
+      "d1 d0 first of the year",
+      "d2 d1 first of the day",
+      "d3 d2 first of the day",
+      // A Monday.
+      "d4 d0 first of the year",
+      "d5 d4 first of the week",
+    ]);
+    assert.equal(steps[11], "d11 d4 first of the week");
+    assert.equal(steps[18], "d18 d11 first of the week");
+  });
+
+  test("sends only what the rules keep, and always the newest", () => {
+    const twice = [onDay(0), onDay(1), snapshot(50, { path: "noon", otime: NEW_YEAR + DAY_NS + 3600_000_000_000n })];
+    const noon = { ...twice[2], otransid: 25, id: 300 } as Snapshot;
+    assert.deepEqual(planned([onDay(0), onDay(1), noon], keeping("9d")).notKept, []);
+    assert.deepEqual(planned([onDay(0), onDay(1), noon, onDay(2)], keeping("9d")).notKept, ["noon"]);
+    assert.deepEqual(planned(days(9), keeping("3d")).notKept, ["d0", "d1", "d2", "d3", "d4", "d5"]);
+    const pinned = keeping("3d", { pinned: new Set(["d1"]) });
+    assert.deepEqual(planned(days(9), pinned).notKept, ["d0", "d2", "d3", "d4", "d5"]);
+  });
+
+  test("counts archives whose snapshots are gone: what follows the first of a period is not the first", () => {
+    const [first, second, third] = [onDay(4), onDay(5), onDay(6)];
+    const given = inventory([second, third], [[first, archiveOf(first, null)]]);
+    const { steps, notKept } = planSync(given, { keeping: keeping("1w") });
+    assert.deepEqual([steps.map(({ snapshot: { path } }) => path), notKept], [["d6"], [second]]);
+  });
+
+  test("lets what is pinned in the container serve for ever", () => {
+    const all = days(3);
+    const [first, second] = all;
+    assert.ok(first !== undefined && second !== undefined);
+    const archived = [
+      [first, archiveOf(first, null)],
+      [second, archiveOf(second, first)],
+    ] as const;
+    const pins = { volumes: [formatPinKey(keyOf("d1"))] };
+    const { steps } = planSync(inventory(all, archived, pins), { keeping: keeping("9d *y") });
+    assert.equal(steps[0]?.sendParent?.path, "d1");
+  });
+
+  test("needs to know every archive of the subvolume", () => {
+    const [first, second] = [onDay(0), onDay(1)];
+    const given = inventory([first, second], [[first, archiveOf(first, null)]], { examined: "snapshots" });
+    assert.equal(planSync({ ...given, snapshots: [first] }).examine, null);
+    assert.equal(planSync({ ...given, snapshots: [first] }, { keeping: keeping("9d") }).examine, "source");
+  });
+});
+
+describe("limits of chains", () => {
+  test("begin a new one by length or by age, with rules and without", () => {
+    assert.deepEqual(planned(days(5), keeping(null, { maxChain: 2 })).steps, [
+      "d0 full",
+      "d1 d0",
+      "d2 full --max-chain",
+      "d3 d2",
+      "d4 full --max-chain",
+    ]);
+    assert.deepEqual(planned(days(4), keeping(null, { fullEveryNs: 2n * DAY_NS })).steps, [
+      "d0 full",
+      "d1 d0",
+      "d2 full --full-every",
+      "d3 d2",
+    ]);
+    const [first] = days(1);
+    assert.ok(first !== undefined);
+    const archived = [[first, archiveOf(first, null)]] as const;
+    assert.deepEqual(planned([first, onDay(9)], keeping("9d", { fullEveryNs: 7n * DAY_NS }), archived).steps, [
+      "d9 full --full-every",
+    ]);
+  });
+
+  test("do not exist without options: a line", () => {
+    assert.deepEqual(planned(days(3), null).steps, ["d0 full", "d1 d0", "d2 d1"]);
+  });
+});
+
+test("the metadata of an archive says how long its chain is, and how many bytes come before it", () => {
+  const facts = { encoding: "identity", sendProto: 2, partBytes: 1, volumes: null, tool: "t/1" } as const;
+  const [one, two] = days(2);
+  assert.ok(one !== undefined && two !== undefined);
+  const read = (sendParent: Snapshot | null, parentChain: { length: number; bytes: number | null } | null) =>
+    parseArchive({
+      key: keyOf("d1"),
+      bytes: 7,
+      metadata: formatMetadata({ snapshot: two, sendParent }, { ...facts, parentChain }),
+    })?.chain;
+  assert.deepEqual(read(null, null), { length: 1, bytes: 7, began: null });
+  assert.deepEqual(read(one, { length: 3, bytes: 100 }), { length: 4, bytes: 107, began: null });
+  assert.deepEqual(read(one, { length: 3, bytes: null }), { length: 4, bytes: null, began: null });
+  assert.equal(read(one, null), undefined);
+});
