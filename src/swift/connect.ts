@@ -9,7 +9,7 @@ import { damagedAnswer, translate } from "./errors.ts";
 import { checkContainerName } from "./names.ts";
 import { FIRST_CONTACT_MS } from "./retry-strategy.ts";
 import { withTimeout } from "./timeout.ts";
-import { expectedRegion } from "./error-facts.ts";
+import { expectedRegion, isUnparsable } from "./error-facts.ts";
 
 /** The region to try first when none is configured: the default of s3api. */
 const DEFAULT_REGION = "us-east-1";
@@ -77,7 +77,10 @@ async function probe(
     const ask = async (attempt: number): Promise<number> => {
       const page = await withTimeout(retryForMs + CONTACT_MS, signal, (abortSignal) =>
         clients.client.send(question, { abortSignal }),
-      );
+      ).catch((error: unknown) => {
+        // A server that does not speak HTTP says the same again; an answer that was damaged on its way is another then.
+        throw isUnparsable(error) && attempt < ATTEMPTS ? damagedAnswer(contact.endpoint) : error;
+      });
       if (page.Name === options.containerName) return clients.client.config.systemClockOffset;
       // Without an S3 store's id it may still be one whose answer was damaged.
       const isForeign = page.$metadata.requestId === undefined && attempt === ATTEMPTS;

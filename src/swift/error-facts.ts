@@ -112,6 +112,11 @@ export function readErrorFacts(error: unknown): ErrorFacts {
   };
 }
 
+/** True for an answer that is not HTTP: of a server of another kind, or damaged on its way. */
+export function isUnparsable(error: unknown): boolean {
+  return readErrorFacts(error).code?.startsWith("HPE_") === true;
+}
+
 /** True for an answer that says nothing against the request: the same request may be accepted a moment later. */
 export function isTransient(error: unknown): boolean {
   return passes(readErrorFacts(error));

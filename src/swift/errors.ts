@@ -136,7 +136,9 @@ function tooLarge(message: string, { key = "" }: Request): Diagnosis {
 }
 
 function judge(facts: ErrorFacts, request: Request): Diagnosis {
-  const { endpoint, proxy = null } = request;
+  const { endpoint, proxy = null, keysHaveWorked = false } = request;
+  if (keysHaveWorked && facts.code?.startsWith("HPE_") === true)
+    return { code: "STORE_UNAVAILABLE", message: damagedAnswer(endpoint).message };
   return (
     diagnoses[facts.name]?.(facts, request) ?? judgeByNetwork(facts, endpoint, proxy) ?? judgeByStatus(facts, request)
   );

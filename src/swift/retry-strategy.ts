@@ -10,6 +10,7 @@ import {
   isDamagedAnswer,
   isNotImplemented,
   isRefusal,
+  isUnparsable,
   refusesKeys,
   isTransient,
 } from "./error-facts.ts";
@@ -72,7 +73,8 @@ export function retryFor({ forMs, log, keysHaveWorked = false, signal }: RetryOp
     const failures = token.getRetryCount() + 1;
     const hintMs = info.retryAfterHint === undefined ? 0 : info.retryAfterHint.getTime() - Date.now();
     const delay = Math.max(backoffMs(failures), hintMs);
-    const mayPass = mayRetry(info, failures) || (keysHaveWorked && refusesKeys(info.error));
+    const hasAnswered = keysHaveWorked && (refusesKeys(info.error) || isUnparsable(info.error));
+    const mayPass = mayRetry(info, failures) || hasAnswered;
     if (!mayPass) throw new Error("not to be tried again");
     recordFailure(now, now + delay, info);
     if (now + delay > first + forMs) throw new Error("no time left");

@@ -141,6 +141,16 @@ describe("uploads with faults", { skip: noSwift() }, () => {
     }
   });
 
+  test("goes on when an answer is no HTTP any more", async () => {
+    const body = randomBytes(7 * MIB);
+    proxy.plan({ when: isPart, fault: { kind: "noise" } });
+    await container.put("noise", streamed(body), options, signal);
+    await assertStored("noise", body);
+    proxy.plan({ when: isPart, fault: { kind: "noise" }, times: "ever" });
+    await rejects(container.put("nothing but noise", streamed(body), options, signal), "STORE_UNAVAILABLE");
+    proxy.clear();
+  });
+
   test("completes again when the store could not check a part for a moment", async () => {
     const body = randomBytes(7 * MIB);
     const refusal =

@@ -298,6 +298,9 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       const { message, hint } = await failure(right, "CONFIG");
       assert.match(`${message}: ${hint ?? ""}`, sentence);
     }
+    // The first answer was damaged on its way.
+    proxy.plan({ when: () => true, fault: { kind: "noise" } });
+    (await openContainer(right, undefined, signal)).close();
     const noHttp = await openTcp("SSH-2.0-OpenSSH_9.2\r\n");
     assert.match((await failure({ ...right, endpoint: noHttp.url("http") }, "CONFIG")).message, /does not speak HTTP/);
     assert.match((await failure({ ...right, endpoint: noHttp.url("https") }, "CONFIG")).message, /does not speak TLS/);

@@ -15,6 +15,8 @@ export type Fault =
   | { readonly kind: "delay"; readonly ms: number }
   /** The last bit of the request's body is another when it reaches the store. */
   | { readonly kind: "garble" }
+  /** The request does not reach the store; what comes back is not HTTP. */
+  | { readonly kind: "noise" }
   /** The request does not reach the store; no answer ever, and after this time, if given, no connection. */
   | { readonly kind: "hang"; readonly ms?: number }
   /** The request does not reach the store; somebody else answers. */
@@ -106,6 +108,11 @@ async function handle(
 ): Promise<void> {
   if (fault?.kind === "hang") {
     if (fault.ms !== undefined) setTimeout(() => response.destroy(), fault.ms);
+    return;
+  }
+  if (fault?.kind === "noise") {
+    await buffer(request);
+    response.socket?.end("HTTQ/1.1 200 OK\r\n\r\n");
     return;
   }
   if (fault?.kind === "answer") {
