@@ -120,7 +120,7 @@ Outcome SetReadOnly(const std::string& path, bool read_only) {
 Outcome SetReceived(const std::string& path, const Uuid& uuid, uint64_t transid) {
   const Descriptor descriptor(path);
   if (descriptor.number() < 0) return Failure{BTRFS_UTIL_ERROR_OPEN_FAILED, errno, "open"};
-  struct btrfs_ioctl_received_subvol_args args {};
+  struct btrfs_ioctl_received_subvol_args args{};
   std::memcpy(args.uuid, uuid.data(), uuid.size());
   args.stransid = transid;
   if (ioctl(descriptor.number(), BTRFS_IOC_SET_RECEIVED_SUBVOL, &args) == 0) return std::nullopt;

@@ -74,7 +74,7 @@ Outcome SearchChange(const std::string& path, const Info& info, std::optional<Ch
     }
     if (key.nr_items == 0) return std::nullopt;
     const uint8_t* at = search.memory.data() + sizeof(struct btrfs_ioctl_search_args_v2);
-    struct btrfs_ioctl_search_header header {};
+    struct btrfs_ioctl_search_header header{};
     for (uint32_t item = 0; item < key.nr_items; item++) {
       std::memcpy(&header, at, sizeof header);
       at += sizeof header;
