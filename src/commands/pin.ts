@@ -2,7 +2,7 @@ import { Command, Option } from "clipanion";
 import { findSelected } from "../operations/restore.ts";
 import { storeText } from "../operations/small-object.ts";
 import { formatPinKey, PIN_TEXT } from "../plan/pin.ts";
-import type { Archive } from "../plan/model.ts";
+import type { Archive, Chain } from "../plan/model.ts";
 import { printable } from "../terminal/format.ts";
 import { ReadCommand } from "./command.ts";
 import { findLocal } from "./local-names.ts";
@@ -25,7 +25,7 @@ abstract class MarkCommand extends ReadCommand {
     // All of them are found before the first is marked: a typing mistake marks nothing.
     for (const name of this.what) {
       const local = await findLocal(name, session);
-      archives.push((await findSelected({ by: "name", name, local }, reading, signal)).at(-1) ?? unreachable());
+      archives.push(targetOf(await findSelected({ by: "name", name, local }, reading, signal)));
     }
     session.progress.stop();
     const sources = archives.map(({ source }) => source);
@@ -42,8 +42,8 @@ abstract class MarkCommand extends ReadCommand {
   }
 }
 
-function unreachable(): never {
-  throw new RangeError("a chain has an archive");
+function targetOf(chain: Chain): Archive {
+  return chain.at(-1) ?? chain[0];
 }
 
 export class PinCommand extends MarkCommand {
@@ -58,7 +58,7 @@ export class PinCommand extends MarkCommand {
   });
 
   protected override async mark({ key, path }: Archive, container: Container, { signal }: Session): Promise<string> {
-    await storeText(formatPinKey(key), PIN_TEXT, container, signal);
+    await storeText({ key: formatPinKey(key), text: PIN_TEXT }, container, signal);
     return `${printable(path)} is pinned`;
   }
 }

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { Command, Option } from "clipanion";
 import { listOption, switchOption, textOption } from "./options.ts";
 import { BackupError } from "../errors.ts";
+import { readArchives } from "../operations/inventory.ts";
 import { storeKeepRules } from "../operations/keep-rules.ts";
 import { hasGrown, runPrune, takePruneInventory, type PruneInventory } from "../operations/prune.ts";
 import type { LocalSnapshots } from "../operations/ports.ts";
@@ -102,7 +103,7 @@ export class PruneCommand extends ReadCommand {
           found.push({ name: each, source: local.source.uuid, local });
         continue;
       }
-      const { archives } = await takePruneInventory([], reading, session.signal);
+      const archives = await readArchives("", reading, session.signal);
       found.push({ name, source: selectSource(archives, { text: name, local: null }), local: null });
     }
     return found;

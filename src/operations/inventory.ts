@@ -100,6 +100,12 @@ export async function confirmAncestors(
   return { ...inventory, archives: archives.filter(isThere), others: others.filter(isThere) };
 }
 
+interface ListedUnder {
+  readonly prefix: string;
+  readonly wanted: (key: string) => boolean;
+  readonly reading: Reading;
+}
+
 /** Every archive under a prefix, examined, in the order of their keys. @param wanted - by default all of them */
 export async function readArchives(
   prefix: string,
@@ -107,7 +113,15 @@ export async function readArchives(
   signal: AbortSignal,
   wanted: (key: string) => boolean = () => true,
 ): Promise<Archive[]> {
-  const objects = await reading.container.list(prefix, signal);
+  return await readListed(await reading.container.list(prefix, signal), { prefix, wanted, reading }, signal);
+}
+
+/** As {@link readArchives}, of a listing that is at hand. */
+export async function readListed(
+  objects: readonly StoredObject[],
+  { prefix, wanted, reading }: ListedUnder,
+  signal: AbortSignal,
+): Promise<Archive[]> {
   reading.catalogue?.retain(prefix, objects);
   const named = objects.filter(({ key }) => parseKey(key) !== null && wanted(key));
   const archives = await mapConcurrently(named, EXAMINERS, (object) =>

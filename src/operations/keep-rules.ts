@@ -32,5 +32,6 @@ export async function storeKeepRules(
 ): Promise<void> {
   const key = formatKeepKey(source);
   const text = formatKeep(rules);
-  if ((await readText(key, MAX_KEEP_BYTES, container, signal)) !== text) await storeText(key, text, container, signal);
+  if ((await readText(key, MAX_KEEP_BYTES, container, signal)) !== text)
+    await storeText({ key, text }, container, signal);
 }

@@ -57,9 +57,9 @@ interface Removal {
   readonly when: () => Promise<boolean>;
 }
 
-/** Deletes all stored volumes, but those named. */
+/** Deletes all objects beside an archive (volumes, proof, pin), but those named. */
 export async function removeVolumes(
-  { key }: UploadStep,
+  { key }: Pick<UploadStep, "key">,
   { but, when }: Removal,
   container: Container,
   signal: AbortSignal,

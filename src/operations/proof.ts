@@ -1,11 +1,11 @@
 // Keeps and reads what proves an archive's bytes when its ETag does not: see plan/proof.ts.
 
 import { createHash } from "node:crypto";
-import { Readable } from "node:stream";
-import { BackupError, toBackupError } from "../errors.ts";
+import { toBackupError } from "../errors.ts";
 import type { Layout } from "../plan/layout.ts";
 import type { Key } from "../plan/model.ts";
 import { formatProof, formatProofKey, HEAD_BYTES, MAX_PROOF_BYTES, parseProof, type Proof } from "../plan/proof.ts";
+import { storeText } from "./small-object.ts";
 import type { Container, ObjectDetails, Stored } from "./store-ports.ts";
 
 /** An object stored under a key. */
@@ -36,20 +36,8 @@ async function tryToStore(
     head: await hashHead(key, container, signal),
     metadata,
   });
-  const proofKey = formatProofKey(key);
-  const put = async (): Promise<unknown> =>
-    container.put(
-      proofKey,
-      Readable.from([Buffer.from(text)], { objectMode: false }),
-      { ...layout, metadata: {} },
-      signal,
-    );
-  await put().catch(async (error: unknown) => {
-    if (!(error instanceof BackupError && error.code === "ALREADY_ARCHIVED")) throw error;
-    // The proof of an archive that was under this key before.
-    await container.delete(proofKey, signal);
-    await put();
-  });
+  // One that an archive before it has left under this key is replaced.
+  await storeText({ key: formatProofKey(key), text, layout }, container, signal);
 }
 
 /**

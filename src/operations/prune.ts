@@ -2,14 +2,15 @@
 // before the objects beside it, and nothing that has changed since the plan was made. A prune that dies leaves intact
 // chains and perhaps volumes without an archive, which the next one removes.
 
-import type { BackupError } from "../errors.ts";
-import { toBackupError } from "../errors.ts";
+import { toBackupError, type BackupError } from "../errors.ts";
 import { indexArchives, parentIn } from "../plan/chain.ts";
 import { keyPrefix } from "../plan/key.ts";
 import { archiveKeyOf } from "../plan/manifest.ts";
 import type { Archive, Key } from "../plan/model.ts";
 import { pinnedAmong } from "../plan/pin.ts";
-import { readArchives, takeInventory } from "./inventory.ts";
+import { endsTheRun } from "./ends-the-run.ts";
+import { readListed, takeInventory } from "./inventory.ts";
+import { removeVolumes } from "./object-to-store.ts";
 import type { LocalSnapshots } from "./ports.ts";
 import type { Reading } from "./read-archive.ts";
 import type { Container } from "./store-ports.ts";
@@ -31,14 +32,14 @@ export async function takePruneInventory(
   reading: Reading,
   signal: AbortSignal,
 ): Promise<PruneInventory> {
-  const listed = await readArchives("", reading, signal);
+  const objects = await reading.container.list("", signal);
+  const listed = await readListed(objects, { prefix: "", wanted: () => true, reading }, signal);
   const archives = new Map(listed.map((archive) => [archive.key, archive]));
   for (const local of locals) {
     const inventory = await takeInventory(local, reading, signal);
     for (const archive of inventory.archives) archives.set(archive.key, archive);
   }
-  const keys = (await reading.container.list("", signal)).map(({ key }) => key);
-  return { archives: [...archives.values()], pinned: pinnedAmong(keys) };
+  return { archives: [...archives.values()], pinned: pinnedAmong(objects.map(({ key }) => key)) };
 }
 
 export interface PruneFailure {
@@ -111,18 +112,14 @@ async function deleteArchive(archive: Archive, container: Container, signal: Abo
     await container.delete(key, signal);
     if ((await container.head(key, signal)) !== null) return "the store has deleted only a part of it: prune again";
   }
-  for (const beside of await container.list(`${key}/`, signal)) {
-    if (archiveKeyOf(beside.key) !== key) continue;
-    // Another run may store the same snapshot again at this moment.
-    if ((await container.head(key, signal)) !== null) return "it has been stored again meanwhile";
-    await container.delete(beside.key, signal);
-  }
-  return null;
-}
-
-/** Failures after which no other archive can be deleted either. */
-function endsTheRun({ code }: BackupError): boolean {
-  return ["ABORTED", "ACCESS_DENIED", "CONTAINER_MISSING", "STORE_UNAVAILABLE", "CONFIG", "INTERNAL"].includes(code);
+  // Another run may store the same snapshot again at this moment.
+  const again = { isStored: false };
+  const when = async (): Promise<boolean> => {
+    again.isStored ||= (await container.head(key, signal)) !== null;
+    return !again.isStored;
+  };
+  await removeVolumes(archive, { but: [], when }, container, signal);
+  return again.isStored ? "it has been stored again meanwhile" : null;
 }
 
 /** True when archives of a source have appeared since the inventory was taken: they may build on anything. */

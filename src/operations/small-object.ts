@@ -2,11 +2,23 @@
 
 import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
-import type { Container } from "./store-ports.ts";
+import type { Container, PutOptions } from "./store-ports.ts";
+
+export interface SmallObject {
+  readonly key: string;
+  readonly text: string;
+  /** The layout of an upload that has just ended, whose buffers serve again; absent: one buffer, as small as the store takes. */
+  readonly layout?: Pick<PutOptions, "partBytes" | "concurrency" | "partsInMemory">;
+}
 
 /** Stores a text under a key that may be taken: what is there is replaced. @throws STORE_UNAVAILABLE, QUOTA_EXCEEDED */
-export async function storeText(key: string, text: string, container: Container, signal: AbortSignal): Promise<void> {
-  const options = { partBytes: container.limits.minPartBytes, concurrency: 1, partsInMemory: 1, metadata: {} };
+export async function storeText(
+  { key, text, layout }: SmallObject,
+  container: Container,
+  signal: AbortSignal,
+): Promise<void> {
+  const small = { partBytes: container.limits.minPartBytes, concurrency: 1, partsInMemory: 1 };
+  const options = { ...(layout ?? small), metadata: {} };
   const put = async (): Promise<unknown> =>
     container.put(key, Readable.from([Buffer.from(text)], { objectMode: false }), options, signal);
   await put().catch(async (error: unknown) => {

@@ -15,6 +15,7 @@ import {
   type SyncEdges,
   type SyncOptions,
 } from "./sync-snapshot.ts";
+import { endsTheRun } from "./ends-the-run.ts";
 import type { Inventory } from "../plan/inventory.ts";
 
 export interface Failure {
@@ -177,23 +178,6 @@ async function planAgain(
     else again.push(...(await estimateSteps([step], source, signal)));
   }
   return again;
-}
-
-/** Failures after which no other snapshot can succeed either. */
-function endsTheRun(error: BackupError): boolean {
-  switch (error.code) {
-    case "ABORTED":
-    case "ACCESS_DENIED":
-    case "CONTAINER_MISSING":
-    case "STORE_UNAVAILABLE":
-    case "QUOTA_EXCEEDED":
-    case "NO_PRIVILEGE":
-    case "CONFIG":
-    case "INTERNAL":
-      return true;
-    default:
-      return false;
-  }
 }
 
 /**

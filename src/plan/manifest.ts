@@ -33,7 +33,7 @@ export function formatVolumeKey(key: Key, number: number): string {
   return `${key}/${String(number).padStart(6, "0")}`;
 }
 
-/** The key of the archive that a volume or a proof belongs to; null for any other key. */
+/** The key of the archive that an object beside it belongs to; null for any other key. */
 export function archiveKeyOf(sideKey: string): string | null {
   const match = SIDE_OBJECT.exec(sideKey);
   return match === null ? null : sideKey.slice(0, match.index);
