@@ -34,7 +34,7 @@ export interface KeepFlags {
   readonly keepYearly: string | undefined;
 }
 
-/** What the options say. */
+/** The options, read. */
 export interface TypedKeeping {
   /** Null: no rule was given. */
   readonly rules: KeepRules | null;
@@ -107,7 +107,7 @@ export interface ChainFlags {
   readonly maxChain: string | undefined;
 }
 
-/** What a sync goes by; null where it has neither rules nor limits. @throws USAGE */
+/** The rules and limits that a sync goes by; null where it has neither. @throws USAGE */
 export function toKeeping(
   zoned: ZonedRules | null,
   pinned: readonly string[],

@@ -47,7 +47,7 @@ export abstract class SyncOptions extends EncodingCommand {
   pingUrl = textOption("pingUrl");
   subvolumes = Option.Rest({ name: "PATH" });
 
-  /** What this run wants of a subvolume, by the typed keep rules or those in the container. */
+  /** The wishes of this run for a subvolume, by the typed keep rules or those in the container. */
   protected async readRequest(
     source: Uuid,
     { container, keeping }: { readonly container: Container; readonly keeping: TypedKeeping },

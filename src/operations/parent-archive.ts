@@ -1,4 +1,4 @@
-// What a step builds on must be archived before it and after it: another machine may prune at the same time.
+// The send parent of a step must be archived before the step and after it: another machine may prune at the same time.
 
 import { BackupError } from "../errors.ts";
 import type { UploadStep } from "../plan/model.ts";

@@ -15,7 +15,7 @@ import type { LocalSnapshots } from "./ports.ts";
 import type { Reading } from "./read-archive.ts";
 import type { Container } from "./store-ports.ts";
 
-/** What a prune is planned from. */
+/** The facts that a prune is planned from. */
 export interface PruneInventory {
   /** All archives of the container. */
   readonly archives: readonly Archive[];
@@ -71,7 +71,7 @@ export async function runPrune(
   const deleted: Archive[] = [];
   const failures: PruneFailure[] = [];
   const fail = (archive: Archive, reason: string): void => {
-    // What stays needs all that it builds on.
+    // An archive that stays needs all that it builds on.
     const parent = parentIn(archive, index);
     if (parent != null) needed.set(parent.key, archive);
     failures.push({ archive, reason });

@@ -86,7 +86,7 @@ interface AttemptPlan {
 export interface StepContext {
   readonly edges: SyncEdges;
   readonly options: SyncOptions;
-  /** Of the archive that the step builds on; null for a full one. */
+  /** The chain of the archive that the step builds on; null for a full one. */
   readonly parentChain: Pick<ChainSize, "length" | "bytes"> | null;
   /** Makes the stream of the step, or what a program makes of it; called once for every attempt. */
   readonly send: (through: Command | null) => SendStream;

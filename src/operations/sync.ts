@@ -137,7 +137,7 @@ export async function runSync(
 type KnownChain = Pick<ChainSize, "length" | "bytes">;
 
 interface ChainSizes {
-  /** Of the archive that a step builds on; null for a full one. */
+  /** Returns the chain of the archive that a step builds on; null for a full one. */
   before(step: UploadStep): KnownChain | null;
   add(receipt: Receipt): void;
 }

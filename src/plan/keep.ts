@@ -20,7 +20,7 @@ export interface KeepRules {
   readonly counts: Readonly<Record<Period, KeepCount>>;
 }
 
-/** What rules look at: snapshots on this machine and in the container alike. */
+/** A dated thing that rules judge: a snapshot on this machine or in the container. */
 export interface Dated {
   /** A name of its own among those that are judged together. */
   readonly id: string;
@@ -34,7 +34,7 @@ const SECOND_NS = 1_000_000_000n;
 const HOUR_NS = 3600n * SECOND_NS;
 const DAY_NS = 24n * HOUR_NS;
 
-/** Of these the longest: a lifetime may end later than it is reckoned here, never earlier. */
+/** The longest length of each: a lifetime may end later than it is reckoned here, never earlier. */
 const LENGTH_NS: Readonly<Record<Period, bigint>> = {
   hourly: HOUR_NS,
   daily: DAY_NS,

@@ -83,7 +83,7 @@ export interface UploadFacts {
   readonly volumes: { readonly count: number; readonly bytes: number } | null;
   /** Name and version of the writer. */
   readonly tool: string;
-  /** Of the archive that it builds on; null for a full one, and when unknown. */
+  /** The chain of the archive that it builds on; null for a full one, and when unknown. */
   readonly parentChain?: Pick<ChainSize, "length" | "bytes"> | null;
 }
 

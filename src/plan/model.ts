@@ -176,7 +176,7 @@ export interface Archive {
   readonly partBytes: number | null;
   /** ETag of the object under its key; null when nobody asked. */
   readonly etag: string | null;
-  /** What its metadata says of the chain that ends with it; absent in older ones. */
+  /** The chain that ends with it, by its metadata; absent in older ones. */
   readonly chain?: ChainSize;
   /** The reason why its first bytes could not be read, if metadata does not identify it; absent when there is none. */
   readonly failure?: string;
@@ -226,7 +226,7 @@ export function namesOf({ copyOf, lineage }: Archive): Identity[] {
   return [...(lineage === null ? [] : [lineage.snapshot]), ...(copyOf === undefined ? [] : [copyOf])];
 }
 
-/** What a restore of an archive has to read. */
+/** The archives that a restore of one has to read. */
 export interface ChainSize {
   /** How many archives. */
   readonly length: number;

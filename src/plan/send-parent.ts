@@ -22,13 +22,13 @@ export interface Candidate extends Step {
   readonly snapshot: Snapshot;
   /** The identity in its archive: see {@link UploadStep.sendParentIdentity}. */
   readonly identity: Identity;
-  /** Of its archive. */
+  /** The key of its archive. */
   readonly key: Key;
   /** The warning to report when it serves; null for none. */
   readonly warning: Finding | null;
 }
 
-/** What `btrfs receive` could mistake for another, because it looks for the UUID alone. */
+/** The snapshots that `btrfs receive` could mistake for another, because it looks for the UUID alone. */
 export interface Mistakable {
   /** Stream UUIDs that more than one snapshot has. */
   readonly shared: ReadonlySet<Uuid>;

@@ -1,4 +1,4 @@
-// What keep rules would cost over time: the planner run once for each snapshot of a history, real or assumed.
+// Shows how much keep rules would cost over time: the planner run once for each snapshot of a history, real or assumed.
 
 import { judge, type Calendar, type Dated, type KeepRules } from "./keep.ts";
 import { chooseParent, type LadderLimits } from "./ladder.ts";
@@ -25,7 +25,7 @@ export interface Simulation {
   readonly storedBytes: number;
   /** At the end. */
   readonly archives: number;
-  /** Of those: kept only because others build on them. */
+  /** The number of those that are kept only because others build on them. */
   readonly ancestors: number;
   /** The most archives that any restore ever read. */
   readonly longestChain: number;
