@@ -12,6 +12,7 @@ import { printable } from "../terminal/format.ts";
 import type { Logger, LogTarget } from "../terminal/log.ts";
 import { openOutput } from "../terminal/output.ts";
 import { openProgress } from "../terminal/progress.ts";
+import type { Questions } from "../terminal/prompt.ts";
 import { openScreen, type Screen } from "../terminal/screen.ts";
 import { parseBoolean, parseChoice, parseCount } from "../config/parse.ts";
 import { openClosers, type Closers } from "./closers.ts";
@@ -92,6 +93,13 @@ export abstract class BaseCommand extends Command<Context> {
       this.verbose > 0 && failure.code !== "ABORTED" ? { ...failure.context, code: failure.code, err: failure } : {};
     log[failure.code === "ABORTED" ? "info" : "error"](facts, subject + explain(failure));
     return failure.exitCode;
+  }
+
+  /** The terminal to ask at: only where what the question is about is visible, and somebody can answer it; else null. */
+  protected askAt({ screen, output }: Pick<Session, "screen" | "output">): Pick<Questions, "input" | "output"> | null {
+    const { stdin, stdout, stderr } = this.context;
+    const isSeen = screen.interactive && stdout.isTTY === true && !output.json;
+    return isSeen && "isTTY" in stdin && stdin.isTTY === true ? { input: stdin, output: stderr } : null;
   }
 
   private async openLog(screen: Screen, closers: Closers): Promise<Logger> {

@@ -4,7 +4,7 @@ import type { LocalSnapshots } from "../operations/ports.ts";
 import type { ArchiveView } from "../operations/inventory.ts";
 import { listSource, type ListedSource } from "../operations/list.ts";
 import type { Receipt } from "../operations/sync-snapshot.ts";
-import { newestOf } from "../plan/select.ts";
+import { newestOf, timeOf } from "../plan/select.ts";
 import type { SourceReport } from "../integrations/prometheus.ts";
 import type { Session } from "./session.ts";
 import { sumBytes } from "../plan/model.ts";
@@ -123,7 +123,7 @@ export function describeState({ listed, pending }: ListedSource): SourceState {
   const intact = archived.filter(({ archive, chainLength }) => chainLength !== null || archive.lineage === null);
   const newest = newestOf(intact.map(({ archive }) => archive))?.archive;
   const last = newestOf(archived.map(({ archive }) => archive))?.archive;
-  const time = newest?.otime ?? newest?.stored ?? null;
+  const time = newest === undefined ? null : timeOf(newest);
   return {
     pendingSnapshots: pending,
     chainLength:

@@ -1,8 +1,9 @@
-// What prune shows: the plan with its reasons, and what became of it.
+// Prints the plan of a prune with its reasons, and the outcome.
 
 import type { PruneOutcome, PruneWatcher } from "../operations/prune.ts";
 import { formatTime } from "../plan/key.ts";
 import { sumBytes, type Archive } from "../plan/model.ts";
+import { timeOf } from "../plan/select.ts";
 import type { PrunePlan, PruneRow } from "../plan/prune.ts";
 import { count, formatBytes, formatMinute, printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
@@ -39,7 +40,7 @@ function explainNothing({ ancestors }: PrunePlan): string {
 }
 
 function toRow({ archive, deleted, reasons, neededBy }: PruneRow): string[] {
-  const time = archive.otime ?? archive.stored;
+  const time = timeOf(archive);
   const [child, ...others] = neededBy;
   const more = others.length === 0 ? "" : ` and ${others.length} more`;
   return [

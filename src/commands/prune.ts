@@ -24,7 +24,7 @@ import { printOutcome, printPrunePlan, watchPrune } from "./prune-report.ts";
 import type { Session } from "./session.ts";
 import { summaryOf } from "./summaries.ts";
 
-/** What a prune is about: one subvolume, here or elsewhere. */
+/** One subvolume whose archives are pruned, here or elsewhere. */
 interface Pruned {
   readonly name: string;
   readonly source: Uuid;
@@ -179,16 +179,16 @@ export class PruneCommand extends ReadCommand {
   }
 
   /** Without --confirm, only somebody who has seen the plan can agree to it. */
-  private async agreed({ screen, output, signal, log }: Session): Promise<boolean> {
-    const { stdin, stdout, stderr } = this.context;
+  private async agreed(session: Session): Promise<boolean> {
+    const { log, signal } = session;
     if (this.dryRun) return false;
     if (this.confirmed) return true;
-    const isSeen = screen.interactive && stdout.isTTY === true && !output.json;
-    if (!isSeen || !("isTTY" in stdin && stdin.isTTY === true)) {
+    const terminal = this.askAt(session);
+    if (terminal === null) {
       log.info("nothing was deleted: use --confirm to delete what the plan shows");
       return false;
     }
-    const agreed = await confirm("delete them?", { input: stdin, output: stderr, byDefault: false }, signal);
+    const agreed = await confirm("delete them?", { ...terminal, byDefault: false }, signal);
     if (!agreed) log.info("nothing was deleted");
     return agreed;
   }

@@ -231,14 +231,13 @@ export class SyncCommand extends SyncOptions {
     return estimated;
   }
 
-  /** Asks only where the plan is visible and somebody can answer: stdin, stdout and stderr are terminals. */
-  private async agreed({ screen, output, signal, log }: Session): Promise<boolean> {
-    const { stdin, stdout, stderr } = this.context;
-    const isSeen = screen.interactive && stdout.isTTY === true && !output.json;
-    if (this.yes || !isSeen || !("isTTY" in stdin && stdin.isTTY === true)) return true;
+  /** Where nobody can be asked, the plan is agreed to. */
+  private async agreed(session: Session): Promise<boolean> {
+    const terminal = this.yes ? null : this.askAt(session);
+    if (terminal === null) return true;
     const question = this.dryRun ? "go through it without storing anything?" : "send it?";
-    const agreed = await confirm(question, { input: stdin, output: stderr }, signal);
-    if (!agreed) log.info("nothing was sent");
+    const agreed = await confirm(question, terminal, session.signal);
+    if (!agreed) session.log.info("nothing was sent");
     return agreed;
   }
 }

@@ -3,7 +3,7 @@
 import { indexArchives, measureChains } from "../plan/chain.ts";
 import type { Archive, Snapshot, Uuid } from "../plan/model.ts";
 import { ageOf, compareText, sortByAge } from "../plan/select.ts";
-import { compareSnapshots, type Standing } from "../plan/standing.ts";
+import { archiveOf, compareSnapshots } from "../plan/standing.ts";
 import { planSync } from "../plan/sync.ts";
 import type { LocalSnapshots } from "./ports.ts";
 import { examine, readArchives, type ArchiveView } from "./inventory.ts";
@@ -63,19 +63,6 @@ export async function listSource(local: LocalSnapshots, view: ArchiveView, signa
     findings: [...(local.doubts ?? []), ...findings],
     pending: inventory.snapshots.length - kept.length - notKept.length,
   };
-}
-
-/** The archive of this very snapshot. */
-function archiveOf(standing: Standing): Archive | null {
-  switch (standing.is) {
-    case "archived":
-    case "proven":
-    case "trusted":
-    case "elsewhere":
-      return standing.archive;
-    default:
-      return null;
-  }
 }
 
 type Lengths = ReturnType<typeof measureChains>;

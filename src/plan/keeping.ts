@@ -1,14 +1,15 @@
-// What keep rules mean for a sync: which snapshots are worth sending, and which archive each builds on. Without rules,
+// Applies keep rules to a sync: which snapshots are worth sending, and which archive each builds on. Without rules,
 // every snapshot is sent, and builds on the one before it.
 
 import { judge, type Calendar, type KeepRules } from "./keep.ts";
-import { chooseParent, type Rung } from "./ladder.ts";
-import type { Archive, ChainSize, Snapshot } from "./model.ts";
+import { chooseParent, isLongest, type Rung } from "./ladder.ts";
+import type { ChainSize, Snapshot } from "./model.ts";
 import { pinnedAmong } from "./pin.ts";
 import type { Inventory } from "./inventory.ts";
-import type { Standing } from "./standing.ts";
+import { timeOf } from "./select.ts";
+import { archiveOf, type Standing } from "./standing.ts";
 
-/** What somebody wishes for the chains of a sync. */
+/** The wishes for the chains of a sync. */
 export interface Keeping {
   /** Null: none. Everything is sent. */
   readonly rules: KeepRules | null;
@@ -68,28 +69,29 @@ export function openLadder(
   const { rules } = keeping;
   const pinned = new Set([...keeping.pinned, ...pinnedAmong(inventory.volumes)]);
   const ids = new Map(standings.map((standing) => [standing.snapshot, idOf(standing)]));
-  const isPinned = (snapshot: Snapshot): boolean => pinned.has(ids.get(snapshot) ?? "") || pinned.has(snapshot.path);
+  const nameOf = (snapshot: Snapshot): string => ids.get(snapshot) ?? "";
+  const isPinned = (snapshot: Snapshot): boolean => pinned.has(nameOf(snapshot)) || pinned.has(snapshot.path);
   const judged = rules === null ? null : judgeAll(inventory, ids, rules, keeping);
   const newest = inventory.snapshots.at(-1);
   const lifetimeOf = (snapshot: Snapshot): bigint | null => {
     if (judged === null || isPinned(snapshot)) return null;
-    return judged.lifetimes.get(ids.get(snapshot) ?? "") ?? (judged.lifetimes.has(ids.get(snapshot) ?? "") ? null : 0n);
+    const lifetime = judged.lifetimes.get(nameOf(snapshot));
+    return lifetime === undefined ? 0n : lifetime;
   };
   const reasonOf = (snapshot: Snapshot): string | null => {
-    const [first = null, ...others] = judged?.kept.get(ids.get(snapshot) ?? "") ?? [];
-    return [first, ...others].find((reason) => reason?.startsWith("first of") === true) ?? first;
+    const reasons = judged?.kept.get(nameOf(snapshot)) ?? [];
+    return reasons.find((reason) => reason.startsWith("first of")) ?? reasons[0] ?? null;
   };
   return {
     keeps: (snapshot) =>
-      judged === null || snapshot === newest || isPinned(snapshot) || judged.kept.has(ids.get(snapshot) ?? ""),
+      judged === null || snapshot === newest || isPinned(snapshot) || judged.kept.has(nameOf(snapshot)),
     stepOf: (snapshot, size) => toStep(lifetimeOf(snapshot), size),
     above: (snapshot, parent) => addStep(lifetimeOf(snapshot), snapshot, parent),
     choose: (snapshot, candidates) => {
-      const wanted = chooseParent(lifetimeOf(snapshot), candidates);
-      if (wanted === null) return { parent: null, reason: null };
-      if (isOld(wanted.began, snapshot, keeping.fullEveryNs)) return { parent: null, reason: "--full-every" };
-      const parent = chooseParent(lifetimeOf(snapshot), candidates, keeping);
-      if (parent === null) return { parent, reason: "--max-chain" };
+      const parent = chooseParent(lifetimeOf(snapshot), candidates);
+      if (parent === null) return { parent, reason: null };
+      if (isOld(parent.began, snapshot, keeping.fullEveryNs)) return { parent: null, reason: "--full-every" };
+      if (isLongest(parent, keeping)) return { parent: null, reason: "--max-chain" };
       return { parent, reason: judged === null ? null : reasonOf(parent.snapshot) };
     },
   };
@@ -119,7 +121,7 @@ function judgeAll(
   rules: KeepRules,
   { calendar, now }: Keeping,
 ): ReturnType<typeof judge> {
-  const times = new Map<string, bigint>(archives.map((archive) => [archive.key, timeOf(archive)]));
+  const times = new Map<string, bigint>(archives.map((archive) => [archive.key, timeOf(archive) ?? 0n]));
   for (const [{ otime }, id] of ids) times.set(id, otime);
   return judge(
     [...times].map(([id, otime]) => ({ id, otime })),
@@ -129,20 +131,7 @@ function judgeAll(
   );
 }
 
-/** When its snapshot was taken, or else when it was stored. */
-function timeOf({ otime, stored }: Archive): bigint {
-  return otime ?? stored ?? 0n;
-}
-
-/** Of a snapshot and its archive, the same. */
+/** The same for a snapshot and its archive. */
 function idOf(standing: Standing): string {
-  switch (standing.is) {
-    case "archived":
-    case "proven":
-    case "trusted":
-    case "elsewhere":
-      return standing.archive.key;
-    default:
-      return `here ${standing.snapshot.uuid}`;
-  }
+  return archiveOf(standing)?.key ?? `here ${standing.snapshot.uuid}`;
 }

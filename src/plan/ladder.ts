@@ -27,13 +27,18 @@ export interface LadderLimits {
 export function chooseParent<Candidate extends Rung>(
   lifetime: bigint | null,
   candidates: readonly Candidate[],
-  { maxChain }: LadderLimits = { maxChain: null },
+  limits: LadderLimits = { maxChain: null },
 ): Candidate | null {
-  const outlives = candidates.findLast((candidate) => compareLifetimes(candidate.lifetime, lifetime) >= 0);
-  const longest = candidates.reduce<Candidate | null>(
-    (best, each) => (best === null || compareLifetimes(each.lifetime, best.lifetime) >= 0 ? each : best),
-    null,
-  );
-  const chosen = outlives ?? longest;
-  return chosen === null || (maxChain !== null && chosen.chainLength >= maxChain) ? null : chosen;
+  const chosen =
+    candidates.findLast((candidate) => compareLifetimes(candidate.lifetime, lifetime) >= 0) ??
+    candidates.reduce<Candidate | null>(
+      (best, each) => (best === null || compareLifetimes(each.lifetime, best.lifetime) >= 0 ? each : best),
+      null,
+    );
+  return chosen === null || isLongest(chosen, limits) ? null : chosen;
+}
+
+/** True when nothing may be built on it any more. */
+export function isLongest({ chainLength }: Rung, { maxChain }: LadderLimits): boolean {
+  return maxChain !== null && chainLength >= maxChain;
 }

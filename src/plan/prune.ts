@@ -3,6 +3,7 @@
 
 import { groupBy, identityText, indexArchives, parentIn, type ArchiveIndex } from "./chain.ts";
 import { judge, type Calendar, type KeepReason, type KeepRules } from "./keep.ts";
+import { timeOf } from "./select.ts";
 import { sumBytes, type Archive, type Identity, type Uuid } from "./model.ts";
 
 export interface PruneRequest {
@@ -14,7 +15,7 @@ export interface PruneRequest {
   readonly calendar: Calendar;
   /** Nanoseconds since the epoch. */
   readonly now: bigint;
-  /** What this machine's snapshots are in their archives: the newest of each subvolume is the next send parent. */
+  /** The identities of this machine's snapshots in their archives: the newest of each subvolume is the next send parent. */
   readonly local: readonly Identity[];
   /** Kept whatever the rules say. */
   readonly pinned: ReadonlySet<string>;
@@ -33,11 +34,11 @@ export interface PruneRow {
 export interface PrunePlan {
   /** The archives of the subvolumes asked for, by subvolume and in the order of creation. */
   readonly rows: readonly PruneRow[];
-  /** What is to be deleted, each archive before the one that it builds on. */
+  /** The archives to delete, each before the one that it builds on. */
   readonly deletions: readonly Archive[];
   readonly freedBytes: number;
   readonly totalBytes: number;
-  /** Of what is kept only because something kept needs it. */
+  /** The archives that are kept only because something kept needs them. */
   readonly ancestors: { readonly count: number; readonly bytes: number };
 }
 
@@ -168,11 +169,6 @@ function childrenFirst(archives: readonly Archive[], parents: ReadonlyMap<Archiv
 
 function dated(archive: Archive): { readonly id: string; readonly otime: bigint } {
   return { id: archive.key, otime: timeOf(archive) ?? 0n };
-}
-
-/** When its snapshot was taken; where metadata does not say so, when it was stored. */
-function timeOf({ otime, stored }: Archive): bigint | null {
-  return otime ?? stored;
 }
 
 function byTime(a: Archive, b: Archive): number {

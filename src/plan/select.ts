@@ -139,7 +139,7 @@ function describeSource(source: Uuid, archives: readonly Archive[]): string {
 
 function describeOldest(archives: readonly Archive[]): string {
   const [oldest] = sortByAge(archives);
-  const time = oldest?.otime ?? oldest?.stored ?? null;
+  const time = oldest === undefined ? null : timeOf(oldest);
   if (oldest === undefined || time === null) return "`list` shows the archives there are";
   return `the oldest is ${oldest.path}, of ${formatTime(time)}`;
 }
@@ -200,9 +200,14 @@ function ambiguous(name: string, archives: readonly Archive[]): BackupError {
 }
 
 /** Without the time in its metadata, an archive was at least taken before it was stored. */
-function takenBy({ otime, stored }: Archive, notAfter: bigint): boolean {
-  const time = otime ?? stored;
+function takenBy(archive: Archive, notAfter: bigint): boolean {
+  const time = timeOf(archive);
   return time !== null && time <= notAfter;
+}
+
+/** When the snapshot was taken, or where metadata does not contain it, when it was stored; null when unknown. */
+export function timeOf({ otime, stored }: Archive): bigint | null {
+  return otime ?? stored;
 }
 
 /** Orders archives by creation. An archive without metadata has only the transaction of its last change. */

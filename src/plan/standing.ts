@@ -44,6 +44,19 @@ export const NOTHING_STORED = {
   proofs: [],
 } as const;
 
+/** The archive of this very snapshot; null when there is none. */
+export function archiveOf(standing: Standing): Archive | null {
+  switch (standing.is) {
+    case "archived":
+    case "proven":
+    case "trusted":
+    case "elsewhere":
+      return standing.archive;
+    default:
+      return null;
+  }
+}
+
 /** Returns one for each snapshot, in their order. */
 export function compareSnapshots(inventory: Inventory): Standing[] {
   const { source, snapshots, archives, others } = inventory;

@@ -2,7 +2,7 @@
 // it.
 
 import { field, text } from "../json.ts";
-import { mayPass } from "./reach.ts";
+import { isNoHttp, mayPass } from "./reach.ts";
 
 /** The facts that show the kind of an error of the SDK or of Node's network. */
 export interface ErrorFacts {
@@ -114,7 +114,7 @@ export function readErrorFacts(error: unknown): ErrorFacts {
 
 /** True for an answer that is not HTTP: of a server of another kind, or damaged on its way. */
 export function isUnparsable(error: unknown): boolean {
-  return readErrorFacts(error).code?.startsWith("HPE_") === true;
+  return isNoHttp(readErrorFacts(error).code);
 }
 
 /** True for an answer that says nothing against the request: the same request may be accepted a moment later. */

@@ -3,7 +3,7 @@
 // responses, stay out.
 
 import { abortedError, BackupError } from "../errors.ts";
-import { judgeByNetwork, judgeProxy, judgeRedirect } from "./reach.ts";
+import { isNoHttp, judgeByNetwork, judgeProxy, judgeRedirect } from "./reach.ts";
 import type { Diagnosis } from "./tls.ts";
 import { isDamaged, readErrorFacts, passes, type ErrorFacts } from "./error-facts.ts";
 
@@ -137,7 +137,7 @@ function tooLarge(message: string, { key = "" }: Request): Diagnosis {
 
 function judge(facts: ErrorFacts, request: Request): Diagnosis {
   const { endpoint, proxy = null, keysHaveWorked = false } = request;
-  if (keysHaveWorked && facts.code?.startsWith("HPE_") === true)
+  if (keysHaveWorked && isNoHttp(facts.code))
     return { code: "STORE_UNAVAILABLE", message: damagedAnswer(endpoint).message };
   return (
     diagnoses[facts.name]?.(facts, request) ?? judgeByNetwork(facts, endpoint, proxy) ?? judgeByStatus(facts, request)

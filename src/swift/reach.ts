@@ -17,6 +17,11 @@ export function mayPass(status: number): boolean {
   return status >= 500 || status === 408 || status === 425 || status === 429;
 }
 
+/** True for the code of Node's parser, for an answer that is not HTTP. */
+export function isNoHttp(code: string | null): boolean {
+  return code?.startsWith("HPE_") === true;
+}
+
 /** Null when the error is of another kind. `proxy`: between us and the server, for people. */
 export function judgeByNetwork(
   { code, message, name, altNames }: NetworkError,
@@ -28,8 +33,7 @@ export function judgeByNetwork(
   if (ofTls !== null) return ofTls;
   const status = /^EPROXY(\d+)$/.exec(code ?? "")?.[1];
   if (status !== undefined) return judgeProxy(Number(status), where, proxy);
-  if (code?.startsWith("HPE_"))
-    return { code: "CONFIG", message: `${where} does not speak HTTP`, hint: "check the URL" };
+  if (isNoHttp(code)) return { code: "CONFIG", message: `${where} does not speak HTTP`, hint: "check the URL" };
   // The first connection is the one to the proxy.
   if (code === "ENOTFOUND") {
     const subject = proxy === null ? `the name ${endpoint.hostname}` : "the proxy's name";

@@ -2,15 +2,18 @@ import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { printable } from "./format.ts";
 
+/** Where it is asked, and what Enter means. */
+export interface Questions {
+  readonly input: Readable;
+  readonly output: Writable;
+  readonly byDefault?: boolean;
+}
+
 /**
  * Asks until the answer is y, yes, n, no or Enter (by default yes), in any case. The end of the input counts as no, because
  * nobody agreed. @throws the signal's reason
  */
-export async function confirm(
-  question: string,
-  streams: { readonly input: Readable; readonly output: Writable; readonly byDefault?: boolean },
-  signal: AbortSignal,
-): Promise<boolean> {
+export async function confirm(question: string, streams: Questions, signal: AbortSignal): Promise<boolean> {
   const { input, output, byDefault = true } = streams;
   const lines = createInterface({ input, terminal: false, signal });
   const asked = `${printable(question)} ${byDefault ? "[Y/n]" : "[y/N]"} `;
