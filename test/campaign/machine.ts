@@ -3,7 +3,7 @@
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdir, mkdtemp, readdir, readFile, readlink, rm } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, open, readdir, readFile, readlink, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -174,22 +174,33 @@ async function outcomeOf(child: ChildProcess): Promise<Ran> {
   const [status, signal] = await exited;
   // What it started may hold its output open for a moment longer.
   await Promise.race([closed, sleep(3000)]);
-  const left = family === null ? "" : await stillThere(family);
+  const left = family === null ? "" : await stillThere(family.name);
+  await family?.release();
   return { code: status ?? signal ?? "", stdout, stderr: left === "" ? stderr : `${stderr}\n${LEFT_BEHIND}${left}` };
 }
 
 /** In the stderr of a run whose processes outlived it. */
 export const LEFT_BEHIND = "[campaign] outlived by ";
 
+interface Namespace {
+  /** As the kernel names it: `uts:[4026532277]`. */
+  readonly name: string;
+  release(): Promise<void>;
+}
+
 /**
  * Each run is in a namespace of its own, of a kind that nobody changes; everything that it starts is in it too, even
- * orphans.
+ * orphans. It is held open: the kernel gives the number of a namespace that ended to the next one, which may be that of
+ * another run.
  */
-async function ownNamespace({ pid, exitCode, signalCode }: ChildProcess): Promise<string | null> {
-  const [ours, file] = [await readlink("/proc/self/ns/uts"), `/proc/${pid ?? 0}/ns/uts`];
-  while (exitCode === null && signalCode === null) {
-    const theirs = await readlink(file).catch(() => null);
-    if (theirs === null || theirs !== ours) return theirs;
+async function ownNamespace(child: ChildProcess): Promise<Namespace | null> {
+  const [ours, file] = [await readlink("/proc/self/ns/uts"), `/proc/${child.pid ?? 0}/ns/uts`];
+  while (child.exitCode === null && child.signalCode === null) {
+    const held = await open(file).catch(() => null);
+    if (held === null) return null;
+    const name = await readlink(`/proc/self/fd/${held.fd}`);
+    if (name !== ours) return { name, release: () => held.close() };
+    await held.close();
     await sleep(3);
   }
   return null;
