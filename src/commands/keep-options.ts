@@ -1,5 +1,6 @@
 // The keep rules of a command line, or of the container, and what they mean at this moment.
 
+import type { Command } from "clipanion";
 import { parseCount } from "../config/parse.ts";
 import { BackupError } from "../errors.ts";
 import {
@@ -20,7 +21,8 @@ import type { Keeping } from "../plan/keeping.ts";
 import type { Uuid } from "../plan/model.ts";
 import { readKeepRules } from "../operations/keep-rules.ts";
 import type { Container } from "../operations/store-ports.ts";
-import type { Session } from "./session.ts";
+import { listOption, textOption } from "./options.ts";
+import type { Context, Session } from "./session.ts";
 
 /** The options as typed, or from the configuration file. */
 export interface KeepFlags {
@@ -32,6 +34,25 @@ export interface KeepFlags {
   readonly keepWeekly: string | undefined;
   readonly keepMonthly: string | undefined;
   readonly keepYearly: string | undefined;
+}
+
+// TypeScript accepts a class that extends a class it does not know only with these parameters.
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+type CommandBase = abstract new (...parameters: any[]) => Command<Context>;
+
+/** Adds the options of keep rules to a command. */
+export function withKeepRules<Base extends CommandBase>(base: Base) {
+  abstract class KeepRulesCommand extends base implements KeepFlags {
+    keep = listOption("keep");
+    keepLast = textOption("keepLast");
+    keepWithin = textOption("keepWithin");
+    keepHourly = textOption("keepHourly");
+    keepDaily = textOption("keepDaily");
+    keepWeekly = textOption("keepWeekly");
+    keepMonthly = textOption("keepMonthly");
+    keepYearly = textOption("keepYearly");
+  }
+  return KeepRulesCommand;
 }
 
 /** The options, read. */

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { Command, Option } from "clipanion";
-import { listOption, switchOption, textOption } from "./options.ts";
+import { switchOption, textOption } from "./options.ts";
 import { BackupError } from "../errors.ts";
 import { readArchives } from "../operations/inventory.ts";
 import { storeKeepRules } from "../operations/keep-rules.ts";
@@ -16,7 +16,7 @@ import { selectArchive, selectSource } from "../plan/select.ts";
 import { parseDuration } from "../config/parse.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { ReadCommand } from "./command.ts";
-import { findRules, readKeeping, type TypedKeeping } from "./keep-options.ts";
+import { findRules, readKeeping, withKeepRules, type TypedKeeping } from "./keep-options.ts";
 import { printLeftovers, removeLeftovers } from "./leftovers.ts";
 import { findLocal } from "./local-names.ts";
 import { openOrigins } from "./origins.ts";
@@ -38,7 +38,7 @@ interface Planned {
   readonly rules: ZonedRules;
 }
 
-export class PruneCommand extends ReadCommand {
+export class PruneCommand extends withKeepRules(ReadCommand) {
   static override paths = [["prune"]];
   static readonly exits = [0, 2, 3, 10, 11, 12, 13, 15, 75, 130];
   static override usage = Command.Usage({
@@ -61,14 +61,6 @@ export class PruneCommand extends ReadCommand {
   });
 
   protected override readonly narrates = true;
-  keep = listOption("keep");
-  keepLast = textOption("keepLast");
-  keepWithin = textOption("keepWithin");
-  keepHourly = textOption("keepHourly");
-  keepDaily = textOption("keepDaily");
-  keepWeekly = textOption("keepWeekly");
-  keepMonthly = textOption("keepMonthly");
-  keepYearly = textOption("keepYearly");
   confirmed = switchOption("confirm");
   dryRun = switchOption("showPrune");
   leftovers = switchOption("leftovers");

@@ -1,7 +1,7 @@
 // The options of sync, and their values.
 
 import { Option } from "clipanion";
-import { listOption, switchOption, textOption } from "./options.ts";
+import { switchOption, textOption } from "./options.ts";
 import { parseChoice, parseCount, parseDuration, parseSize } from "../config/parse.ts";
 import type { TransferPolicy } from "../plan/layout.ts";
 import type { SendProto, Uuid } from "../plan/model.ts";
@@ -9,11 +9,11 @@ import type { SyncRequest } from "../plan/sync.ts";
 import type { Container } from "../operations/store-ports.ts";
 import { stateDirectory } from "../state/paths.ts";
 import { EncodingCommand } from "./encoding.ts";
-import { findRules, toKeeping, type TypedKeeping } from "./keep-options.ts";
+import { findRules, toKeeping, withKeepRules, type TypedKeeping } from "./keep-options.ts";
 import type { Session, Tuning } from "./session.ts";
 import { options } from "../config/options.ts";
 
-export abstract class SyncOptions extends EncodingCommand {
+export abstract class SyncOptions extends withKeepRules(EncodingCommand) {
   protected override readonly narrates: boolean = true;
   workDir = textOption("workDir");
   dryRun = switchOption("testRun");
@@ -28,14 +28,6 @@ export abstract class SyncOptions extends EncodingCommand {
   resume = switchOption("resume");
   leftoverAge = textOption("leftoverAge");
   full = switchOption("full");
-  keep = listOption("keep");
-  keepLast = textOption("keepLast");
-  keepWithin = textOption("keepWithin");
-  keepHourly = textOption("keepHourly");
-  keepDaily = textOption("keepDaily");
-  keepWeekly = textOption("keepWeekly");
-  keepMonthly = textOption("keepMonthly");
-  keepYearly = textOption("keepYearly");
   fullEvery = textOption("fullEvery");
   maxChain = textOption("maxChain");
   rearchive = switchOption("rearchive");
