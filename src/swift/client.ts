@@ -3,11 +3,13 @@
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { env } from "node:process";
+import { Readable } from "node:stream";
 import { S3Client, type S3ClientConfig } from "@aws-sdk/client-s3";
 import { HttpRequest } from "@smithy/core/protocols";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
 import { trusting, type Network } from "./http.ts";
 import { openRateLimiter, limitedBody, type OnSent, type RateLimiter } from "./rate-limit.ts";
+import { ANOTHER_ANSWERS, mayPass } from "./reach.ts";
 import { retryFor, type Log } from "./retry-strategy.ts";
 
 /** An S3 key pair. */
@@ -30,6 +32,8 @@ export interface ClientOptions {
   readonly retryForMs: number;
   /** True when the store has accepted the keys already: if it refuses them later, the request is still retried. */
   readonly keysHaveWorked?: boolean;
+  /** True when the store's answers bear ids: a refusal without is another server's, and the request is retried. */
+  readonly answersHaveIds?: boolean;
   /** A connection on which no byte has moved for this long is closed, and the request is retried. */
   readonly stallMs: number;
   /** `name/version` */
@@ -62,7 +66,8 @@ const LEAST_SLICED_BYTES = 64 * 1024;
 export function openClients(options: ClientOptions): Clients {
   silenceSdk();
   const closing = new AbortController();
-  const handler = traced(openHandler(options, closing.signal), options.log);
+  const plain = traced(openHandler(options, closing.signal), options.log);
+  const handler = options.answersHaveIds === true ? rejectingOthers(plain, options.endpoint) : plain;
   const settings = clientSettings(options);
   const retry = { forMs: options.retryForMs, log: options.log, keysHaveWorked: options.keysHaveWorked };
   const client = new S3Client({
@@ -149,6 +154,24 @@ function traced(handler: NodeHttpHandler, log: Log | undefined): NodeHttpHandler
       logOutcome({ error: error instanceof Error ? error.name : String(error) });
       throw error;
     }
+  };
+  return handler;
+}
+
+/**
+ * Fails for refusals that the store did not write. A load balancer or a proxy between may answer 403 or 404 while it finds
+ * no store behind it, and taken for the store's that would say that an archive is gone.
+ */
+function rejectingOthers(handler: NodeHttpHandler, { host }: URL): NodeHttpHandler {
+  const handle = handler.handle.bind(handler);
+  handler.handle = async (request, options) => {
+    const answer = await handle(request, options);
+    const { statusCode, headers, body } = answer.response;
+    const isRefusal = statusCode >= 400 && statusCode < 500 && statusCode !== 407;
+    if (!isRefusal || mayPass(statusCode) || "x-amz-request-id" in headers) return answer;
+    if (body instanceof Readable) body.resume();
+    const message = `another server answers in place of ${host} (status ${String(statusCode)})`;
+    throw Object.assign(new Error(message), { code: ANOTHER_ANSWERS });
   };
   return handler;
 }

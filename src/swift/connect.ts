@@ -9,7 +9,7 @@ import { damagedAnswer, translate } from "./errors.ts";
 import { checkContainerName } from "./names.ts";
 import { FIRST_CONTACT_MS } from "./retry-strategy.ts";
 import { withTimeout } from "./timeout.ts";
-import { expectedRegion, isUnparsable } from "./error-facts.ts";
+import { expectedRegion, isNoS3Refusal, isUnparsable } from "./error-facts.ts";
 
 /** The region to try first when none is configured: the default of s3api. */
 const DEFAULT_REGION = "us-east-1";
@@ -35,6 +35,8 @@ export interface Contact {
   readonly region: string;
   /** Added to this machine's clock, gives the store's. */
   readonly clockOffsetMs: number;
+  /** True when the store's answers bear the ids of S3's requests: one without is another server's. */
+  readonly answersHaveIds: boolean;
 }
 
 /**
@@ -46,7 +48,7 @@ export async function makeContact(options: ContactOptions, signal: AbortSignal):
   const endpoint = parseEndpoint(options.endpoint);
   const contact = { endpoint, region: options.region ?? options.likelyRegion ?? DEFAULT_REGION };
   try {
-    return { ...contact, clockOffsetMs: await probe(options, contact, signal) };
+    return { ...contact, ...(await probe(options, contact, signal)) };
   } catch (error) {
     const region = options.region === null ? expectedRegion(error) : null;
     if (region === null) {
@@ -63,27 +65,30 @@ export async function makeContact(options: ContactOptions, signal: AbortSignal):
   }
 }
 
-/** Returns what to add to this machine's clock. */
 async function probe(
   options: ContactOptions,
   contact: Pick<Contact, "endpoint" | "region">,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<Pick<Contact, "clockOffsetMs" | "answersHaveIds">> {
   const retryForMs = options.contactForMs ?? Math.min(FIRST_CONTACT_MS, options.retryForMs);
   const clients = openClients({ ...options, ...contact, retryForMs });
   try {
     // Not a HEAD: its answer has no body, so a missing container, a wrong region and wrong keys look alike.
     const question = new ListObjectsV2Command({ Bucket: options.containerName, MaxKeys: 1, EncodingType: "url" });
-    const ask = async (attempt: number): Promise<number> => {
+    const ask = async (attempt: number): ReturnType<typeof probe> => {
       const page = await withTimeout(retryForMs + CONTACT_MS, signal, (abortSignal) =>
         clients.client.send(question, { abortSignal }),
       ).catch((error: unknown) => {
-        // A server that does not speak HTTP says the same again; an answer that was damaged on its way is another then.
-        throw isUnparsable(error) && attempt < ATTEMPTS ? damagedAnswer(contact.endpoint) : error;
+        // A server that is no S3 store says the same again. An answer that was damaged on its way, or that a load
+        // balancer gave in place of the store, is another then.
+        const mayDiffer = isUnparsable(error) || isNoS3Refusal(error);
+        throw mayDiffer && attempt < ATTEMPTS ? damagedAnswer(contact.endpoint) : error;
       });
-      if (page.Name === options.containerName) return clients.client.config.systemClockOffset;
+      const answersHaveIds = page.$metadata.requestId !== undefined;
+      if (page.Name === options.containerName)
+        return { clockOffsetMs: clients.client.config.systemClockOffset, answersHaveIds };
       // Without an S3 store's id it may still be one whose answer was damaged.
-      const isForeign = page.$metadata.requestId === undefined && attempt === ATTEMPTS;
+      const isForeign = !answersHaveIds && attempt === ATTEMPTS;
       throw isForeign ? notS3(contact.endpoint) : damagedAnswer(contact.endpoint);
     };
     // The SDK has already retried other temporary failures.

@@ -2,7 +2,7 @@
 // it.
 
 import { field, text } from "../json.ts";
-import { isNoHttp, mayPass } from "./reach.ts";
+import { ANOTHER_ANSWERS, isNoHttp, mayPass } from "./reach.ts";
 
 /** The facts that show the kind of an error of the SDK or of Node's network. */
 export interface ErrorFacts {
@@ -115,6 +115,17 @@ export function readErrorFacts(error: unknown): ErrorFacts {
 /** True for an answer that is not HTTP: of a server of another kind, or damaged on its way. */
 export function isUnparsable(error: unknown): boolean {
   return isNoHttp(readErrorFacts(error).code);
+}
+
+/** True for an answer that another server has given: see {@link ANOTHER_ANSWERS}. */
+export function isOfAnother(error: unknown): boolean {
+  return readErrorFacts(error).code === ANOTHER_ANSWERS;
+}
+
+/** True for a refusal that no S3 store words like that: it has neither its id, nor a code of S3. */
+export function isNoS3Refusal(error: unknown): boolean {
+  const { requestId, name } = readErrorFacts(error);
+  return isRefusal(error) && requestId === null && ["Error", "Unknown", "NotFound"].includes(name);
 }
 
 /** True for an answer that says nothing against the request: the same request may be accepted a moment later. */

@@ -22,6 +22,9 @@ export function isNoHttp(code: string | null): boolean {
   return code?.startsWith("HPE_") === true;
 }
 
+/** The code of an error for an answer that another server gave, such as a load balancer that finds no store behind it. */
+export const ANOTHER_ANSWERS = "ANOTHER_ANSWERS";
+
 /** Null when the error is of another kind. `proxy`: between us and the server, for people. */
 export function judgeByNetwork(
   { code, message, name, altNames }: NetworkError,
@@ -45,6 +48,7 @@ export function judgeByNetwork(
       message: `nothing answers at ${proxy === null ? where : `the proxy ${proxy}`}`,
     };
   }
+  if (code === ANOTHER_ANSWERS) return { code: "STORE_UNAVAILABLE", message };
   const way = proxy === null ? where : `${where}, through the proxy ${proxy},`;
   // The SDK calls a reset connection a TimeoutError as well.
   if (code !== null && code !== "ABORT_ERR")

@@ -9,6 +9,7 @@ import {
   describeError,
   isDamagedAnswer,
   isNotImplemented,
+  isOfAnother,
   isRefusal,
   isUnparsable,
   refusesKeys,
@@ -100,7 +101,7 @@ function retryToken(count: number): RetryToken {
 
 function mayRetry({ error, errorType }: RetryErrorInfo, failures: number): boolean {
   if (isNotImplemented(error)) return false;
-  if (isDamagedAnswer(error)) return true;
+  if (isDamagedAnswer(error) || isOfAnother(error)) return true;
   if (errorType === "THROTTLING" || errorType === "SERVER_ERROR" || isTransient(error)) return true;
   // The SDK has by now corrected its offset. It then calls every refusal transient, of which only one for the time was.
   if (isClockSkew(error)) return failures === 1;

@@ -79,7 +79,7 @@ export const restoreDisturbed: FaultKind = {
       if (chance.maybe(0.6)) {
         const hits = planBadLuck(world, chance, () => badDownload(chance), attempt === 1 ? 0.4 : 0.9);
         if (chance.maybe(0.3))
-          checkEnd(await startVerify(world, ["--read-data"]).ended, "verify over a bad way", [0, 13, 14, 75]);
+          checkEnd(await startVerify(world, ["--read-data"]).ended, "verify over a bad way", [0, 2, 13, 14, 75]);
         else await disturbedRestore(round, key, () => Promise.resolve());
         hit = hits() > 0;
       } else {
@@ -109,7 +109,7 @@ function badDownload(chance: Chance): Fault {
     { kind: "cut", afterBytes },
     { kind: "stall", afterBytes, ms: chance.int(100, 1500) },
     { kind: "flip", atByte: afterBytes },
-    { kind: "answer", status: chance.pick([429, 500, 503, 403, 206]), body: "planned" },
+    { kind: "answer", by: "another", status: chance.pick([429, 500, 503, 403, 404, 206]), body: "planned" },
     badWire(chance),
   ]);
 }

@@ -283,7 +283,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       { status: 401, body: "<html><h1>Unauthorized</h1></html>" },
     ];
     for (const answer of answers) {
-      proxy.plan({ when: () => true, fault: { kind: "answer", ...answer }, times: "ever" });
+      proxy.plan({ when: () => true, fault: { kind: "answer", by: "another", ...answer }, times: "ever" });
       assert.match((await failure(right, "CONFIG")).message, /does not answer like an S3 API/, answer.body);
       proxy.clear();
     }
@@ -305,6 +305,41 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     assert.match((await failure({ ...right, endpoint: noHttp.url("http") }, "CONFIG")).message, /does not speak HTTP/);
     assert.match((await failure({ ...right, endpoint: noHttp.url("https") }, "CONFIG")).message, /does not speak TLS/);
     noHttp.server.close();
+  });
+
+  test("takes a refusal that another server gives for nothing that the store says", async () => {
+    const refusals = [403, 404, 412].map((status) => ({ kind: "answer", by: "another", status }) as const);
+    for (const fault of refusals) {
+      proxy.plan({ when: () => true, fault, times: 2 });
+      (await openContainer(right, undefined, signal)).close();
+    }
+    const container = await openContainer({ ...right, retryForMs: 1_500 }, undefined, signal);
+    const body = Readable.from([Buffer.from("x")], { objectMode: false });
+    const options = { partBytes: 5 * 2 ** 20, concurrency: 1, partsInMemory: 2, metadata: {} };
+    await container.put("there", body, options, signal);
+    const requests: readonly (() => Promise<unknown>)[] = [
+      () => container.head("there", signal),
+      () => container.peek("there", 1, signal),
+      () => container.list("", signal),
+      () => container.delete("none", signal),
+    ];
+    for (const request of requests) {
+      for (const fault of refusals) {
+        proxy.plan({ when: (_, path) => path.startsWith("/contact"), fault });
+        assert.notEqual(await request(), null);
+      }
+      proxy.plan({
+        when: (_, path) => path.startsWith("/contact"),
+        fault: { kind: "answer", by: "another", status: 404 },
+        times: "ever",
+      });
+      await assert.rejects(request, {
+        code: "STORE_UNAVAILABLE",
+        message: `another server answers in place of ${new URL(proxy.endpoint).host} (status 404)`,
+      });
+      proxy.clear();
+    }
+    container.close();
   });
 
   test("does not mistake a damaged answer for another server: it asks again, and gives up as on an unreachable store", async () => {

@@ -19,9 +19,10 @@ export type Fault =
   | { readonly kind: "noise" }
   /** The request does not reach the store; no answer ever, and after this time, if given, no connection. */
   | { readonly kind: "hang"; readonly ms?: number }
-  /** The request does not reach the store; somebody else answers. */
+  /** The request does not reach the store; the answer looks like the store's, or like another server's. */
   | {
       readonly kind: "answer";
+      readonly by?: "another";
       readonly status: number;
       readonly body?: string;
       readonly headers?: Record<string, string>;
@@ -117,7 +118,8 @@ async function handle(
   }
   if (fault?.kind === "answer") {
     await buffer(request);
-    response.writeHead(fault.status, fault.headers).end(fault.body);
+    const id = fault.by === "another" ? {} : { "x-amz-request-id": "planned" };
+    response.writeHead(fault.status, { ...id, ...fault.headers }).end(fault.body);
     return;
   }
   const onward = forward(new URL(request.url ?? "/", target), { method: request.method, headers: request.headers });
