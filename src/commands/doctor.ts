@@ -1,13 +1,15 @@
 import { Command, Option } from "clipanion";
-import { switchOption } from "./options.ts";
+import { switchOption, textOption } from "./options.ts";
 import { diagnose } from "../operations/doctor.ts";
 import { printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
 import { EncodingCommand } from "./encoding.ts";
+import { findRules, readKeeping, toKeeping, withKeepRules } from "./keep-options.ts";
 import { summaryOf } from "./summaries.ts";
 import type { Check } from "../operations/check.ts";
+import type { KeepingOf } from "../operations/doctor-archives.ts";
 
-export class DoctorCommand extends EncodingCommand {
+export class DoctorCommand extends withKeepRules(EncodingCommand) {
   static override paths = [["doctor"]];
   static readonly exits = [0, 2, 3, 10, 13, 15, 75, 130];
   static override usage = Command.Usage({
@@ -22,15 +24,18 @@ export class DoctorCommand extends EncodingCommand {
 
   allowEmpty = switchOption("allowEmpty");
   received = switchOption("received");
+  fullEvery = textOption("fullEvery");
+  maxChain = textOption("maxChain");
   subvolume = Option.String({ name: "PATH" });
 
   protected override async run(session: Session): Promise<number> {
     const { output, screen, signal } = session;
     const encoding = this.encodingOptions();
+    const keepingOf = this.readKeeping(session);
     const checks: Check[] = [];
     screen.status("looking…");
     for await (const check of diagnose(
-      { path: this.subvolume, received: this.received, allowsEmpty: this.allowEmpty, ...encoding },
+      { path: this.subvolume, received: this.received, allowsEmpty: this.allowEmpty, ...encoding, keepingOf },
       await session.openDoctor(),
       signal,
     )) {
@@ -41,6 +46,16 @@ export class DoctorCommand extends EncodingCommand {
     const failed = checks.find(({ error }) => error !== null);
     output.record({ ok: failed === undefined, checks: checks.map(toRecord) });
     return failed?.error?.exitCode ?? 0;
+  }
+
+  /** @throws USAGE */
+  private readKeeping(session: Session): KeepingOf {
+    const { fullEvery, maxChain } = this;
+    const keeping = readKeeping(this);
+    return async (source, container) => {
+      const rules = await findRules(keeping, source, container, session.signal);
+      return toKeeping(rules, keeping.pinned, { fullEvery, maxChain, container });
+    };
   }
 }
 

@@ -113,12 +113,22 @@ export async function findRules(
   { rules }: TypedKeeping,
   source: Uuid,
   container: Container,
+  signal: AbortSignal,
+): Promise<ZonedRules | null> {
+  if (rules !== null) return { rules, timeZone: localTimeZone() };
+  return await readKeepRules(source, container, signal);
+}
+
+/** As {@link findRules}; logs the rules and where they come from. */
+export async function announceRules(
+  typed: TypedKeeping,
+  source: Uuid,
+  container: Container,
   { log, signal }: Pick<Session, "log" | "signal">,
 ): Promise<ZonedRules | null> {
-  const typed = rules === null ? null : { rules, timeZone: localTimeZone() };
-  const found = typed ?? (await readKeepRules(source, container, signal));
-  if (found !== null)
-    log.info(`keep rules${typed === null ? " that prune left in the container" : ""}: ${describeZoned(found)}`);
+  const found = await findRules(typed, source, container, signal);
+  const from = typed.rules === null ? " that prune left in the container" : "";
+  if (found !== null) log.info(`keep rules${from}: ${describeZoned(found)}`);
   return found;
 }
 

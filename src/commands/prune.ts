@@ -16,7 +16,7 @@ import { selectArchive, selectSource } from "../plan/select.ts";
 import { parseDuration } from "../config/parse.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { ReadCommand } from "./command.ts";
-import { findRules, readKeeping, withKeepRules, type TypedKeeping } from "./keep-options.ts";
+import { announceRules, readKeeping, withKeepRules, type TypedKeeping } from "./keep-options.ts";
 import { printLeftovers, removeLeftovers } from "./leftovers.ts";
 import { findLocal } from "./local-names.ts";
 import { openOrigins } from "./origins.ts";
@@ -145,7 +145,7 @@ export class PruneCommand extends withKeepRules(ReadCommand) {
     reading: Reading,
     session: Session,
   ): Promise<Planned> {
-    const rules = await findRules(keeping, source, reading.container, session);
+    const rules = await announceRules(keeping, source, reading.container, session);
     if (rules === null)
       throw new BackupError("USAGE", `no keep rules are given, and the container has none for ${name}`, {
         hint: 'give some, as in --keep "30d 8w 24m *y"',

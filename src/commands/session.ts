@@ -159,6 +159,10 @@ function storeEdges({ context, flags, cache, log, closers }: Opening, findAccess
     );
   };
   const findPlace = async (): Promise<Place> => ({ endpoint: (await findAccess()).endpoint, container: containerName });
+  const openCatalogue = async (): Promise<Catalogue | null> => {
+    const catalogue = cache ? await openKeptCatalogue(env, await findPlace()) : null;
+    return catalogue === null ? null : keep(catalogue);
+  };
   const quotas = async (): Promise<readonly Quota[] | null> => {
     const { readQuotas } = await import("../swift/probe.ts");
     return await readQuotas(await findAccess(), containerName, signal);
@@ -167,10 +171,7 @@ function storeEdges({ context, flags, cache, log, closers }: Opening, findAccess
     // The login is the same for any container.
     readLogin: async () => readLogin({ context, flags: { ...flags, containerName: containerName || "-" } }),
     openContainer,
-    openCatalogue: async () => {
-      const catalogue = cache ? await openKeptCatalogue(env, await findPlace()) : null;
-      return catalogue === null ? null : keep(catalogue);
-    },
+    openCatalogue,
     openProofs: async () => openKeptProofs(env, await findPlace()),
     quotas: async () => (await quotas().catch(() => null)) ?? [],
     openDoctor: async () => {
@@ -179,7 +180,7 @@ function storeEdges({ context, flags, cache, log, closers }: Opening, findAccess
       const greet: DoctorEdges["greet"] = async () => greetStore(await findAccess(), signal);
       // The user waits for this answer, so it does not retry for many minutes.
       const tuning = { retryForMs: 5_000, uploadBytesPerSecond: null };
-      return { machine, findAccess, greet, openContainer: () => openContainer(tuning), quotas };
+      return { machine, findAccess, greet, openContainer: () => openContainer(tuning), openCatalogue, quotas };
     },
   };
 }

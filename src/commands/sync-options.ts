@@ -9,7 +9,7 @@ import type { SyncRequest } from "../plan/sync.ts";
 import type { Container } from "../operations/store-ports.ts";
 import { stateDirectory } from "../state/paths.ts";
 import { EncodingCommand } from "./encoding.ts";
-import { findRules, toKeeping, withKeepRules, type TypedKeeping } from "./keep-options.ts";
+import { announceRules, toKeeping, withKeepRules, type TypedKeeping } from "./keep-options.ts";
 import type { Session, Tuning } from "./session.ts";
 import { options } from "../config/options.ts";
 
@@ -46,7 +46,7 @@ export abstract class SyncOptions extends withKeepRules(EncodingCommand) {
     session: Session,
   ): Promise<SyncRequest> {
     const { full, rearchive, fullEvery, maxChain } = this;
-    const rules = await findRules(keeping, source, container, session);
+    const rules = await announceRules(keeping, source, container, session);
     return { full, rearchive, keeping: toKeeping(rules, keeping.pinned, { fullEvery, maxChain, container }) };
   }
 

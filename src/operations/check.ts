@@ -51,3 +51,9 @@ export function* skip(names: readonly string[], cause: string): Generator<Check,
     yield { name, status: "skipped", message: `not checked, because of ${cause}`, fix: null, error: null };
   }
 }
+
+/** A size for people, rounded. */
+export function formatSize(bytes: number): string {
+  const [unit, divisor] = bytes < 2 ** 20 ? ["KiB", 2 ** 10] : bytes < 2 ** 30 ? ["MiB", 2 ** 20] : ["GiB", 2 ** 30];
+  return `${Math.round(bytes / divisor)} ${unit}`;
+}

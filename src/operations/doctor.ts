@@ -9,14 +9,14 @@ import { isFull, MAKE_ROOM, type Quota } from "../plan/quota.ts";
 import type { EncodingOptions } from "../plan/encoding.ts";
 import { describeExit, type Exit } from "../stream/exit.ts";
 import { runToEnd } from "../stream/process.ts";
-import { judgeArchives, planFor } from "./doctor-archives.ts";
+import { judgeArchives, judgeChains, planFor, type KeepingOf } from "./doctor-archives.ts";
 import { judgeSnapshots, surveyPath, type Surveyed } from "./doctor-path.ts";
 import { readArchives } from "./inventory.ts";
 import type { DoctorEdges, Machine, Reached } from "./ports.ts";
 import { judgeEncryption } from "./encryption.ts";
 import type { Origin } from "./origins.ts";
 import { tryEncoding } from "./encode.ts";
-import { look, ok, skip, type Check, type Verdict } from "./check.ts";
+import { formatSize, look, ok, skip, type Check, type Verdict } from "./check.ts";
 import type { Container, OpenUpload } from "./store-ports.ts";
 
 /** The options that a sync would get. */
@@ -26,9 +26,13 @@ export interface DoctorRequest extends EncodingOptions {
   readonly received: boolean;
   /** True when a subvolume without snapshots is no failure. */
   readonly allowsEmpty: boolean;
+  /** The keep rules that a sync of a source would follow. */
+  readonly keepingOf: KeepingOf;
 }
 
-const inContainer = ["rights", "limits", "quota", "archives", "encryption", "uploads"];
+const ofPath = ["archives", "chains", "encryption"];
+
+const inContainer = ["rights", "limits", "quota", ...ofPath, "uploads"];
 
 const afterAccess = ["endpoint", "clock", "container", ...inContainer];
 
@@ -129,23 +133,36 @@ async function* diagnoseContainer(
   const limits = `objects of up to ${largest}: ${partsPerUpload} parts of ${formatSize(minPartBytes)} to ${formatSize(maxPartBytes)}`;
   yield (await look("limits", async () => limits, ok)).check;
   yield (await look("quota", () => edges.quotas(), judgeQuotas)).check;
-  if (rights.found === null) return yield* skip(["archives", "encryption", "uploads"], "rights");
-  const { surveyed, intent } = edges;
-  if (surveyed === null) {
-    yield* skip(["archives", "encryption"], "path");
-  } else {
-    const view = { container, identities: [] };
-    const list = (): Promise<readonly Origin[]> => surveyed.origins(() => readArchives("", view, signal));
-    yield (await look("archives", async () => planFor(await list(), container, signal), judgeArchives)).check;
-    yield (
-      await look(
-        "encryption",
-        async () => judgeEncryption({ intent, origins: await list() }, container, signal),
-        (verdict) => verdict,
-      )
-    ).check;
-  }
+  if (rights.found === null) return yield* skip([...ofPath, "uploads"], "rights");
+  if (edges.surveyed === null) yield* skip(ofPath, "path");
+  else yield* diagnoseArchives(edges.surveyed, container, edges, signal);
   yield await checkUploads(container, signal);
+}
+
+async function* diagnoseArchives(
+  surveyed: Surveyed,
+  container: Container,
+  { intent, keepingOf, openCatalogue }: Pick<ContainerEdges, "intent" | "keepingOf" | "openCatalogue">,
+  signal: AbortSignal,
+): AsyncGenerator<Check, void> {
+  const view = { container, identities: [], catalogue: await openCatalogue() };
+  const list = (): Promise<readonly Origin[]> => surveyed.origins(() => readArchives("", view, signal));
+  const planned = await look(
+    "archives",
+    async () => planFor(await list(), { view, keepingOf }, signal),
+    (plans) => judgeArchives(plans),
+  );
+  yield planned.check;
+  const { found } = planned;
+  if (found === null) yield* skip(["chains"], "archives");
+  else yield (await look("chains", async () => found, judgeChains)).check;
+  yield (
+    await look(
+      "encryption",
+      async () => judgeEncryption({ intent, origins: await list() }, container, signal),
+      (verdict) => verdict,
+    )
+  ).check;
 }
 
 /** No sync depends on their listing: where it fails, that is worth a warning. */
@@ -236,9 +253,4 @@ function describeQuota({ of, name, usedBytes, quotaBytes, usedObjects, quotaObje
   const limit = quotaBytes === null ? "no quota" : `quota ${formatSize(quotaBytes)}`;
   const objects = quotaObjects === null ? "" : `, ${usedObjects} of ${quotaObjects} objects`;
   return `${of}${name === null ? "" : ` ${name}`}: ${formatSize(usedBytes)} used, ${limit}${objects}`;
-}
-
-function formatSize(bytes: number): string {
-  const [unit, divisor] = bytes < 2 ** 20 ? ["KiB", 2 ** 10] : bytes < 2 ** 30 ? ["MiB", 2 ** 20] : ["GiB", 2 ** 30];
-  return `${Math.round(bytes / divisor)} ${unit}`;
 }

@@ -19,7 +19,7 @@ import type {
   TreeDifference,
   Uuid,
 } from "../plan/model.ts";
-import type { Container } from "./store-ports.ts";
+import type { Catalogue, Container } from "./store-ports.ts";
 import type { Finding } from "../plan/finding.ts";
 
 export type { DirectReadable };
@@ -163,6 +163,8 @@ export interface DoctorEdges {
   findAccess(): Promise<Reached>;
   greet(): Promise<Greeting>;
   openContainer(): Promise<Container>;
+  /** Null where nothing is to be kept. */
+  openCatalogue(): Promise<Catalogue | null>;
   /** Null where only S3 can be asked. */
   quotas(): Promise<readonly Quota[] | null>;
 }

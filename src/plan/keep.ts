@@ -208,10 +208,21 @@ export function judge(snapshots: readonly Dated[], rules: KeepRules, calendar: C
     const count = rules.counts[period];
     if (count === 0) continue;
     const firsts = places.filter((each, at) => at === 0 || places[at - 1]?.in[period] !== each.in[period]);
-    for (const { id } of firsts) lengthen(lifetimes, id, count === "all" ? null : BigInt(count) * LENGTH_NS[period]);
+    for (const { id } of firsts) lengthen(lifetimes, id, lifetimeOf(period, rules));
     for (const { id } of count === "all" ? firsts : firsts.slice(-count)) keep(id, `first of the ${NOUNS[period]}`);
   }
   return { kept: reasons, lifetimes };
+}
+
+/** For how long the first of a period is kept, in nanoseconds; null: forever. 0 where no rule names the period. */
+export function lifetimeOf(period: Period, { counts }: KeepRules): bigint | null {
+  const count = counts[period];
+  return count === "all" ? null : BigInt(count) * LENGTH_NS[period];
+}
+
+/** `week`, for people. */
+export function nameOfPeriod(period: Period): string {
+  return NOUNS[period];
 }
 
 function lastReason(last: number): KeepReason {

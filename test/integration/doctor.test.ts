@@ -48,7 +48,7 @@ describe("doctor", { skip: noBtrfsOrSwift() }, () => {
     assert.deepEqual(names, [
       "ok privileges", "ok btrfs", "ok age", "ok zstd", "ok path", "ok snapshots", "ok credentials", "ok endpoint", "ok clock",
       "ok container", "ok rights", "ok limits", "ok quota",
-      "ok archives", "warning encryption", "ok uploads",
+      "ok archives", "ok chains", "warning encryption", "ok uploads",
     ]); // prettier-ignore
     assert.match(stdout, /1 read-only; not counted: 1 that can be written to \(writable\), 1 of other subvolumes/);
     assert.match(stdout, /btrfs-progs v\d.*, libbtrfsutil \d/);

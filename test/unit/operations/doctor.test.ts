@@ -6,7 +6,9 @@ import { BackupError } from "../../../src/errors.ts";
 import { diagnose } from "../../../src/operations/doctor.ts";
 import type { DoctorEdges, Machine, Survey } from "../../../src/operations/ports.ts";
 import type { EncryptionIntent } from "../../../src/plan/encoding.ts";
+import { openCalendar, parseKeepText } from "../../../src/plan/keep.ts";
 import { formatMetadata } from "../../../src/plan/key.ts";
+import type { Keeping } from "../../../src/plan/keeping.ts";
 import type { Neighbour, Snapshot } from "../../../src/plan/model.ts";
 import { keyOf, snapshot, source, uuid } from "../../support/builders.ts";
 import { memoryContainer, type MemoryContainer } from "../../support/memory-container.ts";
@@ -45,6 +47,7 @@ interface Circumstances {
   readonly allowsEmpty?: boolean;
   readonly received?: boolean;
   readonly intent?: EncryptionIntent;
+  readonly keeping?: Keeping | null;
 }
 
 async function findings({
@@ -54,6 +57,7 @@ async function findings({
   allowsEmpty = false,
   received = false,
   intent = "declined",
+  keeping = null,
 }: Circumstances): Promise<readonly Check[]> {
   const container = memoryContainer({ name: "backup" });
   const all: DoctorEdges = {
@@ -72,12 +76,13 @@ async function findings({
     }),
     greet: async () => ({ aheadMs: 400 }),
     openContainer: async () => container,
+    openCatalogue: async () => null,
     quotas: async () => null,
     ...edges,
   };
   const checks: Check[] = [];
   for await (const check of diagnose(
-    { path: "/home", received, allowsEmpty, intent, recipients: null, zstdLevel: null },
+    { path: "/home", received, allowsEmpty, intent, recipients: null, zstdLevel: null, keepingOf: async () => keeping },
     all,
     signal,
   ))
@@ -95,13 +100,17 @@ const refusal = (code: ConstructorParameters<typeof BackupError>[0], message: st
 /** A container with one full archive. */
 function holding(of: Snapshot): MemoryContainer {
   const container = memoryContainer();
+  add(container, of, null, 1);
+  return container;
+}
+
+function add(container: MemoryContainer, of: Snapshot, sendParent: Snapshot | null, bytes: number): void {
   const metadata = formatMetadata(
-    { snapshot: of, sendParent: null },
+    { snapshot: of, sendParent },
     { encoding: "identity", sendProto: 2, partBytes: 1, volumes: null, tool: "t/1" },
   );
   const key = keyOf(of.path);
-  container.objects.set(key, { key, body: Buffer.from("x"), bytes: 1, etag: "e", modified: new Date(0), metadata });
-  return container;
+  container.objects.set(key, { key, body: Buffer.from("x"), bytes, etag: "e", modified: new Date(0), metadata });
 }
 
 describe("doctor", () => {
@@ -309,8 +318,77 @@ describe("doctor", () => {
       "limits",
       "quota",
       "archives",
+      "chains",
       "encryption",
       "uploads",
     ]);
+  });
+
+  describe("with keep rules", () => {
+    const DAY_NS = 86_400_000_000_000n;
+    const NEW_YEAR = BigInt(Date.UTC(2026, 0, 1, 3)) * 1_000_000n;
+    const onDay = (day: number): Snapshot =>
+      snapshot(day + 1, { path: `d${day}`, otime: NEW_YEAR + BigInt(day) * DAY_NS });
+    const days = Array.from({ length: 40 }, (_, day) => onDay(day));
+    const by = (rules: string): Keeping => ({
+      rules: parseKeepText(rules, "--keep"),
+      calendar: openCalendar("UTC"),
+      now: NEW_YEAR + 400n * DAY_NS,
+      maxChain: null,
+      fullEveryNs: null,
+      pinned: new Set(),
+    });
+    /** One full archive of 1000 KiB, and incremental ones on top of it, each on the one before. */
+    const line = (archived: readonly Snapshot[], kibEach: number): MemoryContainer => {
+      const container = memoryContainer({ name: "backup" });
+      for (const [at, of] of archived.entries())
+        add(container, of, archived[at - 1] ?? null, 1024 * (at === 0 ? 1000 : kibEach));
+      return container;
+    };
+    const check = async (
+      name: string,
+      local: readonly Snapshot[],
+      container: MemoryContainer,
+      rules: string | null,
+    ) => {
+      const edges = { openContainer: async () => container, quotas: async () => null };
+      const keeping = rules === null ? null : by(rules);
+      const checks = await findings({ survey: { snapshots: local }, edges, keeping });
+      return checks.find((each) => each.name === name);
+    };
+
+    test("does not count as to be sent what no rule keeps, and names the rules", async () => {
+      const found = await check("archives", days.slice(0, 10), line(days.slice(8, 9), 1), "3d");
+      assert.equal(found?.message, "1 snapshots archived, 2 to send, 7 that no keep rule keeps (keep rules: 3 days)");
+    });
+
+    test("says what a restore reads, and warns when that is more than twice the full one", async () => {
+      const short = await check("chains", days.slice(0, 11), line(days.slice(0, 11), 100), null);
+      assert.deepEqual(
+        [short?.status, short?.message],
+        ["ok", "a restore of d10 reads 11 archives, 2 MiB: 2.0 times the full one (1000 KiB)"],
+      );
+      const long = await check("chains", days.slice(0, 12), line(days.slice(0, 12), 100), null);
+      assert.equal(long?.status, "warning");
+      assert.match(long.message, /a restore of d11 reads 12 archives, 2 MiB: 2\.1 times/);
+      assert.match(long.fix ?? "", /^`sync --full` begins a new chain/);
+      assert.equal((await check("chains", days, line([], 0), null))?.message, "no archives yet");
+    });
+
+    test("warns when nothing here is kept as long as the first of a month or year", async () => {
+      const archived = line(days.slice(0, 38), 1);
+      const found = await check("chains", days.slice(32), archived, "30d 8w 24m *y");
+      assert.equal(found?.status, "warning");
+      assert.match(
+        found.message,
+        /no snapshot here is kept as long as the first of a month or year: the next one builds on d32, and chains grow/,
+      );
+      assert.match(
+        found.fix ?? "",
+        /^keep the first snapshot of each month or year on this machine too, or use --full-every$/,
+      );
+      assert.equal((await check("chains", days, archived, "30d 8w 24m *y"))?.status, "ok");
+      assert.equal((await check("chains", days.slice(33), archived, "30d"))?.status, "ok");
+    });
   });
 });
