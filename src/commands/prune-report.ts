@@ -3,6 +3,7 @@
 import type { PruneOutcome, PruneWatcher } from "../operations/prune.ts";
 import { formatTime } from "../plan/key.ts";
 import { sumBytes, type Archive } from "../plan/model.ts";
+import type { SuggestedRebase } from "../plan/rebase.ts";
 import { timeOf } from "../plan/select.ts";
 import type { PrunePlan, PruneRow } from "../plan/prune.ts";
 import { count, formatBytes, formatMinute, printable } from "../terminal/format.ts";
@@ -29,6 +30,25 @@ export function printPrunePlan(name: string, plan: PrunePlan, { output }: Sessio
     ancestors: ancestors.count,
     ancestorBytes: ancestors.bytes,
   });
+}
+
+const SUGGESTED_AT_MOST = 3;
+
+/** @param seenAt - where a path of the filesystem appears on this machine */
+export function printSuggested(
+  suggested: readonly SuggestedRebase[],
+  seenAt: (path: string) => string | null,
+  { output }: Session,
+): void {
+  const freed = suggested.reduce((sum, { freedBytes }) => sum + freedBytes, 0);
+  output.line(`${count(suggested.length, "rebase")} would let ${formatBytes(freed)} more be deleted, for example:`);
+  for (const [at, { step, freedBytes }] of suggested.entries()) {
+    const { snapshot, sendParent, key } = step;
+    const where = seenAt(snapshot.path) ?? snapshot.path;
+    const on = sendParent?.path ?? null;
+    if (at < SUGGESTED_AT_MOST) output.line(`  rebase ${printable(where)}  frees ${formatBytes(freedBytes)}`);
+    output.record({ type: "suggestion", rebase: key, path: snapshot.path, sendParent: on, freedBytes });
+  }
 }
 
 function explainNothing({ ancestors }: PrunePlan): string {

@@ -4,23 +4,24 @@ import { switchOption, textOption } from "./options.ts";
 import { BackupError } from "../errors.ts";
 import { readArchives } from "../operations/inventory.ts";
 import { storeKeepRules } from "../operations/keep-rules.ts";
-import { hasGrown, runPrune, takePruneInventory, type PruneInventory } from "../operations/prune.ts";
+import { hasGrown, runPrune, takePruneInventory, toInventory, type PruneInventory } from "../operations/prune.ts";
 import type { LocalSnapshots } from "../operations/ports.ts";
 import type { Reading } from "../operations/read-archive.ts";
 import { openCalendar } from "../plan/keep.ts";
 import type { ZonedRules } from "../plan/keep-object.ts";
 import { keyPrefix } from "../plan/key.ts";
 import { originOf, streamIdentity, type Uuid } from "../plan/model.ts";
-import { planPrune, type PrunePlan } from "../plan/prune.ts";
+import { planPrune, type PrunePlan, type PruneRequest } from "../plan/prune.ts";
+import { suggestRebases } from "../plan/rebase.ts";
 import { selectArchive, selectSource } from "../plan/select.ts";
 import { parseDuration } from "../config/parse.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { ReadCommand } from "./command.ts";
-import { announceRules, readKeeping, withKeepRules, type TypedKeeping } from "./keep-options.ts";
+import { announceRules, readKeeping, toKeeping, withKeepRules, type TypedKeeping } from "./keep-options.ts";
 import { printLeftovers, removeLeftovers } from "./leftovers.ts";
 import { findLocal } from "./local-names.ts";
 import { openOrigins } from "./origins.ts";
-import { printOutcome, printPrunePlan, watchPrune } from "./prune-report.ts";
+import { printOutcome, printPrunePlan, printSuggested, watchPrune } from "./prune-report.ts";
 import type { Session } from "./session.ts";
 import { summaryOf } from "./summaries.ts";
 
@@ -34,6 +35,7 @@ interface Pruned {
 
 interface Planned {
   readonly inventory: PruneInventory;
+  readonly request: PruneRequest;
   readonly plan: PrunePlan;
   readonly rules: ZonedRules;
 }
@@ -120,6 +122,7 @@ export class PruneCommand extends withKeepRules(ReadCommand) {
     try {
       const planned = await this.plan(pruned, keeping, reading, session);
       printPrunePlan(name, planned.plan, session);
+      await this.suggest(pruned, planned, reading, session);
       const isAgreed = planned.plan.deletions.length > 0 && (await this.agreed(session));
       if (!isAgreed) return 0;
       // Another machine may have archived on top of what was planned for deletion, while somebody read the plan.
@@ -158,7 +161,7 @@ export class PruneCommand extends withKeepRules(ReadCommand) {
       pinned.add(selectArchive(inventory.archives, selection).key);
     }
     session.progress.stop();
-    const plan = planPrune({
+    const request: PruneRequest = {
       archives: inventory.archives,
       sources: new Set([source]),
       rules: rules.rules,
@@ -166,8 +169,23 @@ export class PruneCommand extends withKeepRules(ReadCommand) {
       now: BigInt(Math.floor(reading.container.now())) * 1_000_000n,
       local: (local?.snapshots ?? []).flatMap((snapshot) => [streamIdentity(snapshot), originOf(snapshot)]),
       pinned,
-    });
-    return { inventory, plan, rules };
+    };
+    return { inventory, request, plan: planPrune(request), rules };
+  }
+
+  /** Names rebases after which more can be deleted; for those, snapshots must be here. */
+  private async suggest(
+    { name, local }: Pruned,
+    { inventory: { archives }, request, plan, rules }: Planned,
+    { container }: Reading,
+    session: Session,
+  ): Promise<void> {
+    if (local === null || plan.ancestors.count === 0) return;
+    const keeping = toKeeping(rules, [...request.pinned], { fullEvery: undefined, maxChain: undefined, container });
+    const suggested = keeping === null ? [] : suggestRebases(request, toInventory(local, archives), keeping);
+    if (suggested.length === 0) return;
+    const { seenAt } = await (await session.openSource(name, null)).surroundings();
+    printSuggested(suggested, seenAt, session);
   }
 
   /** Without --confirm, only somebody who has seen the plan can agree to it. */

@@ -20,6 +20,7 @@ export const registry: readonly Registered[] = [
   { name: "restore", load: async () => (await import("./restore.ts")).RestoreCommand },
   { name: "verify", load: async () => (await import("./verify.ts")).VerifyCommand },
   { name: "prune", load: async () => (await import("./prune.ts")).PruneCommand },
+  { name: "rebase", load: async () => (await import("./rebase.ts")).RebaseCommand },
   { name: "pin", load: async () => (await import("./pin.ts")).PinCommand },
   { name: "unpin", load: async () => (await import("./pin.ts")).UnpinCommand },
   { name: "doctor", load: async () => (await import("./doctor.ts")).DoctorCommand },

@@ -13,6 +13,7 @@ import type { Reading } from "./read-archive.ts";
 import type { StoredObject } from "./store-ports.ts";
 import { examineObject, toArchive } from "./recognition.ts";
 import { forEachConcurrently, mapConcurrently } from "./concurrency.ts";
+import { listFinished } from "./replace-archive.ts";
 import type { Inventory } from "../plan/inventory.ts";
 
 /** Requests in flight while archives are examined: answers are small and latency is all they cost. */
@@ -33,7 +34,7 @@ export interface ArchiveView extends Reading {
  */
 export async function takeInventory(local: LocalSnapshots, view: ArchiveView, signal: AbortSignal): Promise<Inventory> {
   const { source, snapshots } = local;
-  const objects = await view.container.list(keyPrefix(source.uuid), signal);
+  const objects = await listFinished(keyPrefix(source.uuid), view, signal);
   const keys = new Set<string>(keysOf(source.uuid, snapshots));
   const listed = new Map(objects.map((object) => [object.key, object]));
   const archives = await mapConcurrently([...keys], EXAMINERS, async (key) => {
@@ -113,7 +114,7 @@ export async function readArchives(
   signal: AbortSignal,
   wanted: (key: string) => boolean = () => true,
 ): Promise<Archive[]> {
-  return await readListed(await reading.container.list(prefix, signal), { prefix, wanted, reading }, signal);
+  return await readListed(await listFinished(prefix, reading, signal), { prefix, wanted, reading }, signal);
 }
 
 /** As {@link readArchives}, of a listing that is at hand. */

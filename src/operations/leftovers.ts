@@ -3,7 +3,9 @@
 
 import { keyPrefix } from "../plan/key.ts";
 import { archiveKeyOf } from "../plan/manifest.ts";
+import { formatReplacementKey } from "../plan/replacement.ts";
 import { allLeftovers, leftoversOfSource, type Leftovers } from "../plan/leftovers.ts";
+import { listFinished } from "./replace-archive.ts";
 import type { Container, OpenUpload } from "./store-ports.ts";
 import type { Inventory } from "../plan/inventory.ts";
 
@@ -50,13 +52,21 @@ export async function deleteLeftovers(
     if (fate === "broken") broken.push(upload.key);
   }
   for (const key of volumes) {
-    if ((await container.head(archiveKeyOf(key) ?? key, signal)) !== null) continue;
+    if (await isNeeded(key, container, signal)) continue;
     const volume = await container.head(key, signal);
     if (volume === null || Math.max(0, container.now() - volume.modified.getTime()) < olderThanMs) continue;
     await container.delete(key, signal);
     removed.volumes.push(key);
   }
   return { removed, finished, broken };
+}
+
+/** True when the archive of a volume is there, or is being replaced at this moment. */
+async function isNeeded(volumeKey: string, container: Container, signal: AbortSignal): Promise<boolean> {
+  const key = archiveKeyOf(volumeKey) ?? volumeKey;
+  if ((await container.head(key, signal)) !== null) return true;
+  const decision = formatReplacementKey(key);
+  return volumeKey !== decision && (await container.head(decision, signal)) !== null;
 }
 
 /**
@@ -76,7 +86,7 @@ export async function findRemovable(
   for (const key of volumes) {
     const volume = await container.head(key, signal);
     if (volume === null || !isOld(volume.modified)) continue;
-    if ((await container.head(archiveKeyOf(key) ?? key, signal)) === null) old.volumes.push(key);
+    if (!(await isNeeded(key, container, signal))) old.volumes.push(key);
   }
   return old;
 }
@@ -87,7 +97,7 @@ export async function findLeftovers(
   container: Container,
   signal: AbortSignal,
 ): Promise<Leftovers<OpenUpload>> {
-  const objects = await container.list(prefix, signal);
+  const objects = await listFinished(prefix, { container, identities: [] }, signal);
   return allLeftovers(
     objects.map(({ key }) => key),
     await container.openUploads(prefix, signal),

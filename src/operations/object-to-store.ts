@@ -2,7 +2,7 @@
 // objects that may be in the way.
 
 import type { Readable } from "node:stream";
-import { alreadyArchived } from "../errors.ts";
+import { alreadyArchived, BackupError } from "../errors.ts";
 import { isEncrypted } from "../plan/encoding.ts";
 import { formatMetadata, type UploadFacts } from "../plan/key.ts";
 import type { Layout } from "../plan/layout.ts";
@@ -71,10 +71,23 @@ export async function removeVolumes(
   }
 }
 
-/** A listing may not show it yet, and its volumes are no leftovers. @throws ALREADY_ARCHIVED */
-export async function assertNotArchived({ key }: UploadStep, container: Container, signal: AbortSignal): Promise<void> {
-  if ((await container.head(key, signal)) === null) return;
-  throw alreadyArchived(key);
+/**
+ * A listing may not show it yet, and its volumes are no leftovers.
+ * @throws ALREADY_ARCHIVED; STEP_FAILED when the archive that is to be replaced is another one now
+ */
+export async function assertKeyFree(
+  { key, replaces }: UploadStep,
+  container: Container,
+  signal: AbortSignal,
+): Promise<void> {
+  const found = await container.head(key, signal);
+  if (replaces === undefined && found !== null) throw alreadyArchived(key);
+  if (replaces !== undefined && found?.etag !== replaces.etag) {
+    throw new BackupError("STEP_FAILED", `the archive of ${replaces.path} has changed since it was looked at`, {
+      hint: "try again, when no other machine archives this subvolume",
+      context: { key },
+    });
+  }
 }
 
 export function metadataOf(

@@ -4,12 +4,15 @@
 
 import { toBackupError, type BackupError } from "../errors.ts";
 import { indexArchives, parentIn } from "../plan/chain.ts";
+import type { Inventory } from "../plan/inventory.ts";
 import { keyPrefix } from "../plan/key.ts";
 import { archiveKeyOf } from "../plan/manifest.ts";
 import type { Archive, Key } from "../plan/model.ts";
 import { pinnedAmong } from "../plan/pin.ts";
+import { formatReplacementKey } from "../plan/replacement.ts";
 import { endsTheRun } from "./ends-the-run.ts";
 import { readListed, takeInventory } from "./inventory.ts";
+import { listFinished } from "./replace-archive.ts";
 import { removeVolumes } from "./object-to-store.ts";
 import type { LocalSnapshots } from "./ports.ts";
 import type { Reading } from "./read-archive.ts";
@@ -32,7 +35,7 @@ export async function takePruneInventory(
   reading: Reading,
   signal: AbortSignal,
 ): Promise<PruneInventory> {
-  const objects = await reading.container.list("", signal);
+  const objects = await listFinished("", reading, signal);
   const listed = await readListed(objects, { prefix: "", wanted: () => true, reading }, signal);
   const archives = new Map(listed.map((archive) => [archive.key, archive]));
   for (const local of locals) {
@@ -40,6 +43,21 @@ export async function takePruneInventory(
     for (const archive of inventory.archives) archives.set(archive.key, archive);
   }
   return { archives: [...archives.values()], pinned: pinnedAmong(objects.map(({ key }) => key)) };
+}
+
+/** The snapshots of a subvolume beside all archives, as a sync looks at them. */
+export function toInventory(local: LocalSnapshots, archives: readonly Archive[]): Inventory {
+  const { uuid } = local.source;
+  const own = archives.filter(({ source }) => source === uuid);
+  return {
+    ...local,
+    archived: new Set(own.map(({ key }) => key)),
+    archives: own,
+    others: archives.filter(({ source }) => source !== uuid),
+    examined: "container",
+    volumes: [],
+    proofs: [],
+  };
 }
 
 export interface PruneFailure {
@@ -109,6 +127,8 @@ async function deleteArchive(archive: Archive, container: Container, signal: Abo
   const found = await container.head(key, signal);
   if (found !== null) {
     if (etag === null || found.etag !== etag) return "it has changed since it was looked at";
+    // A decision to replace it would bring it back.
+    await container.delete(formatReplacementKey(key), signal);
     await container.delete(key, signal);
     if ((await container.head(key, signal)) !== null) return "the store has deleted only a part of it: prune again";
   }

@@ -3,7 +3,7 @@
 import { BackupError } from "../errors.ts";
 import { isEncrypted } from "../plan/encoding.ts";
 import { parseArchive, parseKey } from "../plan/key.ts";
-import { formatVolumeKey } from "../plan/manifest.ts";
+import { firstVolumeIn, MANIFEST_HEAD_BYTES } from "../plan/manifest.ts";
 import { parseUuid, sumBytes, type Archive, type Identity, type Lineage } from "../plan/model.ts";
 import { peekLineage, type StreamLineage } from "../stream/stream-facts.ts";
 import { readManifest } from "./archive-body.ts";
@@ -96,7 +96,10 @@ async function decodeBeginning(
   { container, identities }: Reading,
   signal: AbortSignal,
 ): Promise<DecodedHead> {
-  const key = archive.volumes === null ? archive.key : formatVolumeKey(archive.key, 1);
+  const key =
+    archive.volumes === null
+      ? archive.key
+      : firstVolumeIn((await container.peek(archive.key, MANIFEST_HEAD_BYTES, signal)).toString(), archive.key);
   const thought = archive.encoding === "identity" ? PEEK_BYTES : ENCODED_PEEK_BYTES;
   let head = await container.peek(key, thought, signal);
   if (thought === PEEK_BYTES && recogniseLayer(head) !== null)

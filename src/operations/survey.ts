@@ -18,6 +18,7 @@ import {
 import { assertComplete } from "./archive-body.ts";
 import { readProof } from "./proof.ts";
 import { isDecodable, subjectOf, type Reading } from "./read-archive.ts";
+import { listFinished } from "./replace-archive.ts";
 import { inOrder, toDamage } from "./verify.ts";
 import type { Container, ObjectDetails, StoredObject } from "./store-ports.ts";
 import { damaged, notOpened, warn, type Damage } from "../plan/damage.ts";
@@ -43,7 +44,7 @@ export interface Survey {
  */
 export async function survey(reading: Reading, expected: readonly Key[], signal: AbortSignal): Promise<Survey> {
   const { container } = reading;
-  const objects = await container.list("", signal);
+  const objects = await listFinished("", reading, signal);
   const { examined, missing } = await examineNamed(objects, { reading, expected }, signal);
   const archives = examined.map(({ archive }) => archive);
   const findings: Damage[] = [];

@@ -180,7 +180,7 @@ function planDirect(
   { container, options }: { readonly container: Container; readonly options: SyncOptions },
 ): { readonly encoder: Encoder; readonly plain: null } | null {
   const encoder = plannedEncoder(options.encoding);
-  if (encoder === null || options.encoding.encryptor === null) return null;
+  if (encoder === null || options.encoding.encryptor === null || step.replaces !== undefined) return null;
   const context = { container, openParts: null, policy: options.policy };
   const { volumeBytes } = chooseLayout(step, { estimate, cost: encoder.cost }, context);
   return volumeBytes === null ? { encoder: { ...encoder, programs: [] }, plain: null } : null;

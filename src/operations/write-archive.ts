@@ -24,7 +24,8 @@ export async function storeArchive(
 ): Promise<Stored> {
   const { step, layout, onProgress } = storing;
   await forgetProof(step.key, container, signal);
-  if (layout.volumeBytes !== null) return await storeVolumes(plain, storing, container, signal);
+  if (layout.volumeBytes !== null || step.replaces !== undefined)
+    return await storeVolumes(plain, storing, container, signal);
   const metadata = metadataOf(storing, null);
   const options = putOptions({ storing, metadata, onProgress });
   const resume = options.resume === true && storing.openParts !== null;

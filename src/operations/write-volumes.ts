@@ -3,15 +3,24 @@
 import { Readable } from "node:stream";
 import { finished } from "node:stream/promises";
 import { BackupError, nothingToStore } from "../errors.ts";
-import { formatManifest, formatVolumeKey, mostVolumes, tooManyVolumes, type Volume } from "../plan/manifest.ts";
+import {
+  formatManifest,
+  formatVolumeKey,
+  mostVolumes,
+  tooManyVolumes,
+  volumeNumberOf,
+  type Manifest,
+  type Volume,
+} from "../plan/manifest.ts";
+import type { UploadStep } from "../plan/model.ts";
 import { MAKE_ROOM } from "../plan/quota.ts";
 import type { Checkpoint } from "../state/checkpoints.ts";
 import { slices } from "../stream/split.ts";
 import { digestOf } from "../stream/tap.ts";
-import { assertPresent } from "./archive-body.ts";
+import { assertPresent, readManifest } from "./archive-body.ts";
 import { encoded } from "./encode.ts";
 import {
-  assertNotArchived,
+  assertKeyFree,
   bodyOf,
   encodedFor,
   isEncryptedBy,
@@ -20,7 +29,9 @@ import {
   removeVolumes,
   type Storing,
 } from "./object-to-store.ts";
+import { assertParentArchived } from "./parent-archive.ts";
 import { storeProof } from "./proof.ts";
+import { replaceArchive } from "./replace-archive.ts";
 import type { Container, ObjectDetails, Stored, UploadProgress } from "./store-ports.ts";
 
 export async function storeVolumes(
@@ -54,36 +65,81 @@ async function storeEachVolume(
   signal: AbortSignal,
 ): Promise<Stored> {
   const { step, layout, onProgress, checkpoints } = storing;
-  await assertNotArchived(step, container, signal);
+  await assertKeyFree(step, container, signal);
+  const first = await firstNumber(step, container, signal);
   const most = mostVolumes(step.key);
   const total = { bytes: 0, parts: 0, resumedBytes: 0 };
   for await (const slice of slices(plain, layout.volumeBytes ?? Infinity)) {
     const number = volumes.length + 1;
     if (number > most) throw tooManyVolumes(step.key);
+    const key = formatVolumeKey(step.key, first - 1 + number);
     const onVolumeProgress = ({ stored, resumed, inFlight }: UploadProgress): void =>
       onProgress({ stored: total.bytes + stored, resumed: total.resumedBytes + resumed, inFlight });
     const ofVolume = { ...storing, onProgress: onVolumeProgress };
-    const { volume, stored } = await storeVolume(slice, number, { storing: ofVolume, container }, signal);
+    const { volume, stored } = await storeVolume(slice, { key, number }, { storing: ofVolume, container }, signal);
     volumes.push(volume);
     total.bytes += stored.bytes;
     total.parts += stored.parts;
     total.resumedBytes += stored.resumedBytes;
     onProgress({ stored: total.bytes, resumed: total.resumedBytes, inFlight: 0 });
   }
-  const [first, ...rest] = volumes;
-  if (first === undefined) throw nothingToStore(step.key);
-  const isFree = async (): Promise<true> => (await assertNotArchived(step, container, signal), true);
+  const [one, ...rest] = volumes;
+  if (one === undefined) throw nothingToStore(step.key);
+  const commit = step.replaces === undefined ? commitNew : commitReplacement;
+  const stored = await commit([one, ...rest], { storing, bytes: total.bytes }, container, signal);
+  await checkpoints.forget();
+  return { ...stored, ...total };
+}
+
+/** Volumes of an archive that is replaced stay beside the new ones until it is gone, so that the new ones are others. */
+async function firstNumber({ replaces }: UploadStep, container: Container, signal: AbortSignal): Promise<number> {
+  const object = replaces?.volumes == null ? null : await container.head(replaces.key, signal);
+  if (replaces === undefined || object === null) return 1;
+  const last = (await readManifest(replaces, object, container, signal)).at(-1);
+  const number = last === undefined ? null : volumeNumberOf(last.key);
+  return number === null || number > LAST_NUMBER / 2 ? 1 : number + 1;
+}
+
+const LAST_NUMBER = 999_999;
+
+interface Committing {
+  readonly storing: Storing;
+  /** Of all volumes. */
+  readonly bytes: number;
+}
+
+async function commitNew(
+  volumes: Manifest,
+  { storing, bytes }: Committing,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Stored> {
+  const { step, layout } = storing;
+  const isFree = async (): Promise<true> => (await assertKeyFree(step, container, signal), true);
   await removeVolumes(step, { but: volumes, when: isFree }, container, signal);
   // It may have taken days, and another machine may have removed leftovers in the meantime.
   await assertPresent(volumes, step.key, container, signal);
-  const manifest = Readable.from([Buffer.from(formatManifest([first, ...rest], step.key))], { objectMode: false });
-  const metadata = metadataOf(storing, { count: volumes.length, bytes: total.bytes });
+  const manifest = Readable.from([Buffer.from(formatManifest(volumes, step.key))], { objectMode: false });
+  const metadata = metadataOf(storing, { count: volumes.length, bytes });
   const stored = await container.put(step.key, manifest, { ...layout, metadata, resumable: false }, signal);
   // From now on nobody deletes them; a removal that had already begun is over by now.
   await assertPresent(volumes, step.key, container, signal);
-  await checkpoints.forget();
   await storeProof({ key: step.key, layout, metadata, stored }, container, signal);
-  return { ...stored, ...total };
+  return stored;
+}
+
+async function commitReplacement(
+  volumes: Manifest,
+  { storing, bytes }: Committing,
+  container: Container,
+  signal: AbortSignal,
+): Promise<Stored> {
+  const { step } = storing;
+  await assertKeyFree(step, container, signal);
+  await assertParentArchived(step, container, signal);
+  const metadata = metadataOf(storing, { count: volumes.length, bytes });
+  const replacement = { replaces: step.replaces?.etag ?? "", volumes, metadata };
+  return await replaceArchive(step.key, replacement, container, signal);
 }
 
 interface StoredVolume {
@@ -98,12 +154,11 @@ interface VolumeContext {
 
 async function storeVolume(
   slice: Readable,
-  number: number,
+  { key, number }: { readonly key: string; readonly number: number },
   context: VolumeContext,
   signal: AbortSignal,
 ): Promise<StoredVolume> {
   const { storing, container } = context;
-  const key = formatVolumeKey(storing.step.key, number);
   const existing = await container.head(key, signal);
   if (existing === null) return await putVolume(slice, key, context, signal);
   const noted = isEncryptedBy(storing) ? noteOf(existing, storing) : null;
@@ -182,7 +237,7 @@ async function deleteVolume(
   { storing, container }: VolumeContext,
   signal: AbortSignal,
 ): Promise<void> {
-  await assertNotArchived(storing.step, container, signal);
+  await assertKeyFree(storing.step, container, signal);
   const { key } = planned;
   const found = await container.head(key, signal);
   if (found !== null && found.etag !== planned.etag) {

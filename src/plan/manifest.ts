@@ -25,12 +25,18 @@ export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
 
 const utf8 = new TextEncoder();
 
-/** The objects beside an archive's own key: volumes, the proof of its bytes, and its pin. */
-const SIDE_OBJECT = /\/(\d{6}|proof|pin)$/;
+/** The objects beside an archive's own key: volumes, the proof of its bytes, its pin, and its replacement. */
+const SIDE_OBJECT = /\/(\d{6}|proof|pin|replacement)$/;
 
 /** The key of the nth volume of an archive, from 1. No archive's key has a slash. */
 export function formatVolumeKey(key: Key, number: number): string {
   return `${key}/${String(number).padStart(6, "0")}`;
+}
+
+/** The number of a volume of an archive; null for any other key. */
+export function volumeNumberOf(volumeKey: string): number | null {
+  const number = /\/(\d{6})$/.exec(volumeKey)?.[1];
+  return number === undefined ? null : Number(number);
 }
 
 /** The key of the archive that an object beside it belongs to; null for any other key. */
@@ -80,11 +86,28 @@ export function parseManifest(text: string, key: Key): Manifest {
   const damaged = new BackupError("ARCHIVE_DAMAGED", `the list of volumes of ${key} is damaged`, { context: { key } });
   const parsed = parseJson(text);
   if (!isRecord(parsed) || parsed["format"] !== 1 || !Array.isArray(parsed["volumes"])) throw damaged;
-  const volumes = parsed["volumes"].map((each: unknown, index) => parseVolume(each, formatVolumeKey(key, index + 1)));
+  const given: readonly unknown[] = parsed["volumes"];
+  const begins = firstNumberOf(given[0]);
+  const volumes = given.map((each, index) => parseVolume(each, formatVolumeKey(key, begins + index)));
   const [first, ...rest] = volumes.flatMap((volume) => volume ?? []);
   const manifest = first === undefined || rest.length + 1 !== volumes.length ? null : ([first, ...rest] as const);
   if (manifest === null || sumBytes(manifest) !== parsed["bytes"]) throw damaged;
   return manifest;
+}
+
+/** So many bytes of a manifest name its first volume. */
+export const MANIFEST_HEAD_BYTES = 4096;
+
+/** The key of an archive's first volume, by the beginning of its manifest. */
+export function firstVolumeIn(head: string, key: Key): string {
+  const named = /"key":\s*("(?:[^"\\]|\\.)*")/.exec(head)?.[1];
+  return formatVolumeKey(key, firstNumberOf({ key: named === undefined ? null : parseJson(named) }));
+}
+
+/** The volumes of an archive that replaces another one follow those of the other. */
+function firstNumberOf(volume: unknown): number {
+  const key = isRecord(volume) ? volume["key"] : null;
+  return (typeof key === "string" ? volumeNumberOf(key) : null) ?? 1;
 }
 
 function parseVolume(value: unknown, expectedKey: string): Volume | null {

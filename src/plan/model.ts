@@ -208,6 +208,8 @@ export interface UploadStep extends Difference {
   readonly sendParentArchive?: ParentArchive;
   /** Why this send parent, or why none; absent where there was no choice. */
   readonly reason?: string;
+  /** The archive of the same snapshot under the same key that it replaces; absent: the key is free. */
+  readonly replaces?: Archive;
 }
 
 /** The archive that another one builds on. */

@@ -166,7 +166,8 @@ function rejectingOthers(handler: NodeHttpHandler, { host }: URL): NodeHttpHandl
   const handle = handler.handle.bind(handler);
   handler.handle = async (request, options) => {
     const answer = await handle(request, options);
-    const { statusCode, headers, body } = answer.response;
+    const { statusCode, headers } = answer.response;
+    const body: unknown = answer.response.body;
     const isRefusal = statusCode >= 400 && statusCode < 500 && statusCode !== 407;
     if (!isRefusal || mayPass(statusCode) || "x-amz-request-id" in headers) return answer;
     if (body instanceof Readable) body.resume();
