@@ -231,6 +231,18 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
       assert.equal(without.code, 0);
       assert.match(without.stderr, /is encrypted: what it holds was not checked.*--identity/);
     });
+    await t.test("are never deleted, because nobody knows what builds on them", async () => {
+      const prune = ["prune", home, "--container-name", "secret", "--keep-last", "1", "--confirm"];
+      for (const args of [[], key]) {
+        const { code, stdout, stderr } = await program(...prune, ...args);
+        assert.equal(code, 0, stderr);
+        assert.match(stdout, /nothing (to delete|can be deleted)/);
+      }
+      assert.equal((await listed("secret")).length, 3);
+      assert.match((await program(...prune)).stdout, /keep +[^\n]*it is unknown what it builds on/);
+      // A sync without rules would follow those of the prune.
+      await swift.native.request("DELETE", `/secret/${source}/keep`);
+    });
     await t.test("are continued, and what was added is restored with them", async () => {
       assert.match(await continues("secret", "secret", "--age-recipient", recipient), /trusted by its name/);
       await restores("secret", ["1", "secret"], ...key);

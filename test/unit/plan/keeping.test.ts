@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { openCalendar, parseKeepText, type KeepRules } from "../../../src/plan/keep.ts";
+import fc from "fast-check";
+import { judge, openCalendar, parseKeepText, type KeepRules } from "../../../src/plan/keep.ts";
 import type { Keeping } from "../../../src/plan/keeping.ts";
 import { formatMetadata, parseArchive } from "../../../src/plan/key.ts";
-import type { Snapshot } from "../../../src/plan/model.ts";
+import { streamIdentity, type Snapshot } from "../../../src/plan/model.ts";
 import { formatPinKey } from "../../../src/plan/pin.ts";
+import { planPrune } from "../../../src/plan/prune.ts";
 import { planSync } from "../../../src/plan/sync.ts";
-import { archiveOf, inventory, keyOf, snapshot } from "../../support/builders.ts";
+import { archiveOf, inventory, keyOf, snapshot, source } from "../../support/builders.ts";
 
 const DAY_NS = 86_400_000_000_000n;
 /** A Thursday, and the first of a month and of a year. */
@@ -86,6 +88,68 @@ describe("a sync with keep rules", () => {
     const given = inventory([first, second], [[first, archiveOf(first, null)]], { examined: "snapshots" });
     assert.equal(planSync({ ...given, snapshots: [first] }).examine, null);
     assert.equal(planSync({ ...given, snapshots: [first] }, { keeping: keeping("9d") }).examine, "source");
+  });
+});
+
+/** Days on which a snapshot was taken; some have several. */
+const someDays = fc
+  .array(fc.integer({ min: 0, max: 400 }), { minLength: 2, maxLength: 60 })
+  .map((taken) =>
+    taken
+      .toSorted((a, b) => a - b)
+      .map((day, at) =>
+        snapshot(at + 1, { path: `s${at}`, otime: NEW_YEAR + BigInt(day) * DAY_NS + BigInt(at) * 1_000_000_000n }),
+      ),
+  );
+const someCounts = fc
+  .record({
+    d: fc.integer({ min: 1, max: 30 }),
+    w: fc.integer({ min: 0, max: 8 }),
+    m: fc.integer({ min: 0, max: 12 }),
+    y: fc.boolean(),
+  })
+  .map(({ d, w, m, y }) => `${d}d ${w}w ${m}m${y ? " *y" : ""}`);
+
+describe("whatever snapshots and rules there are", () => {
+  test("a parent lives as long as its child wherever one does, and else the longest", () => {
+    fc.assert(
+      fc.property(someDays, someCounts, (snapshots, rules) => {
+        const by = keeping(rules);
+        const { steps } = planSync(inventory(snapshots), { keeping: by });
+        const dated = snapshots.map(({ path: id, otime }) => ({ id, otime }));
+        const { lifetimes } = judge(dated, by.rules ?? assert.fail(), by.calendar, by.now);
+        const lifeOf = ({ path }: Snapshot): bigint => lifetimes.get(path) ?? 10n ** 30n;
+        for (const [at, { snapshot: child, sendParent }] of steps.entries()) {
+          const before = steps.slice(0, at).map((step) => step.snapshot);
+          const enough = before.filter((each) => lifeOf(each) >= lifeOf(child));
+          const longest = before.reduce((most, each) => (lifeOf(each) > most ? lifeOf(each) : most), 0n);
+          if (at === 0) assert.equal(sendParent, null);
+          else if (enough.length > 0) assert.equal(sendParent, enough.at(-1));
+          else assert.equal(lifeOf(sendParent ?? assert.fail("full, although something is archived")), longest);
+        }
+      }),
+    );
+  });
+
+  test("a sync after a prune by the same rules sends nothing", () => {
+    fc.assert(
+      fc.property(someDays, someCounts, (snapshots, rules) => {
+        const by = keeping(rules);
+        const all = snapshots.map((each) => archiveOf(each, null));
+        const { deletions } = planPrune({
+          archives: all,
+          sources: new Set([source.uuid]),
+          rules: by.rules ?? assert.fail(),
+          calendar: by.calendar,
+          now: by.now,
+          local: snapshots.map(streamIdentity),
+          pinned: new Set(),
+        });
+        const left = all.filter((archive) => !deletions.includes(archive));
+        const there = inventory(snapshots, [], { archives: left, archived: new Set(left.map(({ key }) => key)) });
+        assert.deepEqual(planSync(there, { keeping: by }).steps, []);
+      }),
+    );
   });
 });
 
