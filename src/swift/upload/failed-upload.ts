@@ -6,7 +6,7 @@ import { describeError, isFinalRefusal, refusesParts } from "../error-facts.ts";
 import { abortUpload, forgetUpload } from "../leftovers.ts";
 import { headObject } from "../objects.ts";
 import { withTimeout } from "../timeout.ts";
-import { completionOf, expectedEtag, isWhatWasSent, receipt, type UploadSession } from "./session.ts";
+import type { UploadSession } from "./session.ts";
 
 /** How long to retry aborting an upload that failed; and how long when the run is to stop. */
 const CLEAN_UP_MS = 60_000;
@@ -24,10 +24,10 @@ export async function resolveFailure(session: UploadSession): Promise<Stored> {
   const { failure, store, key, signal } = session;
   const error = failure?.ofBody === true ? failure.error : store.translate(failure?.error, signal, key);
   if (session.committedEtag !== null) throw error;
-  if (!session.committing) {
+  if (!session.isCommitting) {
     const code = error instanceof BackupError ? error.code : null;
     // Where there is no room, an upload that holds nothing is not worth a message.
-    const holdsNothing = code === "QUOTA_EXCEEDED" && session.confirmedBytes === 0;
+    const holdsNothing = code === "QUOTA_EXCEEDED" && !session.holdsParts;
     const useless = session.options.resumable === false || holdsNothing || (code !== null && againstParts.has(code));
     throw withFate(error, {
       stays: session.uploadId !== null && !(useless && (await abortOwnUpload(session))),
@@ -35,9 +35,9 @@ export async function resolveFailure(session: UploadSession): Promise<Stored> {
     });
   }
   const found = await lookAgain(session);
-  if (found !== "unknown" && isWhatWasSent(session, found)) {
-    if (session.uploadId !== null) await forgetUpload(store, completionOf(session), signal);
-    return receipt(session);
+  if (found !== "unknown" && session.isWhatWasSent(found)) {
+    if (session.uploadId !== null) await forgetUpload(store, session.completion(), signal);
+    return session.receipt();
   }
   const stays = session.uploadId !== null && !(isOver(session, found) && (await abortOwnUpload(session)));
   if (stays && !isFinalRefusal(failure?.error)) {
@@ -63,7 +63,7 @@ async function lookAgain({ store, key, signal }: UploadSession): Promise<ObjectD
 function isOver(session: UploadSession, found: ObjectDetails | null | "unknown"): boolean {
   const { failure, options } = session;
   if (found === "unknown" || !isFinalRefusal(failure?.error)) return false;
-  if (found !== null) return found.etag !== expectedEtag(session);
+  if (found !== null) return found.etag !== session.expectedEtag();
   return options.resumable === false || refusesParts(failure?.error);
 }
 

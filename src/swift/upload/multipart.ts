@@ -9,11 +9,10 @@ import {
   type S3Client,
 } from "@aws-sdk/client-s3";
 import { BackupError } from "../../errors.ts";
-import { completionOf, fail, recordPart, recordStored, type UploadSession } from "./session.ts";
+import type { UploadSession } from "./session.ts";
 import { unquoted } from "../etag.ts";
 import { openPartHasher } from "./part-hasher.ts";
 import type { Part } from "./part-buffers.ts";
-import type { StoredPart } from "./open-uploads.ts";
 
 /**
  * The type of every object. For an object of several parts, s3api would use the type of the request that completes it.
@@ -22,15 +21,15 @@ export const CONTENT_TYPE = "application/octet-stream";
 
 /** Sends the parts, several at a time, and makes the object of them. */
 export async function sendParts(session: UploadSession, parts: AsyncIterable<Part>, client: S3Client): Promise<void> {
-  session.uploadId = session.resumable?.upload.uploadId ?? (await begin(session, client));
+  session.beginMultipart(session.resumable?.upload.uploadId ?? (await createUpload(session, client)));
   const { concurrency, partsInMemory } = session.options;
   const hasher = openPartHasher(partsInMemory - concurrency);
   const inFlight = new Set<Promise<void>>();
   try {
     for await (const part of parts) {
-      recordPart(session, part);
+      session.countPart(part);
       const sent = sendPart(session, part, hasher.md5(part.data), client)
-        .catch((error: unknown) => fail(session, { error, ofBody: false }))
+        .catch((error: unknown) => session.fail({ error, ofBody: false }))
         .finally(() => {
           part.release();
           inFlight.delete(sent);
@@ -40,15 +39,15 @@ export async function sendParts(session: UploadSession, parts: AsyncIterable<Par
       while (inFlight.size >= partsInMemory) await Promise.race(inFlight);
     }
   } catch (error) {
-    fail(session, { error, ofBody: false });
+    session.fail({ error, ofBody: false });
     hasher.flush();
   }
   await Promise.all(inFlight);
-  if (session.failure !== null) throw session.failure.error;
+  session.throwIfFailed();
   await complete(session, client);
 }
 
-async function begin({ store, key, options }: UploadSession, client: S3Client): Promise<string> {
+async function createUpload({ store, key, options }: UploadSession, client: S3Client): Promise<string> {
   const wanted = { Bucket: store.container, Key: key, ContentType: CONTENT_TYPE, Metadata: { ...options.metadata } };
   const { UploadId } = await client.send(new CreateMultipartUploadCommand(wanted));
   if (UploadId === undefined) throw new BackupError("INTERNAL", `the store gives no id for an upload of '${key}'`);
@@ -56,18 +55,14 @@ async function begin({ store, key, options }: UploadSession, client: S3Client): 
 }
 
 async function sendPart(session: UploadSession, part: Part, hashed: Promise<Buffer>, client: S3Client): Promise<void> {
-  const { number, data } = part;
   const { partBytes, concurrency: most } = session.options;
   const md5 = await hashed;
-  session.md5s.set(number, md5);
-  if (isAlreadyUploaded(session, number, { etag: md5.toString("hex"), bytes: data.length })) {
-    session.resumedBytes += data.length;
-  } else {
+  if (!session.isAlreadyUploaded(part, md5)) {
     const send = async (): Promise<string | undefined> => uploadPart(session, part, md5, client);
     const etag = await session.store.parallelism.withPart({ partBytes, most }, send);
-    checkPart(session, number, etag);
+    checkPart(session, part, { md5, etag });
   }
-  recordStored(session, data);
+  session.recordStored(part.data);
 }
 
 /** The store's answer: the part's ETag. */
@@ -78,7 +73,7 @@ async function uploadPart(
   client: S3Client,
 ): Promise<string | undefined> {
   // Something else may have failed while this part waited.
-  session.stop.signal.throwIfAborted();
+  session.stopped.throwIfAborted();
   const { store, key, uploadId } = session;
   const which = { Bucket: store.container, Key: key, UploadId: uploadId ?? "", PartNumber: part.number };
   const { ETag } = await client.send(
@@ -87,19 +82,13 @@ async function uploadPart(
   return ETag;
 }
 
-/**
- * Whether a part need not be sent. @throws RESUME_REFUSED when another is stored: an upload that was not begun in this run
- * may be completed at this moment, and a part that is replaced then leaves an object that cannot be read (Swift 2.30 to 2.38)
- */
-function isAlreadyUploaded({ resumable, key }: UploadSession, number: number, part: StoredPart): boolean {
-  const stored = resumable?.parts.get(number);
-  if (stored === undefined) return false;
-  if (stored.etag === part.etag && stored.bytes === part.bytes) return true;
-  throw resumeRefused(key);
-}
-
-function checkPart({ md5s, key }: UploadSession, part: number, etag: string | undefined): void {
-  const [expected, found] = [md5s.get(part)?.toString("hex"), unquoted(etag)];
+/** @param md5 - of the part; `etag` is the store's answer. @throws ARCHIVE_DAMAGED */
+function checkPart(
+  { key }: UploadSession,
+  { number: part }: Part,
+  { md5, etag }: { readonly md5: Buffer; readonly etag: string | undefined },
+): void {
+  const [expected, found] = [md5.toString("hex"), unquoted(etag)];
   if (found === expected) return;
   throw new BackupError("ARCHIVE_DAMAGED", `the store has not kept part ${String(part)} of '${key}' as it was sent`, {
     hint: "nothing was stored; if it happens again, do not trust the store",
@@ -109,9 +98,7 @@ function checkPart({ md5s, key }: UploadSession, part: number, etag: string | un
 
 async function complete(session: UploadSession, client: S3Client): Promise<void> {
   const { store, key } = session;
-  assertNoLeftovers(session);
-  const { uploadId, parts } = completionOf(session);
-  session.committing = true;
+  const { uploadId, parts } = session.commit();
   const { ETag } = await client.send(
     new CompleteMultipartUploadCommand({
       Bucket: store.container,
@@ -122,18 +109,5 @@ async function complete(session: UploadSession, client: S3Client): Promise<void>
       IfNoneMatch: "*",
     }),
   );
-  session.committedEtag = unquoted(ETag);
-}
-
-/** Parts behind the end of this body would stay in the store forever, and nobody would see them. */
-function assertNoLeftovers({ resumable, md5s, key }: UploadSession): void {
-  if (resumable !== null && Math.max(...resumable.parts.keys()) > md5s.size) throw resumeRefused(key);
-}
-
-function resumeRefused(key: string): BackupError {
-  return new BackupError(
-    "RESUME_REFUSED",
-    `what was stored of '${key}' before is not the beginning of what would be stored now`,
-    { context: { key } },
-  );
+  session.recordCommitted(unquoted(ETag));
 }

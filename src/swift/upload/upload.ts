@@ -6,27 +6,15 @@
 import { finished } from "node:stream";
 import type { S3Client } from "@aws-sdk/client-s3";
 import { Upload } from "@aws-sdk/lib-storage";
-import { abortedError, BackupError, alreadyArchived } from "../../errors.ts";
-import {
-  expectedEtag,
-  fail,
-  newUploadSession,
-  recordSent,
-  recordStored,
-  assertNotEmpty,
-  assertAbsent,
-  isWhatWasSent,
-  receipt,
-  type UploadSession,
-  type Put,
-} from "./session.ts";
+import { abortedError, BackupError, alreadyArchived, nothingToStore } from "../../errors.ts";
+import { UploadSession, type Put } from "./session.ts";
 import { unquoted } from "../etag.ts";
 import { openPartHasher } from "./part-hasher.ts";
 import { CONTENT_TYPE, sendParts } from "./multipart.ts";
 import { checkKey, checkMetadata } from "../names.ts";
 import { deleteObject, headObject } from "../objects.ts";
 import { partsOf, type Part } from "./part-buffers.ts";
-import { chooseResumable, findResumable } from "./open-uploads.ts";
+import { chooseResumable, findResumable, type Resumable } from "./open-uploads.ts";
 import type { Store } from "../context.ts";
 import type { Stored } from "../../operations/store-ports.ts";
 import { isNotImplemented } from "../error-facts.ts";
@@ -37,65 +25,70 @@ const LAST_ANSWER_MS = 1_000;
 
 /** See {@link import("../../operations/ports.ts").Container.put}. */
 export async function putObject(store: Store, put: Put, signal: AbortSignal): Promise<Stored> {
-  const session = newUploadSession(store, put, signal);
+  const session = new UploadSession(store, put, signal);
   const unwatch = watch(session);
   const { key, options } = put;
   try {
     checkKey(key);
     checkMetadata(options.metadata);
-    await assertAbsent(session);
-    if (options.resume === true)
-      session.earlier = await findResumable(store, { key, partBytes: options.partBytes }, signal);
-    await send(session);
+    if ((await headObject(store, key, signal)) !== null) throw alreadyArchived(key);
+    const { resume = false, partBytes } = options;
+    await send(session, resume ? await findResumable(store, { key, partBytes }, signal) : []);
     return await checkStored(session);
   } catch (error) {
-    fail(session, { error, ofBody: false });
+    session.fail({ error, ofBody: false });
     return await resolveFailure(session);
   } finally {
     unwatch();
   }
 }
 
-/** Notes how the body fails, from the first moment on, and that the run is to stop. */
+/** Records a failure of the body, from the first moment on, and the end of the run. */
 function watch(session: UploadSession): () => void {
   const { body, signal } = session;
   // Not undone: an error of the body that comes when all is over must not end the process.
   finished(body, { writable: false }, (error) => {
-    if (error != null && !session.committing) fail(session, { error, ofBody: true });
+    if (error != null && !session.isCommitting) session.fail({ error, ofBody: true });
   });
-  const onAbort = (): void => fail(session, { error: abortedError(signal), ofBody: false });
+  const onAbort = (): void => session.fail({ error: abortedError(signal), ofBody: false });
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();
   return () => signal.removeEventListener("abort", onAbort);
 }
 
-export async function send(session: UploadSession): Promise<void> {
-  const { store, body, options, stop } = session;
-  stop.signal.throwIfAborted();
+/** @param earlier - open uploads of this key that may be resumed */
+async function send(session: UploadSession, earlier: readonly Resumable[]): Promise<void> {
+  const { store, body, options, stopped } = session;
+  stopped.throwIfAborted();
   const late = new AbortController();
   let timer: NodeJS.Timeout | undefined;
-  stop.signal.addEventListener("abort", () => (timer = setTimeout(() => late.abort(), LAST_ANSWER_MS)), { once: true });
-  const client = store.bind(stop.signal, late.signal, (part, bytes) => recordSent(session, part, bytes));
+  stopped.addEventListener("abort", () => (timer = setTimeout(() => late.abort(), LAST_ANSWER_MS)), { once: true });
+  const client = store.bind(stopped, late.signal, (part, bytes) => session.recordSent(part, bytes));
   const memory = store.memories.acquire(options.partBytes, options.partsInMemory);
   try {
-    await sendBody(session, partsOf(body, memory), client);
+    await sendBody(session, { earlier, parts: partsOf(body, memory) }, client);
   } finally {
     clearTimeout(timer);
     store.memories.release(memory);
   }
   // Stopped while the last request was under way, which came through.
-  if (session.failure !== null) throw session.failure.error;
+  session.throwIfFailed();
 }
 
-async function sendBody(session: UploadSession, parts: AsyncGenerator<Part, void>, client: S3Client): Promise<void> {
+async function sendBody(
+  session: UploadSession,
+  { earlier, parts }: { readonly earlier: readonly Resumable[]; readonly parts: AsyncGenerator<Part, void> },
+  client: S3Client,
+): Promise<void> {
   const first = await parts.next();
   if (first.done === true) return;
   const { value: part } = first;
-  assertNotEmpty(session, part);
+  // An empty body is never an archive; it comes from a process that died before it wrote anything.
+  if (part.data.length === 0) throw nothingToStore(session.key);
   if (part.isLast && session.store.creation.byPut && (await sendWhole(session, part, client))) return;
-  if (session.earlier.length > 0) {
+  if (earlier.length > 0) {
     const md5 = await openPartHasher(1).md5(part.data);
-    session.resumable = chooseResumable(session.earlier, { etag: md5.toString("hex"), bytes: part.data.length });
+    session.resume(chooseResumable(earlier, { etag: md5.toString("hex"), bytes: part.data.length }));
   }
   await sendParts(session, continued(part, parts), client);
 }
@@ -120,21 +113,17 @@ async function sendWhole(session: UploadSession, part: Part, client: S3Client): 
     Metadata,
   };
   const params = { ...what, IfNoneMatch: "*" };
-  session.committing = true;
-  session.md5s.set(1, md5);
-  session.sentBytes = Body.length;
+  session.commitByPut(part, md5);
   try {
     const { ETag } = await new Upload({ client, params, partSize: options.partBytes }).done();
-    session.committedEtag = unquoted(ETag);
+    session.recordCommitted(unquoted(ETag));
   } catch (error) {
     if (!isNotImplemented(error)) throw error;
     store.creation.byPut = false;
-    session.committing = false;
-    session.md5s.clear();
-    session.sentBytes = 0;
+    session.withdrawPut();
     return false;
   }
-  recordStored(session, Body);
+  session.recordStored(Body);
   return true;
 }
 
@@ -145,10 +134,10 @@ async function sendWhole(session: UploadSession, part: Part, client: S3Client): 
 async function checkStored(session: UploadSession): Promise<Stored> {
   const { store, key, signal, committedEtag } = session;
   const found = await headObject(store, key, signal);
-  if (isWhatWasSent(session, found)) return receipt(session);
+  if (session.isWhatWasSent(found)) return session.receipt();
   const context = {
     key,
-    expected: expectedEtag(session),
+    expected: session.expectedEtag(),
     committed: committedEtag,
     found: found?.etag,
     bytes: found?.bytes,
@@ -157,7 +146,7 @@ async function checkStored(session: UploadSession): Promise<Stored> {
   // Another program writes to the container without checking whether a key is free.
   if (found !== null && found.etag !== committedEtag) throw alreadyArchived(key);
   // Only the object that the store reported for our upload may be deleted; a HEAD has just shown that it is this one.
-  const isOurs = found !== null && committedEtag !== expectedEtag(session);
+  const isOurs = found !== null && committedEtag !== session.expectedEtag();
   if (isOurs) await deleteObject(store, key, signal);
   throw new BackupError("ARCHIVE_DAMAGED", `the store does not hold what was sent for '${key}'`, {
     hint: isOurs
