@@ -74,7 +74,7 @@ const AHEAD_BYTES = 64 * 1024;
  * Cuts a body into parts, all but the last of the memory's size; the last one is empty only when the body is. A caller
  * that holds all the memory's parts but one returns one before it asks for the next.
  */
-export async function* partsOf(body: Readable, memory: PartBuffer): AsyncGenerator<Part, void> {
+export async function* partsOf(body: Readable, memory: PartBuffer): AsyncGenerator<Part, undefined> {
   const readInto = isDirect(body) ? body.readInto : copyingFrom(body);
   const { partBytes } = memory;
   // A part is closed only when a byte after it has come: it could be the last.
@@ -93,6 +93,7 @@ export async function* partsOf(body: Readable, memory: PartBuffer): AsyncGenerat
   } finally {
     if (!isLast) body.destroy();
   }
+  return undefined;
 }
 
 function isDirect(body: Readable): body is DirectReadable {

@@ -66,7 +66,14 @@ async function send(session: UploadSession, earlier: readonly Resumable[]): Prom
   const client = store.bind(stopped, late.signal, (part, bytes) => session.recordSent(part, bytes));
   const memory = store.memories.acquire(options.partBytes, options.partsInMemory);
   try {
-    await sendBody(session, { earlier, parts: partsOf(body, memory) }, client);
+    const parts = partsOf(body, memory);
+    const { value: first } = await parts.next();
+    // An empty body is never an archive; it comes from a process that died before it wrote anything.
+    if (first?.data.length === 0) throw nothingToStore(session.key);
+    if (first !== undefined && !(await sendByPut(session, first, client))) {
+      session.resume(await findBegun(first, earlier));
+      await sendParts(session, continued(first, parts), client);
+    }
   } finally {
     clearTimeout(timer);
     store.memories.release(memory);
@@ -75,22 +82,11 @@ async function send(session: UploadSession, earlier: readonly Resumable[]): Prom
   session.throwIfFailed();
 }
 
-async function sendBody(
-  session: UploadSession,
-  { earlier, parts }: { readonly earlier: readonly Resumable[]; readonly parts: AsyncGenerator<Part, void> },
-  client: S3Client,
-): Promise<void> {
-  const first = await parts.next();
-  if (first.done === true) return;
-  const { value: part } = first;
-  // An empty body is never an archive; it comes from a process that died before it wrote anything.
-  if (part.data.length === 0) throw nothingToStore(session.key);
-  if (part.isLast && session.store.creation.byPut && (await sendWhole(session, part, client))) return;
-  if (earlier.length > 0) {
-    const md5 = await openPartHasher(1).md5(part.data);
-    session.resume(chooseResumable(earlier, { etag: md5.toString("hex"), bytes: part.data.length }));
-  }
-  await sendParts(session, continued(part, parts), client);
+/** The open upload that begins with this part; null when none does. */
+async function findBegun({ data }: Part, earlier: readonly Resumable[]): Promise<Resumable | null> {
+  if (earlier.length === 0) return null;
+  const md5 = await openPartHasher(1).md5(data);
+  return chooseResumable(earlier, { etag: md5.toString("hex"), bytes: data.length });
 }
 
 async function* continued(first: Part, rest: AsyncIterable<Part>): AsyncGenerator<Part> {
@@ -98,9 +94,13 @@ async function* continued(first: Part, rest: AsyncIterable<Part>): AsyncGenerato
   yield* rest;
 }
 
-/** Sends a body of one part. False when the store takes no conditional PUT after all: nothing was stored then. */
-async function sendWhole(session: UploadSession, part: Part, client: S3Client): Promise<boolean> {
+/**
+ * Sends a body of one part in one request. Returns false, with nothing stored, when the body is longer or the store takes no
+ * conditional PUT.
+ */
+async function sendByPut(session: UploadSession, part: Part, client: S3Client): Promise<boolean> {
   const { store, key, options } = session;
+  if (!part.isLast || !store.creation.byPut) return false;
   const { data: Body } = part;
   const md5 = await openPartHasher(1).md5(Body);
   const Metadata = { ...options.metadata };
