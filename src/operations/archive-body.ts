@@ -16,15 +16,18 @@ import type { Container, ObjectDetails } from "./store-ports.ts";
  */
 export async function openBody(archive: Archive, container: Container, signal: AbortSignal): Promise<Readable> {
   const objects = await openObjects(archive, container, signal);
-  return Readable.from(concatenated(objects), { objectMode: false });
+  return isOne(objects) ? objects[0] : Readable.from(concatenated(objects), { objectMode: false });
 }
 
-/** The same, object by object: each must be read to its end before the next one is asked for. */
+/** The one object of an archive; or its volumes, each of which must be read to its end before the next one is asked for. */
+export type ArchiveObjects = readonly [Readable] | AsyncIterable<Readable>;
+
+/** The same, object by object. */
 export async function openObjects(
   archive: Archive,
   container: Container,
   signal: AbortSignal,
-): Promise<Iterable<Readable> | AsyncIterable<Readable>> {
+): Promise<ArchiveObjects> {
   const object = await container.head(archive.key, signal);
   if (object === null) throw missing(archive);
   if (archive.volumes === null) {
@@ -35,7 +38,12 @@ export async function openObjects(
   return readVolumes(archive, manifest, container, signal);
 }
 
-async function* concatenated(objects: Iterable<Readable> | AsyncIterable<Readable>): AsyncGenerator<Buffer> {
+/** True for the one object of an archive without volumes. */
+export function isOne(objects: ArchiveObjects): objects is readonly [Readable] {
+  return Array.isArray(objects);
+}
+
+async function* concatenated(objects: AsyncIterable<Readable>): AsyncGenerator<Buffer> {
   for await (const object of objects) yield* object as AsyncIterable<Buffer>;
 }
 

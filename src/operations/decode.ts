@@ -4,6 +4,7 @@
 import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
 import type { Encoding } from "../plan/model.ts";
+import { isOne, type ArchiveObjects } from "./archive-body.ts";
 import { AGE_MAGIC, decryptCommand } from "../stream/age.ts";
 import { takeHead } from "../stream/peek.ts";
 import { fedBy, throughPrograms } from "../stream/pipeline.ts";
@@ -38,23 +39,20 @@ export function recogniseLayer(head: Buffer): Layer | null {
 /**
  * The send stream in the objects of an archive, one after the other. The first of them begins like what it is; in the
  * others, which begin anywhere in the stream, the same layers are expected.
- * @throws (as the stream's error) what the objects fail with, IDENTITY_REFUSED, ARCHIVE_DAMAGED, CONFIG
+ * @throws the errors of the objects, IDENTITY_REFUSED, ARCHIVE_DAMAGED, CONFIG; as the error of the stream, too
  */
-export function decoded(
-  objects: Iterable<Readable> | AsyncIterable<Readable>,
-  decoding: Decoding,
-  signal: AbortSignal,
-): Readable {
-  async function* pieces(): AsyncGenerator<Buffer> {
+export async function decoded(objects: ArchiveObjects, decoding: Decoding, signal: AbortSignal): Promise<Readable> {
+  if (isOne(objects)) return (await openFirst(objects[0], decoding, signal)).stream;
+  async function* pieces(volumes: AsyncIterable<Readable>): AsyncGenerator<Buffer> {
     let layers: readonly Layer[] | null = null;
-    for await (const object of objects) {
+    for await (const volume of volumes) {
       const opened: Opened =
-        layers === null ? await openFirst(object, decoding, signal) : openNext(object, layers, { decoding, signal });
+        layers === null ? await openFirst(volume, decoding, signal) : openNext(volume, layers, { decoding, signal });
       layers = opened.layers;
       yield* opened.stream as AsyncIterable<Buffer>;
     }
   }
-  return Readable.from(pieces(), { objectMode: false });
+  return Readable.from(pieces(objects), { objectMode: false });
 }
 
 interface Opened {

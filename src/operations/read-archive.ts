@@ -6,7 +6,7 @@ import { BackupError, toError } from "../errors.ts";
 import { isEncrypted } from "../plan/encoding.ts";
 import type { Archive, Encoding } from "../plan/model.ts";
 import { observe } from "../stream/tap.ts";
-import { openObjects } from "./archive-body.ts";
+import { isOne, openObjects, type ArchiveObjects } from "./archive-body.ts";
 import { decoded, encodingOf, type Layer } from "./decode.ts";
 import type { Catalogue, Container } from "./store-ports.ts";
 import type { Finding } from "../plan/finding.ts";
@@ -48,16 +48,15 @@ export async function openStream(
   assertDecodable(archive, identities);
   const objects = await openObjects(archive, container, signal);
   let read = 0;
-  const counted = async function* (): AsyncGenerator<Readable> {
-    for await (const object of objects) {
-      observe(object, (piece) => {
-        read += piece.length;
-        onBytes(read);
-      });
-      yield object;
-    }
+  const count = (object: Readable): Readable => {
+    observe(object, (piece) => {
+      read += piece.length;
+      onBytes(read);
+    });
+    return object;
   };
-  return decoded(counted(), { identities, subject: subjectOf(archive) }, signal);
+  const counted: ArchiveObjects = isOne(objects) ? [count(objects[0])] : mapped(objects, count);
+  return await decoded(counted, { identities, subject: subjectOf(archive) }, signal);
 }
 
 /**
@@ -72,13 +71,22 @@ export async function decodeHead(
 ): Promise<DecodedHead> {
   const layers: Layer[] = [];
   const decoding = { identities, subject: subjectOf(archive), onLayer: (layer: Layer) => layers.push(layer) };
-  const stream = decoded([Readable.from([head], { objectMode: false })], decoding, signal);
-  const { bytes, error } = await takeBeginning(stream);
+  const { bytes, error } = await decoded([Readable.from([head], { objectMode: false })], decoding, signal).then(
+    takeBeginning,
+    (thrown: unknown) => ({ bytes: Buffer.alloc(0), error: toError(thrown) }),
+  );
   // A stream that is cut off does not end well. An archive that no identity opens shows nothing here; that is reported
   // where it matters.
   const code = error instanceof BackupError ? error.code : null;
   if (error !== null && code !== "ARCHIVE_DAMAGED" && code !== "IDENTITY_REFUSED") throw error;
   return { bytes, encoding: encodingOf(layers), isRefused: code === "IDENTITY_REFUSED" };
+}
+
+async function* mapped(
+  objects: AsyncIterable<Readable>,
+  each: (object: Readable) => Readable,
+): AsyncGenerator<Readable> {
+  for await (const object of objects) yield each(object);
 }
 
 /** The first bytes of a stream, which is then stopped, and the error if it failed before that. */
