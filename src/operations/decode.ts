@@ -63,17 +63,22 @@ interface Opened {
 async function openFirst(object: Readable, decoding: Decoding, signal: AbortSignal): Promise<Opened> {
   let stream = object;
   const layers: Layer[] = [];
-  for (;;) {
-    const { head, complete } = await takeHead(stream, AGE_MAGIC.length);
-    stream = complete;
-    const layer = recogniseLayer(head);
-    // An archive is encrypted at most once, and then compressed at most once. Anything deeper is the stream itself,
-    // which only looks encoded.
-    if (layer === null || layers.at(-1) === layer || layers.at(-1) === "zstd") return { stream, layers };
-    layers.push(layer);
-    decoding.onLayer?.(layer);
-    if (layer === "age" && decoding.identities.length === 0) throw encrypted(decoding);
-    stream = throughPrograms([commandOf(layer, decoding)], fedBy(stream), signal);
+  try {
+    for (;;) {
+      const { head, complete } = await takeHead(stream, AGE_MAGIC.length);
+      stream = complete;
+      const layer = recogniseLayer(head);
+      // An archive is encrypted at most once, and then compressed at most once. Anything deeper is the stream itself,
+      // which only looks encoded.
+      if (layer === null || layers.at(-1) === layer || layers.at(-1) === "zstd") return { stream, layers };
+      layers.push(layer);
+      decoding.onLayer?.(layer);
+      if (layer === "age" && decoding.identities.length === 0) throw encrypted(decoding);
+      stream = throughPrograms([commandOf(layer, decoding)], fedBy(stream), signal);
+    }
+  } catch (error) {
+    stream.destroy();
+    throw error;
   }
 }
 
