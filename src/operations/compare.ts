@@ -6,7 +6,7 @@ import { compareSnapshots, NOTHING_STORED, findSnapshot } from "../plan/standing
 import { checkedStream } from "../stream/send-stream.ts";
 import type { LocalSnapshots, Sender } from "./ports.ts";
 import { openStream, subjectOf } from "./read-archive.ts";
-import { inOrder, toDamage, type VerifyContext } from "./verify.ts";
+import { inOrder, sinceLast, toDamage, type VerifyContext } from "./verify.ts";
 import { nextChunk } from "../stream/split.ts";
 import { notCompared, warn, type Damage } from "../plan/damage.ts";
 import { peekProto } from "../stream/stream-facts.ts";
@@ -77,16 +77,7 @@ async function compareStream(
   }: { readonly difference: Difference; readonly local: LocalSide; readonly context: VerifyContext },
   signal: AbortSignal,
 ): Promise<Damage | null> {
-  let read = 0;
-  const stream = await openStream(
-    context.reading,
-    archive,
-    (total) => {
-      context.onBytes(total - read);
-      read = total;
-    },
-    signal,
-  );
+  const stream = await openStream(context.reading, archive, sinceLast(context.onBytes), signal);
   const stored = checkedStream(stream, { code: "ARCHIVE_DAMAGED", subject: subjectOf(archive) });
   const offset = await firstDifference(stored, async (head) => {
     const source = await local.openSource(peekProto(head) ?? 1);

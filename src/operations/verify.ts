@@ -105,7 +105,8 @@ async function readStored(archive: Archive, context: VerifyContext, signal: Abor
   }
 }
 
-function sinceLast(onBytes: (bytes: number) => void): (total: number) => void {
+/** Turns a growing total into the bytes since the last call. */
+export function sinceLast(onBytes: (bytes: number) => void): (total: number) => void {
   let before = 0;
   return (total) => {
     onBytes(total - before);
