@@ -19,8 +19,11 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
-/** @param together - how many parts are hashed side by side */
-export function openPartHasher(together: number): PartHasher {
+/**
+ * @param together - how many parts are hashed side by side
+ * @param waitMs - how long a part waits for others
+ */
+export function openPartHasher(together: number, waitMs: number = WAIT_MS): PartHasher {
   let waiting: Waiting[] = [];
   let timer: NodeJS.Timeout | undefined;
   let last = Promise.resolve();
@@ -38,7 +41,7 @@ export function openPartHasher(together: number): PartHasher {
       new Promise((resolve, reject) => {
         waiting.push({ part, resolve, reject });
         if (waiting.length >= together) hash();
-        else timer ??= setTimeout(hash, WAIT_MS);
+        else timer ??= setTimeout(hash, waitMs);
       }),
     flush: hash,
   };

@@ -1,18 +1,12 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { openPartHasher } from "../../../../src/swift/upload/part-hasher.ts";
 
 const md5 = (bytes: Buffer): string => createHash("md5").update(bytes).digest("hex");
 
-/** What of some promises is settled after a moment. */
-async function settledSoon(promises: readonly Promise<unknown>[]): Promise<readonly boolean[]> {
-  const settled = promises.map(() => false);
-  promises.forEach((promise, at) => void promise.then(() => (settled[at] = true)));
-  await sleep(100);
-  return settled;
-}
+/** Longer than a test may take: a part that waits for others waits in vain. */
+const FOREVER_MS = 600_000;
 
 describe("the hasher of parts", () => {
   test("answers in order, whatever their sizes and however they come together", async () => {
@@ -29,25 +23,28 @@ describe("the hasher of parts", () => {
     assert.deepEqual(order, [0, 1, 2, 3, 4, 5, 6, 7]);
   });
 
-  test("waits until there are enough to hash together", async () => {
-    const hasher = openPartHasher(3);
-    const asked = [hasher.md5(randomBytes(10)), hasher.md5(randomBytes(10))];
-    assert.deepEqual(await settledSoon(asked), [false, false]);
-    asked.push(hasher.md5(randomBytes(10)));
-    assert.deepEqual(await settledSoon(asked), [true, true, true]);
+  test("waits until there are enough to hash together", { timeout: 30_000 }, async () => {
+    const hasher = openPartHasher(2, FOREVER_MS);
+    const settled: string[] = [];
+    const first = hasher.md5(randomBytes(10)).then(() => settled.push("first"));
+    // Another hasher has an answer at once; this one waits.
+    await openPartHasher(1, FOREVER_MS).md5(randomBytes(10));
+    settled.push("alone");
+    await Promise.all([first, hasher.md5(randomBytes(10))]);
+    assert.deepEqual(settled, ["alone", "first"]);
   });
 
-  test("does not wait for what does not come", async () => {
+  test("hashes a part alone when no others come in time", async () => {
     const hasher = openPartHasher(3);
     const part = randomBytes(1000);
     assert.equal((await hasher.md5(part)).toString("hex"), md5(part));
   });
 
-  test("does not wait if parts are hashed alone, or no more will come", async () => {
-    assert.deepEqual(await settledSoon([openPartHasher(1).md5(randomBytes(10))]), [true]);
-    const hasher = openPartHasher(3);
-    const asked = [hasher.md5(randomBytes(10))];
+  test("does not wait if parts are hashed alone, or no more will come", { timeout: 30_000 }, async () => {
+    await openPartHasher(1, FOREVER_MS).md5(randomBytes(10));
+    const hasher = openPartHasher(3, FOREVER_MS);
+    const asked = hasher.md5(randomBytes(10));
     hasher.flush();
-    assert.deepEqual(await settledSoon(asked), [true]);
+    await asked;
   });
 });
