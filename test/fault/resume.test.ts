@@ -2,6 +2,10 @@
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { BackupError } from "../../src/errors.ts";
@@ -54,7 +58,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     assert.equal(await container.head(key, signal), null);
   }
 
-  async function goOn(key: string, body: Buffer, more: Partial<PutOptions> = {}): Promise<Stored> {
+  async function resume(key: string, body: Buffer, more: Partial<PutOptions> = {}): Promise<Stored> {
     return await container.put(key, streamed(body), { ...options, resume: true, ...more }, signal);
   }
 
@@ -77,23 +81,27 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
   test("is resumed: stored parts are not sent again, and the object is the same", async () => {
     const body = randomBytes(28 * MIB);
     await interrupt("plain", body, 17 * MIB);
-    const { resumedBytes, parts } = await goOn("plain", body);
+    const { resumedBytes, parts } = await resume("plain", body);
     assert.deepEqual([resumedBytes, parts], [15 * MIB, 6]);
     await assertStored("plain", body);
     assert.equal((await container.head("plain", signal))?.metadata["btrfs-format"], "1");
   });
 
-  test("of a program that fails is resumed, too", async () => {
+  test("of a program that fails is resumed, too", async (t) => {
+    const directory = await mkdtemp(join(tmpdir(), "resume-"));
+    t.after(() => rm(directory, { recursive: true }));
     for (let attempt = 0; attempt < 5; attempt += 1) {
       const key = `program-${attempt}`;
       const failure = (): BackupError => new BackupError("SEND_FAILED", "interrupted");
-      const body = readFrom(
-        { program: "sh", args: ["-c", `head -c ${12 * MIB} /dev/zero; sleep 1; exit 3`], failure },
-        signal,
-      );
-      await assert.rejects(container.put(key, body, options, signal), { code: "SEND_FAILED" });
+      const stored = join(directory, key);
+      const script = `head -c ${12 * MIB} /dev/zero; until [ -e ${stored} ]; do sleep 0.1; done; exit 3`;
+      const body = readFrom({ program: "sh", args: ["-c", script], failure }, signal);
+      const onProgress = (progress: UploadProgress): void => {
+        if (progress.stored > 0) writeFileSync(stored, "");
+      };
+      await assert.rejects(container.put(key, body, { ...options, onProgress }, signal), { code: "SEND_FAILED" });
       assert.equal((await container.openUploads(key, signal)).length, 1);
-      const { resumedBytes } = await goOn(key, Buffer.alloc(12 * MIB));
+      const { resumedBytes } = await resume(key, Buffer.alloc(12 * MIB));
       assert.ok(resumedBytes > 0);
     }
   });
@@ -104,10 +112,10 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     body[11 * MIB] = 255 - (body[11 * MIB] ?? 0);
     await interrupt("changed", before, 22 * MIB);
     await assert.rejects(
-      goOn("changed", body),
+      resume("changed", body),
       (error) => error instanceof BackupError && error.code === "RESUME_REFUSED",
     );
-    await goOn("changed", body, { resume: false });
+    await resume("changed", body, { resume: false });
     await assertStored("changed", body, 1);
   });
 
@@ -116,7 +124,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     await interrupt("gap", body, 22 * MIB);
     const uploadId = (await container.openUploads("gap", signal))[0]?.uploadId ?? "";
     await swift.native.request("DELETE", `/resumed%2Bsegments/gap/${uploadId}/2`);
-    const { resumedBytes } = await goOn("gap", body);
+    const { resumedBytes } = await resume("gap", body);
     assert.equal(resumedBytes, 15 * MIB);
     await assertStored("gap", body);
   });
@@ -124,7 +132,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
   test("that begins otherwise is left alone, and a new one is begun", async () => {
     const body = randomBytes(17 * MIB);
     await interrupt("otherwise", randomBytes(17 * MIB), 12 * MIB);
-    assert.equal((await goOn("otherwise", body)).resumedBytes, 0);
+    assert.equal((await resume("otherwise", body)).resumedBytes, 0);
     await assertStored("otherwise", body, 1);
   });
 
@@ -133,10 +141,10 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     await interrupt("longer", body, 27 * MIB);
     const shorter = body.subarray(0, 12 * MIB);
     await assert.rejects(
-      goOn("longer", shorter),
+      resume("longer", shorter),
       (error) => error instanceof BackupError && error.code === "RESUME_REFUSED",
     );
-    await goOn("longer", shorter, { resume: false });
+    await resume("longer", shorter, { resume: false });
     await assertStored("longer", shorter, 1);
   });
 
@@ -154,7 +162,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
   test("that an earlier version of the program began is resumed", async () => {
     const body = randomBytes(12 * MIB);
     await interrupt("upgraded", body, 11 * MIB, { metadata: { "btrfs-tool": "1" } });
-    const { resumedBytes } = await goOn("upgraded", body, { metadata: { "btrfs-tool": "2" } });
+    const { resumedBytes } = await resume("upgraded", body, { metadata: { "btrfs-tool": "2" } });
     assert.equal(resumedBytes, 10 * MIB);
     await assertStored("upgraded", body);
   });
@@ -162,7 +170,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
   test("in parts of another size is left alone", async () => {
     const body = randomBytes(17 * MIB);
     await interrupt("sizes", body, 15 * MIB, { partBytes: 6 * MIB });
-    const { resumedBytes } = await goOn("sizes", body);
+    const { resumedBytes } = await resume("sizes", body);
     assert.equal(resumedBytes, 0);
     await assertStored("sizes", body, 1);
   });
@@ -171,7 +179,7 @@ describe("an interrupted upload", { skip: noSwift() }, () => {
     const body = randomBytes(22 * MIB);
     for (const bytes of [11, 17, 6]) await interrupt("several", body, bytes * MIB);
     assert.equal((await container.openUploads("several", signal)).length, 3);
-    const { resumedBytes } = await goOn("several", body);
+    const { resumedBytes } = await resume("several", body);
     assert.equal(resumedBytes, 15 * MIB);
     await assertStored("several", body, 2);
   });
