@@ -1,4 +1,4 @@
-// The keep rules of a command line, or of the container, and what they mean at this moment.
+// The keep rules of a command line or of the container, and the time zone and moment that they apply to.
 
 import type { Command } from "clipanion";
 import { parseCount } from "../config/parse.ts";
@@ -55,7 +55,7 @@ export function withKeepRules<Base extends CommandBase>(base: Base) {
   return KeepRulesCommand;
 }
 
-/** The options, read. */
+/** The options, parsed. */
 export interface TypedKeeping {
   /** Null: no rule was given. */
   readonly rules: KeepRules | null;
@@ -65,7 +65,7 @@ export interface TypedKeeping {
 
 const RULES = /^\s*(\d+|\*|all)[hdwmy](\s+(\d+|\*|all)[hdwmy])*\s*$/;
 
-/** @throws USAGE for rules that keep nothing, and for words that are no rules */
+/** Parses the options. @throws USAGE for rules that keep nothing, and for words that are no rules */
 export function readKeeping(flags: KeepFlags): TypedKeeping {
   const texts = flags.keep.filter((text) => RULES.test(text));
   const [short = "", ...more] = texts;
@@ -103,12 +103,12 @@ export function localTimeZone(): string {
   return new Intl.DateTimeFormat().resolvedOptions().timeZone;
 }
 
-/** For people: the rules, and whose days they count. */
+/** Describes rules for people, with the time zone of the days that they count. */
 export function describeZoned({ rules, timeZone }: ZonedRules): string {
   return `${describeRules(rules)} (days of ${timeZone})`;
 }
 
-/** The typed rules, else those that a prune has left in the container; null where there are none. */
+/** The typed rules, else those that a prune has stored in the container; null where there are none. */
 export async function findRules(
   { rules }: TypedKeeping,
   source: Uuid,
@@ -138,7 +138,7 @@ export interface ChainFlags {
   readonly maxChain: string | undefined;
 }
 
-/** The rules and limits that a sync goes by; null where it has neither. @throws USAGE */
+/** The keep rules and chain limits of a sync; null when it has neither. @throws USAGE */
 export function toKeeping(
   zoned: ZonedRules | null,
   pinned: readonly string[],

@@ -1,3 +1,5 @@
+// `pin` and `unpin`: mark archives that no prune may delete, and take the mark away.
+
 import { Command, Option } from "clipanion";
 import { findSelected } from "../operations/restore.ts";
 import { storeText } from "../operations/small-object.ts";
@@ -22,7 +24,7 @@ abstract class MarkCommand extends ReadCommand {
     const { output, signal } = session;
     const reading = await this.openReading(session);
     const archives: Archive[] = [];
-    // All of them are found before the first is marked: a typing mistake marks nothing.
+    // Finds all of them before it marks the first: a typing mistake marks nothing.
     for (const name of this.what) {
       const local = await findLocal(name, session);
       archives.push(targetOf(await findSelected({ by: "name", name, local }, reading, signal)));
@@ -67,8 +69,8 @@ export class UnpinCommand extends MarkCommand {
   static override paths = [["unpin"]];
   static override usage = Command.Usage({
     description: summaryOf("unpin"),
-    details: "Takes away what `pin` has set.",
-    examples: [["Let go of it", "$0 unpin --container-name backup snapshots/before-upgrade"]],
+    details: "Removes the marks that `pin` has set.",
+    examples: [["Let prune delete it again", "$0 unpin --container-name backup snapshots/before-upgrade"]],
   });
 
   protected override async mark({ key, path }: Archive, container: Container, { signal }: Session): Promise<string> {

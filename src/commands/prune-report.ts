@@ -9,6 +9,7 @@ import type { PrunePlan, PruneRow } from "../plan/prune.ts";
 import { count, formatBytes, formatMinute, printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
 
+/** Prints each archive with its size, whether it is kept, and why; and what the prune deletes. */
 export function printPrunePlan(name: string, plan: PrunePlan, { output }: Session): void {
   const { rows, deletions, freedBytes, totalBytes, ancestors } = plan;
   output.line(`${name}: ${count(rows.length, "archive")}, ${formatBytes(totalBytes)}`);
@@ -86,6 +87,7 @@ function toRecord({ archive, deleted, reasons, neededBy }: PruneRow): Record<str
   };
 }
 
+/** Prints each deletion, and each failure, as it happens. */
 export function watchPrune({ log, output }: Session): PruneWatcher {
   return {
     onDelete: ({ key, path, bytes }: Archive) => {
@@ -99,6 +101,7 @@ export function watchPrune({ log, output }: Session): PruneWatcher {
   };
 }
 
+/** Prints how many archives were deleted, and how much space that freed. */
 export function printOutcome(name: string, { deleted, failures, stoppedBy }: PruneOutcome, { output }: Session): void {
   const bytes = sumBytes(deleted);
   output.record({ type: "summary", subvolume: name, deleted: deleted.length, bytes, failed: failures.length });

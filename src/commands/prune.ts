@@ -1,3 +1,5 @@
+// `prune`: deletes the archives that no keep rule keeps, after it has shown its plan.
+
 import { existsSync } from "node:fs";
 import { Command, Option } from "clipanion";
 import { switchOption, textOption } from "./options.ts";

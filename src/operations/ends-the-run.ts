@@ -1,6 +1,8 @@
+// Decides which failures end a run at once.
+
 import type { BackupError } from "../errors.ts";
 
-/** Failures of one snapshot or archive after which no other can fare better. */
+/** True for a failure of one snapshot or archive after which no other can succeed either. */
 export function endsTheRun({ code }: BackupError): boolean {
   switch (code) {
     case "ABORTED":

@@ -1,4 +1,4 @@
-// The keep rules that prune left in the container: see plan/keep-object.ts.
+// Reads and stores the keep rules of a subvolume in the container: see plan/keep-object.ts.
 
 import { BackupError } from "../errors.ts";
 import { formatKeep, formatKeepKey, MAX_KEEP_BYTES, parseKeep, type ZonedRules } from "../plan/keep-object.ts";
@@ -6,7 +6,10 @@ import type { Uuid } from "../plan/model.ts";
 import { readText, storeText } from "./small-object.ts";
 import type { Container } from "./store-ports.ts";
 
-/** Null when no prune has left any. @throws CONFIG when nobody can read them: without them, too much would be sent */
+/**
+ * Reads the keep rules in the container; null when no prune has stored any.
+ * @throws CONFIG when they cannot be read: without rules, a sync would send again what a prune deleted
+ */
 export async function readKeepRules(
   source: Uuid,
   container: Container,
@@ -23,7 +26,7 @@ export async function readKeepRules(
   });
 }
 
-/** Leaves rules in the container, for syncs that have none of their own. */
+/** Stores keep rules in the container, for syncs that have none of their own, unless the same are there. */
 export async function storeKeepRules(
   source: Uuid,
   rules: ZonedRules,

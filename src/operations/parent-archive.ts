@@ -1,4 +1,4 @@
-// The send parent of a step must be archived before the step and after it: another machine may prune at the same time.
+// Checks before and after a step that the archive of its send parent exists: another machine may prune at the same time.
 
 import { BackupError } from "../errors.ts";
 import type { UploadStep } from "../plan/model.ts";
@@ -19,8 +19,8 @@ export async function assertParentArchived(
 }
 
 /**
- * Deletes an archive that was just stored, if its parent is gone: nobody could restore it, and later runs would take it for
- * archived. @throws CHAIN_BROKEN
+ * Deletes an archive that was just stored when the archive of its send parent is gone: nobody could restore it, and later
+ * runs would count its snapshot as archived. @throws CHAIN_BROKEN
  */
 export async function dropWithoutParent(
   step: UploadStep,
@@ -31,7 +31,7 @@ export async function dropWithoutParent(
   try {
     await assertParentArchived(step, container, signal);
   } catch (error) {
-    // Where the store does not answer, the archive stays: the next run looks at its chain again.
+    // When the store does not answer, the archive stays: the next run checks its chain again.
     if (!(error instanceof BackupError && error.code === "CHAIN_BROKEN")) return;
     if ((await container.head(step.key, signal))?.etag === etag) await container.delete(step.key, signal);
     throw error;

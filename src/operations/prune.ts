@@ -1,6 +1,6 @@
-// Deletes what a prune plan names, so that it never breaks a chain: each archive before the one that it builds on, its key
-// before the objects beside it, and nothing that has changed since the plan was made. A prune that dies leaves intact
-// chains and perhaps volumes without an archive, which the next one removes.
+// Carries out a prune plan, and never breaks a chain: it deletes each archive before the one that it builds on, and the
+// archive's key before the objects beside it. It deletes nothing that has changed since the plan was made. A prune that is
+// killed leaves intact chains, and perhaps volumes without an archive, which the next prune removes.
 
 import { toBackupError, type BackupError } from "../errors.ts";
 import { indexArchives, parentIn } from "../plan/chain.ts";
@@ -27,8 +27,8 @@ export interface PruneInventory {
 }
 
 /**
- * Looks through the container. Listings lag behind, so it asks for the archives of the snapshots here whether or not they are
- * listed: they may build on what is to be deleted.
+ * Reads all archives of the container. Listings lag behind, so it asks for the archive of each snapshot on this machine,
+ * listed or not: that may build on an archive that would be deleted.
  */
 export async function takePruneInventory(
   locals: readonly LocalSnapshots[],
@@ -77,7 +77,10 @@ export interface PruneWatcher {
   onFailure(failure: PruneFailure): void;
 }
 
-/** @param deletions - each archive before the one that it builds on */
+/**
+ * Deletes one archive after the other. One that cannot be deleted stays, with all that it builds on.
+ * @param deletions - each archive before the one that it builds on
+ */
 export async function runPrune(
   deletions: readonly Archive[],
   { archives }: PruneInventory,
@@ -118,9 +121,9 @@ export async function runPrune(
 }
 
 /**
- * Deletes an archive with all objects beside it. Null when it is gone; else why it was left alone. Swift has no conditional
- * DELETE, so a HEAD looks right before it, and after it too: s3api says that an object is gone even when it could delete
- * only some of its segments (2.30).
+ * Deletes an archive with all objects beside it. Returns null when it is gone, else the reason why it stays. Swift has no
+ * conditional DELETE, so a HEAD comes right before it. Another one comes after it: s3api reports success even when it has
+ * deleted only some of the segments (2.30).
  */
 async function deleteArchive(archive: Archive, container: Container, signal: AbortSignal): Promise<string | null> {
   const { key, etag } = archive;
@@ -142,7 +145,7 @@ async function deleteArchive(archive: Archive, container: Container, signal: Abo
   return again.isStored ? "it has been stored again meanwhile" : null;
 }
 
-/** True when archives of a source have appeared since the inventory was taken: they may build on anything. */
+/** True when archives of a source have appeared since the inventory was taken: they may build on a planned deletion. */
 export async function hasGrown(
   sources: readonly Archive["source"][],
   { archives }: PruneInventory,

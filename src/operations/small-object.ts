@@ -1,4 +1,4 @@
-// Small objects beside archives, which this program writes in one piece.
+// Small objects beside archives: proofs, pins and keep rules.
 
 import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
@@ -7,11 +7,11 @@ import type { Container, PutOptions } from "./store-ports.ts";
 export interface SmallObject {
   readonly key: string;
   readonly text: string;
-  /** The layout of an upload that has just ended, whose buffers serve again; absent: one buffer, as small as the store takes. */
+  /** The layout of an upload that has just ended, to reuse its buffers; absent: one buffer of the smallest part size. */
   readonly layout?: Pick<PutOptions, "partBytes" | "concurrency" | "partsInMemory">;
 }
 
-/** Stores a text under a key that may be taken: what is there is replaced. @throws STORE_UNAVAILABLE, QUOTA_EXCEEDED */
+/** Stores a text under a key, and replaces the object that may be there. @throws STORE_UNAVAILABLE, QUOTA_EXCEEDED */
 export async function storeText(
   { key, text, layout }: SmallObject,
   container: Container,
@@ -28,7 +28,7 @@ export async function storeText(
   });
 }
 
-/** The text of a small object; null when there is none. */
+/** The text of a small object; null when there is none. @param longest - the most bytes to read */
 export async function readText(
   key: string,
   longest: number,

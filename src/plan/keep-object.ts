@@ -1,5 +1,5 @@
-// The object `<source>/keep` of a container: the keep rules by which its archives were pruned, for syncs that have none of
-// their own and for other machines. What prune deleted would otherwise be sent again.
+// The object `<source>/keep` in a container: the keep rules of the last prune. A sync without rules of its own follows
+// them, on any machine; otherwise it would send again what the prune deleted.
 
 import { isCount, isRecord, parseJson } from "../json.ts";
 import {
@@ -13,28 +13,30 @@ import {
 } from "./keep.ts";
 import { parseUuid, type Uuid } from "./model.ts";
 
-/** Rules with the time zone whose days they count. */
+/** Rules, and the time zone of the days that they count. */
 export interface ZonedRules {
   readonly rules: KeepRules;
   /** An IANA name, as `Europe/Berlin`. */
   readonly timeZone: string;
 }
 
-/** Readers refuse a longer one. */
+/** Readers refuse a longer object. */
 export const MAX_KEEP_BYTES = 4096;
 
 const SUFFIX = "/keep";
 const HOUR_NS = 3600_000_000_000n;
 
-/** No archive's key has a slash. */
+/** The key of the object. It has a slash, and no archive's key has one. */
 export function formatKeepKey(source: Uuid): string {
   return source + SUFFIX;
 }
 
+/** True for the key of such an object. */
 export function isKeepKey(key: string): boolean {
   return key.endsWith(SUFFIX) && parseUuid(key.slice(0, -SUFFIX.length)) !== null;
 }
 
+/** The content of the object. */
 export function formatKeep({ rules, timeZone }: ZonedRules): string {
   const { last, withinNs, counts } = rules;
   const keep = {
@@ -45,7 +47,7 @@ export function formatKeep({ rules, timeZone }: ZonedRules): string {
   return `${JSON.stringify({ format: 1, timeZone, keep }, null, 1)}\n`;
 }
 
-/** Null for anything that {@link formatKeep} would not write. */
+/** Parses the content of the object; null for anything that {@link formatKeep} does not write. */
 export function parseKeep(text: string): ZonedRules | null {
   const parsed = parseJson(text);
   if (!isRecord(parsed) || parsed["format"] !== 1 || !isRecord(parsed["keep"])) return null;

@@ -1,6 +1,6 @@
-// Keep rules: which snapshots of a subvolume are kept, why, and for how long each will be. The first snapshot of each
-// period counts: only then is the lifetime of a snapshot known when it is taken. Times are nanoseconds since the epoch;
-// periods are those of one time zone.
+// Keep rules: which snapshots of a subvolume they keep, why, and for how long. In each period the first snapshot counts,
+// not the last: so the lifetime of a snapshot is known when it is taken. Times are nanoseconds since the epoch; periods
+// are those of one time zone.
 
 import { BackupError } from "../errors.ts";
 
@@ -8,13 +8,13 @@ import { BackupError } from "../errors.ts";
 export const PERIODS = ["hourly", "daily", "weekly", "monthly", "yearly"] as const;
 export type Period = (typeof PERIODS)[number];
 
-/** How many of the newest periods that hold a snapshot keep their first one. */
+/** How many periods keep their first snapshot: the newest ones that have a snapshot. */
 export type KeepCount = number | "all";
 
 export interface KeepRules {
-  /** So many of the newest are kept. */
+  /** How many of the newest snapshots are kept. */
   readonly last: number;
-  /** Everything is kept that is at most so much older than the newest; null: no such rule. */
+  /** Snapshots at most this much older than the newest are kept; null: no such rule. */
   readonly withinNs: bigint | null;
   /** 0: no such rule. */
   readonly counts: Readonly<Record<Period, KeepCount>>;
@@ -22,7 +22,7 @@ export interface KeepRules {
 
 /** A dated thing that rules judge: a snapshot on this machine or in the container. */
 export interface Dated {
-  /** A name of its own among those that are judged together. */
+  /** Unique among those that are judged together. */
   readonly id: string;
   readonly otime: bigint;
 }
@@ -34,7 +34,7 @@ const SECOND_NS = 1_000_000_000n;
 const HOUR_NS = 3600n * SECOND_NS;
 const DAY_NS = 24n * HOUR_NS;
 
-/** The longest length of each: a lifetime may end later than it is reckoned here, never earlier. */
+/** The longest length of each period. Lifetimes are only compared with each other, so they need not be exact. */
 const LENGTH_NS: Readonly<Record<Period, bigint>> = {
   hourly: HOUR_NS,
   daily: DAY_NS,
@@ -103,17 +103,18 @@ export function parseKeepText(text: string, name: string): KeepRules {
   return { ...NO_RULES, counts };
 }
 
-/** Rules that keep nothing would delete everything. @throws USAGE */
+/** Refuses rules that keep nothing: they would delete everything. @throws USAGE */
 export function assertKeeps(rules: KeepRules): void {
   if (keepsSomething(rules)) return;
   throw usage("the keep rules keep nothing: give one of --keep-last, --keep-within, --keep-daily and so on, above 0");
 }
 
+/** True when there is at least one rule. */
 export function keepsSomething({ last, withinNs, counts }: KeepRules): boolean {
   return last > 0 || withinNs !== null || PERIODS.some((period) => counts[period] !== 0);
 }
 
-/** The rules as `--keep` writes them, for people. */
+/** Describes rules for people: `the last 3, 30 days, every year`. */
 export function describeRules({ last, withinNs, counts }: KeepRules): string {
   const periods = PERIODS.flatMap((period) => {
     const kept = counts[period];
@@ -132,7 +133,7 @@ export function describeRules({ last, withinNs, counts }: KeepRules): string {
 
 // --- periods
 
-/** Names the periods that a moment lies in, in one time zone. */
+/** Names the periods of a moment in one time zone. */
 export type Calendar = (otime: bigint) => Readonly<Record<Period, string>>;
 
 /**
@@ -175,15 +176,15 @@ function isoWeek(year: number, month: number, day: number): string {
 // --- judging snapshots
 
 export interface Judgement {
-  /** Why each snapshot that is kept is kept; what is not in it is not kept. */
+  /** The reasons to keep each snapshot that is kept, by its id. */
   readonly kept: ReadonlyMap<string, readonly KeepReason[]>;
-  /** For how long each will be kept from when it was taken, in nanoseconds; null: forever. What no rule keeps has 0. */
+  /** How long each snapshot is kept, counted from its own time, in nanoseconds; null: forever. Without a rule it is 0. */
   readonly lifetimes: ReadonlyMap<string, bigint | null>;
 }
 
 /**
- * Applies keep rules to the snapshots of one subvolume. Durations and periods count from the newest that is not in the
- * future. Those from the future are kept and counted by no rule: a clock was wrong, and nobody knows which.
+ * Applies keep rules to the snapshots of one subvolume. Durations and periods count back from the newest snapshot that is
+ * not in the future. Snapshots from the future are kept, and no rule counts them: a clock was wrong, and nobody knows which.
  */
 export function judge(snapshots: readonly Dated[], rules: KeepRules, calendar: Calendar, now: bigint): Judgement {
   const sorted = snapshots.toSorted((a, b) => (a.otime < b.otime ? -1 : a.otime > b.otime ? 1 : 0));

@@ -9,16 +9,16 @@ import type { Inventory } from "./inventory.ts";
 import { timeOf } from "./select.ts";
 import { archiveOf, type Standing } from "./standing.ts";
 
-/** The wishes for the chains of a sync. */
+/** The keep rules of a sync, and the limits of its chains. */
 export interface Keeping {
-  /** Null: none. Everything is sent. */
+  /** Null: no rules, so every snapshot is sent. */
   readonly rules: KeepRules | null;
   readonly calendar: Calendar;
   /** Nanoseconds since the epoch. */
   readonly now: bigint;
-  /** No chain is longer than so many archives; null: no limit. */
+  /** The most archives in a chain; null: no limit. */
   readonly maxChain: number | null;
-  /** A new chain begins when the full archive of the last one is so old; null: never. In nanoseconds. */
+  /** The age of a chain's full archive, in nanoseconds, at which a new chain begins; null: never. */
   readonly fullEveryNs: bigint | null;
   /** Snapshots that are kept whatever the rules say: their keys, or their paths. */
   readonly pinned: ReadonlySet<string>;
@@ -35,16 +35,16 @@ export interface Step extends Rung {
 export interface Chosen<Candidate> {
   /** Null: the snapshot is sent in full. */
   readonly parent: Candidate | null;
-  /** Why this one, for people; null where there was no choice. */
+  /** Why it was chosen, for people; null where there was no choice. */
   readonly reason: string | null;
 }
 
 export interface Ladder {
   /** False for a snapshot that is not worth sending: the next prune would delete its archive. */
   keeps(snapshot: Snapshot): boolean;
-  /** The place of an archived snapshot. @param size - of the chain that ends with it; null when unknown */
+  /** An archived snapshot as a possible send parent. @param size - of the chain that ends with it; null when unknown */
   stepOf(snapshot: Snapshot, size: ChainSize | null): Step;
-  /** The place of a snapshot that is sent on top of a parent. */
+  /** A snapshot that is sent incrementally against a parent, or in full, as a possible send parent. */
   above(snapshot: Snapshot, parent: Step | null): Step;
   choose<Candidate extends Step & { readonly snapshot: Snapshot }>(
     snapshot: Snapshot,
@@ -59,7 +59,7 @@ const NO_LADDER: Ladder = {
   choose: (_snapshot, candidates) => ({ parent: candidates.at(-1) ?? null, reason: null }),
 };
 
-/** @param standings - of the inventory's snapshots */
+/** The ladder of a sync. @param standings - of the inventory's snapshots */
 export function openLadder(
   inventory: Inventory,
   standings: readonly Standing[],
@@ -114,7 +114,7 @@ function addStep(lifetime: bigint | null, { otime }: Snapshot, parent: Step | nu
   };
 }
 
-/** Snapshots here and archives whose snapshots are gone, judged together. */
+/** Judges the snapshots on this machine together with archives whose snapshots are gone. */
 function judgeAll(
   { archives }: Inventory,
   ids: ReadonlyMap<Snapshot, string>,
@@ -131,7 +131,7 @@ function judgeAll(
   );
 }
 
-/** The same for a snapshot and its archive. */
+/** One id for a snapshot and its archive. */
 function idOf(standing: Standing): string {
   return archiveOf(standing)?.key ?? `here ${standing.snapshot.uuid}`;
 }

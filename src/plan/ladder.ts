@@ -1,27 +1,26 @@
-// The ladder: which archived snapshot the next one builds on, so that keep rules can delete what is old. A line, each on
-// the one before it, makes every archive an ancestor of the newest, and none can ever go.
+// The ladder: chooses the archived snapshot that the next one builds on, so that keep rules can delete old archives. If each
+// built on the one before it, every archive would be an ancestor of the newest, and none could ever be deleted.
 
 import { compareLifetimes } from "./keep.ts";
 
 /** An archived snapshot that could serve as a send parent. */
 export interface Rung {
-  /** For how long it will be kept; null: forever. */
+  /** How long it will be kept, in nanoseconds; null: forever. */
   readonly lifetime: bigint | null;
   /** How many archives a restore of it reads. */
   readonly chainLength: number;
 }
 
 export interface LadderLimits {
-  /** No chain is longer than so many archives; null: no limit. */
+  /** The most archives in a chain; null: no limit. */
   readonly maxChain: number | null;
 }
 
 /**
- * Chooses the send parent of a snapshot among those before it: the nearest that lives at least as long; where none does,
- * the one that lives longest, the nearest of several. Null, a full archive, only where there is none at all, or where the
- * chain would become too long. (A difference to something older would be sent again and again, and grow.)
- *
- * @param lifetime - of the snapshot that is to be sent
+ * Chooses the send parent of a snapshot among those before it: the nearest that is kept at least as long. If none is, it is
+ * the one that is kept longest, the nearest of several: against an older one, the same changes would be sent again and again.
+ * Null, for a full archive, only if there is no candidate or the chain would become too long.
+ * @param lifetime - of the snapshot to send
  * @param candidates - in the order of creation
  */
 export function chooseParent<Candidate extends Rung>(
@@ -38,7 +37,7 @@ export function chooseParent<Candidate extends Rung>(
   return chosen === null || isLongest(chosen, limits) ? null : chosen;
 }
 
-/** True when nothing may be built on it any more. */
+/** True when its chain is as long as a chain may be. */
 export function isLongest({ chainLength }: Rung, { maxChain }: LadderLimits): boolean {
   return maxChain !== null && chainLength >= maxChain;
 }

@@ -1,5 +1,5 @@
-// Decides which archives may be deleted: those of the subvolumes asked for that no rule keeps and that nothing needs which
-// is kept. Judged over the whole container, because chains cross subvolumes after a restore.
+// Decides which archives a prune deletes: those of the given subvolumes that no rule keeps and no kept archive needs. It
+// looks at the entire container, because after a restore chains cross subvolumes.
 
 import { groupBy, identityText, indexArchives, parentIn, type ArchiveIndex } from "./chain.ts";
 import { judge, type Calendar, type KeepReason, type KeepRules } from "./keep.ts";
@@ -15,34 +15,34 @@ export interface PruneRequest {
   readonly calendar: Calendar;
   /** Nanoseconds since the epoch. */
   readonly now: bigint;
-  /** The identities of this machine's snapshots in their archives: the newest of each subvolume is the next send parent. */
+  /** Identities of this machine's snapshots: of each subvolume, the newest with an archive is the next send parent. */
   readonly local: readonly Identity[];
-  /** Kept whatever the rules say. */
+  /** Keys of archives that are kept whatever the rules say. */
   readonly pinned: ReadonlySet<string>;
 }
 
 export interface PruneRow {
   readonly archive: Archive;
-  /** True: it is to be deleted. */
+  /** True when the prune deletes it. */
   readonly deleted: boolean;
-  /** Why it is kept; empty when it is deleted. */
+  /** Why it is kept for its own sake; empty when it is not. */
   readonly reasons: readonly KeepReason[];
-  /** It is kept for this alone: the archives that need it, the nearest first. Empty when it has a reason of its own. */
+  /** The kept archives that need it, the nearest first; empty when it is kept for its own sake. */
   readonly neededBy: readonly Archive[];
 }
 
 export interface PrunePlan {
-  /** The archives of the subvolumes asked for, by subvolume and in the order of creation. */
+  /** The archives of the given subvolumes, in the order of creation. */
   readonly rows: readonly PruneRow[];
   /** The archives to delete, each before the one that it builds on. */
   readonly deletions: readonly Archive[];
   readonly freedBytes: number;
   readonly totalBytes: number;
-  /** The archives that are kept only because something kept needs them. */
+  /** The archives that are kept only because others need them. */
   readonly ancestors: { readonly count: number; readonly bytes: number };
 }
 
-/** Plans a prune. What is kept is closed: an archive is kept with all that it builds on, known or possible. */
+/** Plans a prune. An archive is kept with everything that it builds on, or may build on. */
 export function planPrune(request: PruneRequest): PrunePlan {
   const { archives, sources } = request;
   const index = indexArchives(archives);
@@ -71,7 +71,7 @@ export function planPrune(request: PruneRequest): PrunePlan {
   };
 }
 
-/** Why each archive is kept for its own sake. Those of other subvolumes are not to be deleted at all. */
+/** Why each archive is kept for its own sake. Archives of other subvolumes are never deleted. */
 function reasonsOf({
   archives,
   sources,
@@ -110,8 +110,8 @@ function reasonsOf({
 }
 
 /**
- * The archive that each may build on: the one it names; for one that names nothing, or one that is missing, the nearest
- * before it, and so everything before it.
+ * The archive that each one builds on. Where that is unknown or missing, it is the nearest before it, and so everything
+ * before it is kept.
  */
 function parentsOf(archives: readonly Archive[], index: ArchiveIndex): ReadonlyMap<Archive, Archive> {
   const parents = new Map<Archive, Archive>();
@@ -126,7 +126,7 @@ function parentsOf(archives: readonly Archive[], index: ArchiveIndex): ReadonlyM
   return parents;
 }
 
-/** For each archive that something kept builds on: the kept archives that need it, the nearest first. */
+/** For each archive that a kept one builds on: the kept archives that need it, the nearest first. */
 function neededBy(
   archives: readonly Archive[],
   reasons: ReadonlyMap<Archive, unknown>,
@@ -138,7 +138,7 @@ function neededBy(
     for (let link = parents.get(archive); link !== undefined && !seen.has(link); link = parents.get(link)) {
       seen.add(link);
       const known = needed.get(link);
-      // Above it all is known to be needed; the nearest is enough for people.
+      // Its ancestors are marked as needed already; for people, the nearest child is enough.
       if (known !== undefined) {
         known.push(archive);
         break;
@@ -149,7 +149,7 @@ function neededBy(
   return needed;
 }
 
-/** Each before the one that it builds on. */
+/** Orders archives so that each comes before the one that it builds on. */
 function childrenFirst(archives: readonly Archive[], parents: ReadonlyMap<Archive, Archive>): readonly Archive[] {
   const depths = new Map<Archive, number>();
   for (const archive of archives) {

@@ -69,7 +69,7 @@ describe("keep rules", { skip: noBtrfsOrSwift() }, () => {
 
   const until = (day: number): LocalSnapshots => ({ ...all, snapshots: all.snapshots.slice(0, day) });
 
-  /** What a nightly sync of that day does. */
+  /** Does the work of a nightly sync on that day. */
   async function sync(day: number, into: Container): Promise<number> {
     const keeping = {
       rules: parseKeepText(RULES, "--keep"),
@@ -119,7 +119,7 @@ describe("keep rules", { skip: noBtrfsOrSwift() }, () => {
     const lengths = await lengthsIn(container);
     assert.ok(lengths.length <= 14 + 6 + 4 + 10, `${lengths.length} archives are left`);
     assert.ok(Math.max(...lengths) <= 14 + 6 + 4, `${Math.max(...lengths)} archives to read`);
-    // Once is twice, and what was deleted is not sent again.
+    // A second prune deletes nothing, and a sync does not send again what was deleted.
     const again = await prune("months", "--keep", RULES, "--confirm");
     assert.match(again.stdout, /nothing (to delete|can be deleted)/);
     assert.equal(await sync(DAYS, container), 0);
@@ -134,18 +134,18 @@ describe("keep rules", { skip: noBtrfsOrSwift() }, () => {
     }
   });
 
-  test("are remembered in the container, and a sync without rules follows them and says so", async () => {
+  test("are stored in the container, and a sync without rules follows them and reports it", async () => {
     const { stderr, stdout, code } = await program("sync", subvolume, "--container-name", "months", "--plan");
     assert.equal(code, 0, stderr);
     assert.match(stderr, /keep rules that prune left in the container: 14 days, 6 weeks, 4 months \(days of UTC\)/);
     assert.match(stdout, /not sent, because no keep rule keeps them/);
     const remembered = await (await swift.native.request("GET", `/months/${all.source.uuid}/keep`)).text();
     assert.deepEqual((JSON.parse(remembered) as { keep: unknown }).keep, { daily: 14, weekly: 6, monthly: 4 });
-    // It is no archive, and nobody takes it for one.
+    // It does not count as an archive.
     assert.doesNotMatch((await program("verify", "--container-name", "months")).stdout, /NOT_AN_ARCHIVE|LEFTOVER/);
   });
 
-  test("show a plan, and delete nothing unless somebody says so", async () => {
+  test("show a plan, and delete nothing without --confirm", async () => {
     const before = (await lengthsIn(container)).length;
     const planned = await prune("months", "--keep-last", "2");
     assert.equal(planned.code, 0, planned.stderr);
@@ -165,7 +165,7 @@ describe("keep rules", { skip: noBtrfsOrSwift() }, () => {
       assert.match((await prune("months", ...words)).stderr, sentence);
   });
 
-  test("never touch what is pinned", async () => {
+  test("never delete a pinned archive", async () => {
     const [first] = await readArchives("", { container, identities: [] }, signal);
     assert.ok(first !== undefined);
     assert.equal((await program("pin", first.path, "--container-name", "months")).code, 0);
@@ -180,7 +180,7 @@ describe("keep rules", { skip: noBtrfsOrSwift() }, () => {
     assert.match((await prune("months", "--keep-last", "1", "--keep", first.path)).stdout, /keep +pinned/);
   });
 
-  test("leave intact chains wherever a prune is killed, and the next one goes through the rest", async () => {
+  test("leave intact chains when a prune is killed at any moment, and the next prune deletes the rest", async () => {
     const proxy = await openFaultProxy(swift.endpoint);
     await swift.createContainer("killed");
     const killed = await open("killed");
@@ -259,7 +259,7 @@ function nameOf(day: number): string {
   return `d${String(day).padStart(3, "0")}`;
 }
 
-/** As if one had been taken each day, the last one yesterday. */
+/** Dates snapshots as if one had been taken each day, the last one yesterday. */
 function dated(local: LocalSnapshots): LocalSnapshots {
   const now = BigInt(Date.now()) * 1_000_000n;
   const snapshots = local.snapshots.map((snapshot, at) => ({

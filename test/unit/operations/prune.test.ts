@@ -1,3 +1,5 @@
+// Carrying out a prune, and the check of a send parent's archive, on a store in memory.
+
 import assert from "node:assert/strict";
 import { Readable } from "node:stream";
 import { describe, test } from "node:test";
@@ -61,7 +63,7 @@ describe("a prune", () => {
     );
   });
 
-  test("leaves alone what has changed since, and all that it builds on", async () => {
+  test("does not delete an archive that has changed since the plan, nor those that it builds on", async () => {
     const container = await line();
     const { deleted, failures, stoppedBy } = await prune(container, [three.path, two.path], async () => {
       container.objects.delete(keyOf(three.path));
@@ -73,7 +75,7 @@ describe("a prune", () => {
     assert.equal(container.objects.size, 3);
   });
 
-  test("believes no answer but that of a HEAD, and is stopped by a store that does not answer", async () => {
+  test("believes only a HEAD after a deletion, and stops when the store does not answer", async () => {
     const container = await line();
     const half = { ...container, delete: async () => Promise.resolve() };
     const { failures } = await prune(half, [three.path]);
@@ -86,7 +88,7 @@ describe("a prune", () => {
     assert.equal(stoppedBy, down);
   });
 
-  test("takes for gone what somebody else has deleted", async () => {
+  test("counts an archive that somebody else has deleted as deleted", async () => {
     const container = await line();
     const { deleted, failures } = await prune(container, [three.path], () =>
       container.objects.delete(keyOf(three.path)),
@@ -105,7 +107,7 @@ describe("a prune", () => {
   });
 });
 
-describe("what a step builds on", () => {
+describe("the archive of a send parent", () => {
   const step = (key = keyOf(three.path)) => ({
     do: "upload" as const,
     key,
@@ -114,7 +116,7 @@ describe("what a step builds on", () => {
     sendParentArchive: { key: keyOf(two.path), chainLength: 2, chainBytes: 2 },
   });
 
-  test("is looked for before; an archive whose parent is gone afterwards is taken back, and only that", async () => {
+  test("is checked before a step and after it: an archive without its parent is deleted again, and no other", async () => {
     const container = await line();
     await assertParentArchived(step(), container, signal);
     const { etag = "" } = container.objects.get(keyOf(three.path)) ?? {};
@@ -131,7 +133,7 @@ describe("what a step builds on", () => {
   });
 });
 
-test("keep rules are left in the container, and rules that nobody can read stop a sync", async () => {
+test("keep rules are stored in the container, and a sync stops at rules that it cannot read", async () => {
   const container = memoryContainer();
   const zoned = { rules: parseKeepText("30d *y", "--keep"), timeZone: "Europe/Berlin" };
   assert.equal(await readKeepRules(source.uuid, container, signal), null);

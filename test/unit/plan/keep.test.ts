@@ -1,3 +1,5 @@
+// Keep rules: how they are parsed, and what they keep.
+
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
@@ -23,8 +25,8 @@ const rules = (text: string, more: Partial<KeepRules> = {}): KeepRules => ({
 const keptOf = (snapshots: readonly Dated[], given: KeepRules, now = "2030-01-01T00:00:00Z"): string[] =>
   [...judge(snapshots, given, utc, at(now)).kept].map(([id, reasons]) => `${id}: ${reasons.join(", ")}`).sort();
 
-describe("keep rules", () => {
-  test("are read as btrbk writes them, and as options", () => {
+describe("parsing keep rules", () => {
+  test("accepts btrbk's form and options", () => {
     assert.deepEqual(rules("24h 30d 8w 24m *y").counts, {
       hourly: 24,
       daily: 30,
@@ -41,20 +43,20 @@ describe("keep rules", () => {
   });
 
   for (const text of ["-3d", "3q", "d", "3", "3.5d", "1e3d", "30d,8w"])
-    test(`${text} is refused with one sentence`, () =>
+    test(`refuses ${text} with one sentence`, () =>
       assert.throws(() => parseKeepText(text, "--keep"), {
         code: "USAGE",
         message: new RegExp(`^--keep takes .*: not ${text.replaceAll(".", "\\.")}$`),
       }));
 
-  test("a count that is negative or no number is refused", () => {
+  test("refuses a count that is negative or no number", () => {
     for (const text of ["-1", "", "many", "1.5"])
       assert.throws(() => parseKeepCount(text, "--keep-daily"), { code: "USAGE", message: /^--keep-daily takes/ });
     for (const text of ["", "0d", "-1d", "3", "forever"])
       assert.throws(() => parseKeepWithin(text, "--keep-within"), { code: "USAGE", message: /^--keep-within takes/ });
   });
 
-  test("that keep nothing are refused", () => {
+  test("refuses rules that keep nothing", () => {
     assert.throws(() => assertKeeps(NO_RULES), { code: "USAGE", message: /keep nothing/ });
     assert.throws(() => assertKeeps(rules("0d")), { code: "USAGE" });
     assertKeeps(rules("1d"));
@@ -62,8 +64,8 @@ describe("keep rules", () => {
   });
 });
 
-describe("what rules keep", () => {
-  test("the first of each of the newest periods, with its reasons, the coarsest first", () => {
+describe("judging by keep rules", () => {
+  test("keeps the first snapshot of each of the newest periods, and gives the coarsest reason first", () => {
     const days = dated(
       "2026-10-31T10:00:00Z",
       "2026-11-01T01:00:00Z",
@@ -82,12 +84,12 @@ describe("what rules keep", () => {
     ]);
   });
 
-  test("periods without a snapshot do not count", () => {
+  test("does not count periods without a snapshot", () => {
     const gaps = dated("2026-01-01T00:00:00Z", "2026-05-05T00:00:00Z", "2026-11-01T00:00:00Z");
     assert.equal(keptOf(gaps, rules("3d")).length, 3);
   });
 
-  test("durations count from the newest, not from now, and what is of the future is kept and no measure", () => {
+  test("counts durations back from the newest snapshot, and keeps snapshots from the future without counting them", () => {
     const some = dated("2026-11-01T00:00:00Z", "2026-11-05T00:00:00Z", "2026-11-06T00:00:00Z", "2031-01-01T00:00:00Z");
     assert.deepEqual(keptOf(some, { ...NO_RULES, withinNs: 86_400_000_000_000n }), [
       "2026-11-05T00:00:00Z: new enough for --keep-within",
@@ -100,21 +102,21 @@ describe("what rules keep", () => {
     ]);
   });
 
-  test("weeks are ISO's, around the turn of the year too", () => {
+  test("uses ISO weeks, also around the turn of the year", () => {
     const weeks = ["2026-12-28", "2027-01-03", "2027-01-04", "2024-12-30"].map(
       (day) => utc(at(`${day}T12:00:00Z`)).weekly,
     );
     assert.deepEqual(weeks, ["2026-W53", "2026-W53", "2027-W01", "2025-W01"]);
   });
 
-  test("an hour that the clock shows twice is one period, in the zone that was asked for", () => {
+  test("counts an hour that the clock shows twice as one period, in the given time zone", () => {
     const berlin = openCalendar("Europe/Berlin");
     const [first, second] = [berlin(at("2026-10-25T00:30:00Z")), berlin(at("2026-10-25T01:30:00Z"))];
     assert.deepEqual([first.hourly, second.hourly], ["2026-10-25T02", "2026-10-25T02"]);
     assert.equal(berlin(at("2026-10-31T23:30:00Z")).monthly, "2026-11");
   });
 
-  test("a lifetime is that of the coarsest period which a snapshot is the first of", () => {
+  test("gives a snapshot the lifetime of the coarsest period that it is the first of", () => {
     const { lifetimes } = judge(
       dated("2026-10-01T00:00:00Z", "2026-10-02T00:00:00Z", "2026-11-01T00:00:00Z"),
       rules("30d 24m"),

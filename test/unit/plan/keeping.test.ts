@@ -1,3 +1,5 @@
+// Sync plans with keep rules and limits of chains.
+
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
@@ -14,7 +16,7 @@ const DAY_NS = 86_400_000_000_000n;
 /** A Thursday, and the first of a month and of a year. */
 const NEW_YEAR = BigInt(Date.UTC(2026, 0, 1, 3)) * 1_000_000n;
 
-/** Of so many days after the first of January 2026. */
+/** The snapshot of a day, counted from 1 January 2026. */
 const onDay = (day: number): Snapshot => snapshot(day + 1, { path: `d${day}`, otime: NEW_YEAR + BigInt(day) * DAY_NS });
 const days = (count: number): Snapshot[] => Array.from({ length: count }, (_, day) => onDay(day));
 
@@ -37,7 +39,7 @@ function planned(snapshots: readonly Snapshot[], by: Keeping | null, archived: P
 }
 
 describe("a sync with keep rules", () => {
-  test("builds each day on one that is kept at least as long, and says why", () => {
+  test("builds each snapshot on one that is kept at least as long, and gives the reason", () => {
     const { steps, notKept } = planned(days(20), keeping("30d 8w 12m *y"));
     assert.deepEqual(notKept, []);
     assert.deepEqual(steps.slice(0, 6), [
@@ -70,7 +72,7 @@ describe("a sync with keep rules", () => {
     assert.deepEqual([steps.map(({ snapshot: { path } }) => path), notKept], [["d6"], [second]]);
   });
 
-  test("lets what is pinned in the container serve for ever", () => {
+  test("uses a snapshot that is pinned in the container as a send parent for ever", () => {
     const all = days(3);
     const [first, second] = all;
     assert.ok(first !== undefined && second !== undefined);
@@ -154,7 +156,7 @@ describe("whatever snapshots and rules there are", () => {
 });
 
 describe("limits of chains", () => {
-  test("begin a new one by length or by age, with rules and without", () => {
+  test("begin a new chain by its length or its age, with keep rules and without", () => {
     assert.deepEqual(planned(days(5), keeping(null, { maxChain: 2 })).steps, [
       "d0 full",
       "d1 d0",
@@ -176,12 +178,12 @@ describe("limits of chains", () => {
     ]);
   });
 
-  test("do not exist without options: a line", () => {
+  test("do not exist without options: each snapshot builds on the one before it", () => {
     assert.deepEqual(planned(days(3), null).steps, ["d0 full", "d1 d0", "d2 d1"]);
   });
 });
 
-test("the metadata of an archive says how long its chain is, and how many bytes come before it", () => {
+test("the metadata of an archive has the length of its chain, and the bytes that come before it", () => {
   const facts = { encoding: "identity", sendProto: 2, partBytes: 1, volumes: null, tool: "t/1" } as const;
   const [one, two] = days(2);
   assert.ok(one !== undefined && two !== undefined);

@@ -1,3 +1,5 @@
+// The choice of send parents under keep rules, and its costs over two years.
+
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { judge, NO_RULES, openCalendar, parseKeepText, type Dated, type KeepRules } from "../../../src/plan/keep.ts";
@@ -20,20 +22,20 @@ describe("the send parent", () => {
     maxChain: number | null = null,
   ): string | undefined => chooseParent(days === null ? null : BigInt(days) * DAY, candidates, { maxChain })?.name;
 
-  test("is the nearest that lives at least as long", () => {
+  test("is the nearest that is kept at least as long", () => {
     const candidates = [rung("year", null), rung("month", 700), rung("day", 30), rung("week", 60)];
     assert.equal(chosen(30, candidates), "week");
     assert.equal(chosen(60, candidates), "week");
     assert.equal(chosen(700, candidates), "month");
     assert.equal(chosen(null, candidates), "year");
   });
-  test("is the one that lives longest, the nearest of several, where none lives as long", () => {
+  test("is the one that is kept longest, the nearest of several, if none is kept as long", () => {
     assert.equal(
       chosen(700, [rung("old day", 30), rung("week", 60), rung("later week", 60), rung("day", 30)]),
       "later week",
     );
   });
-  test("is none only where there is no candidate, or each chain is as long as it may be", () => {
+  test("is missing only without candidates, or when the chain is as long as it may be", () => {
     assert.equal(chosen(30, []), undefined);
     assert.equal(chosen(30, [rung("a", 30, 5), rung("b", 30, 4)], 5), "b");
     assert.equal(chosen(30, [rung("a", 30, 5), rung("b", 30, 5)], 5), undefined);
@@ -51,15 +53,15 @@ function chance(seed: number): () => number {
 
 const DAYS = 730;
 
-/** Blocks are written again where blocks were written before: most changes of a real subvolume hit a small part of it. */
+/** Most changes of a real subvolume hit a small part of it, so blocks are written where blocks were written before. */
 const [HOT_WRITES, HOT_PART] = [0.95, 0.05];
 
-/** A subvolume of blocks, of which each day some are written anew and some are added. */
+/** A subvolume of blocks: each day some are written again, and some are added. */
 function history({ added, rewritten }: { readonly added: number; readonly rewritten: number }): History {
   const next = chance(42);
   const lastWrite: number[] = Array.from({ length: 20_000 }, () => 0);
   const snapshots: Dated[] = [];
-  /** For each day: how many blocks were written last on which day. */
+  /** For each day: how many blocks were last written on which day. */
   const written: number[][] = [];
   for (let day = 0; day < DAYS; day += 1) {
     for (let count = 0; day > 0 && count < rewritten; count += 1) {
@@ -78,8 +80,8 @@ function history({ added, rewritten }: { readonly added: number; readonly rewrit
 }
 
 /**
- * As btrfs2s3 2.1 chooses: the first of the finest period that a snapshot is in and not the first of, from the coarsest
- * on; the first of a year is full.
+ * The choice of btrfs2s3 2.1: of the year, the month and the week of a snapshot, it goes on until the snapshot is the first of
+ * one. The snapshot builds on the first of the period before that. The first of a year is full.
  */
 function star(given: History, keep: KeepRules): Pick<Simulation, "uploadedBytes" | "storedBytes"> {
   const firsts = new Map<string, number>();
@@ -126,14 +128,14 @@ describe("two years of days, by keep rules of 30 days, 8 weeks, 24 months and ev
     const ladder = simulate(given, { rules, localRules: rules, calendar });
     const figures = `uploaded ${(ladder.uploadedBytes / line.uploadedBytes).toFixed(2)} of the line's, stored ${(ladder.storedBytes / line.storedBytes).toFixed(2)}, ${ladder.longestChain} archives a restore`;
 
-    test(`${name}: little more is sent than by a line, less is stored, and chains stay short`, () => {
+    test(`${name}: a ladder sends little more than a line, stores less, and keeps chains short`, () => {
       assert.ok(ladder.uploadedBytes <= 2.6 * line.uploadedBytes, figures);
       if (name !== "growing") assert.ok(ladder.storedBytes <= 0.9 * line.storedBytes, figures);
       assert.ok(ladder.longestChain <= 31 + 12 + 7 + 2, figures);
       assert.equal(line.longestChain, DAYS);
     });
 
-    test(`${name}: much less is sent and stored than by stars`, () => {
+    test(`${name}: a ladder sends and stores much less than stars`, () => {
       const stars = star(given, rules);
       assert.ok(ladder.uploadedBytes <= 0.55 * stars.uploadedBytes, `${ladder.uploadedBytes} ${stars.uploadedBytes}`);
       assert.ok(ladder.storedBytes <= 0.65 * stars.storedBytes, `${ladder.storedBytes} ${stars.storedBytes}`);

@@ -1,3 +1,5 @@
+// Which archives a prune deletes, and that it never breaks a chain.
+
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
@@ -34,13 +36,13 @@ function plan(
 
 const deletedOf = ({ deletions }: PrunePlan): string[] => deletions.map(({ path }) => path.replace("snapshots/", ""));
 
-/** Each on the one before it. */
+/** A line: each builds on the one before it. */
 function line(days: readonly number[]): Archive[] {
   return days.map((day, at) => archiveOf(daily(day), at === 0 ? null : daily(days[at - 1] ?? 0)));
 }
 
 describe("a prune", () => {
-  test("of a line frees nothing, and says what needs what", () => {
+  test("of a line deletes nothing, and names the archives that need each", () => {
     const { deletions, rows, ancestors } = plan(line([0, 1, 2, 3]), "1d");
     assert.deepEqual(deletions, []);
     assert.deepEqual(
@@ -55,7 +57,7 @@ describe("a prune", () => {
     assert.deepEqual(ancestors, { count: 3, bytes: 3000 });
   });
 
-  test("deletes what no rule keeps and nothing needs, children first", () => {
+  test("deletes archives that no rule keeps and no other needs, children first", () => {
     const [first, second, third, fourth] = [daily(0), daily(1), daily(2), daily(3)];
     const archives = [
       archiveOf(first, null),
@@ -68,7 +70,7 @@ describe("a prune", () => {
     assert.deepEqual([given.freedBytes, given.totalBytes], [2000, 4000]);
   });
 
-  test("keeps the newest archive whose snapshot is here, and what is pinned", () => {
+  test("keeps the newest archive whose snapshot is here, and pinned archives", () => {
     const days = [daily(0), daily(1), daily(2)];
     const archives = days.map((day) => archiveOf(day, null));
     assert.deepEqual(deletedOf(plan(archives, { ...NO_RULES, last: 1 })).sort(), ["1", "2"]);
@@ -80,7 +82,7 @@ describe("a prune", () => {
     );
   });
 
-  test("deletes nothing of another subvolume, and nothing that is needed there", () => {
+  test("deletes no archive of another subvolume, and none that is needed there", () => {
     const base = daily(0);
     const other = daily(1, { source: uuid(4242) });
     const archives = [
@@ -92,7 +94,7 @@ describe("a prune", () => {
     assert.deepEqual(deletedOf(plan(archives, { ...NO_RULES, last: 1 })), []);
   });
 
-  test("loses nothing that an archive of unknown lineage may need", () => {
+  test("deletes no archive that one of unknown lineage may need", () => {
     const archives = line([0, 1, 2, 3, 4]);
     const silent = archives.map((archive, at): Archive =>
       at === 2 ? { ...archive, lineage: null, encoding: "age" } : archive,
@@ -105,12 +107,12 @@ describe("a prune", () => {
     assert.deepEqual(deletedOf(plan(lonely, { ...NO_RULES, last: 1 })), []);
   });
 
-  test("keeps what has no date", () => {
+  test("keeps archives without a date", () => {
     const undated = { ...archiveOf(daily(0), null), otime: null };
     assert.deepEqual(deletedOf(plan([undated, archiveOf(daily(1), null)], { ...NO_RULES, last: 1 })), []);
   });
 
-  test("of many archives takes time that grows with them", () => {
+  test("of many archives takes time in proportion to their number", () => {
     const took = [4000, 16000].map((count) => {
       const archives = line(Array.from({ length: count }, (_, day) => (day % 5000 === 0 ? day : day)));
       const started = process.cpuUsage();
@@ -150,7 +152,7 @@ const someRules = fc
   })
   .map(({ d, w, m, last }): KeepRules => ({ ...parseKeepText(`${d}d ${w}w ${m}m`, "--keep"), last }));
 
-const isWhole = (archive: Archive, all: readonly Archive[]): boolean => {
+const isIntact = (archive: Archive, all: readonly Archive[]): boolean => {
   try {
     findChain(archive, indexArchives(all));
     return true;
@@ -159,19 +161,19 @@ const isWhole = (archive: Archive, all: readonly Archive[]): boolean => {
   }
 };
 
-describe("whatever stands in a container", () => {
-  test("after any prune, and after any beginning of one, every chain that was whole and is not deleted is whole", () => {
+describe("any container", () => {
+  test("has only intact chains after a prune, complete or interrupted, if they were intact before", () => {
     fc.assert(
       fc.property(containers, someRules, fc.double({ min: 0, max: 1, noNaN: true }), (archives, rules, part) => {
         const { deletions } = plan(archives, rules);
         const gone = new Set(deletions.slice(0, Math.round(part * deletions.length)));
         const left = archives.filter((archive) => !gone.has(archive));
-        for (const archive of left) if (isWhole(archive, archives)) assert.ok(isWhole(archive, left), archive.path);
+        for (const archive of left) if (isIntact(archive, archives)) assert.ok(isIntact(archive, left), archive.path);
       }),
     );
   });
 
-  test("a second prune by the same rules deletes nothing", () => {
+  test("has nothing to delete for a second prune by the same rules", () => {
     fc.assert(
       fc.property(containers, someRules, (archives, rules) => {
         const gone = new Set(plan(archives, rules).deletions);
