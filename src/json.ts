@@ -1,5 +1,5 @@
-// Parses JSON that this program has not checked yet, and looks for the expected form. It knows no room: every reader of
-// JSON, of the network or of files, may use it.
+// Parses JSON that this program has not checked yet, and looks for the expected form. Any room may use it, for JSON of
+// the network or of files.
 
 /** Null for text that is not JSON. */
 export function parseJson(text: string): unknown {

@@ -1,4 +1,4 @@
-// MD5, four at once.
+// MD5 digests of several messages at once.
 
 import { loadOnce } from "./load.ts";
 

@@ -1,4 +1,4 @@
-// The parser of send streams: who sent what, and whether it arrived as it was sent.
+// The parser of send streams: which snapshot a stream is of, and whether it arrived as it was sent.
 
 import { loadOnce } from "./load.ts";
 

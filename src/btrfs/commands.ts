@@ -1,3 +1,5 @@
+// The command lines of `btrfs send` and `btrfs receive`, and the send options that this machine supports.
+
 import { BackupError, type FailureCode } from "../errors.ts";
 import type { SendProto } from "../plan/model.ts";
 import { describeExit, type Exit } from "../stream/exit.ts";

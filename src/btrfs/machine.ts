@@ -1,3 +1,5 @@
+// The doctor's view of this machine: its rights, the versions of btrfs-progs, and the subvolumes at a path.
+
 import { readFile } from "node:fs/promises";
 import { BackupError } from "../errors.ts";
 import type { Machine, Survey } from "../operations/ports.ts";

@@ -1,3 +1,5 @@
+// Mounts that no other process sees: they show subvolumes that no mount of the machine shows.
+
 import { stat } from "node:fs/promises";
 import { BackupError } from "../errors.ts";
 import { describeExit, type Exit } from "../stream/exit.ts";

@@ -1,3 +1,5 @@
+// The scratch filesystem of a drill, and the comparison of a restored tree with the original.
+
 import { lstat, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,3 +1,6 @@
+// The snapshots of this machine, and the `btrfs send` of each: the real implementation of the source ports. btrfs/ is
+// the edge to the kernel and to btrfs-progs. It knows no container, no archive and no network.
+
 import { readFile } from "node:fs/promises";
 import type { LocalSnapshots, ReceivedSource, Sender, SendStream, SnapshotSource } from "../operations/ports.ts";
 import {

@@ -1,3 +1,5 @@
+// The head of a send stream: whose stream it is, and the name that `btrfs receive` takes from it.
+
 import { Transform } from "node:stream";
 import { BackupError, type FailureCode } from "../errors.ts";
 import type { Identity, Lineage } from "../plan/model.ts";

@@ -1,3 +1,5 @@
+// Subvolumes as the program knows them, from the records of the addon.
+
 import { stat } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
 import { BackupError } from "../errors.ts";

@@ -1,3 +1,5 @@
+// The directory that snapshots are restored into: the real implementation of the target port.
+
 import { lstat, stat, statfs } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { pipeline, type Readable } from "node:stream";

@@ -1,3 +1,6 @@
+// From a command line to an exit code: settings, the choice of the command, and errors that come before its log is
+// open.
+
 import { existsSync } from "node:fs";
 import { userInfo } from "node:os";
 import { toBackupError } from "../errors.ts";

@@ -1,3 +1,5 @@
+// The cleaning up at the end of a command.
+
 import { toBackupError } from "../errors.ts";
 
 /** The steps that undo what a command opened. They run when it ends, the last first. */

@@ -1,6 +1,7 @@
-// asked: each command declares its options, and calls a plan and an operation. No decisions, no SDK, no processes. This
-// file has the classes they build on: they open the log, close whatever was opened, and turn an error into an exit
-// code.
+// commands/: everything that can be typed. Each command declares its options, and calls plans and operations. It makes no
+// decisions of its own, knows no SDK, and starts no process.
+//
+// Here: the classes that all commands extend. They open the log, close what was opened, and turn an error into an exit code.
 
 import { randomUUID } from "node:crypto";
 import { resolve } from "node:path";

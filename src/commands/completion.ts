@@ -1,3 +1,5 @@
+// `completion`: prints the completions of the shells, and the manual page.
+
 import { Command, Option } from "clipanion";
 import { textOption } from "./options.ts";
 import { formatCompletion } from "../terminal/completion.ts";

@@ -1,3 +1,5 @@
+// `config show`: prints the settings that `sync` would use, and where each comes from.
+
 import { Command } from "clipanion";
 import { BackupError, toBackupError } from "../errors.ts";
 import { describeEndpoint, describeLogin } from "../config/store.ts";

@@ -1,3 +1,5 @@
+// `doctor`: prints whether a sync could succeed, one line for each check.
+
 import { Command, Option } from "clipanion";
 import { switchOption, textOption } from "./options.ts";
 import { diagnose } from "../operations/doctor.ts";

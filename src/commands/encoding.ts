@@ -1,3 +1,5 @@
+// The encoding of streams as commands show it, and the options for it.
+
 import { resolve } from "node:path";
 import { listOption, switchOption, textOption } from "./options.ts";
 import { readEncodingOptions } from "../config/encoding.ts";

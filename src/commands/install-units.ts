@@ -1,3 +1,5 @@
+// `install-units`: writes systemd units for the targets of the configuration file.
+
 import { userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { Command } from "clipanion";

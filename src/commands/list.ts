@@ -1,3 +1,5 @@
+// `list`: prints the archives of a container beside the snapshots of this machine.
+
 import { existsSync } from "node:fs";
 import { Command, Option } from "clipanion";
 import { switchOption } from "./options.ts";

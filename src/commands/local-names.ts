@@ -1,3 +1,5 @@
+// The words of a command line that name a subvolume or an archive, and a path on this machine that they may be.
+
 import { existsSync } from "node:fs";
 import type { LocalName, SourceName } from "../plan/select.ts";
 import type { Session } from "./session.ts";

@@ -1,3 +1,5 @@
+// Reports the runs of sync to Prometheus and to a healthcheck service, where the command line names them.
+
 import { resolve } from "node:path";
 import { describeWriteError } from "../errors.ts";
 import type { LocalSnapshots } from "../operations/ports.ts";

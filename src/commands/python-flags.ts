@@ -1,3 +1,5 @@
+// Command lines of the Python tool, which work unchanged.
+
 import { isBoolean } from "../config/parse.ts";
 
 /** The long options of the Python tool, which accepted any unambiguous abbreviation of them. */

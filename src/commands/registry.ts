@@ -1,3 +1,5 @@
+// The commands by their names.
+
 import type { CommandClass } from "clipanion";
 import type { Context } from "./session.ts";
 import type { CommandName } from "./summaries.ts";

@@ -1,3 +1,5 @@
+// `restore`: brings a snapshot back, with all that it builds on.
+
 import { join, resolve } from "node:path";
 import { Command, Option } from "clipanion";
 import { switchOption, textOption } from "./options.ts";

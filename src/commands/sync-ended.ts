@@ -1,3 +1,5 @@
+// How a sync of several subvolumes ends: the outcome of each, and the exit code of the run.
+
 import type { BackupError } from "../errors.ts";
 import type { Receipt } from "../operations/sync-snapshot.ts";
 import { joinStates, type SourceState } from "./monitoring.ts";

@@ -1,3 +1,5 @@
+// Prints what a sync does: its plan, its receipts, its failures, and the summary.
+
 import type { BackupError } from "../errors.ts";
 import { bytesSent, type EstimatedStep, type Receipt, type StoredArchive } from "../operations/sync-snapshot.ts";
 import type { Failure, SyncOutcome, SyncWatcher } from "../operations/sync.ts";

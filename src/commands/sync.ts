@@ -1,3 +1,5 @@
+// `sync`: archives the snapshots of a subvolume that are not archived yet. Read `run` first: it is the story.
+
 import { Command } from "clipanion";
 import { BackupError, toBackupError } from "../errors.ts";
 import type { Origin } from "../operations/origins.ts";

@@ -1,3 +1,5 @@
+// The help of a command, read from its class and from the table of options.
+
 import { Cli } from "clipanion";
 import { exitMeanings } from "../errors.ts";
 import type { CommandHelp, OptionHelp } from "../terminal/help.ts";

@@ -1,3 +1,5 @@
+// `verify`: finds damaged and missing archives, and sets the exit code accordingly.
+
 import { randomInt } from "node:crypto";
 import { existsSync } from "node:fs";
 import { Command } from "clipanion";

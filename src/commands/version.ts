@@ -1,3 +1,5 @@
+// `--version`: prints the versions of the program and of everything that it uses.
+
 import { addonVersions } from "../addon/load.ts";
 import { BackupError, toBackupError } from "../errors.ts";
 import { runToEnd } from "../stream/process.ts";

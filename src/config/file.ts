@@ -1,4 +1,4 @@
-// The configuration file as it stands: named targets, each with the options that would otherwise be on the command line.
+// Reads the configuration file: named targets, each with options that would otherwise be on the command line.
 
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";

@@ -1,3 +1,5 @@
+// Suggestions for misspelt words.
+
 /** Returns the one of `known` that is most like a word, if it is similar enough to be a typing mistake; else null. */
 export function nearest(word: string, known: readonly string[]): string | null {
   const ranked = known

@@ -1,3 +1,5 @@
+// Pings of a healthcheck service, such as healthchecks.io.
+
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { BackupError, toError } from "../errors.ts";

@@ -1,3 +1,5 @@
+// systemd units, as text.
+
 import { BackupError } from "../errors.ts";
 
 const NAME = "btrfs-snapshots-to-swift";

@@ -1,4 +1,4 @@
-// From the body of an archive to the send stream that it is.
+// Opens the send stream that an archive holds.
 
 import { Readable } from "node:stream";
 import { finished } from "node:stream/promises";

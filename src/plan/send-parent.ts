@@ -1,5 +1,5 @@
-// Who can be a send parent: archived snapshots that are still here, that `btrfs receive` cannot mistake for another, and
-// whose chain is complete.
+// Finds the possible send parents: archived snapshots that are still on this machine, whose chain is complete, and that
+// `btrfs receive` cannot mistake for another.
 
 import type { GrowingChains } from "./growing.ts";
 import type { Ladder, Step } from "./keeping.ts";

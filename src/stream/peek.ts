@@ -1,3 +1,5 @@
+// Reads the beginning of a stream without losing it.
+
 import { Readable } from "node:stream";
 
 /**

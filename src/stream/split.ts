@@ -1,3 +1,5 @@
+// Cuts a stream into consecutive streams: the volumes of an archive.
+
 import { Readable } from "node:stream";
 
 /**

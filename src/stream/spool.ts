@@ -1,3 +1,5 @@
+// Keeps a complete stream on disk for a moment.
+
 import { writeFile } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { BackupError, errnoOf } from "../errors.ts";

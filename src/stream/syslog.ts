@@ -1,3 +1,5 @@
+// The local syslog, by the program logger(1).
+
 import { openSink } from "./process.ts";
 
 /**

@@ -1,3 +1,5 @@
+// Counts and hashes the bytes of a stream while another reader reads it.
+
 import { createHash } from "node:crypto";
 import type { Readable } from "node:stream";
 import type { DirectReadable } from "./child-output.ts";

@@ -1,3 +1,5 @@
+// Temporary files without a name: nothing is left of them, however the process ends.
+
 import { randomUUID } from "node:crypto";
 import { constants } from "node:fs";
 import { open, unlink, type FileHandle } from "node:fs/promises";

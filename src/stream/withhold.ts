@@ -1,5 +1,5 @@
-// The end of what passes, kept from its reader until all of it has been found right. A reader that acts on the last bytes,
-// as `btrfs receive` seals a subvolume on the END command, never sees them of a stream that is not good.
+// Withholds the end of a stream until all of it has been checked. A reader that acts on the last bytes, as `btrfs receive`
+// seals a subvolume on the END command, never sees the last bytes of a bad stream.
 
 /** Holds back at least so many of the last bytes; pieces stay as they come. 1 = the last piece, 0 = nothing. */
 export class Withheld {

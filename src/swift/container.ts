@@ -1,4 +1,8 @@
-// The container, as operations need it: the real implementation of the port, composed of its requests.
+// swift/: the edge to the network. It knows a container and its objects: names, bytes, ETags and metadata; which requests
+// are retried, and what a refusal of the store means. No other room imports @aws-sdk. It does not know snapshots, chains,
+// plans, send streams, or the content of an object.
+//
+// Here: the real implementation of the container's port, composed of the requests in the other files.
 
 import { setMaxListeners } from "node:events";
 import { openClients, type Credentials } from "./client.ts";

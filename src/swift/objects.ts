@@ -1,4 +1,4 @@
-// The requests that are one question and one answer. Each obeys its signal and throws what the error means.
+// Requests about one object or one listing. Each obeys its signal, and throws a BackupError.
 
 import {
   DeleteObjectCommand,

@@ -1,6 +1,5 @@
-// Connections through a proxy. Loaded only where one is named.
-// The packages do the protocol; here is what they do not know: whom we trust, which scheme a request has that comes
-// without one, and that a connection under way ends with its signal.
+// Connections through a proxy; loaded only when one is configured. Packages do the protocol. This file adds what they lack:
+// the trusted authorities, a scheme for requests without one, and an end for a connection whose signal aborts.
 
 import type { Agent, ClientRequest } from "node:http";
 import { isIP } from "node:net";

@@ -1,3 +1,5 @@
+// A time limit for work that obeys a signal.
+
 /**
  * Does work under a signal that aborts with the caller's, or after this many milliseconds. Not AbortSignal.any with
  * AbortSignal.timeout: when nothing else references that, Node 20 collects it as garbage, and it never fires (seen on

@@ -1,3 +1,5 @@
+// Completions for bash, zsh and fish, as text.
+
 import type { CommandHelp, OptionHelp } from "./help.ts";
 
 export type Shell = "bash" | "zsh" | "fish";

@@ -1,3 +1,5 @@
+// The help of commands and topics, as text.
+
 /** The help of one option. */
 export interface OptionHelp {
   readonly name: string;

@@ -1,3 +1,5 @@
+// The log, by pino. Fields that may carry a secret are never written.
+
 import { pino, type DestinationStream, type Level, type Logger } from "pino";
 import { printable, printableJson, printableLines } from "./format.ts";
 import type { Screen } from "./screen.ts";

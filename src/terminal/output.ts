@@ -1,3 +1,5 @@
+// The result of a command, on stdout.
+
 import type { Writable } from "node:stream";
 import { formatTable, printable, printableJson, type TableLayout } from "./format.ts";
 import type { Screen } from "./screen.ts";

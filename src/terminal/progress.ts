@@ -1,3 +1,5 @@
+// The progress of transfers, on stderr.
+
 import { formatBytes } from "./format.ts";
 import type { Screen } from "./screen.ts";
 

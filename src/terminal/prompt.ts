@@ -1,3 +1,5 @@
+// Questions that are answered with yes or no.
+
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { printable } from "./format.ts";

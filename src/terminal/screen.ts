@@ -1,3 +1,5 @@
+// The lines on stderr, and the status line below them.
+
 import type { Writable } from "node:stream";
 import { printable, printableLines } from "./format.ts";
 

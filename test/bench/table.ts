@@ -1,3 +1,5 @@
+// The results of the bench as tables.
+
 import { PARTS_HASHED_TOGETHER } from "../../src/plan/layout.ts";
 import { contenders, PARTS_IN_FLIGHT, type ContenderName } from "./contenders.ts";
 import type { Course, Lap, Results } from "./race.ts";

@@ -1,3 +1,5 @@
+// Snapshots in every mount layout that distributions and tools use.
+
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";

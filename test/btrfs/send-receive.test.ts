@@ -1,3 +1,5 @@
+// `btrfs send` and `btrfs receive` as the program uses them, on real filesystems.
+
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdir, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";

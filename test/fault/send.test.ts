@@ -1,3 +1,5 @@
+// Ways in which `btrfs send` fails, and what the reader of its stream makes of them.
+
 import assert from "node:assert/strict";
 import { chmod, mkdir, open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// MD5 digests side by side are those of node:crypto, for any buffers.
+
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { describe, test } from "node:test";

@@ -1,3 +1,5 @@
+// Properties of plans that hold for any snapshots, archives and streams.
+
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";

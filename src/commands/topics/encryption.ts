@@ -1,4 +1,4 @@
-// `help encryption`.
+// `help encryption`: how archives are encrypted, and which key restores them.
 
 import type { Section } from "../../terminal/manual.ts";
 

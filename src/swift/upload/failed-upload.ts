@@ -1,4 +1,4 @@
-// How an upload that failed has ended: it may have worked nevertheless; otherwise its parts stay or are removed.
+// Finds out how a failed upload has ended: it may have worked nevertheless. Otherwise its parts stay, or are removed.
 
 import { alreadyArchived, BackupError, type FailureCode } from "../../errors.ts";
 import type { ObjectDetails, Stored } from "../../operations/store-ports.ts";

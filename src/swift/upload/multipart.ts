@@ -1,6 +1,5 @@
-// An object made of parts, one or more, some of which may be stored already.
-// Not by lib-storage, which joins each part out of pieces in memory of its own, hashes where everything else waits for it,
-// and knows of no upload but its own.
+// Stores an object by a multipart upload. Some of its parts may be stored already. It does not use lib-storage, which joins
+// each part from pieces in memory of its own, hashes on the event loop, and cannot resume an upload.
 
 import {
   CompleteMultipartUploadCommand,

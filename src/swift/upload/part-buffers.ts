@@ -1,5 +1,5 @@
-// A body in parts. Their memory is taken once and used again and again, so that it is as much as was planned however long
-// the body is.
+// Cuts a body into parts. Their buffers are allocated once and reused, so that a long body needs no more memory than a
+// short one.
 
 import type { Readable } from "node:stream";
 import type { DirectReadable } from "../../operations/ports.ts";

@@ -1,8 +1,4 @@
-// swift/: the network. It knows a container and its objects: names, bytes, ETags, metadata; how they travel, which
-// requests are retried, and the meaning of a store's refusal. @aws-sdk is imported nowhere else. It does not know
-// snapshots, chains, plans, streams of btrfs, or the content of an object.
-//
-// Here: the record of an upload under way. Only its own methods change it.
+// The record of an upload under way. Only its own methods change it.
 
 import { setMaxListeners } from "node:events";
 import type { Readable } from "node:stream";

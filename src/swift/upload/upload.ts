@@ -1,7 +1,6 @@
-// Stores an object: all of the body, under a key that was free, or nothing. A body that fits one part goes in one
-// request, by lib-storage, where the store accepts it only if the key is free; all else goes by multipart.ts. Two
-// questions of both are settled here: what happens to an upload that has failed, and whether the store has the bytes
-// sent.
+// Stores an object: all of the body, under a key that was free, or nothing. A body of one part goes in one request, by
+// lib-storage, if the store supports the condition that the key is free. Every other body goes by multipart.ts. In both
+// cases a check at the end shows whether the store has the bytes that were sent.
 
 import { finished } from "node:stream";
 import type { S3Client } from "@aws-sdk/client-s3";

@@ -1,3 +1,5 @@
+// Which addon the program loads, and which ones it skips.
+
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";

@@ -1,3 +1,5 @@
+// Parsing the mount table, and finding the mount that shows a subvolume.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseMountInfo, pathThrough, type Mount } from "../../../src/btrfs/mount-table.ts";

@@ -1,3 +1,5 @@
+// The cleaning up at the end of a command.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openClosers } from "../../../src/commands/closers.ts";

@@ -1,3 +1,5 @@
+// From flags and environment to the description of a store, and from words to values.
+
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { readStoreConfig } from "../../../src/config/store.ts";

@@ -1,3 +1,5 @@
+// The systemd units that `install-units` writes.
+
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import {

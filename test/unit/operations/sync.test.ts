@@ -1,3 +1,5 @@
+// Carrying out a sync, on a source and a store in memory.
+
 import assert from "node:assert/strict";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,3 +1,5 @@
+// Keys and metadata of archives: written, and read again.
+
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { formatKey, formatMetadata, formatTime, keyPrefix, parseArchive, parseKey } from "../../../src/plan/key.ts";

@@ -1,3 +1,5 @@
+// How streams are cut into parts and volumes.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { encryptionChange, PLAIN, type EncryptionChange, type EncryptionIntent } from "../../../src/plan/encoding.ts";

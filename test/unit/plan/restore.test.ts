@@ -1,3 +1,5 @@
+// Which archives a restore receives, and which subvolumes on the target it trusts.
+
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BackupError } from "../../../src/errors.ts";

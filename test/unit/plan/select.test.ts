@@ -1,3 +1,5 @@
+// How people name an archive.
+
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { parseDate } from "../../../src/config/parse.ts";

@@ -1,3 +1,5 @@
+// Which snapshots a sync sends, and against which send parent.
+
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { formatMetadata, parseArchive } from "../../../src/plan/key.ts";

@@ -1,3 +1,5 @@
+// Damage that shows without reading archives, and the choice of those that are read.
+
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { parseSubset } from "../../../src/config/parse.ts";

@@ -1,3 +1,5 @@
+// Archives in several volumes, on a store in memory.
+
 import assert from "node:assert/strict";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,3 +1,5 @@
+// The directories that the program keeps data in, when root runs it.
+
 import assert from "node:assert/strict";
 import { lchownSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from "node:fs/promises";

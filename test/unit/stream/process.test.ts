@@ -1,3 +1,5 @@
+// Programs as streams: their output, their end, and their failures.
+
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { readFile, readlink } from "node:fs/promises";

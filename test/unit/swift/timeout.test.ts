@@ -1,3 +1,5 @@
+// Time limits for work.
+
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";

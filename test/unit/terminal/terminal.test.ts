@@ -1,3 +1,5 @@
+// Text for people: formats, the screen, and the result.
+
 import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { describe, mock, test } from "node:test";

@@ -1,3 +1,5 @@
+// How many parts are in flight, and how large the slices of a body are.
+
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { nextSliceBytes } from "../../../../src/swift/rate-limit.ts";

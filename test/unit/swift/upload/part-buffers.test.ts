@@ -1,3 +1,5 @@
+// Cutting a body into parts, and the memory of the parts.
+
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";

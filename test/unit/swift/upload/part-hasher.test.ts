@@ -1,3 +1,5 @@
+// Which parts are hashed together, and which ones wait for others.
+
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
