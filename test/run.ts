@@ -17,7 +17,7 @@ import { noBtrfs, noSwift } from "./support/requirements.ts";
 const LAYERS = ["unit", "property", "btrfs", "integration", "fault"];
 const FILE_TIMEOUT_MS = 15 * 60_000;
 
-/** What is read here of node's test events. */
+/** The fields of node's test events that are read here. */
 interface TestEvent {
   readonly type: string;
   readonly data: {

@@ -1,4 +1,4 @@
-// Who takes part: each as the shell line that somebody would type, with parts of 16 MiB and four of them in flight.
+// The contenders: each as the shell line that somebody would type, with parts of 16 MiB and four of them in flight.
 
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ const LIB_STORAGE = fileURLToPath(new URL("lib-storage.js", import.meta.url));
 const PART_MIB = 16;
 export const PARTS_IN_FLIGHT = 4;
 
-/** What a contender writes its line with. */
+/** The values that a contender puts into its line. */
 export interface Setting {
   /** `btrfs send` of the snapshot to its standard output, measured. */
   readonly send: string;
@@ -25,7 +25,7 @@ export interface Setting {
   readonly container: string;
   /** A file to keep the stream in. */
   readonly spool: string;
-  /** Of age. */
+  /** A recipient of age. */
   readonly recipient: string;
 }
 
@@ -115,7 +115,7 @@ export const contenders = {
 
 export type ContenderName = keyof typeof contenders;
 
-/** What the clients find in their environment, and nothing else. */
+/** The entire environment of the clients. */
 export async function clientEnvironment(store: Store, directory: string): Promise<Record<string, string>> {
   const awsConfig = join(directory, "aws-config");
   // Checksums in trailers, which newer versions send unasked, are refused by Swift before 2.35.

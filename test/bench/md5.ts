@@ -1,4 +1,4 @@
-// What MD5 costs: by node:crypto one message after another, and by the addon up to four of them side by side.
+// The cost of MD5: by node:crypto one message after another, and by the addon up to four of them side by side.
 // In CPU time, so that what else the machine does counts little.
 //
 //   node dist/test/bench/md5.js

@@ -1,4 +1,4 @@
-// What a program costs: time, CPU and memory of the whole process and of those that it starts. Node reports that for no
+// The costs of a program: time, CPU and memory of the whole process and of those that it starts. Node reports that for no
 // child, so a small program in C stands between.
 
 import { spawn } from "node:child_process";
@@ -9,7 +9,7 @@ import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { run } from "../support/loopback.ts";
 
-/** What one process of a pipeline has cost. */
+/** The costs of one process of a pipeline. */
 export interface Cost {
   /** CPU seconds of the process itself. */
   readonly cpu: number;
@@ -18,7 +18,7 @@ export interface Cost {
   readonly peakBytes: number;
 }
 
-/** What a shell line has cost, by the names of its measured processes. */
+/** The costs of a shell line, by the names of its measured processes. */
 export interface Measured {
   readonly seconds: number;
   readonly costs: Readonly<Record<string, Cost>>;

@@ -14,7 +14,7 @@ export interface Course {
   /** The command that makes the stream: the same one that sync runs. */
   readonly send: readonly string[];
   readonly streamBytes: number;
-  /** Of age, for those who encrypt. */
+  /** A recipient of age, for contenders that encrypt. */
   readonly recipient: string;
   /** Room for programs, settings and a spooled stream. */
   readonly directory: string;

@@ -10,12 +10,12 @@ export interface Store {
   readonly name: string;
   /** `http://127.0.0.1:port` of the S3 API. */
   readonly endpoint: string;
-  /** What clients read: S3 keys, and where there is one the way into the native API. */
+  /** The variables of the clients: S3 keys and, if there is one, the login to the native API. */
   readonly environment: Readonly<Record<string, string>>;
   /** Whether it speaks Swift's own API. */
   readonly isSwift: boolean;
   createContainer(name: string): Promise<void>;
-  /** Of all archives in a container: what stands beside them does not count. */
+  /** The size of all archives in a container, without the objects beside them. */
   storedBytes(container: string): Promise<number>;
   /** Frees what is stored, where anything is. */
   empty(): Promise<void>;

@@ -43,7 +43,7 @@ export function formatTable(results: Results, { streamBytes }: Pick<Course, "str
   return formatRows([head, ...rows]);
 }
 
-/** What is aimed at: a figure, and its limit. */
+/** A target: a figure, and its limit. */
 interface Aim {
   readonly what: string;
   readonly value: number;

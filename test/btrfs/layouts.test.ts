@@ -21,7 +21,7 @@ const sourceModule = new URL("../../src/btrfs/source.js", import.meta.url).href;
 /** One filesystem with what snapper, Timeshift and btrbk make side by side; each test mounts it its own way. */
 let loopback: Loopback;
 
-/** Of what plain `btrfs send` makes while the top level is mounted; by path, or path and send parent. */
+/** The digests of the streams that plain `btrfs send` makes while the top level is mounted; by path, or path and send parent. */
 const digests = new Map<string, string>();
 
 let mounted: string[] = [];

@@ -84,7 +84,7 @@ async function subvolumes(loopback: Loopback): Promise<string[]> {
     .map((line) => line.replace(/^.* path /, ""));
 }
 
-/** What a restore may build on. */
+/** The snapshots that a restore may build on. */
 async function sealedOn(target: RestoreTarget): Promise<Snapshot[]> {
   return (await target.list(new Set(), never)).flatMap(({ sealed, changed, within, ...snapshot }) =>
     sealed && within && changed === null ? [snapshot] : [],

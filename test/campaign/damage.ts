@@ -39,7 +39,7 @@ const MINUTE = 60_000;
 
 type Damage = "flip" | "truncate" | "lose" | "unlist" | "vanish";
 
-/** What was done to the store, and how it is undone. */
+/** Damage done to the store, and the way to undo it. */
 interface Harm {
   readonly key: string;
   readonly damage: Damage;

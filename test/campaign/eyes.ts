@@ -1,4 +1,4 @@
-// What a campaign knows without asking the program: eyes.py reads the store's files and the kernel's own words.
+// The facts that a campaign knows without asking the program: eyes.py reads the store's files and the kernel's own words.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -14,14 +14,14 @@ export interface StoredObject {
   /** `/ACCOUNT/CONTAINER/OBJECT` */
   readonly name: string;
   readonly file: string;
-  /** Of the file, as long as it is now. */
+  /** The present size of the file. */
   readonly bytes: number;
   /** As long as it was when it was stored. */
   readonly length: number;
   readonly etag: string;
   /** User metadata without its prefix. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** What a static large object is made of; null for any other. */
+  /** The segments of a static large object; null for any other. */
   readonly segments: readonly Segment[] | null;
 }
 
@@ -53,7 +53,7 @@ export interface Eyes {
   subvolumes(mountPoint: string): Promise<readonly SeenSubvolume[]>;
   /** One hash of all that a send stream carries of a tree. */
   digest(directory: string): Promise<string>;
-  /** What differs between two trees that were hashed before. */
+  /** The differences between two trees that were hashed before. */
   compare(a: string, b: string): Promise<readonly string[]>;
   make(
     directory: string,

@@ -1,4 +1,5 @@
-// What must hold after each round, whatever happened in it. Asked of the store's files and of the kernel, not of the program.
+// The promises that must hold after each round, whatever happened in it. They are checked in the files of the store and with
+// the kernel, without the program.
 
 import { createHash } from "node:crypto";
 import { open, readFile, readdir } from "node:fs/promises";
@@ -14,7 +15,7 @@ export class Violation extends Error {
   override readonly name = "Violation";
 }
 
-/** What was to go wrong did not. */
+/** A planned fault did not happen. */
 export class NotHit extends Error {
   override readonly name = "NotHit";
 }

@@ -119,7 +119,7 @@ async function unmount(mountPoint: string): Promise<void> {
 
 const CLOCK = fileURLToPath(new URL("clock.js", import.meta.url));
 
-/** What is the machine's own lies over what is the host's, in a namespace that ends with the program. */
+/** Mounts the machine's own directories over those of the host, in a namespace that ends with the program. */
 const ENTER =
   'for each in run:/run lib:/var/lib cache:/var/cache; do mount --no-mtab --bind "$0/${each%%:*}" "${each#*:}" || exit 99; done; exec "$@"';
 

@@ -1,4 +1,4 @@
-// What rounds are made of: a workload, options, moments at which something goes wrong, and the clean run at the end.
+// The pieces of a round: a workload, options, moments at which something goes wrong, and the clean run at the end.
 
 import { rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";

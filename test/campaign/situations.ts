@@ -187,7 +187,7 @@ export const snapshotsChanged: FaultKind = {
   },
 };
 
-/** What can be archived is archived, also where one snapshot's name is taken. Then that one gets out of the way. */
+/** Archives everything that can be archived, also where one snapshot's name is taken; then that snapshot gets out of the way. */
 async function settleSnapshots(round: Round): Promise<void> {
   const { world, chance } = round;
   const { machine } = world;

@@ -12,7 +12,7 @@ import { openEyes, type Eyes, type SeenSubvolume } from "./eyes.ts";
 import { openMachine, type Machine, type Running, type StartOptions } from "./machine.ts";
 import { bundleProgram, type Program } from "../support/program.ts";
 
-/** What lives as long as the campaign: starting these takes seconds. */
+/** Everything that lives as long as the campaign, because starting it takes seconds. */
 export interface Ground {
   readonly swift: Swift;
   /** The way to the store that the program takes. */

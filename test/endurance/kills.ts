@@ -19,7 +19,7 @@ const PART_BYTES = 16 * MIB;
 const SHORT_KILLS = 40;
 const SHORT_BYTES = 40 * MIB;
 
-/** What goes to a store, counted. */
+/** Counts the bytes that go to a store. */
 interface Counter {
   readonly endpoint: string;
   sent(): number;

@@ -13,7 +13,7 @@ import { btrfs, run, withLoopback } from "../support/loopback.ts";
 const MIB = 2 ** 20;
 /** For parts of 16 MiB, four in flight and one that fills. */
 const PARTS_MEMORY_MIB = 80;
-/** What may be taken beside the parts. */
+/** The memory that the program may take beside the parts. */
 const BESIDE_MIB = 256;
 
 interface Scene {

@@ -95,7 +95,7 @@ function assertFailed({ ended, error }: Outcome, message: RegExp): void {
   assert.equal(ended, false, "an end was emitted");
 }
 
-/** Of the `btrfs send` that this process has started. */
+/** The process id of the `btrfs send` that this process has started. */
 async function senderPid(): Promise<number> {
   const children = await readFile(`/proc/${process.pid}/task/${process.pid}/children`, "utf8");
   for (const pid of children.trim().split(" ")) {

@@ -17,7 +17,7 @@ const MIB = 1024 ** 2;
 const { signal } = new AbortController();
 const options: PutOptions = { partBytes: 5 * MIB, concurrency: 2, partsInMemory: 4, metadata: {} };
 
-/** What a suite is run on. */
+/** The container that a suite runs on. */
 interface Inhabitant {
   readonly container: Container;
   /** Names of everything that is kept for the container, parts of unfinished uploads too. */

@@ -1,4 +1,4 @@
-// What becomes of a run whose output is not written: of a cron job that logs to a full disk.
+// Runs whose output cannot be written, such as a cron job that logs to a full disk.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";

@@ -1,4 +1,4 @@
-// What a container holds, as people and programs see it.
+// The contents of a container, as people and programs see them.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -1,5 +1,5 @@
-// What people type for a subvolume or an archive, here and on machines that have neither; and what they read at the end of a
-// restore, so that they know what came, where it is, and what to type next.
+// Names that people type for a subvolume or an archive, here and on machines that have neither. And the end of a restore:
+// people read what came, where it is, and what to type next.
 
 import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";

@@ -38,7 +38,7 @@ describe("a quota", { skip: noBtrfsOrSwift() }, () => {
       });
   }
 
-  /** What an operator does. */
+  /** Sets a quota, as an operator does. */
   async function setAccountQuota(bytes: string): Promise<void> {
     const login = { "x-auth-user": "admin:admin", "x-auth-key": "admin" };
     const token = (await fetch(`${swift.endpoint}/auth/v1.0`, { headers: login })).headers.get("x-auth-token") ?? "";

@@ -1,4 +1,4 @@
-// What the documents promise to those who do without this program, or have programs of their own: the commands of the
+// The promises of the documents to those who do without this program, or have programs of their own: the commands of the
 // restore by hand, run by a shell with the tools they name, and the fields of each result in JSON.
 
 import assert from "node:assert/strict";

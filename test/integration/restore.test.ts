@@ -1,4 +1,4 @@
-// What backups are for, with the program as users start it: from a container that a real Swift holds to a filesystem
+// Restores with the program as users start it: from a container that a real Swift holds to a filesystem
 // that has never seen it.
 
 import assert from "node:assert/strict";

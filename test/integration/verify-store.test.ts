@@ -1,4 +1,4 @@
-// What verify reports where the store, its listing, the keys or the rights are not what they should be.
+// Reports of verify when something is wrong with the store, its listing, the keys or the rights.
 
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
@@ -76,7 +76,7 @@ describe(
       return JSON.parse(ran.stdout) as Report;
     }
 
-    /** Of an archive all is lost, as one file has it; those of uploads are a manifest and segments. */
+    /** Loses all of an archive. It is stored as one file before that, because an upload makes a manifest and segments. */
     async function loseArchive(container: string, key: string): Promise<void> {
       const body = await swift.native.getObject(container, key);
       await swift.native.request("PUT", objectPath(container, key), {

@@ -22,7 +22,7 @@ import { compareTrees } from "../support/tree.ts";
 const MiB = 2 ** 20;
 const FROM = "original";
 
-/** What is in the container: a chain in which every snapshot is archived in another form. */
+/** The contents of the container: a chain in which every snapshot is archived in another form. */
 const SNAPSHOTS: readonly (readonly [name: string, script: string, options: readonly string[]])[] = [
   ["1-parts", `head -c ${13 * MiB} /dev/urandom >a`, ["--no-encryption"]],
   ["2-small", "head -c 50000 /dev/urandom >b", ["--no-encryption"]],
@@ -112,7 +112,7 @@ interface Looked {
   readonly archives: number;
 }
 
-/** Of a container in which nothing is wrong. */
+/** Looks at a container, and fails when anything in it is wrong. */
 async function look(swift: Swift, container: string, disk: Loopback, identity: string): Promise<Looked> {
   const store = ["--container-name", container];
   const known = await program(swift, "verify", ...store, "--json");

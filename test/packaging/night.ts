@@ -19,7 +19,7 @@ interface Entry {
   readonly SYSLOG_IDENTIFIER: string;
 }
 
-/** What the steps need. */
+/** The inputs of the steps. */
 interface Night {
   readonly booted: Booted;
   readonly root: string;
@@ -171,7 +171,7 @@ async function until<T>(look: () => Promise<T | null>): Promise<T> {
   throw new Error("it did not happen within two minutes");
 }
 
-/** What the program wrote to the journal, in runs of a target. */
+/** The lines that the program wrote to the journal, in runs of a target. */
 async function journalOf({ booted }: Night, target: string): Promise<Entry[]> {
   const text = await booted.shell(`journalctl --output json _SYSTEMD_UNIT=${NAME}@${target}.service`);
   return text

@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { run } from "../support/loopback.ts";
 import type { Swift } from "../support/swift.ts";
 
-/** What all roots share. */
+/** The common part of all roots. */
 export interface Bench {
   readonly swift: Swift;
   readonly tarball: string;
-  /** Of npm's own package. */
+  /** The directory of npm's own package. */
   readonly npm: string;
   /** Where roots are made. */
   readonly directory: string;

@@ -127,7 +127,7 @@ async function tryCopies({ directory, swift }: Bench, { suite }: Cell): Promise<
   }
 }
 
-/** What is to be tried, by the words of the command line. @throws for a word that is neither a part nor a suite */
+/** The cells to try, by the words of the command line. @throws for a word that is neither a part nor a suite */
 function chooseCells(words: readonly string[]): readonly Cell[] {
   const of = (part: Part, suites: Readonly<Record<string, readonly (number | null)[]>>): readonly Cell[] =>
     Object.entries(suites).flatMap(([suite, majors]) => majors.map((major) => ({ part, suite, major })));
@@ -160,7 +160,7 @@ async function tryCell(bench: Bench, cell: Cell): Promise<string | null> {
   return await (cell.part === "night" ? tryNight : tryPackage)(bench, { ...cell, major });
 }
 
-/** What to print of a cell, once it was tried. */
+/** The text for a cell, once it was tried. */
 async function describeCell(bench: Bench, cell: Cell): Promise<string> {
   const cannot = cannotTry(cell);
   const failed = cannot === false ? await tryCell(bench, cell) : null;

@@ -18,7 +18,7 @@ const USER = { name: "me", password: "secret-of-the-walk" };
 const CLONE = "/opt/clone";
 
 interface Walk {
-  /** What the user types, in the clone. */
+  /** The command that the user types in the clone. */
   type(script: string): Promise<string>;
   readonly cloud: Cloud;
   readonly disk: Loopback;
@@ -179,7 +179,7 @@ async function tryQuickStart(text: string, walk: Walk): Promise<void> {
   await assertEqual(walk, "first", join(walk.other.mountPoint, "restored/@home/first"));
 }
 
-/** What came back is what was archived. */
+/** Checks that the restored tree is the archived one. */
 async function assertEqual({ disk }: Walk, snapshot: string, restored: string): Promise<void> {
   const { differences } = await compareTrees(join(disk.mountPoint, "@home", snapshot), restored);
   assert.deepEqual(differences, []);

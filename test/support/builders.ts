@@ -47,7 +47,7 @@ export function archiveOf(snapshot: Snapshot, sendParent: Snapshot | null, bytes
   return archive;
 }
 
-/** Of {@link source}, with everything examined. */
+/** An inventory of {@link source}, with everything examined. */
 export function inventory(
   snapshots: readonly Snapshot[],
   archived: readonly (readonly [Snapshot, Archive])[] = [],

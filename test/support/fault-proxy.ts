@@ -7,7 +7,7 @@ import { buffer } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** What goes wrong with a request. */
+/** A fault of a request. */
 export type Fault =
   /** The store does as it was asked, but the answer does not arrive. */
   | { readonly kind: "lose-answer" }
@@ -27,9 +27,9 @@ export type Fault =
       readonly body?: string;
       readonly headers?: Record<string, string>;
     }
-  /** Of the answer's body so many bytes arrive, then the connection is cut. */
+  /** So many bytes of the answer's body arrive, then the connection is cut. */
   | { readonly kind: "cut"; readonly afterBytes: number }
-  /** Of the answer's body so many bytes arrive, then no more; after this time, if given, the connection is cut. */
+  /** So many bytes of the answer's body arrive, then no more; after this time, if given, the connection is cut. */
   | { readonly kind: "stall"; readonly afterBytes: number; readonly ms?: number }
   /** Headers of the answer are others. */
   | { readonly kind: "lie"; readonly headers: Record<string, string> }

@@ -20,7 +20,7 @@ export interface ForwardProxyOptions {
 export interface ForwardProxy {
   /** `127.0.0.1:port` */
   readonly host: string;
-  /** What it was asked for: `CONNECT host:port` or `METHOD url`. */
+  /** The requests that it got: `CONNECT host:port` or `METHOD url`. */
   readonly seen: string[];
   close(): Promise<void>;
 }

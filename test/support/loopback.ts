@@ -1,4 +1,4 @@
-// What the tests stand on: real filesystems and stores, made in seconds, several side by side.
+// The ground that tests stand on: real filesystems and stores, made in seconds, several side by side.
 // Nothing here knows src/. Everything that is opened is closed by who opened it, and only that: no cleaning up by name.
 
 import { execFile, spawn } from "node:child_process";

@@ -11,7 +11,7 @@ import type { Container, ObjectDetails, PutOptions, Stored, StoredObject } from 
 
 const CHUNK_BYTES = 64 * 1024;
 
-/** What is stored under a key. Change `body`, and the store has lost what it was given. */
+/** The object under a key. After a change of `body`, the store has lost what it was given. */
 export interface MemoryObject extends ObjectDetails {
   readonly body: Buffer;
 }

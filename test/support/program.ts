@@ -12,7 +12,7 @@ const DIST = fileURLToPath(new URL("../..", import.meta.url));
 const BESIDES = /new URL\("([^"]+)", import\.meta\.url\)/g;
 
 export interface Program {
-  /** What node is started with. */
+  /** The file that node is started with. */
   readonly main: string;
   close(): Promise<void>;
 }

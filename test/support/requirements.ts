@@ -1,4 +1,4 @@
-// What this machine lacks for the tests on real btrfs and real Swift, as a reason to skip them:
+// The things that this machine lacks for the tests on real btrfs and real Swift, as a reason to skip them:
 // `test("…", { skip: noBtrfs() }, …)`. Looks at files only, so that every test file can afford to ask.
 
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";

@@ -1,7 +1,7 @@
 // The configuration of an all-in-one Swift: every byte its servers read. Text in, text out; nothing is started here.
 // The values differ from Swift's defaults only where one node on one machine needs it; each such line says why.
 
-/** What an operator may set, and what a test may set lower to reach it sooner. */
+/** Settings of an operator, and limits that a test sets lower to reach them sooner. */
 export interface SwiftLimits {
   /** Parts of one S3 multipart upload. Swift's default: 1000. */
   readonly maxUploadPartNum?: number;
@@ -40,19 +40,19 @@ export interface SwiftConfiguration {
   readonly without: readonly string[];
 }
 
-/** What the proxy needs to know of a Keystone. */
+/** The facts about a Keystone that the proxy needs. */
 export interface KeystoneFilters {
   readonly authUrl: string;
   /** Whom s3token asks about signatures; by default `authUrl`. */
   readonly s3tokenUrl?: string;
   /** How long s3token remembers a secret; by default a minute. */
   readonly secretCacheSeconds?: number;
-  /** Of the service user, in project `service`. */
+  /** The service user, in project `service`. */
   readonly username: string;
   readonly password: string;
 }
 
-/** Who may do what: the access key of S3 is `<account>:<user>`. */
+/** The users and their rights: the access key of S3 is `<account>:<user>`. */
 export const accounts = {
   tester: { accessKey: "test:tester", secretKey: "testing" },
   /** Belongs to the same account and has no rights in it. */
@@ -118,7 +118,7 @@ ${setting("max_file_size", limits.maxFileSize)}
 `;
 }
 
-/** What all four servers share. `workers = 0`: one process per server, so that one pid is the complete server. */
+/** The common settings of all four servers. `workers = 0`: one process per server, so that one pid is the complete server. */
 function commonConf({ directory, user }: SwiftConfiguration, port: number): string {
   return `\
 [DEFAULT]

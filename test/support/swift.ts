@@ -25,7 +25,7 @@ export interface SwiftOptions {
   readonly proxy?: Readonly<Record<string, string | number>>;
   /** Its own region; by default us-east-1. */
   readonly region?: string;
-  /** Who its users are; by default tempauth's accounts. `open` gives the native API to the creator of the Swift. */
+  /** Its users; by default tempauth's accounts. `open` gives the native API to the creator of the Swift. */
   readonly keystone?: KeystoneFilters & { open(endpoint: string): Promise<NativeApi> };
   /** Filters left out of the proxy's pipeline, such as s3api. */
   readonly without?: readonly string[];
@@ -54,7 +54,7 @@ export interface Swift extends Keys {
   readonly stranger: Keys;
   /** Configuration, logs, and under srv/ what is stored. */
   readonly dir: string;
-  /** What our CLI and the SDK read: AWS_ACCESS_KEY_ID and so on. */
+  /** The variables that the program and the SDK read: AWS_ACCESS_KEY_ID and so on. */
   readonly environment: Readonly<Record<string, string>>;
   /** The native API, as the tester. */
   readonly native: NativeApi;

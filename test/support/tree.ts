@@ -14,14 +14,14 @@ const SCRIPT = fileURLToPath(new URL("../../../test/support/tree.py", import.met
 export interface TreeOptions {
   readonly seed: number;
   readonly files: number;
-  /** Of all files together, about. */
+  /** The size of all files together, about. */
   readonly bytes: number;
   /** One of everything that btrfs send can carry: links, attributes, nodes, holes, names. Needs root and btrfs. */
   readonly zoo?: boolean;
 }
 
 export interface Comparison {
-  /** Of the first tree, itself included. */
+  /** The number of entries of the first tree, itself included. */
   readonly entries: number;
   /** Empty = equal in everything a send stream carries. */
   readonly differences: readonly string[];
@@ -33,7 +33,7 @@ export async function makeTree(directory: string, options: TreeOptions): Promise
   await treeScript("make", directory, `${seed}`, `${files}`, `${bytes}`, zoo ? "zoo" : "plain");
 }
 
-/** What happens between two snapshots: files overwritten, grown, cut, punched, moved, deleted, linked, copied, new. */
+/** Changes between two snapshots: files overwritten, grown, cut, punched, moved, deleted, linked, copied, new. */
 export async function changeTree(directory: string, seed: number): Promise<void> {
   await treeScript("change", directory, `${seed}`);
 }

@@ -11,7 +11,7 @@ import ts from "typescript";
 const SOURCES = fileURLToPath(new URL("../../../src/", import.meta.url));
 
 /**
- * What a room may import: names as seen from src/, a trailing slash meaning everything below; packages and node:
+ * The imports that a room may have: names as seen from src/, a trailing slash meaning everything below; packages and node:
  * modules by their names. `types` may only be imported with `import type`.
  */
 interface Wall {
@@ -133,7 +133,7 @@ interface Import {
   readonly isLazy: boolean;
 }
 
-/** What a file imports; types are imports too. */
+/** The imports of a file; types are imports too. */
 function importsOf(name: string, text: string): readonly Import[] {
   const found: Import[] = [];
   const visit = (node: ts.Node): void => {

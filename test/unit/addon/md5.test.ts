@@ -19,7 +19,7 @@ function expected(buffer: Uint8Array): string {
   return createHash("md5").update(buffer).digest("hex");
 }
 
-/** Of these sizes, each of other bytes than the one before, and at an address of any remainder. */
+/** Messages of these sizes, each of other bytes than the one before, and at an address of any remainder. */
 function views(sizes: readonly number[]): readonly Buffer[] {
   return sizes.map((size, i) => bytes.subarray(67 * i, 67 * i + size));
 }

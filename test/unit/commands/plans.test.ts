@@ -1,4 +1,4 @@
-// What people are shown before anything is done, from fixed data: the plans of sync and of restore.
+// Plans of sync and restore as people see them before anything is done, from fixed data.
 
 import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";

@@ -11,7 +11,7 @@ import { readEnvironment } from "../../../src/config/environment.ts";
 import { BackupError } from "../../../src/errors.ts";
 import { readKeystoneLogin, type Environment } from "../../../src/config/openstack.ts";
 
-/** What the Python tool's users have in their `.env`. */
+/** The `.env` of a user of the Python tool. */
 const dotEnv = {
   ST_AUTH_VERSION: "3",
   OS_AUTH_URL: "https://keystone.example.org/v3",

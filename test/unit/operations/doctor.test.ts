@@ -1,4 +1,4 @@
-// What the doctor makes of what it finds, on a machine and in a store of its own.
+// The checks of the doctor, on a machine and a store in memory.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

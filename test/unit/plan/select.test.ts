@@ -9,7 +9,7 @@ import { selectArchive, selectSource, sortByAge, type LocalName, type Selection 
 import { archiveOf, snapshot, source, uuid } from "../../support/builders.ts";
 
 const other = uuid(0xdef);
-/** Of two subvolumes; the second has a snapshot at a path that the first has too. */
+/** Archives of two subvolumes; the second has a snapshot at a path that the first has too. */
 const archives: readonly Archive[] = [
   archiveOf(snapshot(1), null),
   archiveOf(snapshot(2), snapshot(1)),

@@ -87,7 +87,7 @@ async function store(
   return await storeArchive(body, storing, container, signal);
 }
 
-/** Of all objects but proofs. */
+/** The keys of all objects but proofs. */
 function keysOf({ objects }: MemoryContainer): string[] {
   return [...objects.keys()].filter((name) => name !== formatProofKey(key));
 }

@@ -1,4 +1,4 @@
-// What comes out of programs, read into memory of the reader; process.test.ts reads it as a stream.
+// The output of programs, read into memory of the reader; process.test.ts reads it as a stream.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";

@@ -6,7 +6,7 @@ import { withhold } from "../../../src/stream/withhold.ts";
 
 const letters = ["a", "bc", "", "def", "g"];
 
-/** What a reader gets, and how it ended. */
+/** The bytes that a reader gets, and how the stream ended. */
 async function read(leastBytes: number, finish: () => void): Promise<readonly [passed: string[], failure: string]> {
   const passed: string[] = [];
   const pieces = async function* (): AsyncGenerator<Buffer> {

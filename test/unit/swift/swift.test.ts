@@ -1,4 +1,4 @@
-// What is pure in swift/: names, limits, ETags, patience, and what errors mean.
+// The pure parts of swift/: names, limits, ETags, retries, and the meaning of errors.
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
