@@ -18,7 +18,7 @@ import type { Container } from "./store-ports.ts";
 /** The keep rules and limits of a sync of a source; null where it has none. */
 export type KeepingOf = (source: Uuid, container: Container) => Promise<Keeping | null>;
 
-/** What a sync of one origin would do, and what its chains cost. */
+/** The outcome of a sync of one origin, as far as it can be predicted, and the costs of its chains. */
 export interface Planned {
   readonly plan: Pick<SyncPlan, "steps" | "kept" | "notKept" | "findings">;
   /** Null: none. */
