@@ -21,8 +21,11 @@ const PIECE_BYTES = 256 * 1024;
 /** The amount that is read from a program before anybody asks for it; then the program has to wait. */
 const READ_AHEAD_BYTES = 1024 * 1024;
 
-/** How long a failure waits until the earlier pieces are taken, and how often it checks. */
-const LAST_PIECES_MS = 100;
+/**
+ * How long a failure waits at most until the earlier pieces have come and are taken, and how often it checks. On a busy
+ * machine the end of a program can be known long before its last bytes have come out of the pipe.
+ */
+const LAST_PIECES_MS = 2_000;
 const LOOK_MS = 5;
 
 /**

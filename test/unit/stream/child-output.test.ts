@@ -1,11 +1,11 @@
 // The output of programs, read into memory of the reader; process.test.ts reads it as a stream.
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
+import { EventEmitter, once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
 import { BackupError } from "../../../src/errors.ts";
-import { readFrom, type DirectReadable } from "../../../src/stream/child-output.ts";
+import { outputOf, readFrom, type DirectReadable } from "../../../src/stream/child-output.ts";
 import { describeExit } from "../../../src/stream/exit.ts";
 import type { Command } from "../../../src/stream/process.ts";
 import { observe } from "../../../src/stream/tap.ts";
@@ -44,6 +44,31 @@ test("a stream passes on what came before its program fails", async () => {
     assert.equal(String((await pieces.next()).value), "first words");
     await assert.rejects(pieces.next(), /exited with status 1/);
   }
+});
+
+test("a stream passes on what came before a failure, even when the pipe delivers it later", async () => {
+  let deliver = (): void => undefined;
+  let fail = (): void => undefined;
+  const success = new Promise<never>((_resolve, reject) => (fail = () => reject(new Error("it failed"))));
+  const asked = new EventEmitter();
+  const fill = (memory: Buffer): Promise<number> =>
+    new Promise((resolve) => {
+      if (memory.length === 0) return resolve(0);
+      deliver = () => resolve(memory.write("first words"));
+      asked.emit("asked");
+    });
+  const nothing = { done: new Promise<never>(() => undefined), received: () => 0, isAsked: () => true };
+  const reader = { ...nothing, fill, cancel: () => undefined };
+  let text = "";
+  const output = outputOf({ reader, success, stop: () => Promise.resolve() }, never);
+  output.on("data", (chunk: Buffer) => void (text += chunk.toString()));
+  await once(asked, "asked");
+  fail();
+  await sleep(300);
+  deliver();
+  await untilClosed(output);
+  assert.equal(text, "first words");
+  assert.match(String(output.errored), /it failed/);
 });
 
 test("an output that fails before it is read does not end this process, and its reader gets the error", async () => {
