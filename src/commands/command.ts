@@ -165,7 +165,7 @@ export abstract class ReadCommand extends StoreCommand {
   /** Opens the identities. For one behind a passphrase, age asks for the passphrase now. @throws CONFIG */
   protected async openIdentities({ signal }: Session): Promise<readonly string[]> {
     if (this.identity.length === 0) return [];
-    const { unlockIdentities } = await import("../operations/read-archive.ts");
+    const { unlockIdentities } = await import("../stream/age.ts");
     return await unlockIdentities(
       this.identity.map((file) => resolve(file)),
       signal,

@@ -132,6 +132,3 @@ export function isDecodable(archive: Archive, identities: readonly string[]): bo
     return false;
   }
 }
-
-/** See {@link unlockIdentities}. */
-export { unlockIdentities } from "../stream/age.ts";
