@@ -176,7 +176,7 @@ function isoWeek(year: number, month: number, day: number): string {
 // --- judging snapshots
 
 export interface Judgement {
-  /** The reasons to keep each snapshot that is kept, by its id. */
+  /** The reasons to keep each snapshot that is kept, by its id: those of periods first, the coarsest before the others. */
   readonly kept: ReadonlyMap<string, readonly KeepReason[]>;
   /** How long each snapshot is kept, counted from its own time, in nanoseconds; null: forever. Without a rule it is 0. */
   readonly lifetimes: ReadonlyMap<string, bigint | null>;
@@ -198,12 +198,6 @@ export function judge(snapshots: readonly Dated[], rules: KeepRules, calendar: C
   }
   const newest = present.at(-1);
   if (newest === undefined) return { kept: reasons, lifetimes };
-  for (const { id } of rules.last === 0 ? [] : present.slice(-rules.last)) keep(id, lastReason(rules.last));
-  for (const { id, otime } of present) {
-    if (rules.withinNs === null) break;
-    lengthen(lifetimes, id, rules.withinNs);
-    if (newest.otime - otime <= rules.withinNs) keep(id, "new enough for --keep-within");
-  }
   const places = present.map((snapshot) => ({ ...snapshot, in: calendar(snapshot.otime) }));
   for (const period of PERIODS.toReversed()) {
     const count = rules.counts[period];
@@ -211,6 +205,12 @@ export function judge(snapshots: readonly Dated[], rules: KeepRules, calendar: C
     const firsts = places.filter((each, at) => at === 0 || places[at - 1]?.in[period] !== each.in[period]);
     for (const { id } of firsts) lengthen(lifetimes, id, lifetimeOf(period, rules));
     for (const { id } of count === "all" ? firsts : firsts.slice(-count)) keep(id, `first of the ${NOUNS[period]}`);
+  }
+  for (const { id } of rules.last === 0 ? [] : present.slice(-rules.last)) keep(id, lastReason(rules.last));
+  for (const { id, otime } of present) {
+    if (rules.withinNs === null) break;
+    lengthen(lifetimes, id, rules.withinNs);
+    if (newest.otime - otime <= rules.withinNs) keep(id, "new enough for --keep-within");
   }
   return { kept: reasons, lifetimes };
 }

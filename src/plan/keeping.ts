@@ -78,10 +78,7 @@ export function openLadder(
     const lifetime = judged.lifetimes.get(nameOf(snapshot));
     return lifetime === undefined ? 0n : lifetime;
   };
-  const reasonOf = (snapshot: Snapshot): string | null => {
-    const reasons = judged?.kept.get(nameOf(snapshot)) ?? [];
-    return reasons.find((reason) => reason.startsWith("first of")) ?? reasons[0] ?? null;
-  };
+  const reasonOf = (snapshot: Snapshot): string | null => judged?.kept.get(nameOf(snapshot))?.[0] ?? null;
   return {
     keeps: (snapshot) =>
       judged === null || snapshot === newest || isPinned(snapshot) || judged.kept.has(nameOf(snapshot)),

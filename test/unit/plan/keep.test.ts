@@ -82,6 +82,10 @@ describe("judging by keep rules", () => {
       "2026-10-31T10:00:00Z: first of the year",
       "2026-11-02T01:00:00Z: first of the week",
     ]);
+    assert.deepEqual(keptOf(days, { ...rules("1d 1m"), last: 1 }), [
+      "2026-11-01T01:00:00Z: first of the month",
+      "2026-11-03T01:00:00Z: first of the day, the newest",
+    ]);
   });
 
   test("does not count periods without a snapshot", () => {
