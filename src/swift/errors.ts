@@ -145,7 +145,7 @@ function judge(facts: ErrorFacts, request: Request): Diagnosis {
 }
 
 /** Diagnoses the way to a server; null when the error is of another kind. */
-export function networkVerdict(error: unknown, endpoint: URL, proxy: string | null): Diagnosis | null {
+export function diagnoseNetwork(error: unknown, endpoint: URL, proxy: string | null): Diagnosis | null {
   return judgeByNetwork(readErrorFacts(error), endpoint, proxy);
 }
 

@@ -4,7 +4,7 @@ import { abortedError, BackupError } from "../errors.ts";
 import type { Greeting } from "../operations/ports.ts";
 import type { Quota } from "../plan/quota.ts";
 import type { Access } from "./auth/credentials.ts";
-import { networkVerdict } from "./errors.ts";
+import { diagnoseNetwork } from "./errors.ts";
 import { askHttp } from "./http.ts";
 import { judgeRedirect } from "./reach.ts";
 
@@ -20,9 +20,9 @@ export async function greetStore({ endpoint, network }: Access, signal: AbortSig
   } catch (error) {
     if (signal.aborted) throw abortedError(signal);
     if (error instanceof BackupError) throw error;
-    const verdict = networkVerdict(error, url, network.describeProxy(url));
-    if (verdict === null) throw error;
-    throw new BackupError(verdict.code, verdict.message, { hint: verdict.hint });
+    const diagnosis = diagnoseNetwork(error, url, network.describeProxy(url));
+    if (diagnosis === null) throw error;
+    throw new BackupError(diagnosis.code, diagnosis.message, { hint: diagnosis.hint });
   }
 }
 

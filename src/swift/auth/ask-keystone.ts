@@ -2,7 +2,7 @@
 
 import { BackupError, toBackupError, toError } from "../../errors.ts";
 import { retry } from "../../retry.ts";
-import { networkVerdict } from "../errors.ts";
+import { diagnoseNetwork } from "../errors.ts";
 import { askHttp, type HttpAnswer, type HttpOptions } from "../http.ts";
 import { mayPass } from "../reach.ts";
 import { describePatience, FIRST_CONTACT_MS, QUIET_MS } from "../retry-strategy.ts";
@@ -36,9 +36,9 @@ export async function ask(
 
 function explainNetwork(error: unknown, url: string, { network }: HttpOptions): BackupError {
   const server = new URL(url);
-  const verdict = networkVerdict(error, server, network?.describeProxy(server) ?? null);
-  if (verdict === null) return toBackupError(error);
-  return new BackupError(verdict.code, `Keystone cannot be reached: ${verdict.message}`, { hint: verdict.hint });
+  const diagnosis = diagnoseNetwork(error, server, network?.describeProxy(server) ?? null);
+  if (diagnosis === null) return toBackupError(error);
+  return new BackupError(diagnosis.code, `Keystone cannot be reached: ${diagnosis.message}`, { hint: diagnosis.hint });
 }
 
 function unavailable(url: string, status: number): BackupError {

@@ -34,13 +34,13 @@ export interface Endpoint {
 
 /** @throws ACCESS_DENIED, CONFIG, STORE_UNAVAILABLE, ABORTED */
 export async function logIn(login: KeystoneLogin, network: Network, signal: AbortSignal): Promise<Session> {
-  const visit = { login, network, signal };
-  const answer = await requestToken(visit);
-  if (answer.status === 401 || answer.status === 403) throw await explainRefusal(visit);
-  const session = readSession(visit, answer);
-  if (session === "no project") throw await askForProject(visit, answer);
+  const request = { login, network, signal };
+  const answer = await requestToken(request);
+  if (answer.status === 401 || answer.status === 403) throw await explainRefusal(request);
+  const session = readSession(request, answer);
+  if (session === "no project") throw await askForProject(request, answer);
   if (session !== null) return session;
-  throw notKeystone(visit, answer);
+  throw notKeystone(request, answer);
 }
 
 function notKeystone({ login, network }: LoginRequest, { status, headers }: HttpAnswer): BackupError {
@@ -117,15 +117,15 @@ function identityBody({ identity }: KeystoneLogin): object {
  * Keystone answers a wrong password and a wrong project alike. A login without a project shows whether it is the
  * project.
  */
-async function explainRefusal(visit: LoginRequest): Promise<BackupError> {
-  const { login, network, signal } = visit;
+async function explainRefusal(request: LoginRequest): Promise<BackupError> {
+  const { login, network, signal } = request;
   const { identity, project, authUrl } = login;
   const { host } = new URL(authUrl);
   if (identity.kind === "password" && project !== null) {
     const body = { auth: { identity: identityBody(login), scope: "unscoped" } };
     const answer = await ask(`${authUrl}/auth/tokens`, { method: "POST", body, network }, signal);
     if (answer.status === 201) {
-      const hint = await projectsHint(visit, answer);
+      const hint = await projectsHint(request, answer);
       return new BackupError(
         "ACCESS_DENIED",
         `Keystone at ${host} knows ${subject(login)}, but not as a member of ${describe("project", project)}`,
@@ -149,10 +149,10 @@ function otherLogin(identity: KeystoneLogin["identity"]): string {
   return `; ${identity.passedOver} was not tried, as OS_AUTH_TYPE=v3applicationcredential does not choose it`;
 }
 
-async function askForProject(visit: LoginRequest, answer: HttpAnswer): Promise<BackupError> {
-  const { login } = visit;
+async function askForProject(request: LoginRequest, answer: HttpAnswer): Promise<BackupError> {
+  const { login } = request;
   return new BackupError("CONFIG", `no project given for ${subject(login)}`, {
-    hint: await projectsHint(visit, answer),
+    hint: await projectsHint(request, answer),
   });
 }
 
