@@ -35,7 +35,7 @@ export function openFidelity(openParent: (uuid: string) => Promise<Parent | null
   let owners: Owners | null = null;
   const root = openRoot();
   const edit = async (command: SendCommand): Promise<readonly Buffer[]> => {
-    await owners?.note(command);
+    await owners?.record(command);
     switch (command.kind) {
       case kinds.subvol:
         return [command.bytes, ...root.begin(new Map([[COMPRESSION, NOTHING]]))];
@@ -120,7 +120,7 @@ function openRoot(): Root {
 
 interface Owners {
   /** Called with each command that changes owners, modes or paths, and the one after it. */
-  note(command: SendCommand): Promise<void>;
+  record(command: SendCommand): Promise<void>;
   repair(received: Directory): Promise<boolean>;
 }
 
@@ -141,7 +141,7 @@ function openOwners(parent: Parent): Owners {
   const owners = new Map<string, Owner>();
   let owned: SendCommand | null = null;
   return {
-    note: async (command) => {
+    record: async (command) => {
       const { kind } = command;
       const path = pathOf(command);
       // A new mode comes in the next command.

@@ -61,7 +61,7 @@ export interface Reporting {
   /** True when a receiver wants more than the exit code. */
   readonly wantsState: boolean;
   start(): void;
-  note(result: SourceResult): void;
+  record(result: SourceResult): void;
   end(exitCode: number): Promise<void>;
 }
 
@@ -89,7 +89,7 @@ export async function openReporting(
   return {
     wantsState: metricsFile !== undefined,
     start: () => ping?.start(),
-    note: ({ path, container, exitCode, durationMs, receipts, state }) => {
+    record: ({ path, container, exitCode, durationMs, receipts, state }) => {
       reports.push({
         path: resolve(path),
         container,

@@ -86,7 +86,7 @@ export class SyncCommand extends SyncOptions {
         },
       );
       codes.push(ended.code);
-      reporting.note({
+      reporting.record({
         path,
         container: this.containerName ?? "",
         exitCode: ended.code,

@@ -81,7 +81,7 @@ export class VerifyCommand extends VerifyOptions {
       subset === null ? (this.readData ? mine : []) : chooseSubset(mine, subset, randomInt(2 ** 32), onDoubt);
     reportAll(doubts, session);
     const run = { ...surveyed, reading, session };
-    if (this.dryRun) return this.showIntent(local, chosen, run);
+    if (this.dryRun) return this.printIntent(local, chosen, run);
     const comparable = this.againstLocal || this.drill ? (local?.origins ?? []) : [];
     const changed = comparable.flatMap((origin) => findChanged(origin, mine));
     const findings = [
@@ -113,7 +113,7 @@ export class VerifyCommand extends VerifyOptions {
   }
 
   /** Shows what a run would do after the quick check. */
-  private showIntent(local: Local | null, chosen: readonly Archive[], { mine, findings, session }: VerifyRun): number {
+  private printIntent(local: Local | null, chosen: readonly Archive[], { mine, findings, session }: VerifyRun): number {
     const { output } = session;
     const amount = (archives: readonly Archive[]): string =>
       `${count(archives.length, "archive")}, ${formatBytes(sumBytes(archives))}`;

@@ -49,7 +49,7 @@ export function readSettings(argv: readonly string[], known: readonly string[], 
     if (takes === "nothing") words.push(found.values[0] === "true" ? flag : flag.replace("--", "--no-"));
     else words.push(...found.values.map((value) => `${flag}=${value}`));
   }
-  return { words, paths: target.paths, inForce: [...inForce, ...showLogin(env)], target: name, skipped };
+  return { words, paths: target.paths, inForce: [...inForce, ...loginInForce(env)], target: name, skipped };
 }
 
 interface FoundTarget {
@@ -108,7 +108,7 @@ function findLogin(file: string, env: Environment): FoundTarget {
 }
 
 /** The login variables that are set, without the secret ones. */
-function showLogin(env: Environment): InForce[] {
+function loginInForce(env: Environment): InForce[] {
   const isShown =
     /^(AWS_(ACCESS_KEY_ID|PROFILE|(DEFAULT_)?REGION|ENDPOINT_URL(_S3)?|CA_BUNDLE|CONFIG_FILE|SHARED_CREDENTIALS_FILE)|OS_(AUTH_URL|CLOUD|USERNAME|PROJECT_(NAME|ID)|REGION_NAME|INTERFACE|CACERT|STORAGE_URL|\w+_DOMAIN_(NAME|ID))|ST_(AUTH|USER)|\w+_FILE)$/;
   const logins = Object.entries(env).filter(([name, value]) => /^(AWS|OS|ST)_/.test(name) && (value ?? "") !== "");

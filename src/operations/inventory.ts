@@ -97,8 +97,8 @@ export async function confirmAncestors(
     lost.add(archive);
   });
   if (lost.size === 0) return inventory;
-  const isThere = (archive: Archive): boolean => !lost.has(archive);
-  return { ...inventory, archives: archives.filter(isThere), others: others.filter(isThere) };
+  const exists = (archive: Archive): boolean => !lost.has(archive);
+  return { ...inventory, archives: archives.filter(exists), others: others.filter(exists) };
 }
 
 interface ListedUnder {
@@ -178,7 +178,7 @@ async function askArchive(listed: StoredObject, reading: Reading, signal: AbortS
   if (archive === null) return null;
   const { encoding, lineage } = archive;
   const bare = parseArchive(details);
-  if (bare?.lineage != null) catalogue?.note(listed, { details, peeked: null });
+  if (bare?.lineage != null) catalogue?.record(listed, { details, peeked: null });
   // Asked again each time: archives that could not be recognised, and copies, which need more than their first bytes.
   else if (
     encoding !== null &&
@@ -186,7 +186,7 @@ async function askArchive(listed: StoredObject, reading: Reading, signal: AbortS
     archive.volumes === bare?.volumes &&
     archive.otime === bare.otime
   ) {
-    catalogue?.note(listed, { details, peeked: { encoding, lineage } });
+    catalogue?.record(listed, { details, peeked: { encoding, lineage } });
   }
   return archive;
 }

@@ -42,7 +42,7 @@ export interface KnownObject {
 export interface Catalogue {
   /** Null when nothing is known of the object as it is listed now. */
   find(listed: StoredObject): KnownObject | null;
-  note(listed: StoredObject, known: KnownObject): void;
+  record(listed: StoredObject, known: KnownObject): void;
   /** It is gone, or not what it was. */
   forget(key: string): void;
   /** Forgets all objects under a prefix that are not listed. */

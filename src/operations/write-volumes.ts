@@ -161,18 +161,18 @@ async function storeVolume(
   const { storing, container } = context;
   const existing = await container.head(key, signal);
   if (existing === null) return await putVolume(slice, key, context, signal);
-  const noted = isEncryptedBy(storing) ? noteOf(existing, storing) : null;
-  if (number > storing.trusted || (noted === null && isEncryptedBy(storing))) {
+  const checkpoint = isEncryptedBy(storing) ? checkpointOf(existing, storing) : null;
+  if (number > storing.trusted || (checkpoint === null && isEncryptedBy(storing))) {
     await deleteVolume(existing, context, signal);
     return await putVolume(slice, key, context, signal);
   }
   const found =
-    noted === null
+    checkpoint === null
       ? await compareVolume(encoded(slice, storing.encoder, signal), existing, {
           partBytes: storing.layout.partBytes,
           container,
         })
-      : await recallVolume(slice, noted);
+      : await recallVolume(slice, checkpoint);
   if (found === null) throw volumeRefused(key, number);
   const { bytes, etag } = existing;
   const stored = { bytes, etag, parts: Math.ceil(bytes / found.partBytes), resumedBytes: bytes };
@@ -193,7 +193,7 @@ async function putVolume(
   const stored = await container.put(key, body, options, signal);
   const volume = { key, partBytes: layout.partBytes, ...digest(), bytes: stored.bytes, etag: stored.etag };
   if (plainDigest !== null) {
-    await checkpoints.note({ ...volume, plainSha256: plainDigest().sha256, encodedFor: encodedFor(storing) });
+    await checkpoints.record({ ...volume, plainSha256: plainDigest().sha256, encodedFor: encodedFor(storing) });
   }
   return { volume, stored };
 }
@@ -211,10 +211,12 @@ async function compareVolume(
   return (await container.matches(existing, partBytes, body)) ? { sha256: digest().sha256, partBytes } : null;
 }
 
-/** The note about a stored volume when it was made for the same recipients as now; else null. */
-function noteOf({ key, etag, bytes }: ObjectDetails, storing: Storing): Checkpoint | null {
-  const noted = storing.checkpoints.find(key);
-  return noted?.etag === etag && noted.bytes === bytes && noted.encodedFor === encodedFor(storing) ? noted : null;
+/** The checkpoint of a stored volume when it was made for the same recipients as now; else null. */
+function checkpointOf({ key, etag, bytes }: ObjectDetails, storing: Storing): Checkpoint | null {
+  const checkpoint = storing.checkpoints.find(key);
+  return checkpoint?.etag === etag && checkpoint.bytes === bytes && checkpoint.encodedFor === encodedFor(storing)
+    ? checkpoint
+    : null;
 }
 
 /** Facts of a stored volume when it was made of this slice; else null. */

@@ -33,7 +33,7 @@ export async function openCatalogue(directory: string, place: Place): Promise<Ca
       const entry = entries.get(listed.key);
       return entry !== undefined && isSame(entry.listed, listed) ? entry.known : null;
     },
-    note: (listed, known) => {
+    record: (listed, known) => {
       entries.set(listed.key, { listed, known });
       changed = true;
     },

@@ -29,7 +29,7 @@ export interface Checkpoint {
 export interface Checkpoints {
   find(key: string): Checkpoint | null;
   /** Never fails: a volume that cannot be recorded is sent again by a run that resumes. */
-  note(checkpoint: Checkpoint): Promise<void>;
+  record(checkpoint: Checkpoint): Promise<void>;
   /** Removes the checkpoints, when the archive is complete. */
   forget(): Promise<void>;
 }
@@ -40,12 +40,12 @@ export interface Checkpoints {
  */
 export async function openCheckpoints(directory: string | null, archive: string): Promise<Checkpoints> {
   const known = new Map<string, Checkpoint>();
-  if (directory === null) return { find: () => null, note: () => Promise.resolve(), forget: () => Promise.resolve() };
+  if (directory === null) return { find: () => null, record: () => Promise.resolve(), forget: () => Promise.resolve() };
   const file = join(directory, `${createHash("sha256").update(archive).digest("hex").slice(0, 32)}.json`);
   for (const checkpoint of await readCheckpoints(file)) known.set(checkpoint.key, checkpoint);
   return {
     find: (key) => known.get(key) ?? null,
-    async note(checkpoint) {
+    async record(checkpoint) {
       known.set(checkpoint.key, checkpoint);
       await ensureDirectory(directory, 0o700).catch(() => undefined);
       // The leading newline begins a new line even after a torn one.

@@ -177,7 +177,7 @@ describe("runs that share a metrics file", () => {
       const paths = ["/a", "/b", "/c", "/d"];
       const open = paths.map(async (path) => {
         const reporting = await openReporting({ metricsFile, pingUrl: undefined }, { log, lockFile });
-        reporting.note({ path, container: "c", exitCode: 0, durationMs: 1, receipts: [], state: null });
+        reporting.record({ path, container: "c", exitCode: 0, durationMs: 1, receipts: [], state: null });
         await reporting.end(0);
       });
       await Promise.all(open);

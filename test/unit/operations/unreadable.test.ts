@@ -96,7 +96,7 @@ test("an archive that the store has lost is reported, although the listing names
   const known = new Map<string, KnownObject>();
   const catalogue = {
     find: ({ key }: StoredObject) => known.get(key) ?? null,
-    note: ({ key }: StoredObject, object: KnownObject) => void known.set(key, object),
+    record: ({ key }: StoredObject, object: KnownObject) => void known.set(key, object),
     forget: (key: string) => void known.delete(key),
     retain: () => undefined,
   };
