@@ -13,7 +13,10 @@ import type { Session } from "./session.ts";
 export function printPrunePlan(name: string, plan: PrunePlan, { output }: Session): void {
   const { rows, deletions, freedBytes, totalBytes, ancestors } = plan;
   output.line(`${name}: ${count(rows.length, "archive")}, ${formatBytes(totalBytes)}`);
-  output.table([["  TAKEN", "SNAPSHOT", "SIZE", "", "WHY"], ...rows.map(toRow)], { right: [2], flexible: [1, 4] });
+  output.table([["  TAKEN", "SNAPSHOT", "SIZE", "CHAIN", "", "WHY"], ...rows.map(toRow)], {
+    right: [2],
+    flexible: [1, 5],
+  });
   if (ancestors.count > 0)
     output.line(
       `${count(ancestors.count, "archive")} (${formatBytes(ancestors.bytes)}) kept only because others build on them`,
@@ -60,7 +63,7 @@ function explainNothing({ ancestors }: PrunePlan): string {
   );
 }
 
-function toRow({ archive, deleted, reasons, neededBy }: PruneRow): string[] {
+function toRow({ archive, chainLength, deleted, reasons, neededBy }: PruneRow): string[] {
   const time = timeOf(archive);
   const [child, ...others] = neededBy;
   const more = others.length === 0 ? "" : ` and ${others.length} more`;
@@ -68,12 +71,20 @@ function toRow({ archive, deleted, reasons, neededBy }: PruneRow): string[] {
     `  ${time === null ? "-" : formatMinute(time)}`,
     printable(archive.path),
     formatBytes(archive.bytes),
+    describeLength(archive, chainLength),
     deleted ? "delete" : "keep",
     deleted ? "" : child === undefined ? reasons.join(", ") : `needed by ${printable(child.path)}${more}`,
   ];
 }
 
-function toRecord({ archive, deleted, reasons, neededBy }: PruneRow): Record<string, unknown> {
+/** As `list` shows it. */
+function describeLength({ lineage }: Archive, chainLength: number | null): string {
+  if (lineage === null) return "unknown";
+  if (lineage.sendParent === null) return "full";
+  return chainLength === null ? "broken" : String(chainLength);
+}
+
+function toRecord({ archive, chainLength, deleted, reasons, neededBy }: PruneRow): Record<string, unknown> {
   const { key, path, bytes, otime } = archive;
   return {
     type: "archive",
@@ -81,6 +92,7 @@ function toRecord({ archive, deleted, reasons, neededBy }: PruneRow): Record<str
     path,
     bytes,
     otime: otime === null ? null : formatTime(otime),
+    chainLength,
     delete: deleted,
     reasons,
     neededBy: neededBy.map((child) => child.key),

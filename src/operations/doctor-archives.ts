@@ -69,12 +69,14 @@ export function judgeChains(all: readonly Planned[]): Verdict {
   const message = worst === undefined ? "no archives yet" : describeCost(worst);
   const unserved = all.flatMap((each) => each.unserved ?? [])[0];
   if (unserved !== undefined) {
-    const names = unserved.periods.map(nameOfPeriod).join(" or ");
+    const { periods, served, anchor } = unserved;
+    const names = periods.map(nameOfPeriod).join(" or ");
+    const longest = served === null ? "" : ` (the first of a ${nameOfPeriod(served)} is the longest here)`;
     return {
       status: "warning",
       message:
-        `${message}; no snapshot here is kept as long as the first of a ${names}: the next one builds on ` +
-        `${unserved.anchor.path}, and chains grow`,
+        `${message}; no snapshot here is kept as long as the first of a ${names}${longest}: the next one builds on ` +
+        `${anchor.path}, and chains grow`,
       fix: `keep the first snapshot of each ${names} on this machine too, or use --full-every`,
     };
   }

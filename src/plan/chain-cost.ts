@@ -31,7 +31,9 @@ export function costOfNewest({ archives, others }: Pick<Inventory, "archives" | 
 export interface UnservedPeriods {
   /** The shortest first. */
   readonly periods: readonly Period[];
-  /** The snapshot that the next first of such a period builds on. */
+  /** The longest period of the rules for which something is here; null: none. */
+  readonly served: Period | null;
+  /** The snapshot that the next first of an unserved period builds on. */
   readonly anchor: Snapshot;
 }
 
@@ -53,5 +55,7 @@ export function findUnserved(
     first,
   );
   const periods = PERIODS.filter((period) => compareLifetimes(lifetimeOf(period, rules), longest.lifetime) > 0);
-  return periods.length === 0 ? null : { periods, anchor: longest.snapshot };
+  if (periods.length === 0) return null;
+  const served = PERIODS.findLast((period) => rules.counts[period] !== 0 && !periods.includes(period)) ?? null;
+  return { periods, served, anchor: longest.snapshot };
 }

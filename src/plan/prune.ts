@@ -1,7 +1,7 @@
 // Decides which archives a prune deletes: those of the given subvolumes that no rule keeps and no kept archive needs. It
 // looks at the entire container, because after a restore chains cross subvolumes.
 
-import { groupBy, identityText, indexArchives, parentIn, type ArchiveIndex } from "./chain.ts";
+import { groupBy, identityText, indexArchives, measureChains, parentIn, type ArchiveIndex } from "./chain.ts";
 import { judge, type Calendar, type KeepReason, type KeepRules } from "./keep.ts";
 import { timeOf } from "./select.ts";
 import { sumBytes, type Archive, type Identity, type Uuid } from "./model.ts";
@@ -27,6 +27,8 @@ export interface PruneRow {
   readonly deleted: boolean;
   /** Why it is kept for its own sake; empty when it is not. */
   readonly reasons: readonly KeepReason[];
+  /** How many archives a restore of it reads; null when its chain is broken or unknown. */
+  readonly chainLength: number | null;
   /** The kept archives that need it, the nearest first; empty when it is kept for its own sake. */
   readonly neededBy: readonly Archive[];
 }
@@ -49,12 +51,14 @@ export function planPrune(request: PruneRequest): PrunePlan {
   const parents = parentsOf(archives, index);
   const reasons = reasonsOf(request);
   const needed = neededBy(archives, reasons, parents);
+  const lengths = measureChains(archives, index);
   const ofSources = archives.filter(({ source }) => sources.has(source)).toSorted(byTime);
   const rows = ofSources.map((archive): PruneRow => {
     const own = reasons.get(archive) ?? [];
     const children = needed.get(archive) ?? [];
     return {
       archive,
+      chainLength: lengths.get(archive.key)?.length ?? null,
       deleted: own.length === 0 && children.length === 0,
       reasons: own,
       neededBy: own.length === 0 ? children : [],

@@ -181,7 +181,7 @@ describe("keep rules", { skip: noBtrfsOrSwift() }, () => {
     assert.match((await prune("months", "--keep-last", "1", "--keep", first.path)).stdout, /keep +pinned/);
   });
 
-  test("leave intact chains at 30 moments at which a prune is killed, and the next one goes through the rest", async () => {
+  test("leave intact chains when a prune is killed at 30 moments, and the next prune deletes the rest", async () => {
     const proxy = await openFaultProxy(swift.endpoint);
     await swift.createContainer("killed");
     const killed = await open("killed");

@@ -381,7 +381,7 @@ describe("doctor", () => {
       assert.equal(found?.status, "warning");
       assert.match(
         found.message,
-        /no snapshot here is kept as long as the first of a month or year: the next one builds on d32, and chains grow/,
+        /no snapshot here is kept as long as the first of a month or year \(the first of a week is the longest here\): the next one builds on d32, and chains grow/,
       );
       assert.match(
         found.fix ?? "",

@@ -55,6 +55,10 @@ describe("a prune", () => {
       ],
     );
     assert.deepEqual(ancestors, { count: 3, bytes: 3000 });
+    assert.deepEqual(
+      rows.map(({ chainLength }) => chainLength),
+      [1, 2, 3, 4],
+    );
   });
 
   test("deletes archives that no rule keeps and no other needs, children first", () => {
