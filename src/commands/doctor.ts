@@ -19,7 +19,7 @@ export class DoctorCommand extends withKeepRules(EncodingCommand) {
     details: `
       Tries everything that \`sync PATH\` with the same options needs, and prints one line for each, with what to do
       if it fails. It writes, reads and deletes a small object in the container, and creates S3 keys with Keystone if the
-      project has none. It changes nothing else.
+      project has none. It changes nothing else. It waits for no other run and takes no lock.
     `,
     examples: [["Before the first sync of /home", "$0 doctor /home --container-name backup"]],
   });

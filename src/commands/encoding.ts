@@ -28,8 +28,8 @@ export function describeEncodingOf({ recipients, zstdLevel }: Form): string {
 
 /** Describes the send protocol, and why it was chosen. */
 export function describeProtocol({ sendProto, compressedData, chosen }: Form): string {
-  const why = chosen ? "the newest here" : "as asked";
-  return `send protocol ${sendProto} (${why}), extents ${compressedData ? "compressed on disk stay compressed" : "uncompressed"}`;
+  const why = chosen ? "the newest that this machine supports" : "as asked";
+  return `send protocol ${sendProto} (${why}), compressed files are sent ${compressedData ? "as they are" : "uncompressed"}`;
 }
 
 /** The same for programs. */

@@ -15,7 +15,7 @@ import { summaryOf } from "./summaries.ts";
 
 export class InstallUnitsCommand extends Command<Context> {
   static override paths = [["install-units"]];
-  static readonly exits: readonly number[] = [0, 1, 2, 3];
+  static readonly exits: readonly number[] = [0, 2, 3];
   static override usage = Command.Usage({
     description: summaryOf("install-units"),
     details: `

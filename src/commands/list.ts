@@ -25,6 +25,9 @@ export class ListCommand extends ReadCommand {
       Shows when each snapshot was taken, its path, the size of its archive, and its chain: how many archives a restore
       has to read, and what the archive builds on if that is not the line above. -v shows paths in full, and the keys of
       the archives; --json is for programs. \`restore\` takes the path or the key.
+
+      PATH is a subvolume on this machine, or what \`restore --latest\` takes, such as @home. Only archives of the Python
+      tool that are encrypted need --identity: without it, what they build on is unknown.
     `,
     examples: [
       ["Everything in the container", "$0 list --container-name backup"],

@@ -49,8 +49,8 @@ export class PruneCommand extends withKeepRules(ReadCommand) {
     description: summaryOf("prune"),
     details: `
       Shows for each archive of PATH's subvolume whether it is kept, and why. It deletes only with --confirm, or after a yes
-      on a terminal. PATH is a subvolume here, or one of another machine: a name that its snapshots bear (@home), or the
-      beginning of its UUID.
+      on a terminal. PATH is a subvolume here, or what \`restore --latest\` takes, such as @home. Without it, prune uses the paths
+      of the configuration file's target.
 
       The rules come from the options, the configuration file, or what an earlier prune left in the container. Whatever they
       say, it keeps the newest archive, the newest whose snapshot is here, pinned ones, those whose date or contents are

@@ -25,10 +25,12 @@ export class RestoreCommand extends DownloadCommand {
   static override usage = Command.Usage({
     description: summaryOf("restore"),
     details: `
-      WHAT is an archive: its key, the path of its snapshot, or the beginning of the snapshot's UUID, as \`list\` shows
-      them. With --latest or --at it is a subvolume: its path, the beginning of its UUID, or the directory
-      of its snapshots; it can be left out if the container has the archives of only one subvolume. WHAT may also be \`latest\`, the newest
-      archive of the only subvolume, or the path of a snapshot on this machine.
+      WHAT is an archive: the path of its snapshot as \`list\` shows it, or on this machine; its key (\`list -v\`); the
+      beginning of the snapshot's UUID (\`list --json\`); or \`latest\`, the newest archive of the only subvolume.
+
+      With --latest or --at, WHAT is a subvolume: the beginning of its UUID, as \`list\` shows it; its path on this machine; the
+      directory of its snapshots; or a name in their paths, such as @home. It can be left out if the container has the
+      archives of only one subvolume.
 
       Receives every snapshot of the chain that DIR's filesystem does not have yet, at its own path below DIR. To resume
       an interrupted restore, run the same command again. Needs root.

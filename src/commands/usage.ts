@@ -17,7 +17,10 @@ export function describeCommand(type: CommandType, binaryName: string): CommandH
     name: path.join(" "),
     isDefault: others.some((other) => other.length === 0),
     // The parser does not report the name of optional words.
-    words: words.replace(/[<>]/g, "").replace(/^\.\.\.$/, "[PATH]..."),
+    words: words
+      .replace(/[<>]/g, "")
+      .replace(/^\.\.\.$/, "[PATH]...")
+      .replace(/ \.\.\.$/, "..."),
     summary: usage?.description ?? "",
     details: toParagraphs(usage?.details ?? ""),
     examples: (usage?.examples ?? []).map(([label, line]) => ({ label, line: line.replaceAll("$0", binaryName) })),

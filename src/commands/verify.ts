@@ -41,7 +41,8 @@ export class VerifyCommand extends VerifyOptions {
       Without options it is quick: it checks the chain, sizes, metadata and first bytes of each archive, and what else
       is in the container. --read-data reads archives to their end and checks the store's checksum, the decryption, every command
       of the stream and its end. With PATH it checks only the archives of one subvolume, and all that they build on. PATH is the path of the
-      subvolume on this machine, or a name that its snapshots have (@home), of any machine.
+      subvolume on this machine, or what \`restore --latest\` takes, such as @home. --against-local and --drill need a PATH on
+      this machine.
     `,
     examples: [
       ["Check every archive without reading it", "$0 verify --container-name backup"],

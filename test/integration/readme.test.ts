@@ -127,6 +127,9 @@ describe("the documented restore without this tool", { skip: noBtrfsOrSwift() },
       ["restore", "latest", "--target", target],
       ["doctor", home],
       ["config show", home],
+      ["pin", "@home/.snapshots/2/snapshot"],
+      ["unpin", "@home/.snapshots/2/snapshot"],
+      ["prune", home, "--keep-last", "1", "-n"],
     ];
     for (const [command, ...args] of lines) {
       const { code, stdout, stderr } = await cli([...command.split(" "), ...args, ...store], {

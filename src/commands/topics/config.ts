@@ -20,7 +20,7 @@ export const configuration: Section = {
         "    limits: { upload: 8Mi, memory: 1Gi, retry-for: 1h }",
       ],
     },
-    "With one target `sync` is enough; with several, use `sync --use home`. list, restore, verify and doctor take it too. Paths in the file are relative to its directory, and ~ is the home directory. An unknown key is an error.",
+    "With one target `sync` is enough; with several, use `sync --use home`. All commands with a container take --use; `paths` are for sync and prune. Paths in the file are relative to its directory, and ~ is the home directory. An unknown key is an error.",
     "With --container-name, and without --use or --config, only the login is taken from the file, if all targets have the same one and nothing else names one.",
     "The keys of a target, each with the flag that it stands for:",
     {

@@ -1,6 +1,7 @@
 // Whatever an OpenStack user already has: every spelling, every source, and which of them counts.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -236,6 +237,19 @@ describe("an env file", () => {
     assert.deepEqual(parseEnvFile(text, "file"), {
       A: "1", B: "two words", C: "single # $x", D: 'a "b" \\ $x', E: "spaced", F: "", G: "a#b", H: "p=q", I: "", J: "x'y\"z",
     }); // prettier-ignore
+  });
+
+  test("has the values that a shell reads from it, in the quotes that the reference advises", () => {
+    const text = [
+      "A=a.b_c-d/e:f@g%h+i,j",
+      "export B='two words #1 $x `id` \\ \"'",
+      "C=\"it's \\\"1\\\" \\$x \\`id\\` \\\\\"",
+      "# comment",
+    ].join("\n"); // prettier-ignore
+    const script = `${text}\nprintf '%s\\n' "$A" "$B" "$C"`;
+    const shell = execFileSync("sh", ["-euc", script], { encoding: "utf8" }).trimEnd().split("\n");
+    assert.deepEqual(Object.values(parseEnvFile(text, "file")), shell);
+    assert.deepEqual(shell.slice(1), ['two words #1 $x `id` \\ "', 'it\'s "1" $x `id` \\']);
   });
 
   for (const line of [
