@@ -3,7 +3,7 @@
 // value; a block of the README that the table does not know fails the walk.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { openCloud, type Cloud } from "../support/keystone.ts";
 import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
@@ -12,10 +12,14 @@ import { runInRoot, type Bench, type Entered } from "./roots.ts";
 
 const MiB = 2 ** 20;
 const REGION = "RegionOne";
-const USER = { name: "me", password: "secret-of-the-walk" };
+/** The password is one that a shell would break without quotes. */
+const USER = { name: "me", password: "secret of the $walk #1" };
 
-/** Where the clone is, in the root; the user's own. */
-const CLONE = "/opt/clone";
+/** Where the clone is, in the root. It belongs to root. */
+const CLONE = "/opt/btrfs-snapshots-to-swift";
+
+/** As the README names it. */
+const IDENTITY = "/root/identity.txt";
 
 interface Walk {
   /** The command that the user types in the clone. */
@@ -24,7 +28,7 @@ interface Walk {
   readonly disk: Loopback;
   /** An empty filesystem, mounted at /mnt. */
   readonly other: Loopback;
-  /** And one that nobody has mounted. */
+  /** And one that is not mounted, and has no filesystem any more. */
   readonly newDisk: Loopback;
 }
 
@@ -40,18 +44,17 @@ const BLOCKS: readonly Block[] = [
     has: "sudo apt-get install git btrfs-progs",
     // Nobody is there to confirm, and the clone exists already.
     play: async (text, { type }) => {
-      const clone = [/^git clone .* && cd .*$/m, "git --version"] as const;
+      const clone = [/^sudo git clone .* && cd .*$/m, "git --version"] as const;
       await type(fill(text, [["apt-get install ", "apt-get install --yes "], clone]));
     },
   },
   { has: "OS_AUTH_URL=", play: writeLogin },
   { has: "swift post backup", play: tryQuickStart },
   { has: "sync /home -n ", play: leaveOut },
-  { has: "restore /home --latest ", play: leaveOut },
-  { has: "age-keygen -o identity.txt", play: tryEncryption },
+  { has: "age-keygen -o /root/identity.txt", play: tryEncryption },
   { has: "targets:", play: tryConfiguration },
-  { has: "30 3 * * * root ", play: tryCron },
-  { has: "sudo -i ", play: tryWorstDay },
+  { has: " * * * root ", play: tryCron },
+  { has: "sudo -i ", play: tryLostDisk },
   { has: "metadata() {", play: restoreByHand },
 ];
 
@@ -78,7 +81,7 @@ export async function walkReadme(bench: Bench, root: string): Promise<string | n
   });
 }
 
-/** A user with sudo, and a clone: this checkout without what git ignores. */
+/** A user with sudo, and root's clone: this checkout without what git ignores. */
 async function prepareRoot(bench: Bench, root: string): Promise<void> {
   await runInRoot(
     bench,
@@ -104,7 +107,7 @@ async function prepareRoot(bench: Bench, root: string): Promise<void> {
     "sh",
     target,
   );
-  await runInRoot(bench, { root }, `chown -R me: ${CLONE}`);
+  await runInRoot(bench, { root }, `chown -R root: ${CLONE}`);
 }
 
 async function withWalk(
@@ -167,7 +170,7 @@ async function writeLogin(text: string, { type, cloud }: Walk): Promise<void> {
   const filled = fill(text, [
     [/^OS_AUTH_URL=.*$/m, `OS_AUTH_URL=${cloud.keystone.authUrl}`],
     [/^OS_USERNAME=…$/m, `OS_USERNAME=${USER.name}`],
-    [/^OS_PASSWORD=…$/m, `OS_PASSWORD=${USER.password}`],
+    [/^OS_PASSWORD='…'$/m, `OS_PASSWORD='${USER.password}'`],
     [/^OS_PROJECT_NAME=…$/m, "OS_PROJECT_NAME=demo"],
     [/^OS_REGION_NAME=…$/m, `OS_REGION_NAME=${REGION}`],
   ]);
@@ -185,44 +188,62 @@ async function assertEqual({ disk }: Walk, snapshot: string, restored: string): 
   assert.deepEqual(differences, []);
 }
 
+/** The snapshot that cron has taken, below the subvolume. */
+async function newestSnapshot({ disk }: Walk): Promise<string> {
+  const [name = ""] = await readdir(join(disk.mountPoint, "@home/.snapshots"));
+  return join(".snapshots", name);
+}
+
 async function tryEncryption(text: string, { type }: Walk): Promise<void> {
-  await type("sudo btrfs subvolume snapshot -r /home /home/second");
-  await type(fill(text, [["age1…", '"$(age-keygen -y identity.txt)"']]));
+  const output = await type(fill(text, [["age1…", `"$(sudo age-keygen -y ${IDENTITY})"`]]));
+  // Nobody is there to say yes.
+  assert.match(output, /@home\/first .* delete/);
+  assert.match(output, /@home\/second .* keep/);
 }
 
 async function tryConfiguration(text: string, { type }: Walk): Promise<void> {
-  const recipient = (await type("age-keygen -y identity.txt")).trim();
-  const filled = fill(text, [["age1…", recipient]]);
+  const recipient = (await type(`sudo age-keygen -y ${IDENTITY}`)).trim();
+  const filled = fill(text, [
+    ["age1…", recipient],
+    ["# optional: ", ""],
+  ]);
   await type(`
     sudo mkdir -p /etc/btrfs-snapshots-to-swift /var/lib/prometheus/node-exporter
-    sudo cp /root/backup.env /etc/btrfs-snapshots-to-swift/home.env
+    sudo install -m 600 /root/backup.env /etc/btrfs-snapshots-to-swift/home.env
     printf %s ${quote(filled)} | sudo tee /etc/btrfs-snapshots-to-swift/config.yaml
-    sudo btrfs subvolume snapshot -r /srv /srv/first
     sudo btrfs-snapshots-to-swift sync
     sudo btrfs-snapshots-to-swift config show
     sudo btrfs-snapshots-to-swift install-units
     grep ' 0$' /var/lib/prometheus/node-exporter/btrfs-snapshots-to-swift.prom`);
 }
 
-/** As cron runs it: with the environment of that file, and no other. */
+/** As cron runs them: with the environment of that file and no other, and silent. */
 async function tryCron(text: string, { type }: Walk): Promise<void> {
-  const [, path, command] = /^PATH=(\S+)\n\S+ \S+ \S+ \S+ \S+ root (.+)$/m.exec(text) ?? [];
-  assert.ok(path !== undefined && command !== undefined, text);
-  assert.equal(await type(`sudo env -i HOME=/root PATH=${path} /bin/sh -c ${quote(command)} 2>&1`), "");
+  const path = /^PATH=(\S+)$/m.exec(text)?.[1];
+  const commands = [...text.matchAll(/^\S+ \S+ \S+ \S+ \S+ root (.+)$/gm)].map(([, command = ""]) => command);
+  assert.ok(path !== undefined && commands.length === 3, text);
+  await type("sudo mkdir /home/.snapshots");
+  for (const command of commands) {
+    const unescaped = command.replaceAll("\\%", "%");
+    assert.doesNotMatch(command.replaceAll("\\%", ""), /%/);
+    assert.equal(await type(`sudo env -i HOME=/root PATH=${path} /bin/sh -c ${quote(unescaped)} 2>&1`), "", command);
+  }
 }
 
-async function tryWorstDay(text: string, walk: Walk): Promise<void> {
+async function tryLostDisk(text: string, walk: Walk): Promise<void> {
+  const { newDisk } = walk;
+  await run("umount", newDisk.mountPoint);
+  await run("wipefs", "--all", newDisk.device);
   const [shell = "", ...commands] = text.split("\n");
   // It opens a shell, in which the others are typed.
   assert.match(shell, /^sudo -i /);
   const filled = fill(commands.join("\n"), [
-    ["/dev/NEW-DISK", walk.newDisk.device],
-    ["SUBVOLUME", "@home"],
+    ["/dev/NEW-DISK", newDisk.device],
     // As the sentence below it demands for encrypted archives.
-    ["--container-name backup", `--container-name backup --identity ${CLONE}/identity.txt`],
+    ["restore --container-name backup", `restore --container-name backup --identity ${IDENTITY}`],
   ]);
   await walk.type(`sudo sh -exc ${quote(filled)}`);
-  await assertEqual(walk, "second", join(walk.newDisk.mountPoint, "home"));
+  await assertEqual(walk, await newestSnapshot(walk), join(await newDisk.mount("defaults"), "home"));
 }
 
 async function restoreByHand(text: string, walk: Walk): Promise<void> {
@@ -231,8 +252,9 @@ async function restoreByHand(text: string, walk: Walk): Promise<void> {
   const filled = fill(text, [
     [/^subvolume=\S+/m, `subvolume=${uuid}`],
     [/^target=\S+/m, "target=/mnt/by-hand"],
-    [/^identity=\S+/m, `identity=${CLONE}/identity.txt`],
+    [/^identity=\S+/m, `identity=${IDENTITY}`],
   ]);
   await walk.type(`sudo sh -euc ${quote(`set -a; . /root/backup.env; set +a\n${filled}`)}`);
-  await assertEqual(walk, "second", join(walk.other.mountPoint, "by-hand/@home/second"));
+  const newest = await newestSnapshot(walk);
+  await assertEqual(walk, newest, join(walk.other.mountPoint, "by-hand/@home", newest));
 }
