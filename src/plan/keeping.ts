@@ -9,17 +9,21 @@ import type { Inventory } from "./inventory.ts";
 import { timeOf } from "./select.ts";
 import { archiveOf, type Standing } from "./standing.ts";
 
+/** When a new chain begins although there is a send parent. */
+export interface ChainLimits {
+  /** The most archives in a chain; null: no limit. */
+  readonly maxChain: number | null;
+  /** The age of a chain's full archive, in nanoseconds, at which a new chain begins; null: never. */
+  readonly fullEveryNs: bigint | null;
+}
+
 /** The keep rules of a sync, and the limits of its chains. */
-export interface Keeping {
+export interface Keeping extends ChainLimits {
   /** Null: no rules, so every snapshot is sent. */
   readonly rules: KeepRules | null;
   readonly calendar: Calendar;
   /** Nanoseconds since the epoch. */
   readonly now: bigint;
-  /** The most archives in a chain; null: no limit. */
-  readonly maxChain: number | null;
-  /** The age of a chain's full archive, in nanoseconds, at which a new chain begins; null: never. */
-  readonly fullEveryNs: bigint | null;
   /** Snapshots that are kept whatever the rules say: their keys, or their paths. */
   readonly pinned: ReadonlySet<string>;
 }

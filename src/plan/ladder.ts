@@ -19,22 +19,21 @@ export interface LadderLimits {
 /**
  * Chooses the send parent of a snapshot among those before it: the nearest that is kept at least as long. If none is, it is
  * the one that is kept longest, the nearest of several: against an older one, the same changes would be sent again and again.
- * Null, for a full archive, only if there is no candidate or the chain would become too long.
+ * Null, for a full archive, only if there is no candidate.
  * @param lifetime - of the snapshot to send
  * @param candidates - in the order of creation
  */
 export function chooseParent<Candidate extends Rung>(
   lifetime: bigint | null,
   candidates: readonly Candidate[],
-  limits: LadderLimits = { maxChain: null },
 ): Candidate | null {
-  const chosen =
+  return (
     candidates.findLast((candidate) => compareLifetimes(candidate.lifetime, lifetime) >= 0) ??
     candidates.reduce<Candidate | null>(
       (best, each) => (best === null || compareLifetimes(each.lifetime, best.lifetime) >= 0 ? each : best),
       null,
-    );
-  return chosen === null || isLongest(chosen, limits) ? null : chosen;
+    )
+  );
 }
 
 /** True when its chain is as long as a chain may be. */

@@ -1,124 +1,199 @@
-// Shows how much keep rules would cost over time: the planner run once for each snapshot of a history, real or assumed.
+// Shows how much keep rules would cost over time: the planners of sync and prune run once a day over a history of
+// snapshots, real or assumed.
 
+import { groupBy } from "./chain.ts";
 import { judge, type Calendar, type Dated, type KeepRules } from "./keep.ts";
-import { chooseParent, type LadderLimits } from "./ladder.ts";
+import type { ChainLimits } from "./keeping.ts";
+import {
+  parseUuid,
+  streamIdentity,
+  sumBytes,
+  type Archive,
+  type Key,
+  type Snapshot,
+  type UploadStep,
+} from "./model.ts";
+import { planPrune } from "./prune.ts";
+import { NOTHING_STORED } from "./standing.ts";
+import { planSync } from "./sync.ts";
 
-/** Snapshots of one subvolume, in the order of creation, and what a stream between any two of them holds. */
+/** Snapshots of one subvolume, in the order of creation, and the sizes of their streams. */
 export interface History {
-  readonly snapshots: readonly Dated[];
+  readonly snapshots: readonly Pick<Dated, "otime">[];
   /** Bytes of the stream of the snapshot at a place, full (`null`) or against an earlier one. */
   bytes(snapshot: number, sendParent: number | null): number;
 }
 
 export interface SimulationRequest {
-  /** Null: none. Nothing is deleted, and each snapshot builds on the one before it. */
-  readonly rules: KeepRules | null;
-  /** By which this machine thins out its own snapshots; null: it keeps them all. */
-  readonly localRules: KeepRules | null;
+  readonly rules: KeepRules;
+  /** The rules by which this machine thins out its own snapshots. */
+  readonly localRules: KeepRules;
   readonly calendar: Calendar;
-  readonly limits?: LadderLimits;
+  readonly limits: ChainLimits;
 }
 
-export interface Simulation {
-  readonly uploadedBytes: number;
-  /** At the end. */
-  readonly storedBytes: number;
-  /** At the end. */
+/** The container after a day's sync and prune. */
+export interface SimulatedState {
+  /** When the newest snapshot was taken. */
+  readonly otime: bigint;
   readonly archives: number;
   /** The number of those that are kept only because others build on them. */
   readonly ancestors: number;
-  /** The most archives that any restore ever read. */
-  readonly longestChain: number;
-  /** The most bytes that the restore of a newest snapshot ever read. */
-  readonly largestRestoreBytes: number;
-}
-
-/** An archive of the simulated container. */
-interface Stored extends Dated {
-  readonly place: number;
-  readonly bytes: number;
-  readonly parent: Stored | null;
-  readonly lifetime: bigint | null;
+  /** Everything that was sent so far. */
+  readonly uploadedBytes: number;
+  readonly storedBytes: number;
+  /** The most archives that a restore ever read until then. */
   readonly chainLength: number;
+  /** The most bytes that a restore ever read until then. */
   readonly chainBytes: number;
 }
 
-/** Runs sync and prune after each snapshot of a history. */
-export function simulate(history: History, request: SimulationRequest): Simulation {
+/** Runs sync and prune once a day, after the last snapshot of the day. */
+export function* simulate(history: History, request: SimulationRequest): Generator<SimulatedState, void> {
+  const { rules, localRules, limits } = request;
   const calendar = remembered(request.calendar);
-  let stored: readonly Stored[] = [];
-  let local: readonly Dated[] = [];
-  let [uploadedBytes, longestChain, largestRestoreBytes, ancestors] = [0, 0, 0, 0];
-  for (const [place, snapshot] of history.snapshots.entries()) {
-    local = thin([...local, snapshot], request.localRules, calendar);
-    const sent = send({ history, place, stored, local, request, calendar });
-    uploadedBytes += sent.bytes;
-    longestChain = Math.max(longestChain, sent.chainLength);
-    largestRestoreBytes = Math.max(largestRestoreBytes, sent.chainBytes);
-    ({ stored, ancestors } = prune([...stored, sent], local, request.rules, calendar));
+  const chains = openChains(history);
+  let local: readonly Snapshot[] = [];
+  let archives: readonly Archive[] = [];
+  for (const day of groupBy(toSnapshots(history), ({ otime }) => calendar(otime).daily).values()) {
+    const now = day.at(-1)?.otime ?? 0n;
+    local = thin([...local, ...day], localRules, calendar);
+    const archived = new Set(archives.map(({ key }) => key));
+    const inventory = { ...NOTHING_STORED, source: SOURCE, snapshots: local, archives, archived };
+    const keeping = { rules, calendar, now, ...limits, pinned: new Set<string>() };
+    archives = [...archives, ...planSync(inventory, { keeping }).steps.map(chains.add)];
+    const { deletions, ancestors } = planPrune({
+      archives,
+      sources: new Set([SOURCE.uuid]),
+      rules,
+      calendar,
+      now,
+      local: local.map(streamIdentity),
+      pinned: keeping.pinned,
+    });
+    const deleted = new Set(deletions);
+    archives = archives.filter((archive) => !deleted.has(archive));
+    yield {
+      otime: now,
+      archives: archives.length,
+      ancestors: ancestors.count,
+      storedBytes: sumBytes(archives),
+      ...chains.soFar(),
+    };
   }
+}
+
+/** The end of a history without keep rules: each snapshot is sent, each builds on the one before, and nothing goes. */
+export function simulateLine(history: History): SimulatedState {
+  const { snapshots } = history;
+  const bytes = snapshots.reduce((sum, _, place) => sum + history.bytes(place, place === 0 ? null : place - 1), 0);
   return {
-    uploadedBytes,
-    storedBytes: stored.reduce((sum, { bytes }) => sum + bytes, 0),
-    archives: stored.length,
-    ancestors,
-    longestChain,
-    largestRestoreBytes,
+    otime: snapshots.at(-1)?.otime ?? 0n,
+    archives: snapshots.length,
+    ancestors: 0,
+    uploadedBytes: bytes,
+    storedBytes: bytes,
+    chainLength: snapshots.length,
+    chainBytes: bytes,
   };
 }
 
-interface Sending {
-  readonly history: History;
-  readonly place: number;
-  readonly stored: readonly Stored[];
-  readonly local: readonly Dated[];
-  readonly request: SimulationRequest;
-  readonly calendar: Calendar;
+/** A state, and after how many days it was reached. */
+export interface Milestone {
+  readonly days: number;
+  readonly state: SimulatedState;
 }
 
-function send({ history, place, stored, local, request, calendar }: Sending): Stored {
-  const snapshot = history.snapshots[place] ?? { id: "", otime: 0n };
-  const here = new Set(local.map(({ id }) => id));
-  const candidates = stored.filter(({ id }) => here.has(id));
-  const { rules, limits } = request;
-  const judged = rules === null ? null : judge([...stored, snapshot], rules, calendar, snapshot.otime);
-  const lifetime = judged?.lifetimes.get(snapshot.id) ?? null;
-  const parent = judged === null ? (candidates.at(-1) ?? null) : chooseParent(lifetime, candidates, limits);
-  const bytes = history.bytes(place, parent?.place ?? null);
+const MILESTONES = [30, 90, 180, 365, 730, 1095, 1825, 3650];
+
+const DAY_NS = 86_400_000_000_000n;
+
+/** Picks the states that a table shows: after a month, a quarter and so on, and at the end. */
+export function pickMilestones(states: readonly SimulatedState[]): readonly Milestone[] {
+  const [first, last] = [states[0], states.at(-1)];
+  if (first === undefined || last === undefined) return [];
+  const end = Math.round(Number(last.otime - first.otime) / Number(DAY_NS));
+  const before = MILESTONES.filter((days) => days < end).flatMap((days) => {
+    const state = states.findLast(({ otime }) => otime - first.otime <= BigInt(days) * DAY_NS);
+    return state === undefined ? [] : [{ days, state }];
+  });
+  return [...before, { days: end, state: last }];
+}
+
+const SOURCE = { uuid: uuidOf(0xffff_ffff), id: 256, path: "simulated", generation: null };
+
+/** Makes a snapshot of each place. Its `otransid` is the place. */
+function toSnapshots({ snapshots }: History): readonly Snapshot[] {
+  return snapshots.map(({ otime }, place) => ({
+    uuid: uuidOf(place + 1),
+    id: 257 + place,
+    source: SOURCE.uuid,
+    received: null,
+    path: `snapshots/${place}`,
+    pathIsExact: true,
+    ctransid: place,
+    otransid: place,
+    otime,
+  }));
+}
+
+function uuidOf(number: number): Snapshot["uuid"] {
+  const uuid = parseUuid(`00000000-0000-4000-8000-${number.toString(16).padStart(12, "0")}`);
+  if (uuid === null) throw new TypeError(`${number} makes no UUID`);
+  return uuid;
+}
+
+/** Makes the archives of a simulation, and measures what was sent and what a restore reads. */
+function openChains(history: History) {
+  const chains = new Map<Key, { readonly length: number; readonly bytes: number }>();
+  let [uploadedBytes, chainLength, chainBytes] = [0, 0, 0];
   return {
-    ...snapshot,
-    place,
+    add: ({ key, snapshot, sendParent, sendParentArchive: parent }: UploadStep): Archive => {
+      // No stream is empty, and an empty archive would count as damaged.
+      const bytes = Math.max(1, history.bytes(snapshot.otransid, sendParent?.otransid ?? null));
+      const before = (parent === undefined ? undefined : chains.get(parent.key)) ?? { length: 0, bytes: 0 };
+      const chain = { length: before.length + 1, bytes: before.bytes + bytes };
+      chains.set(key, chain);
+      uploadedBytes += bytes;
+      chainLength = Math.max(chainLength, chain.length);
+      chainBytes = Math.max(chainBytes, chain.bytes);
+      return toArchive({ key, snapshot, sendParent }, bytes);
+    },
+    soFar: () => ({ uploadedBytes, chainLength, chainBytes }),
+  };
+}
+
+function toArchive({ key, snapshot, sendParent }: Pick<UploadStep, "key" | "snapshot" | "sendParent">, bytes: number) {
+  const { path, otime, otransid } = snapshot;
+  return {
+    key,
+    source: SOURCE.uuid,
+    path,
     bytes,
-    parent,
-    lifetime,
-    chainLength: (parent?.chainLength ?? 0) + 1,
-    chainBytes: (parent?.chainBytes ?? 0) + bytes,
-  };
+    volumes: null,
+    lineage: {
+      snapshot: streamIdentity(snapshot),
+      sendParent: sendParent === null ? null : streamIdentity(sendParent),
+    },
+    otime,
+    otransid,
+    stored: null,
+    encoding: "identity",
+    partBytes: null,
+    etag: null,
+  } satisfies Archive;
 }
 
-function thin(snapshots: readonly Dated[], rules: KeepRules | null, calendar: Calendar): readonly Dated[] {
-  const now = snapshots.at(-1)?.otime;
-  if (rules === null || now === undefined) return snapshots;
-  const { kept } = judge(snapshots, rules, calendar, now);
-  return snapshots.filter(({ id, otime }) => kept.has(id) || otime === now);
-}
-
-function prune(
-  stored: readonly Stored[],
-  local: readonly Dated[],
-  rules: KeepRules | null,
-  calendar: Calendar,
-): { readonly stored: readonly Stored[]; readonly ancestors: number } {
-  const newest = stored.at(-1);
-  if (rules === null || newest === undefined) return { stored, ancestors: 0 };
-  const { kept } = judge(stored, rules, calendar, newest.otime);
-  const here = new Set(local.map(({ id }) => id));
-  const newestHere = stored.findLast(({ id }) => here.has(id));
-  const own = stored.filter((each) => kept.has(each.id) || each === newest || each === newestHere);
-  const needed = new Set<Stored>();
-  for (const archive of own)
-    for (let link: Stored | null = archive; link !== null && !needed.has(link); link = link.parent) needed.add(link);
-  return { stored: stored.filter((each) => needed.has(each)), ancestors: needed.size - own.length };
+/** The newest always stays. */
+function thin(snapshots: readonly Snapshot[], rules: KeepRules, calendar: Calendar): readonly Snapshot[] {
+  const newest = snapshots.at(-1);
+  const { kept } = judge(
+    snapshots.map(({ uuid: id, otime }) => ({ id, otime })),
+    rules,
+    calendar,
+    newest?.otime ?? 0n,
+  );
+  return snapshots.filter((snapshot) => snapshot === newest || kept.has(snapshot.uuid));
 }
 
 /** Naming the periods of a moment is the costly part, and each moment is asked for again and again. */
