@@ -17,7 +17,7 @@ import {
   type Period,
 } from "../plan/keep.ts";
 import type { ZonedRules } from "../plan/keep-object.ts";
-import type { Keeping } from "../plan/keeping.ts";
+import type { ChainLimits, Keeping } from "../plan/keeping.ts";
 import type { Uuid } from "../plan/model.ts";
 import { readKeepRules } from "../operations/keep-rules.ts";
 import type { Container } from "../operations/store-ports.ts";
@@ -138,19 +138,27 @@ export interface ChainFlags {
   readonly maxChain: string | undefined;
 }
 
+/** The limits of chains, parsed. @throws USAGE */
+export function readLimits({ fullEvery, maxChain }: ChainFlags): ChainLimits {
+  return {
+    maxChain: maxChain === undefined ? null : parseCount(maxChain, "--max-chain", 1_000_000),
+    fullEveryNs: fullEvery === undefined ? null : parseKeepWithin(fullEvery, "--full-every"),
+  };
+}
+
 /** The keep rules and chain limits of a sync; null when it has neither. @throws USAGE */
 export function toKeeping(
   zoned: ZonedRules | null,
   pinned: readonly string[],
-  { fullEvery, maxChain, container }: ChainFlags & { readonly container: Container },
+  { container, ...limits }: ChainFlags & { readonly container: Container },
 ): Keeping | null {
+  const { fullEvery, maxChain } = limits;
   if (zoned === null && pinned.length === 0 && fullEvery === undefined && maxChain === undefined) return null;
   return {
     rules: zoned?.rules ?? null,
     calendar: openCalendar(zoned?.timeZone ?? localTimeZone()),
     now: BigInt(Math.floor(container.now())) * 1_000_000n,
-    maxChain: maxChain === undefined ? null : parseCount(maxChain, "--max-chain", 1_000_000),
-    fullEveryNs: fullEvery === undefined ? null : parseKeepWithin(fullEvery, "--full-every"),
+    ...readLimits(limits),
     pinned: new Set(pinned.map((text) => text.replace(/^\/+|\/+$/g, ""))),
   };
 }

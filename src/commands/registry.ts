@@ -23,6 +23,7 @@ export const registry: readonly Registered[] = [
   { name: "verify", load: async () => (await import("./verify.ts")).VerifyCommand },
   { name: "prune", load: async () => (await import("./prune.ts")).PruneCommand },
   { name: "rebase", load: async () => (await import("./rebase.ts")).RebaseCommand },
+  { name: "simulate", load: async () => (await import("./simulate.ts")).SimulateCommand },
   { name: "pin", load: async () => (await import("./pin.ts")).PinCommand },
   { name: "unpin", load: async () => (await import("./pin.ts")).UnpinCommand },
   { name: "doctor", load: async () => (await import("./doctor.ts")).DoctorCommand },

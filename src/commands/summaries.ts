@@ -6,6 +6,7 @@ const summaries = {
   restore: "Restore an archived snapshot, with all that it builds on.",
   prune: "Delete archives that no keep rule keeps and that nothing needs.",
   rebase: "Send an archive again on a better parent, so that prune can delete more.",
+  simulate: "Show what keep rules would keep, upload and need for a restore.",
   pin: "Keep an archive forever, whatever the keep rules say.",
   unpin: "Let the keep rules decide about an archive again.",
   verify: "Check whether the archives can be restored.",

@@ -109,6 +109,13 @@ export const options = {
   maxChain: { flag: "--max-chain", takes: "value", value: "N", group: KEEP, key: "limits.max-chain",
     help: "Build no chain of more than N archives." },
 
+  days: { flag: "--days", takes: "value", value: "N",
+    help: "Look at N days, up to 3650 (365 without --history; else as long as the history)." },
+  history: { flag: "--history", takes: "value", value: "FILE",
+    help: "Read the sizes of snapshots from this file, or from stdin (-), instead of from PATH." },
+  keepLocal: { flag: "--keep-local", takes: "value", value: "RULES",
+    help: "The rules by which this machine thins out its own snapshots, as in \"14d 6m\" (else the same as the container)." },
+
   workDir: { flag: "--work-dir", takes: "value", value: "DIR", key: "work-dir",
     help: "Spool each stream in this directory before it is sent." },
   scratchDir: { flag: "--work-dir", takes: "value", value: "DIR", key: "work-dir",

@@ -33,7 +33,7 @@ export interface Settings {
  * @throws CONFIG, USAGE
  */
 export function readSettings(argv: readonly string[], known: readonly string[], env: Environment): Settings {
-  const { file, name, target, skipped } = findTarget(argv, env);
+  const { file, name, target, skipped } = findTarget(argv, known, env);
   const words: string[] = [];
   const inForce: InForce[] = name === null ? [] : [{ key: "target", value: name, from: file ?? "" }];
   for (const [key, option] of configKeys) {
@@ -67,7 +67,7 @@ const loginKeys = [...configKeys].flatMap(([key, { group, flag }]) =>
   group === CONTAINER && flag !== "--container-name" ? key : [],
 );
 
-function findTarget(argv: readonly string[], env: Environment): FoundTarget {
+function findTarget(argv: readonly string[], known: readonly string[], env: Environment): FoundTarget {
   const name = typed(argv, "--use").at(-1);
   const named = typed(argv, "--config").at(-1);
   const file = named ?? defaultFile(env);
@@ -76,7 +76,13 @@ function findTarget(argv: readonly string[], env: Environment): FoundTarget {
   }
   if (file === null) return NO_TARGET;
   const isAsked = named !== undefined || name !== undefined || typed(argv, "--container-name").length === 0;
-  if (isAsked) return { file, ...chooseTarget(readTargets(file, env), name, file), skipped: null };
+  if (isAsked) {
+    const targets = readTargets(file, env);
+    // A command that needs no container needs no target either.
+    if (named === undefined && name === undefined && targets.size > 1 && !known.includes("--container-name"))
+      return { ...NO_TARGET, skipped: `${file} has several targets, and none is used: choose one with --use NAME` };
+    return { file, ...chooseTarget(targets, name, file), skipped: null };
+  }
   return namesLogin(argv, env) ? NO_TARGET : findLogin(file, env);
 }
 

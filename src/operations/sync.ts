@@ -2,7 +2,7 @@
 // others are planned again, without it; only when nothing more can succeed does the run stop.
 
 import { BackupError, toBackupError } from "../errors.ts";
-import type { ChainSize, Key, UploadStep } from "../plan/model.ts";
+import type { ChainSize, Difference, Estimate, Key, UploadStep } from "../plan/model.ts";
 import { planSync, type SyncPlan, type SyncRequest } from "../plan/sync.ts";
 import type { Command } from "../stream/process.ts";
 import type { LocalSnapshots, Sender, SendStream } from "./ports.ts";
@@ -70,14 +70,20 @@ export async function estimateSteps(
   signal: AbortSignal,
 ): Promise<EstimatedStep[]> {
   const estimated: EstimatedStep[] = [];
-  for (const step of steps) {
-    const estimate = await source.estimate(step, signal).catch((error: unknown) => {
-      if (error instanceof BackupError && error.code === "SEND_FAILED") return null;
-      throw error;
-    });
-    estimated.push({ step, estimate });
-  }
+  for (const step of steps) estimated.push({ step, estimate: await tryEstimate(step, source, signal) });
   return estimated;
+}
+
+/** The size of a stream; null when it cannot be made. */
+export async function tryEstimate(
+  difference: Difference,
+  source: Pick<Sender, "estimate">,
+  signal: AbortSignal,
+): Promise<Estimate | null> {
+  return await source.estimate(difference, signal).catch((error: unknown) => {
+    if (error instanceof BackupError && error.code === "SEND_FAILED") return null;
+    throw error;
+  });
 }
 
 /** The steps of a run, and the facts they were planned from. */

@@ -20,16 +20,19 @@ export interface Ran {
 export interface Surroundings {
   /** All there is in the environment, beside PATH. */
   readonly env?: Readonly<Record<string, string>>;
+  /** What it reads on stdin; absent: nothing. */
+  readonly input?: string;
   /** Called with the process once it runs, to disturb it. */
   readonly during?: (child: ChildProcess) => unknown;
 }
 
 /** Runs the program as cron does: no terminal, no input, hardly any environment. */
-export async function cli(args: readonly string[], { env = {}, during }: Surroundings = {}): Promise<Ran> {
+export async function cli(args: readonly string[], { env = {}, input, during }: Surroundings = {}): Promise<Ran> {
   const child = spawn(process.execPath, [PROGRAM, ...args], {
     env: { PATH: "/usr/bin:/bin", ...ownDirectories(env["HOME"]), ...env },
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: [input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
   });
+  child.stdin?.end(input);
   return await outcome(child, during);
 }
 
