@@ -37,7 +37,7 @@ export const exitMeanings: Readonly<Record<number, string>> = {
   0: "done, nothing to do, or the question was answered with no",
   1: "a bug",
   2: "wrong usage or configuration",
-  3: "ended with something left out: not archived, compared, deleted or written (or a quota of the store is full)",
+  3: "something was not archived, compared, deleted or written (or quota full)",
   10: "the container does not exist",
   11: "another run is at work on the same subvolume and container",
   12: "an archive is encrypted, and no identity opens it",
