@@ -104,7 +104,7 @@ const LAST_NUMBER = 999_999;
 
 interface Committing {
   readonly storing: Storing;
-  /** Of all volumes. */
+  /** The sum of all volumes. */
   readonly bytes: number;
 }
 

@@ -11,7 +11,7 @@ export interface Replacement {
   readonly replaces: string;
   /** The new archive's volumes. */
   readonly volumes: Manifest;
-  /** Of the object under the key of the new archive. */
+  /** The metadata of the object under the key of the new archive. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
