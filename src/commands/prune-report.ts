@@ -15,7 +15,8 @@ export function printPrunePlan(name: string, plan: PrunePlan, { output }: Sessio
   output.line(`${name}: ${count(rows.length, "archive")}, ${formatBytes(totalBytes)}`);
   output.table([["  TAKEN", "SNAPSHOT", "SIZE", "CHAIN", "", "WHY"], ...rows.map(toRow)], {
     right: [2],
-    flexible: [1, 5],
+    flexible: [1],
+    prose: 5,
   });
   if (ancestors.count > 0)
     output.line(

@@ -76,7 +76,12 @@ export interface TableLayout {
   readonly right?: readonly number[];
   /** Columns that may be cut where the table would be too wide. */
   readonly flexible?: readonly number[];
+  /** The last column, where it holds sentences: it is never cut, and may make lines too long. */
+  readonly prose?: number;
 }
+
+/** Other columns are cut until so much of the prose fits. */
+const PROSE_WIDTH = 30;
 
 /** A column that is cut keeps at least this many characters. */
 const LEAST_WIDTH = 12;
@@ -84,11 +89,12 @@ const LEAST_WIDTH = 12;
 /** Columns padded to their widest cell, two spaces apart; no line is longer than `columns`, where cutting can help it. */
 export function formatTable(
   rows: readonly (readonly string[])[],
-  { right = [], flexible = [] }: TableLayout = {},
+  { right = [], flexible = [], prose }: TableLayout = {},
   columns = Infinity,
 ): string[] {
   const widths: number[] = [];
   for (const row of rows) row.forEach((cell, column) => (widths[column] = Math.max(widths[column] ?? 0, cell.length)));
+  if (prose !== undefined) widths[prose] = Math.min(widths[prose] ?? 0, PROSE_WIDTH);
   const fitted = fitWidths(widths, flexible, columns - 2 * (widths.length - 1));
   return rows.map((row) =>
     row

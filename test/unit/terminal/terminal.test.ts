@@ -48,6 +48,10 @@ describe("formats", () => {
     ]);
     assert.equal(formatTable([row], { flexible: [1] }, 10)[0]?.split("  ")[1], "@ho…snapshot");
     assert.equal(formatTable([row], { flexible: [1] })[0]?.includes("…"), false);
+    const why = "one of the last 3, the newest whose snapshot is here";
+    assert.deepEqual(formatTable([["a", "snapshots/of/a/long/name", why]], { flexible: [1], prose: 2 }, 50), [
+      `a  snap…/long/name  ${why}`,
+    ]);
   });
   test("a name cannot break a line or move the cursor", () => {
     assert.equal(printable("a\nb\u001b[2Jc\u009bd"), "a\\x0ab\\x1b[2Jc\\x9bd");
