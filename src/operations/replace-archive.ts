@@ -49,7 +49,7 @@ export async function listFinished(
   return [...objects.filter(({ key }) => !keys.has(key)), ...finished];
 }
 
-/** Where an archive is under the key, it is complete, and nothing is done. Returns what a listing may not show yet. */
+/** Returns what a listing may not show yet. */
 async function finishReplacements(
   objects: readonly StoredObject[],
   { container, onFinding }: Reading,
@@ -58,19 +58,24 @@ async function finishReplacements(
   const finished: ObjectDetails[] = [];
   for (const replaced of replacedAmong(objects.map((object) => object.key))) {
     const key = parseKey(replaced)?.key;
-    if (key === undefined || (await container.head(key, signal)) !== null) continue;
+    if (key === undefined) continue;
     const text = await readText(formatReplacementKey(key), MAX_REPLACEMENT_BYTES, container, signal);
     const replacement = text === null ? null : parseReplacement(text, key);
     if (replacement === null) continue;
+    const there = await container.head(key, signal);
+    // The old archive is complete. The next rebase of it goes on.
+    if (there?.etag === replacement.replaces) continue;
     try {
-      await finish(key, replacement, container, signal);
+      if (there === null) await finish(key, replacement, container, signal);
+      else if (isOf(there, replacement)) await cleanUp(key, replacement, container, signal);
     } catch (error) {
       const { code, message } = toBackupError(error);
       if (code !== "ARCHIVE_DAMAGED" && code !== "ACCESS_DENIED" && code !== "ALREADY_ARCHIVED") throw error;
+      if (there !== null) continue;
       const found = `the archive ${key} was about to be replaced when a run was interrupted, and is missing: ${message}`;
       onFinding?.({ code: "ARCHIVE_MISSING", severity: "warning", subject: key, message: found });
     }
-    const object = await container.head(key, signal);
+    const object = there ?? (await container.head(key, signal));
     if (object !== null) finished.push(object);
   }
   return finished;
@@ -96,12 +101,27 @@ async function finish(
   const stored = await putManifest(key, { volumes, metadata }, { container, layout }, signal);
   // From now on nobody deletes them; a removal that had already begun is over by now.
   await assertPresent(volumes, key, container, signal);
+  await cleanUp(key, { volumes }, container, signal);
+  if (stored.md5s.length > 0) await storeProof({ key, layout, metadata, stored }, container, signal);
+  return stored;
+}
+
+/** True for the object of the new archive. */
+function isOf(found: ObjectDetails, { metadata }: Pick<Replacement, "metadata">): boolean {
+  return Object.entries(metadata).every(([name, value]) => found.metadata[name] === value);
+}
+
+/** Deletes the volumes of the old archive, then the decision. */
+async function cleanUp(
+  key: Key,
+  { volumes }: Pick<Replacement, "volumes">,
+  container: Container,
+  signal: AbortSignal,
+): Promise<void> {
   const listed = new Set(volumes.map((volume) => volume.key));
   for (const object of await container.list(`${key}/`, signal))
     if (volumeNumberOf(object.key) !== null && !listed.has(object.key)) await container.delete(object.key, signal);
   await container.delete(formatReplacementKey(key), signal);
-  if (stored.md5s.length > 0) await storeProof({ key, layout, metadata, stored }, container, signal);
-  return stored;
 }
 
 /** Another run may have finished it at the same time. */
@@ -122,7 +142,7 @@ async function putManifest(
   } catch (error) {
     const found = toBackupError(error).code === "ALREADY_ARCHIVED" ? await container.head(key, signal) : null;
     if (found === null) throw error;
-    if (Object.entries(metadata).some(([name, value]) => found.metadata[name] !== value)) {
+    if (!isOf(found, { metadata })) {
       // Another run has archived the snapshot again, so nothing is missing any more.
       await container.delete(formatReplacementKey(key), signal);
       throw error;

@@ -187,6 +187,24 @@ describe("rebase", { skip: noBtrfsOrSwift() }, () => {
     }
   });
 
+  test("that dies right at its end leaves nothing that the next run of anything does not clear away", async () => {
+    await archive("end");
+    const ran = await cli(["rebase", local("d"), ...rules, "--no-encryption", "--container-name", "end"], {
+      env: { ...swift.environment, AWS_ENDPOINT_URL_S3: proxy.endpoint },
+      during: (child) => {
+        proxy.plan({
+          when: (method, path) => method === "DELETE" && path.includes("d/replacement"),
+          fault: { kind: "hang", ms: 2000 },
+          then: () => child.kill("SIGKILL"),
+        });
+      },
+    });
+    assert.equal(ran.code, "SIGKILL", ran.stderr);
+    assert.ok((await keysIn("end")).some((key) => key.endsWith("replacement")));
+    assert.equal(await lengths("end"), "a1 b2 c3 d2 e3");
+    assert.ok(!(await keysIn("end")).some((key) => key.endsWith("replacement")));
+  });
+
   test("that dies at any other moment leaves intact chains, and the next one finishes", async () => {
     await archive("moments");
     for (let moment = 1; moment <= 40; moment += 1) {
@@ -211,5 +229,6 @@ describe("rebase", { skip: noBtrfsOrSwift() }, () => {
     }
     assert.equal(await lengths("moments"), "a1 b2 c3 d2 e3");
     await succeed("moments", "verify", "--read-data");
+    assert.ok(!(await keysIn("moments")).some((key) => /replacement|d\/00000[2-9]/.test(key)));
   });
 });
