@@ -1,3 +1,5 @@
+// Sends snapshots again in place of their archives, each as the difference to a better parent.
+
 import { existsSync } from "node:fs";
 import { Command, Option } from "clipanion";
 import { BackupError, toBackupError } from "../errors.ts";

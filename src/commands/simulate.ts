@@ -1,3 +1,5 @@
+// Shows what keep rules would cost over time, from the snapshots here or from a history.
+
 import { setImmediate } from "node:timers/promises";
 import { Command, Option } from "clipanion";
 import { parseCount } from "../config/parse.ts";

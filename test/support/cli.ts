@@ -18,9 +18,9 @@ export interface Ran {
 }
 
 export interface Surroundings {
-  /** All there is in the environment, beside PATH. */
+  /** The environment, beside PATH. */
   readonly env?: Readonly<Record<string, string>>;
-  /** What it reads on stdin; absent: nothing. */
+  /** Its stdin; absent: nothing. */
   readonly input?: string;
   /** Called with the process once it runs, to disturb it. */
   readonly during?: (child: ChildProcess) => unknown;

@@ -1,3 +1,5 @@
+// Which archives are sent again on a better parent, and how one archive replaces another.
+
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { openCalendar, parseKeepText } from "../../../src/plan/keep.ts";
@@ -20,10 +22,10 @@ function keeping(rules: string): Keeping {
   return { rules: parseKeepText(rules, "--keep"), calendar: openCalendar("UTC"), now, ...none };
 }
 
-/** Of all days, each on the one before it. */
+/** The archives of all days, each on the one before it. */
 const line = (): Archive[] => days.map((day, at) => archiveOf(day, days[at - 1] ?? null));
 
-/** What is here, beside a line of all days. */
+/** Snapshots that are here, beside a line of all days. */
 const beside = (here: readonly Snapshot[]) => {
   const archives = line();
   return { archives, of: inventory(here, [], { archives, archived: new Set(archives.map(({ key }) => key)) }) };
