@@ -20,6 +20,13 @@ export function isCount(value: unknown, least: 0 | 1 = 0): value is number {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= least;
 }
 
+/** The fields of a record that are texts. */
+export function textsOf(record: Readonly<Record<string, unknown>>): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    Object.entries(record).flatMap(([name, value]) => (typeof value === "string" ? [[name, value]] : [])),
+  );
+}
+
 /** A field of a record; undefined when there is none. */
 export function field(value: unknown, name: string): unknown {
   return isRecord(value) ? value[name] : undefined;

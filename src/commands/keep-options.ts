@@ -132,6 +132,25 @@ export async function announceRules(
   return found;
 }
 
+/** For commands that do nothing without rules. `name` is for people. @throws USAGE */
+export async function requireRules(
+  typed: TypedKeeping,
+  { source, name }: { readonly source: Uuid; readonly name: string },
+  container: Container,
+  session: Pick<Session, "log" | "signal">,
+): Promise<ZonedRules> {
+  const found = await announceRules(typed, source, container, session);
+  if (found !== null) return found;
+  throw new BackupError("USAGE", `no keep rules are given, and the container has none for ${name}`, {
+    hint: 'give some, as in --keep "30d 8w 24m *y"',
+  });
+}
+
+/** The store's time, in nanoseconds since the epoch. */
+export function nowOf(container: Pick<Container, "now">): bigint {
+  return BigInt(Math.floor(container.now())) * 1_000_000n;
+}
+
 /** The limits of chains, as typed. */
 export interface ChainFlags {
   readonly fullEvery: string | undefined;
@@ -154,10 +173,19 @@ export function toKeeping(
 ): Keeping | null {
   const { fullEvery, maxChain } = limits;
   if (zoned === null && pinned.length === 0 && fullEvery === undefined && maxChain === undefined) return null;
+  return keepingBy(zoned, pinned, { container, ...limits });
+}
+
+/** The same, where there is something to follow. @throws USAGE */
+export function keepingBy(
+  zoned: ZonedRules | null,
+  pinned: readonly string[],
+  { container, ...limits }: ChainFlags & { readonly container: Container },
+): Keeping {
   return {
     rules: zoned?.rules ?? null,
     calendar: openCalendar(zoned?.timeZone ?? localTimeZone()),
-    now: BigInt(Math.floor(container.now())) * 1_000_000n,
+    now: nowOf(container),
     ...readLimits(limits),
     pinned: new Set(pinned.map((text) => text.replace(/^\/+|\/+$/g, ""))),
   };

@@ -9,7 +9,15 @@ import { formatTime } from "../plan/key.ts";
 import { sameIdentity, sumBytes, type Archive, type Uuid } from "../plan/model.ts";
 import { selectSource } from "../plan/select.ts";
 import { arrangeTree } from "../plan/tree.ts";
-import { count, describeEncoding, formatBytes, formatDate, formatMinute, printable } from "../terminal/format.ts";
+import {
+  count,
+  describeChain,
+  describeEncoding,
+  formatBytes,
+  formatDate,
+  formatMinute,
+  printable,
+} from "../terminal/format.ts";
 import { ReadCommand } from "./command.ts";
 import { openOrigins, type Origins } from "./origins.ts";
 import type { Session } from "./session.ts";
@@ -180,7 +188,7 @@ function toRow(
     `  ${time === null ? "-" : verbose ? formatDate(time) : formatMinute(time)}`,
     mark + printable(path),
     archive === null ? "" : formatBytes(archive.bytes),
-    describeChain(snapshot, above, names),
+    describePlace(snapshot, above, names),
     ...(isMixed || verbose ? [archive === null ? "" : describeEncoding(archive.encoding)] : []),
     ...(withLocal ? [whereIs(snapshot)] : []),
     ...(verbose ? [archive === null ? "" : printable(archive.key)] : []),
@@ -188,17 +196,16 @@ function toRow(
 }
 
 /** Describes how many archives a restore has to read, and the send parent where that is not the line above. */
-function describeChain(
+function describePlace(
   { archive, chainLength }: ListedSnapshot,
   above: ListedSnapshot | null,
   names: View["names"],
 ): string {
   if (archive === null) return "";
   if (archive.failure !== undefined) return "unreadable";
-  if (archive.lineage === null) return "unknown";
-  const { sendParent } = archive.lineage;
-  if (sendParent === null) return "full";
-  const length = chainLength === null ? "broken" : String(chainLength);
+  const length = describeChain(archive.lineage, chainLength);
+  const sendParent = archive.lineage?.sendParent ?? null;
+  if (sendParent === null) return length;
   const isAbove = above?.archive?.lineage != null && sameIdentity(above.archive.lineage.snapshot, sendParent);
   return isAbove ? length : `${length}, parent ${printable(names.get(identityText(sendParent)) ?? sendParent.uuid)}`;
 }

@@ -6,7 +6,7 @@ import { sumBytes, type Archive } from "../plan/model.ts";
 import type { SuggestedRebase } from "../plan/rebase.ts";
 import { timeOf } from "../plan/select.ts";
 import type { PrunePlan, PruneRow } from "../plan/prune.ts";
-import { count, formatBytes, formatMinute, printable } from "../terminal/format.ts";
+import { count, describeChain, formatBytes, formatMinute, printable } from "../terminal/format.ts";
 import type { Session } from "./session.ts";
 
 /** Prints each archive with its size, whether it is kept, and why; and what the prune deletes. */
@@ -72,17 +72,10 @@ function toRow({ archive, chainLength, deleted, reasons, neededBy }: PruneRow): 
     `  ${time === null ? "-" : formatMinute(time)}`,
     printable(archive.path),
     formatBytes(archive.bytes),
-    describeLength(archive, chainLength),
+    describeChain(archive.lineage, chainLength),
     deleted ? "delete" : "keep",
     deleted ? "" : child === undefined ? reasons.join(", ") : `needed by ${printable(child.path)}${more}`,
   ];
-}
-
-/** As `list` shows it. */
-function describeLength({ lineage }: Archive, chainLength: number | null): string {
-  if (lineage === null) return "unknown";
-  if (lineage.sendParent === null) return "full";
-  return chainLength === null ? "broken" : String(chainLength);
 }
 
 function toRecord({ archive, chainLength, deleted, reasons, neededBy }: PruneRow): Record<string, unknown> {

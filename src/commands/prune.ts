@@ -19,7 +19,7 @@ import { selectArchive, selectSource } from "../plan/select.ts";
 import { parseDuration } from "../config/parse.ts";
 import { confirm } from "../terminal/prompt.ts";
 import { ReadCommand } from "./command.ts";
-import { announceRules, readKeeping, toKeeping, withKeepRules, type TypedKeeping } from "./keep-options.ts";
+import { nowOf, readKeeping, requireRules, withKeepRules, type TypedKeeping } from "./keep-options.ts";
 import { printLeftovers, removeLeftovers } from "./leftovers.ts";
 import { findLocal } from "./local-names.ts";
 import { openOrigins } from "./origins.ts";
@@ -124,7 +124,7 @@ export class PruneCommand extends withKeepRules(ReadCommand) {
     try {
       const planned = await this.plan(pruned, keeping, reading, session);
       printPrunePlan(name, planned.plan, session);
-      await this.suggest(pruned, planned, reading, session);
+      await this.suggest(pruned, planned, session);
       const isAgreed = planned.plan.deletions.length > 0 && (await this.agreed(session));
       if (!isAgreed) return 0;
       // Another machine may have archived on top of what was planned for deletion, while somebody read the plan.
@@ -150,11 +150,7 @@ export class PruneCommand extends withKeepRules(ReadCommand) {
     reading: Reading,
     session: Session,
   ): Promise<Planned> {
-    const rules = await announceRules(keeping, source, reading.container, session);
-    if (rules === null)
-      throw new BackupError("USAGE", `no keep rules are given, and the container has none for ${name}`, {
-        hint: 'give some, as in --keep "30d 8w 24m *y"',
-      });
+    const rules = await requireRules(keeping, { source, name }, reading.container, session);
     session.progress.start("looking through the container", null);
     const inventory = await takePruneInventory(local === null ? [] : [local], reading, session.signal);
     const pinned = new Set(inventory.pinned);
@@ -168,7 +164,7 @@ export class PruneCommand extends withKeepRules(ReadCommand) {
       sources: new Set([source]),
       rules: rules.rules,
       calendar: openCalendar(rules.timeZone),
-      now: BigInt(Math.floor(reading.container.now())) * 1_000_000n,
+      now: nowOf(reading.container),
       local: (local?.snapshots ?? []).flatMap((snapshot) => [streamIdentity(snapshot), originOf(snapshot)]),
       pinned,
     };
@@ -178,13 +174,11 @@ export class PruneCommand extends withKeepRules(ReadCommand) {
   /** Names rebases after which more can be deleted; for those, snapshots must be here. */
   private async suggest(
     { name, local }: Pruned,
-    { inventory: { archives }, request, plan, rules }: Planned,
-    { container }: Reading,
+    { inventory: { archives }, request, plan }: Planned,
     session: Session,
   ): Promise<void> {
     if (local === null || plan.ancestors.count === 0) return;
-    const keeping = toKeeping(rules, [...request.pinned], { fullEvery: undefined, maxChain: undefined, container });
-    const suggested = keeping === null ? [] : suggestRebases(request, toInventory(local, archives), keeping);
+    const suggested = suggestRebases(plan, request, toInventory(local, archives));
     if (suggested.length === 0) return;
     const { seenAt } = await (await session.openSource(name, null)).surroundings();
     printSuggested(suggested, seenAt, session);

@@ -7,7 +7,7 @@ import { assertEncryptionKept } from "../operations/encryption.ts";
 import { tryEncoding } from "../operations/encode.ts";
 import { readArchives, type ArchiveView } from "../operations/inventory.ts";
 import type { SnapshotSource } from "../operations/ports.ts";
-import { allArchives, runRebase, takeWholeInventory } from "../operations/rebase.ts";
+import { runRebase, takeWholeInventory } from "../operations/rebase.ts";
 import {
   bytesSent,
   type EstimatedStep,
@@ -16,15 +16,14 @@ import {
   type SyncOptions,
 } from "../operations/sync-snapshot.ts";
 import { estimateSteps } from "../operations/sync.ts";
-import type { Inventory } from "../plan/inventory.ts";
+import { allArchives, type Inventory } from "../plan/inventory.ts";
 import type { Keeping } from "../plan/keeping.ts";
 import { formatTime } from "../plan/key.ts";
 import type { Archive, UploadStep, Uuid } from "../plan/model.ts";
 import { afterRebase, planRebase } from "../plan/rebase.ts";
 import { selectArchive, sortByAge } from "../plan/select.ts";
 import { formatBytes, formatDuration, printable } from "../terminal/format.ts";
-import { confirm } from "../terminal/prompt.ts";
-import { announceRules, readKeeping, toKeeping } from "./keep-options.ts";
+import { keepingBy, readKeeping, requireRules } from "./keep-options.ts";
 import { findLocal } from "./local-names.ts";
 import { SendOptions } from "./send-options.ts";
 import type { Session } from "./session.ts";
@@ -33,6 +32,7 @@ import { endsTheRun } from "../operations/ends-the-run.ts";
 
 /** The archives to rebase of one subvolume, the oldest first, with what is at hand of it here. */
 interface Group {
+  readonly uuid: Uuid;
   readonly source: SnapshotSource;
   readonly archives: readonly Archive[];
 }
@@ -60,8 +60,7 @@ export class RebaseCommand extends SendOptions {
   what = Option.Rest({ name: "ARCHIVE", required: 1 });
 
   protected override async run(session: Session): Promise<number> {
-    const { signal } = session;
-    const encoding = await tryEncoding(this.encodingOptions(), signal);
+    const encoding = await tryEncoding(this.encodingOptions(), session.signal);
     const container = await session.openContainer(this.readTuning(session));
     const view = { container, identities: [], catalogue: await session.openCatalogue() };
     session.progress.start("looking through the container", null);
@@ -69,7 +68,7 @@ export class RebaseCommand extends SendOptions {
     session.progress.stop();
     const codes: number[] = [];
     for (const group of groups) {
-      const { uuid } = (await group.source.list(signal)).source;
+      const { uuid } = group;
       const lock = this.planOnly
         ? null
         : await session.lock({ container: container.name, sources: [uuid], wait: this.waitLock });
@@ -94,7 +93,7 @@ export class RebaseCommand extends SendOptions {
       };
       groups.set(archive.source, { ...group, archives: [...group.archives, archive] });
     }
-    return [...groups.values()].map(({ source, archives }) => ({ source, archives: sortByAge(archives) }));
+    return [...groups].map(([uuid, { source, archives }]) => ({ uuid, source, archives: sortByAge(archives) }));
   }
 
   /** Opens the subvolume that an archived snapshot was taken of. @throws USAGE when it is not known where that is */
@@ -116,14 +115,14 @@ export class RebaseCommand extends SendOptions {
   }
 
   private async rebaseGroup(
-    { source, archives }: Group,
+    { uuid, source, archives }: Group,
     { view, encoding }: { readonly view: ArchiveView; readonly encoding: Awaited<ReturnType<typeof tryEncoding>> },
     session: Session,
   ): Promise<number> {
     const { signal } = session;
     const { container } = view;
     const local = await source.list(signal);
-    const { uuid, path } = local.source;
+    const { path } = local.source;
     const keeping = await this.readKeeping(uuid, view, session);
     const { intent } = this.encodingOptions();
     await assertEncryptionKept({ intent, source: uuid, path }, container, signal);
@@ -132,7 +131,7 @@ export class RebaseCommand extends SendOptions {
     if (steps.length === 0) return ended;
     const estimated = await estimateSteps(steps, source, signal);
     for (const each of estimated) printStep(each, session);
-    if (this.planOnly || !(await this.agreed(session))) return ended;
+    if (this.planOnly || !(await this.agreed("send it?", session))) return ended;
     const options = { ...this.runOptions(), policy: this.readPolicy(), encoding };
     session.progress.expect(steps.length, null);
     for (const each of estimated) {
@@ -175,20 +174,8 @@ export class RebaseCommand extends SendOptions {
   private async readKeeping(source: Uuid, { container }: ArchiveView, session: Session): Promise<Keeping> {
     const { fullEvery, maxChain } = this;
     const typed = readKeeping(this);
-    const rules = await announceRules(typed, source, container, session);
-    const keeping = rules === null ? null : toKeeping(rules, typed.pinned, { fullEvery, maxChain, container });
-    if (keeping !== null) return keeping;
-    throw new BackupError("USAGE", "no keep rules are given, and the container has none for this subvolume", {
-      hint: 'give some, as in --keep "30d 8w 24m *y"',
-    });
-  }
-
-  private async agreed(session: Session): Promise<boolean> {
-    const terminal = this.yes ? null : this.askAt(session);
-    if (terminal === null) return true;
-    const agreed = await confirm("send it?", terminal, session.signal);
-    if (!agreed) session.log.info("nothing was sent");
-    return agreed;
+    const rules = await requireRules(typed, { source, name: "this subvolume" }, container, session);
+    return keepingBy(rules, typed.pinned, { fullEvery, maxChain, container });
   }
 }
 

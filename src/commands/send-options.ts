@@ -5,6 +5,7 @@ import { parseChoice, parseCount, parseDuration, parseSize } from "../config/par
 import type { TransferPolicy } from "../plan/layout.ts";
 import type { SendProto } from "../plan/model.ts";
 import { stateDirectory } from "../state/paths.ts";
+import { confirm } from "../terminal/prompt.ts";
 import { EncodingCommand } from "./encoding.ts";
 import { withKeepRules } from "./keep-options.ts";
 import type { Session, Tuning } from "./session.ts";
@@ -25,6 +26,15 @@ export abstract class SendOptions extends withKeepRules(EncodingCommand) {
   maxChain = textOption("maxChain");
   sendProto = textOption("sendProto");
   waitLock = textOption("waitLock");
+
+  /** Where nobody can be asked, the plan is agreed to. */
+  protected async agreed(question: string, session: Session): Promise<boolean> {
+    const terminal = this.yes ? null : this.askAt(session);
+    if (terminal === null) return true;
+    const agreed = await confirm(question, terminal, session.signal);
+    if (!agreed) session.log.info("nothing was sent");
+    return agreed;
+  }
 
   protected runOptions() {
     const { tool, env, now } = this.context;

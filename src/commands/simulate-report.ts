@@ -1,7 +1,7 @@
 // Prints what a simulation assumes, and its outcome.
 
 import type { GivenHistory } from "../plan/history.ts";
-import { describeRules, type KeepRules } from "../plan/keep.ts";
+import { DAY_NS, describeRules, type KeepRules } from "../plan/keep.ts";
 import type { ZonedRules } from "../plan/keep-object.ts";
 import { formatTime } from "../plan/key.ts";
 import type { Estimate } from "../plan/model.ts";
@@ -21,7 +21,7 @@ export function printMeasurement(
   const { measurement, profile } = measured;
   const { newest, intervalNs } = measurement;
   const incrementals = measurement.incrementals.toSorted((a, b) => a.days - b.days);
-  const intervalDays = Number(intervalNs) / DAY_NS;
+  const intervalDays = Number(intervalNs) / Number(DAY_NS);
   output.line(`${path}: ${count(measured.count, "snapshot")}, one every ${describeDays(intervalDays)}`);
   output.table(
     [
@@ -50,7 +50,7 @@ export function printHistory(
   { output }: Reporter,
 ): void {
   const [first, last] = [lines[0]?.otime ?? 0n, lines.at(-1)?.otime ?? 0n];
-  const own = Number(last - first) / DAY_NS;
+  const own = Number(last - first) / Number(DAY_NS);
   const change = days === null ? "" : days < own ? `; only the first ${count(days, "day")}` : "; then they repeat";
   output.line(`${name}: ${count(lines.length, "snapshot")}, ${formatMinute(first)} to ${formatMinute(last)}${change}`);
   output.line("a difference over several snapshots counts as the sum of those between, at most as the full size");
@@ -101,8 +101,6 @@ function toRow(name: string, state: SimulatedState): string[] {
 function toRecord(days: number, { otime, ...state }: SimulatedState, rules: boolean): Record<string, unknown> {
   return { type: "state", rules, days, otime: formatTime(otime), ...state };
 }
-
-const DAY_NS = 86_400e9;
 
 /** `1 day`, `2.5 days`, `3 hours`. */
 function describeDays(days: number): string {

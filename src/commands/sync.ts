@@ -10,7 +10,6 @@ import type { EstimatedStep } from "../operations/sync-snapshot.ts";
 import { estimateSteps, prepareSync, runSync } from "../operations/sync.ts";
 import type { UploadStep } from "../plan/model.ts";
 import { count } from "../terminal/format.ts";
-import { confirm } from "../terminal/prompt.ts";
 import { parseDuration } from "../config/parse.ts";
 import type { Session } from "./session.ts";
 import { UNENCRYPTED } from "./encoding.ts";
@@ -181,7 +180,8 @@ export class SyncCommand extends SyncOptions {
     const form = { ...encoding, ...source, chosen: this.sendProto === undefined };
     printPlan(path, { inventory, steps, plan, form }, session);
     if (this.planOnly) return incomplete;
-    if (!(await this.agreed(session))) return { code: 0, stoppedBy: null };
+    const question = this.dryRun ? "go through it without storing anything?" : "send it?";
+    if (!(await this.agreed(question, session))) return { code: 0, stoppedBy: null };
     return await this.carryOut(path, { inventory, plan, steps, form, ended: incomplete }, edges, { settings, session });
   }
 
@@ -231,15 +231,5 @@ export class SyncCommand extends SyncOptions {
     const estimated = await estimateSteps(steps, source, session.signal);
     session.screen.status(null);
     return estimated;
-  }
-
-  /** Where nobody can be asked, the plan is agreed to. */
-  private async agreed(session: Session): Promise<boolean> {
-    const terminal = this.yes ? null : this.askAt(session);
-    if (terminal === null) return true;
-    const question = this.dryRun ? "go through it without storing anything?" : "send it?";
-    const agreed = await confirm(question, terminal, session.signal);
-    if (!agreed) session.log.info("nothing was sent");
-    return agreed;
   }
 }

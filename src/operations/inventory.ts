@@ -14,7 +14,7 @@ import type { StoredObject } from "./store-ports.ts";
 import { examineObject, toArchive } from "./recognition.ts";
 import { forEachConcurrently, mapConcurrently } from "./concurrency.ts";
 import { listFinished } from "./replace-archive.ts";
-import type { Inventory } from "../plan/inventory.ts";
+import { allArchives, type Inventory } from "../plan/inventory.ts";
 
 /** Requests in flight while archives are examined: answers are small and latency is all they cost. */
 const EXAMINERS = 16;
@@ -85,7 +85,7 @@ export async function confirmAncestors(
   const asked = new Set<string>(keysOf(source.uuid, snapshots));
   const here = new Set(snapshots.map((snapshot) => identityText(streamIdentity(snapshot))));
   if (origin !== null) here.add(identityText(originOf(origin)));
-  const all = [...others, ...archives];
+  const all = allArchives(inventory);
   const own = all.filter(
     ({ key, lineage }) => asked.has(key) || (lineage !== null && here.has(identityText(lineage.snapshot))),
   );

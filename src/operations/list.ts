@@ -10,7 +10,7 @@ import { examine, readArchives, type ArchiveView } from "./inventory.ts";
 import type { Reading } from "./read-archive.ts";
 import { prepareSync } from "./sync.ts";
 import type { Finding } from "../plan/finding.ts";
-import type { Inventory } from "../plan/inventory.ts";
+import { allArchives, type Inventory } from "../plan/inventory.ts";
 
 /** A snapshot that is archived, or here, or both. */
 export interface ListedSnapshot {
@@ -75,8 +75,7 @@ async function lookThrough(
 ): Promise<{ readonly inventory: Inventory; readonly lengths: Lengths }> {
   let { inventory } = await prepareSync(local, view, { keeping: view.keeping ?? null }, signal);
   if (inventory.examined === "snapshots") inventory = await examine(inventory, "source", view, signal);
-  const measure = ({ archives, others }: Inventory): Lengths =>
-    measureChains(archives, indexArchives([...others, ...archives]));
+  const measure = (of: Inventory): Lengths => measureChains(of.archives, indexArchives(allArchives(of)));
   const lengths = measure(inventory);
   if (inventory.examined === "container" || ![...lengths.values()].includes(null)) return { inventory, lengths };
   inventory = await examine(inventory, "container", view, signal);

@@ -1,6 +1,5 @@
 // Sends a snapshot again, as the difference to a better parent, in place of its archive.
 
-import type { Archive } from "../plan/model.ts";
 import type { Inventory } from "../plan/inventory.ts";
 import { examine, takeInventory, type ArchiveView } from "./inventory.ts";
 import type { LocalSnapshots } from "./ports.ts";
@@ -8,10 +7,12 @@ import {
   runStep,
   type EstimatedStep,
   type Receipt,
+  type StepContext,
   type StepProgress,
   type SyncEdges,
   type SyncOptions,
 } from "./sync-snapshot.ts";
+import { plannedChain } from "./sync.ts";
 
 /** The snapshots of a subvolume beside all archives of the container. */
 export async function takeWholeInventory(
@@ -20,11 +21,6 @@ export async function takeWholeInventory(
   signal: AbortSignal,
 ): Promise<Inventory> {
   return await examine(await takeInventory(local, view, signal), "container", view, signal);
-}
-
-/** All archives of an inventory. */
-export function allArchives({ archives, others }: Inventory): readonly Archive[] {
-  return [...others, ...archives];
 }
 
 export interface RebaseContext {
@@ -40,9 +36,7 @@ export async function runRebase(
   signal: AbortSignal,
 ): Promise<Receipt> {
   const { step } = estimated;
-  const { sendParentArchive: parent } = step;
-  const parentChain = parent === undefined ? null : { length: parent.chainLength, bytes: parent.chainBytes };
-  const send = (through: Parameters<typeof edges.source.send>[0]["through"]) =>
-    edges.source.send({ ...step, through: through ?? null }, signal);
+  const parentChain = plannedChain(step);
+  const send: StepContext["send"] = (through) => edges.source.send({ ...step, through }, signal);
   return await runStep(estimated, { edges, options, parentChain, send, onProgress }, signal);
 }

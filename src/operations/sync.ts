@@ -142,6 +142,11 @@ export async function runSync(
 
 type KnownChain = Pick<ChainSize, "length" | "bytes">;
 
+/** The chain of the archive that a step builds on, as it was planned; null for a full one. */
+export function plannedChain({ sendParentArchive: parent }: UploadStep): KnownChain | null {
+  return parent === undefined ? null : { length: parent.chainLength, bytes: parent.chainBytes };
+}
+
 interface ChainSizes {
   /** Returns the chain of the archive that a step builds on; null for a full one. */
   before(step: UploadStep): KnownChain | null;
@@ -151,8 +156,8 @@ interface ChainSizes {
 /** Measures the chains of a run: how large an archive becomes is known only when it is stored. */
 function openChainSizes(): ChainSizes {
   const sent = new Map<Key, KnownChain>();
-  const before = ({ sendParentArchive: parent }: UploadStep): KnownChain | null =>
-    parent === undefined ? null : (sent.get(parent.key) ?? { length: parent.chainLength, bytes: parent.chainBytes });
+  const before = (step: UploadStep): KnownChain | null =>
+    (step.sendParentArchive === undefined ? undefined : sent.get(step.sendParentArchive.key)) ?? plannedChain(step);
   return {
     before,
     add: ({ step, stored }) => {

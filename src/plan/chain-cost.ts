@@ -1,9 +1,10 @@
 // Judges chains before they hurt: restores that read much, and keep rules that the snapshots on this machine cannot serve.
 
 import { indexArchives, measureChains, withAncestors } from "./chain.ts";
-import type { Inventory } from "./inventory.ts";
+import { allArchives, type Inventory } from "./inventory.ts";
 import { compareLifetimes, lifetimeOf, PERIODS, type KeepRules, type Period } from "./keep.ts";
 import type { Ladder } from "./keeping.ts";
+import { longestLived } from "./ladder.ts";
 import { sumBytes, type Archive, type Snapshot } from "./model.ts";
 import { newestOf } from "./select.ts";
 
@@ -17,11 +18,11 @@ export interface RestoreCost {
 }
 
 /** The cost of a restore of the newest archive of a source; null where there is none, or its chain is broken or unknown. */
-export function costOfNewest({ archives, others }: Pick<Inventory, "archives" | "others">): RestoreCost | null {
-  const newest = newestOf(archives);
+export function costOfNewest(inventory: Pick<Inventory, "archives" | "others">): RestoreCost | null {
+  const newest = newestOf(inventory.archives);
   if (newest === null) return null;
   const { archive } = newest;
-  const index = indexArchives([...others, ...archives]);
+  const index = indexArchives(allArchives(inventory));
   if (measureChains([archive], index).get(archive.key) == null) return null;
   const chain = [...withAncestors([archive], index)];
   return { archive, archives: chain.length, bytes: sumBytes(chain), fullBytes: chain.at(-1)?.bytes ?? 0 };
@@ -48,12 +49,8 @@ export function findUnserved(
   rules: KeepRules,
 ): UnservedPeriods | null {
   const rungs = archived.map((snapshot) => ({ snapshot, lifetime: ladder.stepOf(snapshot, null).lifetime }));
-  const [first, ...later] = rungs;
-  if (first === undefined) return null;
-  const longest = later.reduce(
-    (best, each) => (compareLifetimes(each.lifetime, best.lifetime) >= 0 ? each : best),
-    first,
-  );
+  const longest = longestLived(rungs);
+  if (longest === null) return null;
   const periods = PERIODS.filter((period) => compareLifetimes(lifetimeOf(period, rules), longest.lifetime) > 0);
   if (periods.length === 0) return null;
   const served = PERIODS.findLast((period) => rules.counts[period] !== 0 && !periods.includes(period)) ?? null;

@@ -2,6 +2,7 @@
 
 import { BackupError } from "../errors.ts";
 import { field, isCount, isRecord, list, parseJson, text } from "../json.ts";
+import { DAY_NS } from "./keep.ts";
 import { median } from "./profile.ts";
 import type { History } from "./simulate.ts";
 
@@ -95,8 +96,6 @@ function parseArchive(record: unknown): ListedArchive {
   const isFull = field(record, "sendParent") === null && (field(record, "chainLength") ?? 1) === 1;
   return { otime, bytes, fullBytes: null, isFull };
 }
-
-const DAY_NS = 86_400_000_000_000n;
 
 /**
  * The history that lines tell: a difference over several snapshots is the sum of those between, at most the full size.

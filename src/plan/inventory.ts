@@ -3,6 +3,11 @@
 import type { Archive, Key, Snapshot, Subvolume } from "./model.ts";
 import type { Proof } from "./model.ts";
 
+/** Every archive of an inventory that is known to exist. */
+export function allArchives({ archives, others }: Pick<Inventory, "archives" | "others">): readonly Archive[] {
+  return [...others, ...archives];
+}
+
 /** The snapshots on this machine and the archives in the container, of one source. */
 export interface Inventory {
   readonly source: Subvolume;

@@ -4,6 +4,7 @@
 import { isCount, isRecord, parseJson } from "../json.ts";
 import {
   assertKeeps,
+  HOUR_NS,
   NO_RULES,
   parseKeepWithin,
   PERIODS,
@@ -24,7 +25,6 @@ export interface ZonedRules {
 export const MAX_KEEP_BYTES = 4096;
 
 const SUFFIX = "/keep";
-const HOUR_NS = 3600_000_000_000n;
 
 /** The key of the object. It has a slash, and no archive's key has one. */
 export function formatKeepKey(source: Uuid): string {

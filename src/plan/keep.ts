@@ -31,8 +31,8 @@ export interface Dated {
 export type KeepReason = string;
 
 const SECOND_NS = 1_000_000_000n;
-const HOUR_NS = 3600n * SECOND_NS;
-const DAY_NS = 24n * HOUR_NS;
+export const HOUR_NS = 3600n * SECOND_NS;
+export const DAY_NS = 24n * HOUR_NS;
 
 /** The longest length of each period. Lifetimes are only compared with each other, so they need not be exact. */
 const LENGTH_NS: Readonly<Record<Period, bigint>> = {

@@ -4,6 +4,7 @@
 import {
   copiedBy,
   encodings,
+  parentIdentityOf,
   parseUuid,
   streamIdentity,
   type Archive,
@@ -89,10 +90,10 @@ export interface UploadFacts {
 
 /** Formats the metadata of an archive: names without `x-amz-meta-`, ASCII values of at most 256 bytes. */
 export function formatMetadata(difference: Difference, facts: UploadFacts): Record<string, string> {
-  const { snapshot, sendParent } = difference;
+  const { snapshot } = difference;
   const identity = streamIdentity(snapshot);
   const copied = copiedBy(snapshot);
-  const parent = sendParent === null ? null : (difference.sendParentIdentity ?? streamIdentity(sendParent));
+  const parent = parentIdentityOf(difference);
   const path = percentEncode(snapshot.path);
   return {
     "btrfs-format": "1",

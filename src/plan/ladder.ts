@@ -28,11 +28,15 @@ export function chooseParent<Candidate extends Rung>(
   candidates: readonly Candidate[],
 ): Candidate | null {
   return (
-    candidates.findLast((candidate) => compareLifetimes(candidate.lifetime, lifetime) >= 0) ??
-    candidates.reduce<Candidate | null>(
-      (best, each) => (best === null || compareLifetimes(each.lifetime, best.lifetime) >= 0 ? each : best),
-      null,
-    )
+    candidates.findLast((candidate) => compareLifetimes(candidate.lifetime, lifetime) >= 0) ?? longestLived(candidates)
+  );
+}
+
+/** The one that is kept longest, the last of several; null where there is none. */
+export function longestLived<Living extends Pick<Rung, "lifetime">>(all: readonly Living[]): Living | null {
+  return all.reduce<Living | null>(
+    (best, each) => (best === null || compareLifetimes(each.lifetime, best.lifetime) >= 0 ? each : best),
+    null,
   );
 }
 

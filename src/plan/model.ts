@@ -133,6 +133,11 @@ export interface Difference {
   readonly sendParentIdentity?: Identity;
 }
 
+/** The identity of the send parent in its archive; null for a full stream. */
+export function parentIdentityOf({ sendParent, sendParentIdentity }: Omit<Difference, "snapshot">): Identity | null {
+  return sendParent === null ? null : (sendParentIdentity ?? streamIdentity(sendParent));
+}
+
 /** Version of the btrfs send protocol. */
 export type SendProto = 1 | 2;
 

@@ -1,10 +1,8 @@
 // Describes how a subvolume changes, from the sizes of a few streams, and assumes the snapshots to come from it.
 
+import { DAY_NS, HOUR_NS } from "./keep.ts";
 import type { Difference, Estimate, Snapshot } from "./model.ts";
 import type { History } from "./simulate.ts";
-
-const HOUR_NS = 3_600_000_000_000n;
-const DAY_NS = 24n * HOUR_NS;
 
 /** Snapshots that are nearer to each other are taken for one: pairs around an installation, for example. */
 const LEAST_GAP_NS = (HOUR_NS * 5n) / 6n;

@@ -2,7 +2,7 @@
 // archive's metadata. The ETag of an object in several parts depends on how it was uploaded: a copy made with other
 // tools has another one, and may have lost its metadata. A restore never needs the proof.
 
-import { isCount, isRecord, parseJson } from "../json.ts";
+import { isCount, isRecord, parseJson, textsOf } from "../json.ts";
 import type { Key } from "./model.ts";
 
 /** The MD5s of an object's bytes, as they were sent. */
@@ -46,10 +46,7 @@ export function parseProof(text: string): Proof | null {
   if (!isCount(bytes, 1) || !isCount(partBytes, 1) || !Array.isArray(md5s) || !isRecord(metadata)) return null;
   if (md5s.length !== Math.ceil(bytes / partBytes) || !md5s.every(isMd5)) return null;
   if (typeof head !== "string" || !/^[0-9a-f]{64}$/.test(head)) return null;
-  const texts = Object.entries(metadata).flatMap(([name, value]) =>
-    typeof value === "string" ? [[name, value] as const] : [],
-  );
-  return { bytes, partBytes, md5s, head, metadata: Object.fromEntries(texts) };
+  return { bytes, partBytes, md5s, head, metadata: textsOf(metadata) };
 }
 
 function isMd5(value: unknown): value is string {

@@ -1,11 +1,12 @@
 // Decides what an archive would build on if it were sent today, and what a prune could delete then: so a line, in which each
 // archive builds on the one before, becomes a ladder.
 
-import type { Inventory } from "./inventory.ts";
+import { indexArchives, parentIn } from "./chain.ts";
+import { allArchives, type Inventory } from "./inventory.ts";
 import type { Keeping } from "./keeping.ts";
-import { byCreation, sameIdentity, streamIdentity, type Archive, type UploadStep } from "./model.ts";
+import { byCreation, parentIdentityOf, sameIdentity, streamIdentity, type Archive, type UploadStep } from "./model.ts";
 import { pinnedAmong } from "./pin.ts";
-import { planPrune, type PruneRequest } from "./prune.ts";
+import { planPrune, type PrunePlan, type PruneRequest } from "./prune.ts";
 import { archiveOf, compareSnapshots } from "./standing.ts";
 import { planSync } from "./sync.ts";
 
@@ -39,8 +40,7 @@ export function planRebase(archive: Archive, inventory: Inventory, keeping: Keep
   const request = { keeping: { ...keeping, pinned }, leftOut: new Set(leftOut.map((each) => each.snapshot.uuid)) };
   const step = planSync(without, request).steps.find(({ key }) => key === archive.key);
   if (step === undefined) return { refused: "a sync would not send it" };
-  const { sendParent } = step;
-  const parent = sendParent === null ? null : (step.sendParentIdentity ?? streamIdentity(sendParent));
+  const parent = parentIdentityOf(step);
   const isSame =
     parent === null || lineage.sendParent === null
       ? parent === lineage.sendParent
@@ -51,10 +51,9 @@ export function planRebase(archive: Archive, inventory: Inventory, keeping: Keep
 
 /** The archives after a rebase, before its new size is known. */
 export function afterRebase(archives: readonly Archive[], { replaces, ...step }: UploadStep): readonly Archive[] {
-  const { sendParent } = step;
-  const parent = sendParent === null ? null : (step.sendParentIdentity ?? streamIdentity(sendParent));
+  const sendParent = parentIdentityOf(step);
   return archives.map((each) =>
-    each === replaces && each.lineage !== null ? { ...each, lineage: { ...each.lineage, sendParent: parent } } : each,
+    each === replaces && each.lineage !== null ? { ...each, lineage: { ...each.lineage, sendParent } } : each,
   );
 }
 
@@ -70,25 +69,26 @@ export interface SuggestedRebase {
  * in addition to the ones before it.
  */
 export function suggestRebases(
+  plan: PrunePlan,
   request: PruneRequest,
   inventory: Inventory,
-  keeping: Keeping,
 ): readonly SuggestedRebase[] {
+  const keeping = { ...request, maxChain: null, fullEveryNs: null };
+  const index = indexArchives(request.archives);
+  const ancestors = new Set(plan.rows.filter(({ neededBy }) => neededBy.length > 0).map(({ archive }) => archive));
   const suggested: SuggestedRebase[] = [];
-  let [archives, current] = [request.archives, inventory];
-  let plan = planPrune(request);
-  for (const { archive: kept, reasons } of plan.rows) {
-    const archive = current.archives.find(({ key }) => key === kept.key);
-    if (reasons.length === 0 || archive === undefined) continue;
+  let [current, freed] = [inventory, plan.freedBytes];
+  for (const { archive, reasons } of plan.rows) {
+    const parent = parentIn(archive, index);
+    // A full archive needs nothing, and a parent that is kept for its own sake stays with all that it builds on.
+    if (reasons.length === 0 || parent === null || (parent !== undefined && !ancestors.has(parent))) continue;
     const rebase = planRebase(archive, current, keeping);
     if ("refused" in rebase || rebase.step.sendParent === null) continue;
-    const after = afterRebase(archives, rebase.step);
-    const next = planPrune({ ...request, archives: after });
-    const freedBytes = next.freedBytes - plan.freedBytes;
+    const after = { ...current, archives: afterRebase(current.archives, rebase.step) };
+    const freedBytes = planPrune({ ...request, archives: allArchives(after) }).freedBytes - freed;
     if (freedBytes <= 0) continue;
     suggested.push({ step: rebase.step, freedBytes });
-    [archives, plan] = [after, next];
-    current = { ...current, archives: afterRebase(current.archives, rebase.step) };
+    [current, freed] = [after, freed + freedBytes];
   }
   return suggested;
 }

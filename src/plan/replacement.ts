@@ -2,7 +2,7 @@
 // it. Swift's S3 API cannot replace an object in parts without losing track of them, so the old archive is deleted before
 // the list of the new volumes is stored under its key. Whoever finds the decision in between stores that list.
 
-import { isRecord, parseJson } from "../json.ts";
+import { isRecord, parseJson, textsOf } from "../json.ts";
 import { parseManifest, type Manifest } from "./manifest.ts";
 import type { Key } from "./model.ts";
 
@@ -41,11 +41,8 @@ export function parseReplacement(text: string, key: Key): Replacement | null {
   if (!isRecord(parsed) || parsed["format"] !== 1) return null;
   const { replaces, manifest, metadata } = parsed;
   if (typeof replaces !== "string" || typeof manifest !== "string" || !isRecord(metadata)) return null;
-  const texts = Object.entries(metadata).flatMap(([name, value]) =>
-    typeof value === "string" ? [[name, value] as const] : [],
-  );
   try {
-    return { replaces, volumes: parseManifest(manifest, key), metadata: Object.fromEntries(texts) };
+    return { replaces, volumes: parseManifest(manifest, key), metadata: textsOf(metadata) };
   } catch {
     return null;
   }

@@ -2,7 +2,7 @@
 // snapshots, real or assumed.
 
 import { groupBy } from "./chain.ts";
-import { judge, type Calendar, type Dated, type KeepRules } from "./keep.ts";
+import { DAY_NS, judge, type Calendar, type Dated, type KeepRules } from "./keep.ts";
 import type { ChainLimits } from "./keeping.ts";
 import {
   parseUuid,
@@ -105,8 +105,6 @@ export interface Milestone {
 }
 
 const MILESTONES = [30, 90, 180, 365, 730, 1095, 1825, 3650];
-
-const DAY_NS = 86_400_000_000_000n;
 
 /** Picks the states that a table shows: after a month, a quarter and so on, and at the end. */
 export function pickMilestones(states: readonly SimulatedState[]): readonly Milestone[] {

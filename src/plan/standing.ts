@@ -16,7 +16,7 @@ import {
   type Identity,
 } from "./model.ts";
 import type { Finding } from "./finding.ts";
-import type { Inventory } from "./inventory.ts";
+import { allArchives, type Inventory } from "./inventory.ts";
 
 export type Standing = { readonly snapshot: Snapshot } &
   /** No key can express its path. */
@@ -59,9 +59,9 @@ export function archiveOf(standing: Standing): Archive | null {
 
 /** Returns one for each snapshot, in their order. */
 export function compareSnapshots(inventory: Inventory): Standing[] {
-  const { source, snapshots, archives, others } = inventory;
+  const { source, snapshots, archives } = inventory;
   const byKey = new Map<string, Archive>(archives.map((archive) => [archive.key, archive]));
-  const index = indexArchives([...others, ...archives]);
+  const index = indexArchives(allArchives(inventory));
   const byContent = indexContents(index);
   const proven = new Set(inventory.proofs.map((proof) => `${proof.key}\n${proof.etag}\n${identityText(proof)}`));
   const taken = new Set<Key>();

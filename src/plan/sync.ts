@@ -36,7 +36,7 @@ import {
   type Found,
 } from "./sync-findings.ts";
 import type { Finding } from "./finding.ts";
-import type { Inventory } from "./inventory.ts";
+import { allArchives, type Inventory } from "./inventory.ts";
 
 export interface SyncPlan {
   /** Each step follows the step of its send parent. */
@@ -114,7 +114,7 @@ export function planSync(inventory: Inventory, request: SyncRequest = {}): SyncP
 }
 
 function openPlanning(inventory: Inventory, standings: readonly Standing[], request: SyncRequest): Planning {
-  const archives = [...inventory.others, ...inventory.archives];
+  const archives = allArchives(inventory);
   const chains = openChains(inventory, archives, standings);
   const sizes = measureChains(archives, indexArchives(archives));
   const ladder = openLadder(inventory, standings, request.keeping);

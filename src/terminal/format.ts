@@ -1,7 +1,7 @@
 // Formats text for people: sizes, times and tables. terminal/ is the edge to the person; it knows the nouns of
 // plan/model and no other edge. Results go to stdout, everything else to stderr.
 
-import type { Encoding } from "../plan/model.ts";
+import type { Encoding, Lineage } from "../plan/model.ts";
 
 const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
 
@@ -138,6 +138,13 @@ const encodingWords: Readonly<Record<Encoding, string>> = {
   age: "encrypted",
   "zstd+age": "zstd, encrypted",
 };
+
+/** Describes the chain of an archive: how many archives a restore reads, or what is known instead. */
+export function describeChain(lineage: Lineage | null, chainLength: number | null): string {
+  if (lineage === null) return "unknown";
+  if (lineage.sendParent === null) return "full";
+  return chainLength === null ? "broken" : String(chainLength);
+}
 
 /** Describes the encoding around an archive's stream. */
 export function describeEncoding(encoding: Encoding | null): string {

@@ -6,6 +6,7 @@ import { openCalendar, parseKeepText } from "../../../src/plan/keep.ts";
 import type { Keeping } from "../../../src/plan/keeping.ts";
 import { formatManifest, formatVolumeKey, parseManifest, type Volume } from "../../../src/plan/manifest.ts";
 import { originOf, streamIdentity, type Archive, type Snapshot } from "../../../src/plan/model.ts";
+import { planPrune } from "../../../src/plan/prune.ts";
 import { planRebase, suggestRebases } from "../../../src/plan/rebase.ts";
 import { formatReplacement, parseReplacement } from "../../../src/plan/replacement.ts";
 import { archiveOf, inventory, keyOf, snapshot, source } from "../../support/builders.ts";
@@ -82,12 +83,13 @@ describe("a rebase", () => {
       local: days.flatMap((day) => [streamIdentity(day), originOf(day)]),
       pinned: new Set<string>(),
     };
-    const suggested = suggestRebases(request, of, rules);
+    const plan = planPrune(request);
+    const suggested = suggestRebases(plan, request, of);
     assert.deepEqual(
       suggested.map(({ step, freedBytes }) => [step.snapshot.path, step.sendParent?.path, freedBytes]),
       [["d31", "d0", 30_000], ["d59", "d31", 27_000]], // prettier-ignore
     );
-    assert.deepEqual(suggestRebases(request, { ...of, snapshots: [] }, rules), []);
+    assert.deepEqual(suggestRebases(plan, request, { ...of, snapshots: [] }), []);
   });
 });
 
