@@ -44,11 +44,11 @@ export function printSummary({ surveyed, chosen, findings, thorough }: Result, {
 }
 
 function describeOutcome(findings: readonly Damage[], thorough: boolean): string {
-  const verdict = judge(findings);
+  const outcome = judge(findings);
   const errors = new Set(findings.flatMap(({ severity, subject }) => (severity === "error" ? subject : []))).size;
-  if (verdict === "damaged") return `${count(errors, "archive")} damaged, incomplete or missing`;
-  if (verdict === "not compared") return "the archives named above could not be compared with the snapshots here";
-  if (verdict === "not opened")
+  if (outcome === "damaged") return `${count(errors, "archive")} damaged, incomplete or missing`;
+  if (outcome === "not compared") return "the archives named above could not be compared with the snapshots here";
+  if (outcome === "not opened")
     return `${count(errors, "archive")} could not be checked: no identity opens what has to be read`;
   const unread = new Set(findings.flatMap(({ code, subject }) => (code === "NOT_READABLE" ? subject : []))).size;
   const beyond = unread === 0 ? "" : `, but ${count(unread, "archive")} could not be decrypted without --identity`;

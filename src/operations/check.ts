@@ -1,4 +1,4 @@
-// One check of the doctor: what was checked, the verdict, and what to do about it.
+// One check of the doctor: what was checked, the result, and what to do about it.
 
 import { toBackupError, type BackupError } from "../errors.ts";
 
@@ -14,26 +14,29 @@ export interface Check {
   readonly error: BackupError | null;
 }
 
-export interface Verdict {
+/** How what was found is to be judged. */
+export interface Assessment {
   readonly status: "ok" | "warning";
   readonly message: string;
   readonly fix?: string;
 }
 
-/** Runs a check, and returns its result; null when it failed. */
+/** A check, and what it found; null when it failed. */
 interface CheckResult<Found> {
   readonly check: Check;
   readonly found: Found | null;
 }
 
-export function ok(message: string): Verdict {
+/** The assessment of what is as it should be. */
+export function ok(message: string): Assessment {
   return { status: "ok", message };
 }
 
+/** Runs a check. An error of `find` makes it a failed one. @throws ABORTED */
 export async function look<Found>(
   name: string,
   find: () => Promise<Found>,
-  judge: (found: Found) => Verdict,
+  judge: (found: Found) => Assessment,
 ): Promise<CheckResult<Found>> {
   try {
     const found = await find();
@@ -46,6 +49,7 @@ export async function look<Found>(
   }
 }
 
+/** Checks that another one, which failed, leaves nothing to ask for. */
 export function* skip(names: readonly string[], cause: string): Generator<Check, void> {
   for (const name of names) {
     yield { name, status: "skipped", message: `not checked, because of ${cause}`, fix: null, error: null };

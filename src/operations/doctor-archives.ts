@@ -9,7 +9,7 @@ import { openLadder, type Keeping } from "../plan/keeping.ts";
 import type { Uuid } from "../plan/model.ts";
 import { compareSnapshots } from "../plan/standing.ts";
 import type { SyncPlan } from "../plan/sync.ts";
-import { formatSize, ok, type Verdict } from "./check.ts";
+import { formatSize, ok, type Assessment } from "./check.ts";
 import { examine, type ArchiveView } from "./inventory.ts";
 import type { Origin } from "./origins.ts";
 import { prepareSync } from "./sync.ts";
@@ -47,7 +47,7 @@ export async function planFor(
 }
 
 /** Names were checked before, without the container. @throws STEP_FAILED for what a sync would leave undone */
-export function judgeArchives(all: readonly Planned[]): Verdict {
+export function judgeArchives(all: readonly Planned[]): Assessment {
   const findings = all.flatMap(({ plan }) => plan.findings);
   const errors = findings.filter(({ severity, code }) => severity === "error" && code !== "NAME_UNUSABLE");
   if (errors.length > 0) throw toFailure(errors);
@@ -63,7 +63,7 @@ export function judgeArchives(all: readonly Planned[]): Verdict {
 /** A restore that reads more than so many times what a full archive holds takes too long. */
 const MOST_TIMES_FULL = 2;
 
-export function judgeChains(all: readonly Planned[]): Verdict {
+export function judgeChains(all: readonly Planned[]): Assessment {
   const costs = all.flatMap(({ cost }) => cost ?? []).toSorted((a, b) => timesFull(b) - timesFull(a));
   const [worst] = costs;
   const message = worst === undefined ? "no archives yet" : describeCost(worst);

@@ -16,7 +16,7 @@ import type { DoctorEdges, Machine, Reached } from "./ports.ts";
 import { judgeEncryption } from "./encryption.ts";
 import type { Origin } from "./origins.ts";
 import { tryEncoding } from "./encode.ts";
-import { formatSize, look, ok, skip, type Check, type Verdict } from "./check.ts";
+import { formatSize, look, ok, skip, type Check, type Assessment } from "./check.ts";
 import type { Container, OpenUpload } from "./store-ports.ts";
 
 /** The options that a sync would get. */
@@ -106,7 +106,7 @@ async function* diagnoseMachine(
       await look(
         "snapshots",
         () => judgeSnapshots(found, allowsEmpty),
-        (verdict) => verdict,
+        (assessment) => assessment,
       )
     ).check;
   return found;
@@ -160,7 +160,7 @@ async function* diagnoseArchives(
     await look(
       "encryption",
       async () => judgeEncryption({ intent, origins: await list() }, container, signal),
-      (verdict) => verdict,
+      (assessment) => assessment,
     )
   ).check;
 }
@@ -174,7 +174,7 @@ async function checkUploads(container: Container, signal: AbortSignal): Promise<
   return { ...check, status: "warning", message, fix, error: null };
 }
 
-function judgePrivileges(mayAdministrate: boolean): Verdict {
+function judgePrivileges(mayAdministrate: boolean): Assessment {
   if (mayAdministrate) return ok("CAP_SYS_ADMIN");
   throw new BackupError("NO_PRIVILEGE", "CAP_SYS_ADMIN is missing", {
     hint: "run it as root; in a container, root alone is not enough",
@@ -200,14 +200,14 @@ async function programVersion(program: string, signal: AbortSignal): Promise<str
   return /\d+(\.\d+)+/.exec(text)?.[0] ?? text.trim();
 }
 
-function judgeEndpoint({ endpoint, proxy, ignoresProxy }: Reached): Verdict {
+function judgeEndpoint({ endpoint, proxy, ignoresProxy }: Reached): Assessment {
   if (proxy !== null) return ok(`${endpoint}, through the proxy ${proxy}`);
   if (!ignoresProxy) return ok(endpoint);
   const message = `${endpoint}, without a proxy: HTTP_PROXY is not read, as curl does not read it either`;
   return { status: "warning", message, fix: "set http_proxy, in small letters, if it is to be used" };
 }
 
-function judgeClock(aheadMs: number | null): Verdict {
+function judgeClock(aheadMs: number | null): Assessment {
   if (aheadMs === null) return { status: "warning", message: "the store does not report its time" };
   const message = `this machine is ${Math.round(Math.abs(aheadMs) / 1000)} s ${aheadMs < 0 ? "behind" : "ahead of"} the store`;
   if (isClockOff(aheadMs)) return { status: "warning", message, fix: "set the clock, by NTP for example" };
@@ -235,14 +235,14 @@ async function tryRights(container: Container, signal: AbortSignal): Promise<str
   return attempts.map(([right]) => right);
 }
 
-function judgeQuotas(quotas: readonly Quota[] | null): Verdict {
+function judgeQuotas(quotas: readonly Quota[] | null): Assessment {
   if (quotas === null || quotas.length === 0) return ok("not visible with these credentials");
   const message = quotas.map(describeQuota).join("; ");
   if (!quotas.some(isFull)) return ok(message);
   throw new BackupError("QUOTA_EXCEEDED", message, { hint: MAKE_ROOM });
 }
 
-function judgeUploads(uploads: readonly OpenUpload[]): Verdict {
+function judgeUploads(uploads: readonly OpenUpload[]): Assessment {
   if (uploads.length === 0) return ok("no unfinished uploads");
   const oldest = new Date(Math.min(...uploads.map(({ initiated }) => initiated.getTime())));
   const day = oldest.toISOString().slice(0, 10);

@@ -60,17 +60,17 @@ export async function judgeEncryption(
   { intent, origins }: { readonly intent: EncryptionIntent; readonly origins: readonly Origin[] },
   container: Container,
   signal: AbortSignal,
-): Promise<EncryptionVerdict> {
-  const verdicts: EncryptionVerdict[] = [];
+): Promise<EncryptionAssessment> {
+  const assessments: EncryptionAssessment[] = [];
   for (const { name, local } of origins) {
     const question = { intent, source: local.source.uuid, path: name };
-    verdicts.push(describeEncryption(question, await readNewest(question.source, container, signal)));
+    assessments.push(describeEncryption(question, await readNewest(question.source, container, signal)));
   }
-  const [first = describeEncryption({ intent, path: "" }, [])] = verdicts;
-  return verdicts.find(({ status }) => status === "warning") ?? first;
+  const [first = describeEncryption({ intent, path: "" }, [])] = assessments;
+  return assessments.find(({ status }) => status === "warning") ?? first;
 }
 
-interface EncryptionVerdict {
+interface EncryptionAssessment {
   readonly status: "ok" | "warning";
   readonly message: string;
   readonly fix?: string;
@@ -80,7 +80,7 @@ interface EncryptionVerdict {
 function describeEncryption(
   { intent, path }: Pick<EncryptionQuestion, "intent" | "path">,
   newest: readonly Archive[],
-): EncryptionVerdict {
+): EncryptionAssessment {
   const begun = assertKept({ intent, path }, newest);
   if (begun !== null) return { status: "warning", message: `new archives are encrypted; ${begun}` };
   if (intent === "undecided") return { status: "warning", message: NOT_ENCRYPTED, fix: NAME_RECIPIENT };

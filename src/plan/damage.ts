@@ -1,4 +1,4 @@
-// Damage of archives, its consequences, and the verdict about all of it.
+// Damage of archives, its consequences, and the outcome of a verify with it.
 
 import { dependentsOf } from "./dependents.ts";
 import type { Finding, FindingCode } from "./finding.ts";
@@ -13,7 +13,7 @@ export interface Damage extends Finding {
 }
 
 /** The result of a run of verify. */
-export type Verdict = "well" | "not compared" | "not opened" | "damaged";
+export type VerifyOutcome = "well" | "not compared" | "not opened" | "damaged";
 
 export const OPEN_IT = "use --identity FILE with the key it was encrypted for";
 
@@ -24,7 +24,8 @@ const SEND_AGAIN =
 /** Findings that only an identity can resolve: they are no evidence against the stored data. */
 const unopened: ReadonlySet<FindingCode> = new Set(["NOT_OPENED", "CHAIN_UNKNOWN"]);
 
-export function judge(findings: readonly Finding[]): Verdict {
+/** The outcome of a run with these findings. */
+export function judge(findings: readonly Finding[]): VerifyOutcome {
   const errors = findings.filter(({ severity }) => severity === "error");
   if (errors.length === 0) return "well";
   const others = errors.filter(({ code }) => code !== "NOT_COMPARABLE");

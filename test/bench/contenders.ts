@@ -74,7 +74,7 @@ export const contenders = {
     line: ({ client, source, container, recipient }) =>
       client(MAIN, "sync", source, "--container-name", container, "--age-recipient", recipient),
   },
-  // What it is asked to compress is random, so this is what asking costs; zstd above is what doing it would.
+  // The stream is random, so this is the cost of asking; zstd above is the cost of compressing.
   syncZstd: {
     name: "sync --compress zstd (cannot shrink)",
     needs: { program: "zstd", package: "zstd" },

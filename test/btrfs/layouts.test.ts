@@ -214,7 +214,7 @@ test("a bind mount of a directory shows the snapshots in it", async () => {
   await run("umount", mounted[1] ?? "");
   mounted.splice(1, 1);
   assert.deepEqual(await sendAll(data, ofData), { holders: [] });
-  // Of a directory below the top, and with nothing else that shows it.
+  // Mounted is a directory below the top, and nothing else shows it.
   const top = await mount("subvolid=5");
   await bind(join(top, "btrbk"), join(loopback.directory, "bound btrbk"));
   const [path = ""] = mounted.splice(mounted.indexOf(top), 1);

@@ -80,7 +80,7 @@ describe("a restore where btrfs receive alone builds another tree", { skip: noBt
       makeHome(async ({ path, passOn }) => {
         await setAttribute(path, name, value);
         await passOn();
-        // What is made under the root inherits it; in the folder it does not.
+        // A file made under the root inherits it; in the folder it does not.
         for (const file of ["new", "folder/new"]) await writeFile(join(path, file), "new");
         await passOn();
         await setAttribute(path, name, another);

@@ -150,7 +150,7 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
         await exited;
       }),
     );
-    // What was started last has still to notice.
+    // The program that was started last has still to notice.
     const deadline = Date.now() + 20_000;
     while ((await devicesOn(directory)).length > 0 && Date.now() < deadline) await sleep(50);
     assert.deepEqual(await devicesOn(directory), []);

@@ -109,7 +109,7 @@ async function harm(world: World, { key, damage, object, at }: HarmPlan): Promis
     object,
     async repair() {
       const now = (await look(world)).objects.get(object.name);
-      // What was stored again in place of what was lost stays.
+      // An archive that was stored again in place of a lost one stays.
       if (now === undefined || now.file === object.file) {
         await mkdir(dirname(object.file), { recursive: true });
         await copyWithAttributes(saved, object.file);
@@ -186,7 +186,7 @@ async function findDamage(round: Round, harmed: Harm): Promise<void> {
   if (syncs && chance.maybe(0.5)) await syncOver(round, harmed);
   for (let count = 0; count < looks; count += 1) {
     const good = await isGood(key, await look(world));
-    // What neither the container lists nor anything builds on, nobody can miss.
+    // Nobody can miss an object that the container does not list and on which nothing builds.
     const unknowable = isUnlisted || (damage === "vanish" && !(await isParent(world, key)));
     const ran = await startVerify(world, ["--read-data"]).ended;
     checkEnd(ran, `verify --read-data with a damaged archive (${damage})`, unknowable ? [0, 14] : good ? [0] : [14]);

@@ -172,7 +172,7 @@ async function outcomeOf(child: ChildProcess): Promise<Ran> {
   const closed = once(child, "close");
   const family = await ownNamespace(child);
   const [status, signal] = await exited;
-  // What it started may hold its output open for a moment longer.
+  // The programs that it started may hold its output open for a moment longer.
   await Promise.race([closed, sleep(3000)]);
   const left = family === null ? "" : await stillThere(family.name);
   await family?.release();

@@ -87,7 +87,7 @@ async function killOften(
       },
     });
     assert.equal(ran.code, "SIGKILL", ran.stderr);
-    // What was on its way still arrives.
+    // Requests that were on their way still arrive.
     await sleep(1000);
     assert.deepEqual(await namesIn(swift, "killed"), [], "an object after a kill");
     const [sent, stored] = [counter.sent() - sentBefore, (await storedBytes(swift, "killed")) - storedBefore];

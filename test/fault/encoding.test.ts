@@ -92,7 +92,7 @@ describe("the programs that encode", { skip: noBtrfsOrSwift() }, () => {
     for (const name of await namesIn(`${container}+segments`)) {
       if (!/\/\d+$/.test(name) || !name.endsWith("/1")) continue;
       const part = await swift.native.getObject(`${container}+segments`, name);
-      // What lists volumes, and what proves an archive, has sizes and checksums of what is stored, and nothing of the stream.
+      // Manifests and proofs have sizes and checksums of the stored objects, and nothing of the stream.
       if (isList(part)) continue;
       assert.equal(part.subarray(0, 21).toString("latin1"), "age-encryption.org/v1");
     }

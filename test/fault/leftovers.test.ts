@@ -128,7 +128,7 @@ describe("leftovers beside archives", { skip: noBtrfsOrSwift() }, () => {
     await btrfs("subvolume", "create", join(disk.mountPoint, "other"));
     await run("cp", join(home, "file"), join(disk.mountPoint, "other"));
     await btrfs("subvolume", "snapshot", "-r", join(disk.mountPoint, "other"), early);
-    // What is here has been looked at by then; its stream fails while the store is asked whether it is archived.
+    // The local snapshots have been listed by then; the stream fails while the store is asked whether one is archived.
     const isInventory = (_: string, path: string): boolean => path.includes("list-type=2") && path.includes("prefix=");
     const vanish = (): void => void btrfs("subvolume", "delete", early);
     proxy.plan({ when: isInventory, fault: { kind: "delay", ms: 2_000 }, then: vanish });

@@ -145,7 +145,7 @@ for (const [way, read] of Object.entries(ways)) {
               await sleep(1);
             }
           } catch {
-            // What is read ahead was found damaged, and it was ended for that.
+            // The stream that was read ahead was damaged, and was ended for that.
           }
         };
         const chunks: Buffer[] = [];

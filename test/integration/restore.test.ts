@@ -287,7 +287,7 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
         assert.match(held.stderr, /exists already .*: snapshots\/2 was changed after it was received/);
       }
       assert.deepEqual(await readdir(join(directory, "snapshots")), ["1", "2"]);
-      // What began as it is not the archived one with changes either.
+      // A subvolume that began as that snapshot is not the archived one with changes either.
       await btrfs("subvolume", "snapshot", changed, join(directory, "again"));
       await btrfs("subvolume", "snapshot", "-r", join(directory, "again"), join(directory, "again-1"));
       const { stdout, stderr } = await ok(

@@ -85,7 +85,7 @@ describe("simulate with the snapshots of a subvolume", { skip: noBtrfs() }, () =
       records.filter(({ type }) => type === "estimate").map((each) => [each.days, each.bytes]),
       [[null, full], ...steps.toReversed().map((step) => [1, step]), [2, overTwo], [4, overFour]],
     );
-    // What was written is what they hold, and a little metadata.
+    // The bytes written are those that they hold, and a little metadata.
     for (const step of steps) assert.ok(step >= DAILY && step < DAILY + 4 * KiB, `${step} bytes a day`);
     assert.ok(overFour >= 4 * DAILY && full >= FULL + 4 * DAILY, `${overFour} and ${full}`);
 

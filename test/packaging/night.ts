@@ -140,7 +140,7 @@ async function installUnits(night: Night): Promise<void> {
 }
 
 async function fireTimer(night: Night): Promise<void> {
-  // What it printed is what is typed.
+  // The command that it printed is the one that is typed.
   await night.booted.shell(`sh -ec "$(sed -n 's/^next: //p' /root/next)"`);
   assert.deepEqual(await untilEnded(night, "home", 1), ["success 0"]);
   assert.equal((await archives(night, night.containers.home)).length, 1);
@@ -196,7 +196,7 @@ async function readJournal(night: Night): Promise<void> {
 async function lookAtFiles({ booted, root, containers }: Night): Promise<void> {
   const metrics = await readFile(join(root, "srv/metrics/home.prom"), "utf8");
   assert.match(metrics, new RegExp(`_exit_code\\{container="${containers.home}",path="/home"\\} 0\n`));
-  // What was kept in the work directory had no name, and everything else is read-only.
+  // The file in the work directory had no name, and everything else is read-only.
   assert.equal(await booted.shell("ls -A /srv/metrics /srv/spool"), "/srv/metrics:\nhome.prom\n\n/srv/spool:\n");
   const unit = await booted.shell(`systemctl show --property ReadWritePaths --value ${NAME}@home.service`);
   assert.match(unit, /\/srv\/spool .*\/srv\/metrics/);

@@ -166,7 +166,7 @@ export async function lose(swift: Swift, bytes: number): Promise<void> {
 
 /** Takes an object out of the listing of its container, as a container server that was away does; the object stays. */
 export async function unlist(swift: Swift, container: string, key: string): Promise<void> {
-  // What the server has noted only beside its database is written into it before it answers.
+  // The server writes rows that it keeps beside its database into that before it answers.
   await (await swift.native.request("GET", `/${encodeURIComponent(container)}`)).text();
   const databases = (await readdir(join(swift.dir, "srv"), { recursive: true })).filter((name) =>
     /containers\/.*\.db$/.test(name),

@@ -34,7 +34,7 @@ export async function openTlsProxy(
     const onward = forward(new URL(request.url ?? "/", target), { method: request.method, headers: request.headers });
     onward.on("response", (answer) => {
       response.writeHead(answer.statusCode ?? 500, answer.headers);
-      // Of an answer to HEAD there is nothing to come, and pipeline would take that for an early end.
+      // An answer to HEAD has no body, and pipeline would take that for an early end.
       if (request.method === "HEAD") return void response.end();
       pipeline(answer, response).catch(() => response.destroy());
     });
@@ -82,7 +82,7 @@ async function sign(
     return { certificate, key };
   }
   await run("openssl", "req", "-new", ...kind, ...names, "-out", request);
-  // Of OpenSSL 3.0 only `ca` takes a date to begin with.
+  // In OpenSSL 3.0 only `ca` takes a date to begin with.
   const settings = `database = ${folder}/index\nnew_certs_dir = ${folder}\nrand_serial = yes\ndefault_md = sha256\ncopy_extensions = copy\npolicy = p`;
   await writeFile(join(folder, "ca.cnf"), `[ca]\ndefault_ca = d\n[d]\n${settings}\n[p]\ncommonName = supplied\n`);
   await writeFile(join(folder, "index"), "");

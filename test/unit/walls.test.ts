@@ -56,7 +56,7 @@ const walls: Readonly<Record<string, Wall>> = {
   // Directories and files without a name that this process holds open are reached by its number.
   "btrfs/directories": { may: ["node:process"] },
   "btrfs/scratch": { may: ["node:process"] },
-  // What to name in place of a directory is decided by what lies around it.
+  // The surroundings of a directory decide what to name in its place.
   "btrfs/subvolumes": { may: ["plan/surroundings"] },
   "swift/": {
     may: ["swift/", "errors", "json", "retry", "@aws-sdk/", "@smithy/", "node:"],
@@ -64,7 +64,7 @@ const walls: Readonly<Record<string, Wall>> = {
   },
   // The end of an object is withheld like the end of a stream.
   "swift/download": { may: ["stream/withhold"] },
-  // What the store's clock shows is judged as the doctor judges it.
+  // The store's clock is judged as the doctor judges it.
   "swift/container": { may: ["plan/clock"] },
   "swift/http": { may: ["config/proxies"] },
   "swift/proxy": { may: ["http-proxy-agent", "https-proxy-agent"] },

@@ -104,7 +104,7 @@ test("an archive that the store has lost is reported, although the listing names
   const gone = new Set<string>();
   const head: Container["head"] = async (key, stop) => (gone.has(key) ? null : await container.head(key, stop));
   const reading = { container: { ...container, head }, identities: [], catalogue };
-  // Of the first nothing is left here, and a newer one is still to be sent.
+  // Nothing of the first is left here, and a newer one is still to be sent.
   const local = { source, snapshots: [snapshot(2), snapshot(3), snapshot(4)], origin: null };
   const parents = async (): Promise<unknown> =>
     (await prepareSync(local, reading, {}, signal)).plan.steps.map(({ sendParent }) => sendParent?.path);

@@ -280,7 +280,7 @@ describe("an archive that was copied with other parts", () => {
     const reading = { container, identities: [] };
     const seen = await survey(reading, [], signal);
     assert.deepEqual([...seen.copied], [key]);
-    // What is stored is no send stream; of its parts and size nothing is wrong.
+    // The stored bytes are no send stream; its parts and size are right.
     assert.ok(
       seen.findings.every(({ message }) => !/parts|bytes/.test(message)),
       JSON.stringify(seen.findings),

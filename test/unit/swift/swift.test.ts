@@ -148,7 +148,7 @@ describe("the time to retry", () => {
     assert.equal(await countRetries(strategy, { errorType: "CLIENT_ERROR" }), 0);
     const error = Object.assign(new Error(), { name: "RequestTimeTooSkewed", cause: new Error() });
     assert.equal(await countRetries(strategy, { errorType: "CLIENT_ERROR", error }), 1);
-    // What the SDK makes of a missing object while the clock is off.
+    // So the SDK reports a missing object while the clock is off.
     const missing = {
       name: "NotFound",
       $metadata: { httpStatusCode: 404, clockSkewCorrected: true as const },
