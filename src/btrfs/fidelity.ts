@@ -8,14 +8,13 @@
 //   snapshots differ in it: a bit that was set again in between is lost. So it is set again afterwards.
 
 import { constants, lstat, open } from "node:fs/promises";
-import type { Transform } from "node:stream";
 import { readAttribute } from "../addon/subvolumes.ts";
 import { enterDirectories, type Directory } from "./directories.ts";
-import { editedStage, kinds, setAttributeCommand, type SendCommand } from "./send-commands.ts";
+import { editStream, kinds, setAttributeCommand, type SendCommand } from "./send-commands.ts";
 
 export interface Fidelity {
   /** Edits a stream on its way to `btrfs receive`. */
-  readonly stage: Transform;
+  edit(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer>;
   /** Repairs the received subvolume while it is writable. True when it was changed. */
   repair(received: Directory): Promise<boolean>;
   close(): Promise<void>;
@@ -59,7 +58,7 @@ export function openFidelity(openParent: (uuid: string) => Promise<Parent | null
   ]);
   const ofOwners: ReadonlySet<number> = new Set([kinds.rename, kinds.chown, kinds.chmod]);
   return {
-    stage: editedStage((kind) => always.has(kind) || (owners !== null && ofOwners.has(kind)), edit),
+    edit: (pieces) => editStream(pieces, (kind) => always.has(kind) || (owners !== null && ofOwners.has(kind)), edit),
     repair: async (received) => (await owners?.repair(received)) ?? false,
     close: async () => {
       await parent?.directory.close();

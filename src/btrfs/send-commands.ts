@@ -1,9 +1,6 @@
 // Send streams command by command, for stages that change some in flight: length of the payload (le32), kind (le16),
 // CRC32C (le32), then attributes: type (le16), length (le16), value. Only checked streams come in here.
 
-import { Transform } from "node:stream";
-import { toError } from "../errors.ts";
-
 export const STREAM_HEADER_BYTES = 17;
 export const COMMAND_HEADER_BYTES = 10;
 export const ATTRIBUTE_HEADER_BYTES = 4;
@@ -33,17 +30,17 @@ export interface SendCommand {
 /** Replaces a command; returns the command itself where nothing is to be changed. */
 export type Edit = (command: SendCommand) => Promise<readonly Buffer[]> | readonly Buffer[];
 
-/**
- * A stage that passes a send stream on, and shows those of its commands that are `wanted`, each after everything before
- * it was passed on.
- */
-export function editedStage(wanted: (kind: number) => boolean, edit: Edit): Transform {
+/** Passes a send stream on, and shows those of its commands that are `wanted`, in their order. */
+export async function* editStream(
+  pieces: AsyncIterable<Buffer>,
+  wanted: (kind: number) => boolean,
+  edit: Edit,
+): AsyncGenerator<Buffer> {
   // Less than a command that is wanted.
   let begun: Buffer = Buffer.alloc(0);
   let passing = STREAM_HEADER_BYTES;
-  const editAll = async (chunk: Buffer): Promise<Buffer[]> => {
-    const bytes = begun.length === 0 ? chunk : Buffer.concat([begun, chunk]);
-    const edited: Buffer[] = [];
+  for await (const piece of pieces) {
+    const bytes = begun.length === 0 ? piece : Buffer.concat([begun, piece]);
     let passed = 0;
     let at = Math.min(passing, bytes.length);
     passing -= at;
@@ -56,25 +53,25 @@ export function editedStage(wanted: (kind: number) => boolean, edit: Edit): Tran
         continue;
       }
       if (end > bytes.length) break;
-      edited.push(bytes.subarray(passed, at), ...(await edit(parseCommand(kind, bytes.subarray(at, end)))));
-      passed = at = end;
+      // A copy, which may be kept longer than the piece.
+      const command = parseCommand(kind, Buffer.from(bytes.subarray(at, end)));
+      const edited = await edit(command);
+      // Runs of commands that stay as they are stay together.
+      if (!isUnchanged(command, edited)) {
+        if (at > passed) yield bytes.subarray(passed, at);
+        yield* edited;
+        passed = end;
+      }
+      at = end;
     }
-    begun = bytes.subarray(at);
-    edited.push(bytes.subarray(passed, at));
-    return edited.filter(({ length }) => length > 0);
-  };
-  return new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      editAll(chunk).then(
-        (edited) => {
-          for (const bytes of edited) this.push(bytes);
-          done();
-        },
-        (error: unknown) => done(toError(error)),
-      );
-    },
-    flush: (done) => (begun.length === 0 ? done() : done(null, begun)),
-  });
+    if (at > passed) yield bytes.subarray(passed, at);
+    begun = Buffer.from(bytes.subarray(at));
+  }
+  if (begun.length > 0) yield begun;
+}
+
+function isUnchanged({ bytes }: SendCommand, edited: readonly Buffer[]): boolean {
+  return edited.length === 1 && edited[0] === bytes;
 }
 
 function parseCommand(kind: number, bytes: Buffer): SendCommand {

@@ -1,6 +1,5 @@
 // The head of a send stream: whose stream it is, and the name that `btrfs receive` takes from it.
 
-import { Transform } from "node:stream";
 import { BackupError, type FailureCode } from "../errors.ts";
 import type { Identity, Lineage } from "../plan/model.ts";
 import type { Head } from "../stream/child-output.ts";
@@ -26,40 +25,35 @@ export function assertSameStream(expected: Lineage, identity: RawIdentity): void
 }
 
 /**
- * A stage that passes the expected send stream on, with another name in its first command: `btrfs receive` gives that
- * name to the subvolume. Nothing else in a stream depends on it.
- * @throws (as the stage's error) RECEIVE_FAILED
+ * Passes the expected send stream on, with another name in its first command: `btrfs receive` gives that name to the
+ * subvolume. Nothing else in a stream depends on it.
+ * @throws RECEIVE_FAILED
  */
-export function renamedStage(expected: Identity, name: string): Transform {
-  return headStage((head, identity) => {
+export async function* renameStream(
+  pieces: AsyncIterable<Buffer>,
+  expected: Identity,
+  name: string,
+): AsyncGenerator<Buffer> {
+  let head: Buffer | null = Buffer.alloc(0);
+  for await (const piece of pieces) {
+    if (head === null) {
+      yield piece;
+      continue;
+    }
+    // Enough bytes to know whose stream this is.
+    head = Buffer.concat([head, piece]);
+    const identity = peekIdentity(head);
+    if (identity === null && head.length >= HEAD_BYTES) throw foreign("RECEIVE_FAILED");
+    if (identity === null) continue;
     assertSame("RECEIVE_FAILED", "of", expected, identity.uuid, identity.ctransid);
-    return withName(head, identity.path.length, name);
-  });
+    yield withName(head, identity.path.length, name);
+    head = null;
+  }
+  if (head !== null) throw foreign("RECEIVE_FAILED");
 }
 
 /** The stream header (17 bytes) and the longest first command: a name of 255, two UUIDs, two transaction ids. */
 const HEAD_BYTES = 350;
-
-/** Collects enough bytes to know whose stream this is, edits them, and passes on the rest as it comes. */
-function headStage(edit: (head: Buffer, identity: RawIdentity) => Buffer): Transform {
-  let head: Buffer | null = Buffer.alloc(0);
-  return new Transform({
-    transform: (chunk: Buffer, _encoding, done) => {
-      if (head === null) return done(null, chunk);
-      head = Buffer.concat([head, chunk]);
-      const identity = peekIdentity(head);
-      if (identity === null) return done(head.length < HEAD_BYTES ? null : foreign("RECEIVE_FAILED"));
-      try {
-        const edited = edit(head, identity);
-        head = null;
-        done(null, edited);
-      } catch (error) {
-        done(error instanceof Error ? error : foreign("RECEIVE_FAILED"));
-      }
-    },
-    flush: (done) => done(head === null ? null : foreign("RECEIVE_FAILED")),
-  });
-}
 
 function foreign(code: FailureCode): BackupError {
   return new BackupError(code, "this is no send stream: it does not begin like one");

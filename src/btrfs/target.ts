@@ -2,10 +2,10 @@
 
 import { lstat, stat, statfs } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { pipeline, type Readable } from "node:stream";
 import { abortedError, BackupError } from "../errors.ts";
 import type { RestoreTarget } from "../operations/ports.ts";
 import { OWN_PREFIX, type Identity, type TargetSubvolume, type Snapshot, type Uuid } from "../plan/model.ts";
+import { through, type Pieces } from "../stream/pieces.ts";
 import { runToEnd, writeTo } from "../stream/process.ts";
 import { openInode, setReadOnly, setReceived, syncFilesystem } from "../addon/subvolumes.ts";
 import {
@@ -18,7 +18,7 @@ import {
 } from "./directories.ts";
 import { openFidelity, type Parent } from "./fidelity.ts";
 import { readSurroundings } from "./surroundings.ts";
-import { renamedStage } from "./stream-header.ts";
+import { renameStream } from "./stream-header.ts";
 import { locate } from "./mount-table.ts";
 import { openMounts, type Mounts } from "./mounts.ts";
 import { receiveCommand, snapshotCommand } from "./commands.ts";
@@ -76,8 +76,6 @@ export async function openTarget(
     room: () => statfs(top.at()).then(({ bavail, bsize }) => bavail * bsize),
     assertFree: (path) => assertFree(top, path),
     receive: (stream, path, expected, stop) => {
-      // It may fail before it is read; its reader gets the error then.
-      stream.on("error", () => undefined);
       const received = withParent(path, (parent, name) => receive(stream, { parent, name, expected, enter }, stop));
       return received.finally(() => stream.destroy());
     },
@@ -149,7 +147,7 @@ interface Receiving {
 }
 
 async function receive(
-  stream: Readable,
+  stream: Pieces,
   { parent, name, expected, enter }: Receiving,
   signal: AbortSignal,
 ): Promise<Snapshot> {
@@ -157,7 +155,7 @@ async function receive(
   const stage = await openStage(parent, expected);
   const fidelity = openFidelity((uuid) => openParent(parent, uuid));
   try {
-    const renamed = pipeline(stream, renamedStage(expected, STAGED_NAME), fidelity.stage, () => undefined);
+    const renamed = through(stream, (pieces) => fidelity.edit(renameStream(pieces, expected, STAGED_NAME)));
     await writeTo(receiveCommand({ directory: stage.at(), name: join(parent.path, name), enter }), renamed, signal);
     return await putInPlace(stage, parent, name, { expected, repair: fidelity.repair });
   } catch (error) {

@@ -1,28 +1,22 @@
 // The body of an archive: one object, or the volumes that its manifest lists. Everything that reads an archive reads it
 // through here, so that all bytes are compared with those that were stored.
 
-import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
 import { MAX_MANIFEST_BYTES, parseManifest, type Manifest, type Volume } from "../plan/manifest.ts";
 import type { Archive } from "../plan/model.ts";
+import { through, type Pieces } from "../stream/pieces.ts";
 import { withDigest } from "../stream/tap.ts";
 import { readProof } from "./proof.ts";
 import type { Container, ObjectDetails } from "./store-ports.ts";
 
+/** The one object of an archive; or its volumes, each of which must be read to its end before the next one is asked for. */
+export type ArchiveObjects = readonly [Pieces] | AsyncIterable<Pieces>;
+
 /**
- * The bytes of an archive as they were sent. The last ones are withheld until sizes, ETags and, for volumes, SHA-256
- * have been found right; otherwise the stream is destroyed with ARCHIVE_DAMAGED.
+ * The bytes of an archive as they were sent, object by object. The last ones of each are withheld until sizes, ETags and,
+ * for volumes, SHA-256 have been found right; otherwise it fails with ARCHIVE_DAMAGED.
  * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED, STORE_UNAVAILABLE
  */
-export async function openBody(archive: Archive, container: Container, signal: AbortSignal): Promise<Readable> {
-  const objects = await openObjects(archive, container, signal);
-  return isOne(objects) ? objects[0] : Readable.from(concatenated(objects), { objectMode: false });
-}
-
-/** The one object of an archive; or its volumes, each of which must be read to its end before the next one is asked for. */
-export type ArchiveObjects = readonly [Readable] | AsyncIterable<Readable>;
-
-/** The same, object by object. */
 export async function openObjects(
   archive: Archive,
   container: Container,
@@ -39,12 +33,13 @@ export async function openObjects(
 }
 
 /** True for the one object of an archive without volumes. */
-export function isOne(objects: ArchiveObjects): objects is readonly [Readable] {
+export function isOne(objects: ArchiveObjects): objects is readonly [Pieces] {
   return Array.isArray(objects);
 }
 
-async function* concatenated(objects: AsyncIterable<Readable>): AsyncGenerator<Buffer> {
-  for await (const object of objects) yield* object as AsyncIterable<Buffer>;
+/** All of its bytes. */
+export async function* concatenated(objects: ArchiveObjects): AsyncGenerator<Buffer> {
+  for await (const object of objects) yield* object;
 }
 
 /**
@@ -87,7 +82,7 @@ export async function readManifest(
 ): Promise<Manifest> {
   if (object.bytes > MAX_MANIFEST_BYTES) throw damaged(`the list of volumes of ${key}`, key);
   const chunks: Buffer[] = [];
-  for await (const chunk of container.get(object, null, signal) as AsyncIterable<Buffer>) chunks.push(chunk);
+  for await (const piece of container.get(object, null, signal)) chunks.push(Buffer.from(piece));
   const manifest = parseManifest(Buffer.concat(chunks).toString(), key);
   // A copy may have lost the metadata with their number.
   if (volumes !== null && manifest.length !== volumes) throw damaged(`the list of volumes of ${key}`, key);
@@ -99,15 +94,16 @@ async function* readVolumes(
   manifest: Manifest,
   container: Container,
   signal: AbortSignal,
-): AsyncGenerator<Readable> {
+): AsyncGenerator<Pieces> {
   for (const volume of manifest) {
     const object = await container.head(volume.key, signal);
     if (!hasSize(object, volume)) throw damaged(`the volume ${volume.key}`, key);
     // The ETag of a copy may be another one; its SHA-256 is not.
     const digests = object.etag === volume.etag ? null : "by the reader";
-    const stored = container.get({ ...object, digests }, volume.partBytes, signal) as AsyncIterable<Buffer>;
-    const checked = withDigest(stored, volume.sha256, () => damaged(`the volume ${volume.key}`, key));
-    yield Readable.from(checked, { objectMode: false });
+    const stored = container.get({ ...object, digests }, volume.partBytes, signal);
+    yield through(stored, (pieces) =>
+      withDigest(pieces, volume.sha256, () => damaged(`the volume ${volume.key}`, key)),
+    );
   }
 }
 

@@ -7,6 +7,8 @@ import { checkedStream } from "../stream/send-stream.ts";
 import type { LocalSnapshots, Sender } from "./ports.ts";
 import { openStream, subjectOf } from "./read-archive.ts";
 import { inOrder, sinceLast, toDamage, type VerifyContext } from "./verify.ts";
+import { takeHead } from "../stream/peek.ts";
+import type { Pieces } from "../stream/pieces.ts";
 import { nextChunk } from "../stream/split.ts";
 import { notCompared, warn, type Damage } from "../plan/damage.ts";
 import { peekProto } from "../stream/stream-facts.ts";
@@ -93,23 +95,24 @@ async function compareStream(
 
 const NOTHING = Buffer.alloc(0);
 
+/** The first command of a stream is shorter. */
+const HEAD_BYTES = 512;
+
 /**
  * Where two streams part, in bytes; null when they are equal. The first is read to its end in any case, so that damage
  * shows; the second is opened when the first has begun.
  */
-async function firstDifference(
-  first: Readable,
-  openSecond: (head: Buffer) => Promise<Readable>,
-): Promise<number | null> {
+async function firstDifference(first: Pieces, openSecond: (head: Buffer) => Promise<Readable>): Promise<number | null> {
+  const { head, complete } = await takeHead(first, HEAD_BYTES);
   let second: AsyncIterator<unknown> | null = null;
   let stream: Readable | null = null;
   let rest: Buffer = NOTHING;
   let offset = 0;
   let parted: number | null = null;
   try {
-    for await (const chunk of first) {
-      if (!Buffer.isBuffer(chunk) || parted !== null) continue;
-      stream ??= await openSecond(chunk);
+    for await (const chunk of complete) {
+      if (parted !== null) continue;
+      stream ??= await openSecond(head);
       second ??= stream[Symbol.asyncIterator]();
       for (let at = 0; at < chunk.length && parted === null;) {
         if (rest.length === 0) rest = (await nextChunk(second)) ?? NOTHING;
@@ -125,6 +128,7 @@ async function firstDifference(
     return rest.length > 0 || (await nextChunk(second)) !== null ? offset : null;
   } finally {
     stream?.destroy();
+    first.destroy();
   }
 }
 

@@ -1,12 +1,13 @@
 // Decodes an archive to its send stream. The first bytes show which encodings to remove; metadata can be lost, or
 // wrong.
 
-import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
 import type { Encoding } from "../plan/model.ts";
 import { isOne, type ArchiveObjects } from "./archive-body.ts";
 import { AGE_MAGIC, decryptCommand } from "../stream/age.ts";
+import { readDirectly } from "../stream/child-output.ts";
 import { takeHead } from "../stream/peek.ts";
+import type { Pieces } from "../stream/pieces.ts";
 import { fedBy, throughPrograms } from "../stream/pipeline.ts";
 import type { Command } from "../stream/process.ts";
 import { decompressCommand, ZSTD_MAGIC } from "../stream/zstd.ts";
@@ -19,6 +20,8 @@ export interface Decoding {
   readonly identities: readonly string[];
   /** The subject of error messages. */
   readonly subject: string;
+  /** Whether only the beginning is there: the bytes that were decoded before that ends count, too. */
+  readonly isCutOff?: boolean;
   /** Called with each layer of the first object, the outermost first. */
   readonly onLayer?: (layer: Layer) => void;
 }
@@ -41,26 +44,30 @@ export function recogniseLayer(head: Buffer): Layer | null {
  * others, which begin anywhere in the stream, the same layers are expected.
  * @throws the errors of the objects, IDENTITY_REFUSED, ARCHIVE_DAMAGED, CONFIG; as the error of the stream, too
  */
-export async function decoded(objects: ArchiveObjects, decoding: Decoding, signal: AbortSignal): Promise<Readable> {
+export async function decoded(objects: ArchiveObjects, decoding: Decoding, signal: AbortSignal): Promise<Pieces> {
   if (isOne(objects)) return (await openFirst(objects[0], decoding, signal)).stream;
-  async function* pieces(volumes: AsyncIterable<Readable>): AsyncGenerator<Buffer> {
+  let current: Pieces | null = null;
+  async function* pieces(volumes: AsyncIterable<Pieces>): AsyncGenerator<Buffer> {
     let layers: readonly Layer[] | null = null;
     for await (const volume of volumes) {
+      current = volume;
       const opened: Opened =
         layers === null ? await openFirst(volume, decoding, signal) : openNext(volume, layers, { decoding, signal });
       layers = opened.layers;
-      yield* opened.stream as AsyncIterable<Buffer>;
+      current = opened.stream;
+      yield* opened.stream;
     }
   }
-  return Readable.from(pieces(objects), { objectMode: false });
+  const all = pieces(objects);
+  return { [Symbol.asyncIterator]: () => all, destroy: () => current?.destroy() };
 }
 
 interface Opened {
-  readonly stream: Readable;
+  readonly stream: Pieces;
   readonly layers: readonly Layer[];
 }
 
-async function openFirst(object: Readable, decoding: Decoding, signal: AbortSignal): Promise<Opened> {
+async function openFirst(object: Pieces, decoding: Decoding, signal: AbortSignal): Promise<Opened> {
   let stream = object;
   const layers: Layer[] = [];
   try {
@@ -74,7 +81,7 @@ async function openFirst(object: Readable, decoding: Decoding, signal: AbortSign
       layers.push(layer);
       decoding.onLayer?.(layer);
       if (layer === "age" && decoding.identities.length === 0) throw encrypted(decoding);
-      stream = throughPrograms([commandOf(layer, decoding)], fedBy(stream), signal);
+      stream = outputOf([layer], stream, { decoding, signal });
     }
   } catch (error) {
     stream.destroy();
@@ -82,14 +89,19 @@ async function openFirst(object: Readable, decoding: Decoding, signal: AbortSign
   }
 }
 
-function openNext(
-  object: Readable,
-  layers: readonly Layer[],
-  { decoding, signal }: { readonly decoding: Decoding; readonly signal: AbortSignal },
-): Opened {
-  if (layers.length === 0) return { stream: object, layers };
+interface DecodingContext {
+  readonly decoding: Decoding;
+  readonly signal: AbortSignal;
+}
+
+function openNext(object: Pieces, layers: readonly Layer[], context: DecodingContext): Opened {
+  return { stream: layers.length === 0 ? object : outputOf(layers, object, context), layers };
+}
+
+function outputOf(layers: readonly Layer[], object: Pieces, { decoding, signal }: DecodingContext): Pieces {
   const commands = layers.map((layer) => commandOf(layer, decoding));
-  return { stream: throughPrograms(commands, fedBy(object), signal), layers };
+  const output = throughPrograms(commands, fedBy(object), signal);
+  return decoding.isCutOff === true ? output : readDirectly(output);
 }
 
 function commandOf(layer: Layer, { identities, subject }: Decoding): Command {

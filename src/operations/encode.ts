@@ -1,10 +1,11 @@
 // Encodes a send stream before it is stored: compressed where that helps, then encrypted.
 
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { BackupError } from "../errors.ts";
 import { isCompressed, isEncrypted, planEncoding, type EncodingCost, type EncodingOptions } from "../plan/encoding.ts";
 import { encryptCommand, tryRecipients } from "../stream/age.ts";
 import { takeHead } from "../stream/peek.ts";
+import type { Pieces } from "../stream/pieces.ts";
 import { fedBy, throughPrograms } from "../stream/pipeline.ts";
 import type { Command } from "../stream/process.ts";
 import { compressCommand, compressedBytes } from "../stream/zstd.ts";
@@ -69,11 +70,19 @@ export async function chooseEncoder(
   const { head, complete } = await takeHead(plain, SAMPLE_BYTES);
   try {
     const sample = { bytes: head.length, compressedBytes: await compressedBytes(head, zstdLevel, signal) };
-    return { encoder: toEncoder(options, sample), plain: complete };
+    return { encoder: toEncoder(options, sample), plain: toStream(complete) };
   } catch (error) {
     complete.destroy();
     throw error;
   }
+}
+
+/** The same as a stream, which destroys the pieces when it is destroyed. They come from a stream, and stay valid. */
+function toStream(pieces: Pieces): Readable {
+  const stream = Readable.from(pieces, { objectMode: false });
+  // A generator that waits for an idle source does not notice that it is destroyed.
+  stream.once("close", () => pieces.destroy());
+  return stream;
 }
 
 /** The encoded stream. */

@@ -4,6 +4,7 @@
 
 import type { Readable } from "node:stream";
 import type { DirectReadable } from "../stream/child-output.ts";
+import type { Pieces } from "../stream/pieces.ts";
 import type { Command } from "../stream/process.ts";
 import type { BackupError } from "../errors.ts";
 import type { Quota } from "../plan/quota.ts";
@@ -97,7 +98,7 @@ export interface RestoreTarget {
    * disk. A half-received subvolume is removed, whether this call or one before left it.
    * @throws RECEIVE_FAILED, and any error that `stream` is destroyed with
    */
-  receive(stream: Readable, path: string, expected: Identity, signal: AbortSignal): Promise<Snapshot>;
+  receive(stream: Pieces, path: string, expected: Identity, signal: AbortSignal): Promise<Snapshot>;
   /**
    * Makes a snapshot that was taken on this filesystem look received, until the returned function is called: only then
    * can btrfs-progs before 6.11 find the source of clones in a stream. @throws RECEIVE_FAILED, SEND_FAILED

@@ -1,12 +1,11 @@
 // Opens the send stream that an archive holds.
 
 import { Readable } from "node:stream";
-import { finished } from "node:stream/promises";
 import { BackupError, toError } from "../errors.ts";
 import { isEncrypted } from "../plan/encoding.ts";
 import type { Archive, Encoding } from "../plan/model.ts";
-import { observe } from "../stream/tap.ts";
-import { isOne, openObjects, type ArchiveObjects } from "./archive-body.ts";
+import { openPieces, through, type Pieces } from "../stream/pieces.ts";
+import { concatenated, isOne, openObjects, type ArchiveObjects } from "./archive-body.ts";
 import { decoded, encodingOf, type Layer } from "./decode.ts";
 import type { Catalogue, Container } from "./store-ports.ts";
 import type { Finding } from "../plan/finding.ts";
@@ -37,26 +36,54 @@ const KEPT_BYTES = 64 * 1024;
 /**
  * The send stream that an archive holds, decoded but not checked.
  * @param onBytes - called with the stored bytes read so far
- * @throws as {@link openObjects}, and IDENTITY_REFUSED, CONFIG
+ * @throws (as the stream's error, too) as {@link openObjects}, and IDENTITY_REFUSED, CONFIG
  */
 export async function openStream(
   { container, identities }: Reading,
   archive: Archive,
   onBytes: (bytes: number) => void,
   signal: AbortSignal,
-): Promise<Readable> {
+): Promise<Pieces> {
   assertDecodable(archive, identities);
-  const objects = await openObjects(archive, container, signal);
+  // Also ends what waits between two volumes.
+  const stop = new AbortController();
+  const until = AbortSignal.any([signal, stop.signal]);
+  try {
+    const objects = counted(await openObjects(archive, container, until), onBytes);
+    const pieces = await decoded(objects, { identities, subject: subjectOf(archive) }, until);
+    const destroy = (): void => {
+      stop.abort();
+      pieces.destroy();
+    };
+    return { [Symbol.asyncIterator]: () => pieces[Symbol.asyncIterator](), destroy };
+  } catch (error) {
+    stop.abort();
+    throw error;
+  }
+}
+
+/** The stored bytes of an archive. @param onBytes - called with those read so far @throws as {@link openObjects} */
+export function openStored(
+  { container }: Reading,
+  archive: Archive,
+  onBytes: (bytes: number) => void,
+  signal: AbortSignal,
+): Pieces {
+  return openPieces(async function* (stop) {
+    yield* concatenated(counted(await openObjects(archive, container, stop), onBytes));
+  }, signal);
+}
+
+function counted(objects: ArchiveObjects, onBytes: (bytes: number) => void): ArchiveObjects {
   let read = 0;
-  const count = (object: Readable): Readable => {
-    observe(object, (piece) => {
-      read += piece.length;
-      onBytes(read);
+  const count = (object: Pieces): Pieces =>
+    through(object, async function* (pieces) {
+      for await (const piece of pieces) {
+        onBytes((read += piece.length));
+        yield piece;
+      }
     });
-    return object;
-  };
-  const counted: ArchiveObjects = isOne(objects) ? [count(objects[0])] : mapped(objects, count);
-  return await decoded(counted, { identities, subject: subjectOf(archive) }, signal);
+  return isOne(objects) ? [count(objects[0])] : mapped(objects, count);
 }
 
 /**
@@ -70,7 +97,8 @@ export async function decodeHead(
   signal: AbortSignal,
 ): Promise<DecodedHead> {
   const layers: Layer[] = [];
-  const decoding = { identities, subject: subjectOf(archive), onLayer: (layer: Layer) => layers.push(layer) };
+  const onLayer = (layer: Layer): void => void layers.push(layer);
+  const decoding = { identities, subject: subjectOf(archive), isCutOff: true, onLayer };
   const { bytes, error } = await decoded([Readable.from([head], { objectMode: false })], decoding, signal).then(
     takeBeginning,
     (thrown: unknown) => ({ bytes: Buffer.alloc(0), error: toError(thrown) }),
@@ -82,26 +110,27 @@ export async function decodeHead(
   return { bytes, encoding: encodingOf(layers), isRefused: code === "IDENTITY_REFUSED" };
 }
 
-async function* mapped(
-  objects: AsyncIterable<Readable>,
-  each: (object: Readable) => Readable,
-): AsyncGenerator<Readable> {
+async function* mapped(objects: AsyncIterable<Pieces>, each: (object: Pieces) => Pieces): AsyncGenerator<Pieces> {
   for await (const object of objects) yield each(object);
 }
 
 /** The first bytes of a stream, which is then stopped, and the error if it failed before that. */
-async function takeBeginning(stream: Readable): Promise<{ readonly bytes: Buffer; readonly error: Error | null }> {
-  const chunks: Buffer[] = [];
+async function takeBeginning(stream: Pieces): Promise<{ readonly bytes: Buffer; readonly error: Error | null }> {
+  const begun: Buffer[] = [];
   let length = 0;
-  // Taken as it comes, because the buffered data of a stream is lost when it fails.
-  stream.on("data", (chunk: Buffer) => {
-    if (length >= KEPT_BYTES) return;
-    chunks.push(chunk);
-    length += chunk.length;
-    if (length >= KEPT_BYTES) stream.destroy();
-  });
-  const error = await finished(stream).then(() => null, toError);
-  return { bytes: Buffer.concat(chunks).subarray(0, KEPT_BYTES), error: length < KEPT_BYTES ? error : null };
+  const beginning = (): Buffer => Buffer.concat(begun).subarray(0, KEPT_BYTES);
+  try {
+    for await (const piece of stream) {
+      begun.push(Buffer.from(piece.subarray(0, KEPT_BYTES)));
+      length += piece.length;
+      if (length >= KEPT_BYTES) break;
+    }
+    return { bytes: beginning(), error: null };
+  } catch (error) {
+    return { bytes: beginning(), error: toError(error) };
+  } finally {
+    stream.destroy();
+  }
 }
 
 /** @throws IDENTITY_REFUSED when this command line cannot decode it */

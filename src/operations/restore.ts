@@ -1,8 +1,7 @@
 // Carries a restore plan out: each archive of the chain, oldest first, through the stream check into `btrfs receive`.
 // The last bytes of a stream reach `btrfs receive` only when every check agreed, so damage never becomes a sealed snapshot.
 
-import type { Readable, Writable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import type { Writable } from "node:stream";
 import { abortedError, BackupError, describeWriteError, toBackupError, isBrokenPipe } from "../errors.ts";
 import { findChain, indexArchives, isSilent, assertReadable } from "../plan/chain.ts";
 import { keyPrefix, parseKey } from "../plan/key.ts";
@@ -17,6 +16,7 @@ import {
   type RestoreScope,
 } from "../plan/restore.ts";
 import { selectArchive, type Selection } from "../plan/select.ts";
+import { writePieces, type Pieces } from "../stream/pieces.ts";
 import { checkedStream } from "../stream/send-stream.ts";
 import type { RestoreTarget } from "./ports.ts";
 import { readArchive, readArchives } from "./inventory.ts";
@@ -167,7 +167,7 @@ export async function writeStreams(
     const started = now();
     const parent = archives[position - 1] ?? null;
     const stream = await openChecked({ archive, parent }, reading, watcher, signal);
-    await pipeline(stream, sink, { signal, end: false }).catch((error: unknown) => {
+    await writePieces(stream, sink, signal).catch((error: unknown) => {
       if (signal.aborted) throw abortedError(signal);
       if (isBrokenPipe(error)) throw readerGone(error);
       throw isWriteError(error) ? notWritten(error) : toBackupError(error);
@@ -197,7 +197,7 @@ async function openChecked(
   reading: Reading,
   watcher: RestoreWatcher,
   signal: AbortSignal,
-): Promise<Readable> {
+): Promise<Pieces> {
   const stream = await openStream(reading, archive, (bytes) => watcher.onProgress(bytes), signal);
   return checkedStream(stream, {
     code: "ARCHIVE_DAMAGED",

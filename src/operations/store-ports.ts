@@ -5,6 +5,7 @@ import type { StoreLimits } from "../plan/layout.ts";
 import type { Encoding, Lineage } from "../plan/model.ts";
 import type { PartDigests } from "../plan/proof.ts";
 import type { DirectReadable } from "../stream/child-output.ts";
+import type { Pieces } from "../stream/pieces.ts";
 
 export type { DirectReadable };
 
@@ -124,11 +125,11 @@ export interface Container {
   peek(key: string, length: number, signal: AbortSignal): Promise<Buffer>;
   /**
    * The object's bytes. It resumes by itself after a cut connection. The last bytes are withheld until the stored ETag,
-   * or the object's digests, have been recomputed from the bytes read. Otherwise it is destroyed with ARCHIVE_DAMAGED.
+   * or the object's digests, have been recomputed from the bytes read. Otherwise it fails with ARCHIVE_DAMAGED.
    * @param partBytes - where the parts of a multipart upload end; null when unknown, then only length and ETag
    * stability are checked
    */
-  get(object: ObjectToRead, partBytes: number | null, signal: AbortSignal): Readable;
+  get(object: ObjectToRead, partBytes: number | null, signal: AbortSignal): Pieces;
   /**
    * Stores the body under a key that must not exist. The object appears only when the body ended well and the stored
    * size and ETag are those of the bytes sent. When the body fails, its stored parts stay in an open upload, which a

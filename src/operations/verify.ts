@@ -1,14 +1,11 @@
 // Finds out by reading archives to their end whether they can be restored.
 
-import { Writable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { BackupError, toBackupError } from "../errors.ts";
 import type { Archive } from "../plan/model.ts";
 import { checkIdentity } from "../plan/verify.ts";
 import { checkedStream } from "../stream/send-stream.ts";
-import { observe } from "../stream/tap.ts";
-import { openBody } from "./archive-body.ts";
-import { isDecodable, openStream, subjectOf, type Reading } from "./read-archive.ts";
+import type { Pieces } from "../stream/pieces.ts";
+import { isDecodable, openStored, openStream, subjectOf, type Reading } from "./read-archive.ts";
 import { damaged, notOpened, notReadable, type Damage } from "../plan/damage.ts";
 import { forEachConcurrently } from "./concurrency.ts";
 import { lineageOf } from "../stream/stream-facts.ts";
@@ -57,13 +54,14 @@ export function toDamage(error: unknown, archive: Archive, archives: readonly Ar
   }
 }
 
-/** Discards what it gets. */
-export function openDrain(): Writable {
-  return new Writable({
-    write(_chunk, _encoding, done): void {
-      done();
-    },
-  });
+/** Reads pieces to their end. */
+async function drain(pieces: Pieces): Promise<void> {
+  const all = pieces[Symbol.asyncIterator]();
+  try {
+    while ((await all.next()).done !== true);
+  } finally {
+    pieces.destroy();
+  }
 }
 
 async function readThrough(archive: Archive, context: VerifyContext, signal: AbortSignal): Promise<Damage | null> {
@@ -89,16 +87,14 @@ async function readDecoded(archive: Archive, context: VerifyContext, signal: Abo
       finding = found === null ? null : checkIdentity(archive, found, archives);
     },
   });
-  await pipeline(checked, openDrain(), { signal });
+  await drain(checked);
   return finding;
 }
 
 /** An archive that cannot be decoded here can still be compared with its checksum. */
 async function readStored(archive: Archive, context: VerifyContext, signal: AbortSignal): Promise<Damage | null> {
   try {
-    const body = await openBody(archive, context.reading.container, signal);
-    observe(body, (piece) => context.onBytes(piece.length));
-    await pipeline(body, openDrain(), { signal });
+    await drain(openStored(context.reading, archive, sinceLast(context.onBytes), signal));
     return context.reading.identities.length === 0 ? notReadable(archive) : notOpened(archive);
   } catch (error) {
     return toDamage(error, archive, context.archives);

@@ -8,6 +8,7 @@ import { openPipe, openPipeReader, type PipeReader } from "../addon/pipe.ts";
 import type { StreamSummary } from "../addon/send-stream.ts";
 import { abortedError, toError } from "../errors.ts";
 import { faultOf } from "./exit.ts";
+import type { Pieces } from "./pieces.ts";
 import { LINGER_MS, start, type Command, type Lifetime } from "./process.ts";
 import { onAbort, settlesWithin } from "./waiting.ts";
 import { Withheld } from "./withhold.ts";
@@ -41,6 +42,23 @@ export interface DirectReadable extends Readable {
    * @throws the error that the stream is destroyed with
    */
   readInto(memory: Buffer): Promise<number>;
+}
+
+/** Reads a stream directly, in pieces in the same memory. */
+export function readDirectly(stream: DirectReadable): Pieces {
+  async function* pieces(): AsyncGenerator<Buffer> {
+    const memory = Buffer.allocUnsafeSlow(2 * PIECE_BYTES);
+    try {
+      for (let filled = memory.length; filled === memory.length;) {
+        filled = await stream.readInto(memory);
+        if (filled > 0) yield memory.subarray(0, filled);
+      }
+    } finally {
+      stream.destroy();
+    }
+  }
+  const all = pieces();
+  return { [Symbol.asyncIterator]: () => all, destroy: () => stream.destroy() };
 }
 
 /** The source of an output, and the conditions of its end. */
@@ -139,7 +157,8 @@ class Output extends Readable implements DirectReadable {
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     this.#origin.reader.cancel();
-    const gone = error === null && this.readableEnded ? Promise.resolve() : this.#origin.stop();
+    const isOver = this.#isEnded || this.readableEnded;
+    const gone = error === null && isOver ? Promise.resolve() : this.#origin.stop();
     void gone.then(() => done(error));
   }
 

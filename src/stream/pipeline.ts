@@ -3,11 +3,11 @@
 
 import { closeSync } from "node:fs";
 import { Socket } from "node:net";
-import type { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import { finished } from "node:stream/promises";
 import { countUnread, openPipe, openPipeReader } from "../addon/pipe.ts";
 import { drained, headOf, outputOf, PIPE_BYTES, type DirectReadable } from "./child-output.ts";
 import { faultOf } from "./exit.ts";
+import { writePieces, type Pieces } from "./pieces.ts";
 import { start, type Command, type Lifetime } from "./process.ts";
 import { settlesWithin } from "./waiting.ts";
 
@@ -29,13 +29,22 @@ export interface Feeding {
 export type ByteFeed = (writeEnd: number) => Feeding;
 
 /** Fills it with a stream. Stopping it destroys the stream. */
-export function fedBy(source: Readable): ByteFeed {
+export function fedBy(source: Pieces): ByteFeed {
   return (writeEnd) => {
     const inlet = new Socket({ fd: writeEnd, readable: false, writable: true });
-    return {
-      done: pipeline(source, inlet),
-      stop: () => {
+    const stopped = new AbortController();
+    const feed = async (): Promise<void> => {
+      try {
+        await writePieces(source, inlet, stopped.signal);
+        await finished(inlet.end());
+      } finally {
         inlet.destroy();
+      }
+    };
+    return {
+      done: feed(),
+      stop: () => {
+        stopped.abort();
         return Promise.resolve();
       },
     };

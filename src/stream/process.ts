@@ -8,9 +8,10 @@
 import { spawn, type ChildProcess, type StdioOptions } from "node:child_process";
 import { env, kill } from "node:process";
 import type { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import { finished } from "node:stream/promises";
 import { abortedError, BackupError, isBrokenPipe } from "../errors.ts";
 import { describeExit, faultOf, type Exit } from "./exit.ts";
+import { writePieces, type Pieces } from "./pieces.ts";
 import { onAbort, settlesWithin } from "./waiting.ts";
 import { notStarted } from "./packages.ts";
 
@@ -101,10 +102,14 @@ async function untilSuccess(life: Lifetime, signal: AbortSignal): Promise<void> 
  * fails, the program is ended; it rejects once that is gone.
  * @throws what `source` is destroyed with or `command.failure` makes; CONFIG when the program is missing; ABORTED
  */
-export async function writeTo(command: Command, source: Readable, signal: AbortSignal): Promise<void> {
+export async function writeTo(command: Command, source: Pieces, signal: AbortSignal): Promise<void> {
   const child = spawn(command.program, command.args, { ...surroundings(), stdio: ["pipe", "ignore", "pipe"] });
   const life = watch(child, command);
-  const feeding = pipeline(source, child.stdin, { signal }).catch(async (error: unknown) => {
+  const feed = async (): Promise<void> => {
+    await writePieces(source, child.stdin, signal);
+    await finished(child.stdin.end());
+  };
+  const feeding = feed().catch(async (error: unknown) => {
     // The program causes a broken pipe, and its exit status explains more; for any other error we have to stop it.
     if (!isBrokenPipe(error) || !(await settlesWithin(life.success, GRACE_MS))) await life.stop();
     throw error;

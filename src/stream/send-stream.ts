@@ -3,7 +3,6 @@
 // restored passes through here.
 
 import { closeSync } from "node:fs";
-import { pipeline, Transform, type Readable } from "node:stream";
 import {
   moveSendStream,
   openSendStreamChecker,
@@ -14,10 +13,11 @@ import { openPipe, openPipeReader } from "../addon/pipe.ts";
 import { toError } from "../errors.ts";
 import { drained, outputOf, PIPE_BYTES, type DirectReadable, type Head } from "./child-output.ts";
 import type { ByteFeed } from "./pipeline.ts";
+import { through, type Pieces } from "./pieces.ts";
 import { start, type Command, type ProcessLifetime } from "./process.ts";
 import { lineageOf, type StreamLineage } from "./stream-facts.ts";
 import { settlesWithin } from "./waiting.ts";
-import { Withheld } from "./withhold.ts";
+import { withhold } from "./withhold.ts";
 import { damageOf, rethrowDamage, throwDamage, toDamage, type DamageSubject } from "./stream-damage.ts";
 
 export interface CheckOptions extends DamageSubject {
@@ -33,49 +33,44 @@ export interface CheckOptions extends DamageSubject {
 /** How long a command may take to end by itself after its output turned out to be damaged. */
 const GRACE_MS = 2_000;
 
-// Few large pieces instead of many small ones; the pieces themselves are passed on unchanged.
-const highWaterMark = 1 << 18;
-
 /**
- * The bytes of `source`, unchanged. It ends only when the source has ended well and all of it was a complete, undamaged
- * send stream. Otherwise it is destroyed with the error of the source, or with `code`. Destroying it destroys the
- * source. The last piece is withheld until then: a reader that acts on the END command never sees it in a stream that
- * is not good.
+ * The bytes of `source`, unchanged. They end only when the source has ended well and all of it was a complete, undamaged
+ * send stream. Otherwise they fail with the error of the source, or with `code`. Destroying them destroys the source. The
+ * last byte is withheld until then: a reader that acts on the END command never sees it in a stream that is not good.
  */
-export function checkedStream(source: Readable, options: CheckOptions = {}): Readable {
-  const checker = openSendStreamChecker();
+export function checkedStream(source: Pieces, options: CheckOptions = {}): Pieces {
+  const checker = openChecker(source);
   const { onLineage, onSummary } = options;
-  const withheld = new Withheld(1);
   let isKnown = onLineage === undefined;
-  const reportLineage = (): Error | null => {
+  const reportLineage = (): void => {
     const lineage = isKnown ? null : lineageOf(checker.summary());
-    if (lineage === null) return null;
+    if (lineage === null) return;
     isKnown = true;
-    try {
-      onLineage?.(lineage);
-      return null;
-    } catch (error) {
-      return toError(error);
-    }
+    onLineage?.(lineage);
   };
-  const checked = new Transform({
-    highWaterMark,
-    transform(chunk: Buffer, _encoding, done) {
-      const damage = damageOf(() => checker.push(chunk), options) ?? reportLineage();
-      if (damage === null) for (const piece of withheld.push(chunk)) this.push(piece);
-      done(damage);
+  const check = {
+    update(piece: Buffer): void {
+      const damage = damageOf(() => checker.push(piece), options);
+      if (damage !== null) throw damage;
+      reportLineage();
     },
-    flush(done) {
+    finish(): void {
       const damage = damageOf(() => finish(checker), options);
-      if (damage === null) {
-        onSummary?.(checker.summary());
-        for (const piece of withheld.release()) this.push(piece);
-      }
-      done(damage);
+      if (damage !== null) throw damage;
+      onSummary?.(checker.summary());
     },
-  });
-  // The reader of `checked` gets the outcome; a source that fails destroys it, and vice versa.
-  return pipeline(source, checked, () => undefined);
+  };
+  return through(source, (pieces) => withhold(pieces, 1, check));
+}
+
+/** @throws CONFIG where the addon does not load; then nobody will read the source */
+function openChecker(source: Pieces): SendStreamChecker {
+  try {
+    return openSendStreamChecker();
+  } catch (error) {
+    source.destroy();
+    throw error;
+  }
 }
 
 /**

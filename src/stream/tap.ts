@@ -37,7 +37,7 @@ export function digestOf(stream: Readable): () => Digest {
   return () => ({ bytes, sha256: hash.digest("hex") });
 }
 
-/** The pieces of a stream, the last one only when all of them have this SHA-256. @throws what `damaged` makes */
+/** The pieces of a stream, the last byte only when all of them have this SHA-256. @throws what `damaged` makes */
 export function withDigest(
   stream: AsyncIterable<Buffer>,
   sha256: string,

@@ -1,35 +1,30 @@
 // Withholds the end of a stream until all of it has been checked. A reader that acts on the last bytes, as `btrfs receive`
 // seals a subvolume on the END command, never sees the last bytes of a bad stream.
 
-/** Holds back at least so many of the last bytes; pieces stay as they come. 1 = the last piece, 0 = nothing. */
+/** Holds back the last bytes, in a copy: the memory of a piece is its owner's again when the next one comes. */
 export class Withheld {
-  readonly #leastBytes: number;
-  readonly #pieces: Buffer[] = [];
-  #bytes = 0;
+  readonly #bytes: number;
+  #tail: Buffer = Buffer.alloc(0);
 
-  constructor(leastBytes: number) {
-    this.#leastBytes = leastBytes;
+  /** @param bytes - how many; 0 = nothing is held back */
+  constructor(bytes: number) {
+    this.#bytes = bytes;
   }
 
   /** Takes the next piece. Returns the pieces that may be passed on now. */
   push(piece: Buffer): Buffer[] {
-    if (piece.length === 0) return [];
-    this.#pieces.push(piece);
-    this.#bytes += piece.length;
-    const ready: Buffer[] = [];
-    for (const first of this.#pieces) {
-      if (this.#bytes - first.length < this.#leastBytes) break;
-      this.#bytes -= first.length;
-      ready.push(first);
-    }
-    this.#pieces.splice(0, ready.length);
-    return ready;
+    const ready = Math.max(0, this.#tail.length + piece.length - this.#bytes);
+    const ofTail = this.#tail.subarray(0, ready);
+    const ofPiece = piece.subarray(0, ready - ofTail.length);
+    this.#tail = Buffer.concat([this.#tail.subarray(ofTail.length), piece.subarray(ofPiece.length)]);
+    return [ofTail, ofPiece].filter(({ length }) => length > 0);
   }
 
   /** Returns the rest, to be passed on when all has been found right. */
   release(): Buffer[] {
-    this.#bytes = 0;
-    return this.#pieces.splice(0);
+    const rest = this.#tail;
+    this.#tail = rest.subarray(rest.length);
+    return rest.length === 0 ? [] : [rest];
   }
 }
 
@@ -41,13 +36,9 @@ export interface Check {
   finish(): Promise<void> | void;
 }
 
-/** The pieces, the last of them only when the check has found all of them right. @throws as the check */
-export async function* withhold(
-  pieces: AsyncIterable<Buffer>,
-  leastBytes: number,
-  check: Check,
-): AsyncGenerator<Buffer> {
-  const withheld = new Withheld(leastBytes);
+/** The pieces, their last bytes only when the check has found all of them right. @throws as the check */
+export async function* withhold(pieces: AsyncIterable<Buffer>, bytes: number, check: Check): AsyncGenerator<Buffer> {
+  const withheld = new Withheld(bytes);
   for await (const piece of pieces) {
     check.update(piece);
     yield* withheld.push(piece);

@@ -67,8 +67,11 @@ async function openBody(store: Store, { key, etag, start, end }: ByteRange, sign
   try {
     const response = await store.client.send(new GetObjectCommand({ ...asked, ...condition }), { abortSignal: signal });
     const [, first, bytes] = /^bytes (\d+)-\d+\/(\d+)$/.exec(response.ContentRange ?? "") ?? [];
-    if (Number(first) !== start) throw unranged(store, key);
     if (!(response.Body instanceof Readable)) throw new BackupError("INTERNAL", "an answer of the store is no stream");
+    if (Number(first) !== start) {
+      response.Body.destroy();
+      throw unranged(store, key);
+    }
     const found = response.ETag === undefined ? null : unquoted(response.ETag);
     if (found?.includes("-") === true) store.segments.areReadable = true;
     return { body: response.Body, etag: etag ?? found, bytes: Number(bytes) };

@@ -7,6 +7,7 @@ import { Readable } from "node:stream";
 import { S3Client, type S3ClientConfig } from "@aws-sdk/client-s3";
 import { HttpRequest } from "@smithy/core/protocols";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
+import { withDirectGets } from "./direct-get.ts";
 import { trusting, type Network } from "./http.ts";
 import { openRateLimiter, limitedBody, type OnSent, type RateLimiter } from "./rate-limit.ts";
 import { ANOTHER_ANSWERS, mayPass } from "./reach.ts";
@@ -66,7 +67,7 @@ const LEAST_SLICED_BYTES = 64 * 1024;
 export function openClients(options: ClientOptions): Clients {
   silenceSdk();
   const closing = new AbortController();
-  const plain = traced(openHandler(options, closing.signal), options.log);
+  const plain = traced(directly(openHandler(options, closing.signal), options, closing.signal), options.log);
   const handler = options.answersHaveIds === true ? rejectingOthers(plain, options.endpoint) : plain;
   const settings = clientSettings(options);
   const retry = { forMs: options.retryForMs, log: options.log, keysHaveWorked: options.keysHaveWorked };
@@ -175,6 +176,14 @@ function rejectingOthers(handler: NodeHttpHandler, { host }: URL): NodeHttpHandl
     throw Object.assign(new Error(message), { code: ANOTHER_ANSWERS });
   };
   return handler;
+}
+
+/** Reads large answers directly, where no proxy is between. */
+function directly(handler: NodeHttpHandler, options: ClientOptions, signal: AbortSignal): NodeHttpHandler {
+  const { endpoint, network, stallMs } = options;
+  if ((network?.describeProxy(endpoint) ?? null) !== null) return handler;
+  const direct = { endpoint, ...trusting(network, endpoint), connectTimeoutMs: CONNECT_TIMEOUT_MS, stallMs };
+  return withDirectGets(handler, direct, signal);
 }
 
 type Handler = Pick<NodeHttpHandler, "metadata" | "handle" | "updateHttpClientConfig" | "httpHandlerConfigs">;

@@ -8,12 +8,15 @@ import { setMaxListeners } from "node:events";
 import { openClients, type Credentials } from "./client.ts";
 import type { Log } from "./retry-strategy.ts";
 import { isClockOff } from "../plan/clock.ts";
+import { PARTS_HASHED_TOGETHER } from "../plan/layout.ts";
 import { makeContact, type Contact } from "./connect.ts";
 import { peekObject, readObject } from "./download.ts";
 import { describeClockSkew, translate } from "./errors.ts";
 import { bodyMatches, digestsEtags } from "./etag.ts";
 import type { Network } from "./http.ts";
 import { removeUpload } from "./leftovers.ts";
+import { openPartHasher } from "./part-hasher.ts";
+import { openReadMemory } from "./read-memory.ts";
 import { readFeatures } from "./server-info.ts";
 import { deleteObject, headObject, listObjects } from "./objects.ts";
 import { openParallelism } from "./upload/parallelism.ts";
@@ -55,6 +58,9 @@ export interface ContainerOptions {
 
 const STALL_MS = 60_000;
 
+/** How long a part that was read waits for others to be hashed with: nobody waits for its MD5 before the end. */
+const READ_WAIT_MS = 2_000;
+
 /**
  * The container, after a check that it can be used.
  * @throws CONFIG, CONTAINER_MISSING, ACCESS_DENIED, STORE_UNAVAILABLE, ABORTED
@@ -81,7 +87,7 @@ export async function openContainer(
   const parallelism = openParallelism(() => performance.now(), log);
   const now = (): number => Date.now() + client.config.systemClockOffset;
   const creation = { byPut: conditionalPut };
-  const of = { client, bind, container, limits, retryForMs, connections, memories, parallelism, log };
+  const of = { client, bind, container, limits, retryForMs, memories, parallelism, log, ...readingOn(connections) };
   const segments = { areReadable: false };
   const store: Store = { ...of, creation, segments, now, translate: translateHere };
   return {
@@ -103,6 +109,15 @@ export async function openContainer(
     now,
     close,
   };
+}
+
+/**
+ * What the reads share. Beside a block on each connection, there is memory for one that is hashed: so no more of them than
+ * there are connections may wait for each other.
+ */
+function readingOn(connections: number): Pick<Store, "connections" | "readMemory" | "partHasher"> {
+  const partHasher = openPartHasher(Math.min(PARTS_HASHED_TOGETHER, connections), READ_WAIT_MS);
+  return { connections, readMemory: openReadMemory(connections + 1), partHasher };
 }
 
 function slowest(limit: number | null, measured: number | null): number | null {

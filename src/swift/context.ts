@@ -5,6 +5,8 @@ import type { BackupError } from "../errors.ts";
 import type { Clients } from "./client.ts";
 import type { Parallelism } from "./upload/parallelism.ts";
 import type { BufferPool } from "./upload/part-buffers.ts";
+import type { PartHasher } from "./part-hasher.ts";
+import type { ReadMemory } from "./read-memory.ts";
 import type { Log } from "./retry-strategy.ts";
 import type { Container } from "../operations/store-ports.ts";
 
@@ -17,6 +19,10 @@ export interface Store extends Pick<Clients, "bind"> {
   readonly connections: number;
   /** The memory of its uploads. */
   readonly memories: BufferPool;
+  /** The memory of the objects that are read. */
+  readonly readMemory: ReadMemory;
+  /** Computes the MD5s of their parts. */
+  readonly partHasher: PartHasher;
   readonly parallelism: Parallelism;
   /** How an object of one part is created only if there is none. */
   readonly creation: {

@@ -1,39 +1,26 @@
 // Reads an object: over cut connections, and never to its end before the bytes read are known to be those that were
-// stored.
+// stored. Blocks of it are fetched side by side, and where blocks are parts, their MD5s are computed side by side too.
 
-import { Readable } from "node:stream";
-import { abortedError, BackupError, toError } from "../errors.ts";
+import { setMaxListeners } from "node:events";
+import { BackupError } from "../errors.ts";
+import { openPieces, type Pieces } from "../stream/pieces.ts";
 import { withhold } from "../stream/withhold.ts";
-import { openBackoff, type Backoff } from "../retry.ts";
+import { fetchBlock, readRange, type Block } from "./block.ts";
 import { contentCheck } from "./etag.ts";
 import { isDynamicLarge } from "./objects.ts";
 import type { Store } from "./context.ts";
-import type { ObjectDetails, ObjectToRead } from "../operations/store-ports.ts";
-import { describeError } from "./error-facts.ts";
-import { openRange, type ByteRange } from "./byte-range.ts";
+import type { ObjectToRead } from "../operations/store-ports.ts";
+import { BLOCK_BYTES } from "./read-memory.ts";
 
 /** `btrfs receive` seals a subvolume on the last command of the stream, which must not reach it before the check. */
 const WITHHELD_BYTES = 64 * 1024;
 
-/**
- * The size of one request. Large enough that a request more or less is nothing, small enough that several fit in
- * memory. A piece is read to its end whether or not anybody wants its bytes yet, so that a slow reader never makes the
- * store time out a connection.
- */
-export const RANGE_BYTES = 8 * 1024 * 1024;
+/** Smaller blocks cost more in requests than hashing them side by side saves. */
+const LEAST_BLOCK_BYTES = 4 * 1024 * 1024;
 
 /** See {@link import("../operations/ports.ts").Container.get}. */
-export function readObject(
-  store: Store,
-  object: ObjectToRead,
-  partBytes: number | null,
-  signal: AbortSignal,
-): Readable {
-  const isDynamic = (): Promise<boolean> => isDynamicLarge(store, object, signal);
-  return toReadable(
-    (stop) => verified(readPieces(store, { ...object, partBytes }, stop), { ...object, isDynamic }, partBytes),
-    signal,
-  );
+export function readObject(store: Store, object: ObjectToRead, partBytes: number | null, signal: AbortSignal): Pieces {
+  return openPieces((stop) => readBlocksOf(store, object, partBytes, stop), signal);
 }
 
 /** See {@link import("../operations/ports.ts").Container.peek}. */
@@ -42,82 +29,38 @@ export async function peekObject(
   { key, start, length }: { readonly key: string; readonly start: number; readonly length: number },
   signal: AbortSignal,
 ): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of readRange(store, { key, etag: null, start, end: start + length }, signal))
-    chunks.push(chunk);
-  return Buffer.concat(chunks);
+  const memory = Buffer.alloc(length);
+  const range = { key, etag: null, start, end: start + length };
+  return memory.subarray(0, await readRange(store, range, { memory }, signal));
 }
 
-/**
- * The bytes of an object, in order, from pieces that are fetched side by side. It limits both the connections and the
- * pieces in memory.
- */
-async function* readPieces(
+function readBlocksOf(
   store: Store,
-  { key, etag, bytes, partBytes }: ObjectDetails & { readonly partBytes: number | null },
+  object: ObjectToRead,
+  partBytes: number | null,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
-  const ahead: Readable[] = [];
-  try {
-    for (let start = 0; ;) {
-      for (; start < bytes && ahead.length < store.connections; start += RANGE_BYTES) {
-        ahead.push(
-          fetchPiece(store, { key, etag, start, end: Math.min(bytes, start + RANGE_BYTES), partBytes }, signal),
-        );
-      }
-      const [first] = ahead;
-      if (first === undefined) return;
-      yield* first as AsyncIterable<Buffer>;
-      ahead.shift();
-    }
-  } finally {
-    for (const piece of ahead) piece.destroy();
-  }
+  const { key, etag, bytes } = object;
+  const content = contentCheck(object, partBytes);
+  const isDynamic = (): Promise<boolean> => isDynamicLarge(store, object, signal);
+  const read = { key, etag, bytes, partBytes };
+  const parts = content?.partBytes ?? null;
+  if (content === null || parts === null || !isBlock(parts, bytes))
+    return verified(
+      readBlocks(store, { ...read, blockBytes: BLOCK_BYTES, md5s: null }, signal),
+      { ...object, isDynamic },
+      content,
+    );
+  const md5s = new Map<number, Promise<Buffer>>();
+  const inOrder = (): Promise<Buffer>[] => [...md5s].toSorted(([a], [b]) => a - b).map(([, md5]) => md5);
+  const blocks = readBlocks(store, { ...read, blockBytes: parts, md5s }, signal);
+  const check = { update: () => undefined, mismatch: async () => content.mismatch(await Promise.all(inOrder())) };
+  return verified(blocks, { ...object, isDynamic }, check);
 }
 
-/** A range that is read at once, into memory, by whoever wants it later. */
-function fetchPiece(store: Store, range: ByteRange, signal: AbortSignal): Readable {
-  // Chunks, not bytes, are counted here: there are never as many as bytes, so nothing makes it pause.
-  const piece = Readable.from(readRange(store, range, signal), { objectMode: true, highWaterMark: RANGE_BYTES });
-  // A failure before the piece is wanted is reported when it is wanted.
-  piece.on("error", () => undefined);
-  piece.read(0);
-  return piece;
-}
-
-/**
- * Some bytes of an object, in order. After a cut it resumes where it was: bodies end early when a storage node dies.
- * @throws ARCHIVE_MISSING, ARCHIVE_DAMAGED, STORE_UNAVAILABLE, ABORTED
- */
-async function* readRange(
-  store: Store,
-  { key, start, partBytes = null, ...asked }: ByteRange,
-  signal: AbortSignal,
-): AsyncGenerator<Buffer> {
-  let { etag, end } = asked;
-  let offset = start;
-  let waitAfter: Backoff | null = null;
-  while (offset < end) {
-    const before = offset;
-    const { body, ...stored } = await openRange(store, { key, etag, start: offset, end, partBytes }, signal);
-    etag = stored.etag;
-    end = Math.min(end, stored.bytes);
-    try {
-      for await (const chunk of body) {
-        const piece = toBuffer(chunk);
-        offset += piece.length;
-        yield piece;
-      }
-    } catch (error) {
-      if (signal.aborted) throw abortedError(signal);
-      store.log?.debug({ key, offset, error: describeError(error) }, "connection was lost while reading; continuing");
-    } finally {
-      body.destroy();
-    }
-    if (offset >= end) return;
-    if (offset > before || waitAfter === null) waitAfter = openBackoff({ forMs: store.retryForMs }, signal);
-    await waitAfter(stuck(store, key, offset));
-  }
+/** Whether parts can be blocks: they fit into one, and are not so small that there are too many of them. */
+function isBlock(partBytes: number, bytes: number): boolean {
+  return bytes > 0 && partBytes <= BLOCK_BYTES && (partBytes >= LEAST_BLOCK_BYTES || partBytes >= bytes);
 }
 
 interface ObjectToVerify extends ObjectToRead {
@@ -127,68 +70,88 @@ interface ObjectToVerify extends ObjectToRead {
 
 /** Passes the object's bytes on, the last ones only when size and content are those of the object. @throws ARCHIVE_DAMAGED */
 export function verified(
-  chunks: AsyncIterable<Buffer>,
+  pieces: AsyncIterable<Buffer>,
   object: ObjectToVerify,
-  partBytes: number | null,
+  content: Content | null,
 ): AsyncGenerator<Buffer> {
-  const content = contentCheck(object, partBytes);
   let bytes = 0;
-  return withhold(chunks, WITHHELD_BYTES, {
-    update(chunk) {
-      content?.update(chunk);
-      bytes += chunk.length;
+  return withhold(pieces, WITHHELD_BYTES, {
+    update(piece) {
+      content?.update(piece);
+      bytes += piece.length;
     },
     async finish() {
       if (bytes !== object.bytes) throw damaged(object.key, `${String(object.bytes)} bytes`, `${String(bytes)} bytes`);
-      const found = content?.mismatch() ?? null;
+      const found = (await content?.mismatch()) ?? null;
       if (found !== null && !(object.digests == null && (await object.isDynamic?.()) === true))
         throw damaged(object.key, object.etag, found);
     },
   });
 }
 
-/** A stream over a generator, which it stops at once when the stream is destroyed or the signal aborts. */
-export function toReadable(generate: (stop: AbortSignal) => AsyncGenerator<Buffer>, signal: AbortSignal): Readable {
-  const destroyed = new AbortController();
-  const chunks = generate(AbortSignal.any([signal, destroyed.signal]));
-  const stream = new Readable({
-    highWaterMark: 1024 * 1024,
-    read() {
-      chunks.next().then(
-        ({ done, value }) => this.push(done === true ? null : value),
-        (error: unknown) => this.destroy(toError(error)),
-      );
-    },
-    destroy(error, callback) {
-      signal.removeEventListener("abort", onAbort);
-      destroyed.abort();
-      callback(error);
-    },
-  });
-  function onAbort(): void {
-    stream.destroy(abortedError(signal));
+/** A {@link contentCheck}, or one whose result comes later. */
+interface Content {
+  update(piece: Buffer): void;
+  mismatch(): Promise<string | null> | string | null;
+}
+
+interface BlocksToRead {
+  readonly key: string;
+  readonly etag: string;
+  readonly bytes: number;
+  /** Where the parts of the object end; null when unknown. */
+  readonly partBytes: number | null;
+  /** At most {@link BLOCK_BYTES}. */
+  readonly blockBytes: number;
+  /** Gets the MD5 of each block, by its beginning; null: nobody needs them. */
+  readonly md5s: Map<number, Promise<Buffer>> | null;
+}
+
+/** The blocks of an object, in order. It limits both the connections and the memory. */
+async function* readBlocks(store: Store, object: BlocksToRead, signal: AbortSignal): AsyncGenerator<Buffer> {
+  const { key, etag, bytes, partBytes, blockBytes, md5s } = object;
+  const left = new AbortController();
+  const stop = AbortSignal.any([signal, left.signal]);
+  setMaxListeners(0, stop);
+  const ahead: Block[] = [];
+  let start = 0;
+  let inFlight = 0;
+  const fetchAhead = (): void => {
+    while (start < bytes && ahead.length < store.connections) {
+      const range = { key, etag, start, end: Math.min(bytes, start + blockBytes), partBytes };
+      start = range.end;
+      inFlight += 1;
+      const onFetched = (block: Buffer): Promise<unknown> | null => {
+        inFlight -= 1;
+        if (md5s === null) return null;
+        const md5 = store.partHasher.md5(block);
+        md5s.set(range.start, md5);
+        // The last ones wait for no more.
+        if (inFlight === 0 && start === bytes) store.partHasher.flush();
+        return md5;
+      };
+      ahead.push(fetchBlock(store, range, onFetched, stop));
+    }
+  };
+  try {
+    fetchAhead();
+    for (let [block] = ahead; block !== undefined; [block] = ahead) {
+      for (let piece = await block.next(0), passed = 0; piece.length > 0; piece = await block.next(passed)) {
+        yield piece;
+        passed += piece.length;
+      }
+      ahead.shift();
+      block.release();
+      fetchAhead();
+    }
+  } finally {
+    left.abort();
+    for (const block of ahead) block.release();
+    if (ahead.length > 0) store.partHasher.flush();
   }
-  // It may be stopped before anybody reads it, and its later reader gets the error; until then, the error must not end
-  // this process.
-  stream.on("error", () => undefined);
-  signal.addEventListener("abort", onAbort, { once: true });
-  if (signal.aborted) onAbort();
-  return stream;
 }
-
-function toBuffer(chunk: unknown): Buffer {
-  if (Buffer.isBuffer(chunk)) return chunk;
-  throw new BackupError("INTERNAL", "an answer of the store is not made of bytes");
-}
-
 function damaged(key: string, expected: string, found: string): BackupError {
   return new BackupError("ARCHIVE_DAMAGED", `'${key}' is damaged in the store: expected ${expected}, found ${found}`, {
     context: { key, expected, found },
-  });
-}
-
-function stuck(store: Store, key: string, offset: number): BackupError {
-  return new BackupError("STORE_UNAVAILABLE", `reading '${key}' makes no progress: every connection is lost`, {
-    context: { key, offset, container: store.container },
   });
 }

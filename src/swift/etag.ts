@@ -7,6 +7,8 @@ type Digests = Exclude<NonNullable<ObjectToRead["digests"]>, string>;
 
 /** An ETag in the making, fed with the body in pieces of any size. */
 export interface EtagHasher {
+  /** The size of the parts whose MD5s make it; null when it is made of the entire body. */
+  readonly partBytes: number | null;
   update(chunk: Buffer): void;
   /** Ends the hashing. */
   etag(): string;
@@ -15,7 +17,7 @@ export interface EtagHasher {
 /** The ETag of an object that went up in one PUT: the MD5 of its bytes. */
 export function hashObject(): EtagHasher {
   const hash = createHash("md5");
-  return { update: (chunk) => void hash.update(chunk), etag: () => hash.digest("hex") };
+  return { partBytes: null, update: (chunk) => void hash.update(chunk), etag: () => hash.digest("hex") };
 }
 
 /** The ETag of a multipart object whose parts, all but the last, have `partBytes`. */
@@ -39,14 +41,19 @@ export function hashParts(partBytes: number): EtagHasher {
       rest = rest.subarray(piece.length);
     }
   }
-  return { update, etag: () => multipartEtag([...md5s, hash.digest()]) };
+  return { partBytes, update, etag: () => multipartEtag([...md5s, hash.digest()]) };
 }
 
 /** Checks whether the bytes read are those stored. */
 export interface ContentCheck {
+  /** The size of the parts whose MD5s are all that it needs; null when it needs more. */
+  readonly partBytes: number | null;
   update(chunk: Buffer): void;
-  /** Ends the check: null when all is well, else the ETag that was found. */
-  mismatch(): string | null;
+  /**
+   * Ends the check: null when all is well, else the ETag that was found.
+   * @param md5s - those of the parts, where they were computed elsewhere and `update` was not called
+   */
+  mismatch(md5s?: readonly Buffer[]): string | null;
 }
 
 /**
@@ -63,14 +70,17 @@ export function contentCheck({ etag, bytes, digests }: ObjectToRead, partBytes: 
   const ofParts = digests == null || isAsSent ? null : hashParts(digests.partBytes);
   if (ofEtag === null && ofParts === null) return null;
   return {
+    partBytes: ofEtag === null || ofParts === null ? ((ofEtag ?? ofParts)?.partBytes ?? null) : null,
     update(chunk) {
       ofEtag?.update(chunk);
       ofParts?.update(chunk);
     },
-    mismatch() {
-      const found = ofEtag?.etag() ?? null;
+    mismatch(md5s) {
+      const etagOf = (hasher: EtagHasher | null): string | null =>
+        hasher === null ? null : md5s === undefined ? hasher.etag() : multipartEtag(md5s);
+      const found = etagOf(ofEtag);
       if (found === etag) return null;
-      const parts = ofParts?.etag() ?? null;
+      const parts = etagOf(ofParts);
       return parts !== null && digests != null && parts === partsEtag(digests) ? null : (found ?? parts);
     },
   };

@@ -11,6 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { openSource, type SourceOptions } from "../../src/btrfs/source.ts";
 import { openTarget } from "../../src/btrfs/target.ts";
 import { BackupError } from "../../src/errors.ts";
+import { openPieces } from "../../src/stream/pieces.ts";
 import { checkedStream } from "../../src/stream/send-stream.ts";
 import type { RestoreTarget, SnapshotSource } from "../../src/operations/ports.ts";
 import { parseUuid, streamIdentity, type Identity, type SendProto, type Snapshot } from "../../src/plan/model.ts";
@@ -283,8 +284,9 @@ test("a stream that fails passes on its error and leaves no half, and a second a
     const attempt = target.receive(Readable.from(failing(stream)), "a/b", streamIdentity(first), never);
     await failsWith(attempt, "ARCHIVE_DAMAGED", /^the checksum is wrong$/);
     assert.deepEqual([await subvolumes(other), await readdir(join(directory, "a"))], [[], []]);
-    const early = Readable.from([stream]);
-    early.destroy(new BackupError("ARCHIVE_DAMAGED", "early"));
+    const early = openPieces(async function* () {
+      yield* await Promise.reject<Buffer[]>(new BackupError("ARCHIVE_DAMAGED", "early"));
+    }, never);
     await failsWith(target.receive(early, "a/b", streamIdentity(first), never), "ARCHIVE_DAMAGED", /^early$/);
     await target.receive(Readable.from([stream]), "a/b", streamIdentity(first), never);
   });

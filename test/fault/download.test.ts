@@ -3,13 +3,12 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
-import { buffer } from "node:stream/consumers";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BackupError, type FailureCode } from "../../src/errors.ts";
 import { openContainer } from "../../src/swift/container.ts";
-import { RANGE_BYTES } from "../../src/swift/download.ts";
 import { openFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
+import { readAll } from "../support/pieces.ts";
 import { noSwift } from "../support/requirements.ts";
 import { openSwift, rot, type Swift } from "../support/swift.ts";
 import type { Container, ObjectDetails } from "../../src/operations/store-ports.ts";
@@ -44,16 +43,9 @@ describe("downloads with faults", { skip: noSwift() }, () => {
     await proxy.close();
   });
 
-  async function open(endpoint: string): Promise<Container> {
+  async function open(endpoint: string, connections = 4): Promise<Container> {
     const credentials = { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey };
-    const settings = {
-      containerName: "faults",
-      endpoint,
-      region: null,
-      credentials,
-      userAgent: "test/1",
-      connections: 4,
-    };
+    const settings = { containerName: "faults", endpoint, region: null, credentials, userAgent: "test/1", connections };
     return openContainer({ ...settings, retryForMs: 20_000, stallMs: 1_500 }, undefined, signal);
   }
 
@@ -79,9 +71,24 @@ describe("downloads with faults", { skip: noSwift() }, () => {
     proxy.plan({ when: isGet, fault: { kind: "answer", status: 503 } });
     proxy.plan({ when: isGet, fault: { kind: "cut", afterBytes: 0 } });
     proxy.plan({ when: isGet, fault: { kind: "stall", afterBytes: 1_000_000 } });
-    assert.ok((await buffer(container.get(object, PART_BYTES, signal))).equals(body));
+    assert.ok((await readAll(container.get(object, PART_BYTES, signal))).equals(body));
     assert.ok(proxy.seen.filter((line) => line.startsWith("GET /faults/object")).length >= 5);
   });
+
+  for (const connections of [1, 2, 3]) {
+    test(`on ${connections} of four connections, no part waits for others to be hashed with`, async () => {
+      const few = await open(proxy.endpoint, connections);
+      try {
+        const large = randomBytes(7 * PART_BYTES + 1);
+        const stored = await store(few, `few ${connections}`, large);
+        const before = performance.now();
+        assert.ok((await readAll(few.get(stored, PART_BYTES, signal))).equals(large));
+        assert.ok(performance.now() - before < 9_000, "it has waited");
+      } finally {
+        few.close();
+      }
+    });
+  }
 
   test("peeks over a cut", async () => {
     proxy.plan({ when: isGet, fault: { kind: "cut", afterBytes: 100 } });
@@ -89,18 +96,20 @@ describe("downloads with faults", { skip: noSwift() }, () => {
   });
 
   test("withholds the end when a bit was flipped on the way", async () => {
-    proxy.plan({ when: isGet, fault: { kind: "flip", atByte: 7_000_000 } });
+    proxy.plan({ when: isGet, fault: { kind: "flip", atByte: 4_000_000 } });
     await assertDamaged(container.get(object, PART_BYTES, signal), body.length);
   });
 
   test("reads on a few connections at once, and keeps none waiting for a reader that pauses", async () => {
-    const large = randomBytes(5 * RANGE_BYTES + 1);
+    // A block is as large as a part where that fits.
+    const large = randomBytes(5 * PART_BYTES + 1);
     const stored = await store(container, "pieces", large);
     const gets = (): number => proxy.seen.filter((line) => line.startsWith("GET /faults/pieces")).length;
     // Nothing comes on the first connection: that the others are still used is all there is to see.
     proxy.plan({ when: isGet, fault: { kind: "stall", afterBytes: 0 } });
     const download = container.get(stored, PART_BYTES, signal);
-    download.read(0);
+    const pieces = download[Symbol.asyncIterator]();
+    const first = pieces.next();
     const start = performance.now();
     while (gets() < 5 || proxy.underway() > 0) {
       assert.ok(performance.now() - start < 30_000, `${String(gets())} requests`);
@@ -109,8 +118,10 @@ describe("downloads with faults", { skip: noSwift() }, () => {
     // For longer than the server waits. Memory holds the pieces of four connections, not the complete object.
     await sleep(4_000);
     assert.equal(gets(), 5, "one of them twice, for it was stalled");
-    assert.ok((await buffer(download)).equals(large));
-    assert.equal(gets(), 7, "each piece was read once");
+    const begun = Buffer.from(((await first) as IteratorYieldResult<Buffer>).value);
+    const rest = await readAll({ [Symbol.asyncIterator]: () => pieces });
+    assert.ok(Buffer.concat([begun, rest]).equals(large));
+    assert.equal(gets(), 7, "each block was read once");
   });
 
   test("stops at once when the store does not answer", async () => {
@@ -118,16 +129,13 @@ describe("downloads with faults", { skip: noSwift() }, () => {
       const stop = new AbortController();
       proxy.plan({ when: isGet, fault, then: () => void setTimeout(() => stop.abort(), 300) });
       const start = performance.now();
-      await rejects(buffer(container.get(object, PART_BYTES, stop.signal)), "ABORTED");
+      await rejects(readAll(container.get(object, PART_BYTES, stop.signal)), "ABORTED");
       assert.ok(performance.now() - start < 1_200, `${fault.kind}: ${String(performance.now() - start)}`);
     }
   });
 
   test("releases the connection when it is no longer needed", async () => {
-    const download = container.get(object, PART_BYTES, signal);
-    download.once("data", () => download.destroy());
-    await new Promise((resolve) => download.once("close", resolve));
-    assert.equal(download.errored, null);
+    for await (const piece of container.get(object, PART_BYTES, signal)) if (piece.length > 0) break;
     await sleep(500);
     assert.equal(proxy.underway(), 0);
   });
@@ -143,12 +151,12 @@ describe("downloads with faults", { skip: noSwift() }, () => {
         await swift.start("object");
       });
       if (chunks.length === 16) await sleep(1_000);
-      if (Buffer.isBuffer(chunk)) chunks.push(chunk);
+      chunks.push(Buffer.from(chunk));
     }
     await crash;
     assert.ok(Buffer.concat(chunks).equals(large));
     const gets = proxy.seen.filter((line) => line.startsWith("GET /faults/large")).length;
-    assert.ok(gets > large.length / RANGE_BYTES, "it was never cut");
+    assert.ok(gets > large.length / PART_BYTES, "it was never cut");
   });
 
   test("withholds the end of an object that has rotted on disk", async () => {
@@ -177,15 +185,15 @@ describe("downloads with faults", { skip: noSwift() }, () => {
       const segment = listing.split("\n").find((name) => name.endsWith(`/${part}`)) ?? "";
       const gone = await swift.native.request("DELETE", `/faults%2Bsegments/${encodeURIComponent(segment)}`);
       assert.equal(gone.status, 204);
-      await rejects(buffer(container.get(stored, partBytes, signal)), "ARCHIVE_DAMAGED");
+      await rejects(readAll(container.get(stored, partBytes, signal)), "ARCHIVE_DAMAGED");
     }
   });
 });
 
-async function assertDamaged(download: Readable, bytes: number): Promise<void> {
+async function assertDamaged(download: AsyncIterable<Buffer>, bytes: number): Promise<void> {
   let read = 0;
   const done = (async () => {
-    for await (const chunk of download) if (Buffer.isBuffer(chunk)) read += chunk.length;
+    for await (const chunk of download) read += chunk.length;
   })();
   await rejects(done, "ARCHIVE_DAMAGED");
   assert.ok(read > 0 && read <= bytes - 64 * 1024, `${String(read)} of ${String(bytes)} bytes were given out`);

@@ -3,8 +3,9 @@
 import { createHash } from "node:crypto";
 import { addAbortSignal, type Readable } from "node:stream";
 import { abortedError, BackupError } from "../../src/errors.ts";
-import { toReadable, verified } from "../../src/swift/download.ts";
-import { bodyMatches, digestsEtags, hashParts } from "../../src/swift/etag.ts";
+import { verified } from "../../src/swift/download.ts";
+import { bodyMatches, contentCheck, digestsEtags, hashParts } from "../../src/swift/etag.ts";
+import { openPieces } from "../../src/stream/pieces.ts";
 import { s3Limits } from "../../src/swift/server-info.ts";
 import { checkKey, checkMetadata } from "../../src/swift/names.ts";
 import type { Container, ObjectDetails, PutOptions, Stored, StoredObject } from "../../src/operations/store-ports.ts";
@@ -36,11 +37,14 @@ export function memoryContainer({ name = "memory", limits = s3Limits }: MemoryOp
     return object;
   }
 
-  async function* read(asked: ObjectDetails): AsyncGenerator<Buffer> {
+  /** In memory that is used again, as that of a real one is. */
+  async function* read(asked: ObjectDetails, signal: AbortSignal): AsyncGenerator<Buffer> {
+    const memory = Buffer.alloc(CHUNK_BYTES);
     const { body, etag } = find(asked.key);
     if (etag !== asked.etag) throw new BackupError("ARCHIVE_DAMAGED", `'${asked.key}' was changed while it was read`);
     for (let at = 0; at < body.length; at += CHUNK_BYTES) {
-      yield await Promise.resolve(body.subarray(at, at + CHUNK_BYTES));
+      if (signal.aborted) throw abortedError(signal);
+      yield await Promise.resolve(memory.subarray(0, body.copy(memory, 0, at)));
     }
   }
 
@@ -66,7 +70,8 @@ export function memoryContainer({ name = "memory", limits = s3Limits }: MemoryOp
     list: async (prefix, signal) => answer(signal, () => listed([...objects.values()], prefix)),
     head: async (key, signal) => answer(signal, () => withoutBody(objects.get(key))),
     peek: async (key, length, signal) => answer(signal, () => find(key).body.subarray(0, length)),
-    get: (object, partBytes, signal) => toReadable(() => verified(read(object), object, partBytes), signal),
+    get: (object, partBytes, signal) =>
+      openPieces((stop) => verified(read(object, stop), object, contentCheck(object, partBytes)), signal),
     put,
     isSentAs: (etag, digests) => digestsEtags(digests).includes(etag),
     matches: async (object, partBytes, body) => bodyMatches(object, partBytes, body),

@@ -63,12 +63,12 @@ const walls: Readonly<Record<string, Wall>> = {
     types: ["operations/ports", "operations/store-ports", "plan/quota", "terminal/log", "config/"],
   },
   // The end of an object is withheld like the end of a stream.
-  "swift/download": { may: ["stream/withhold"] },
-  // The store's clock is judged as the doctor judges it.
-  "swift/container": { may: ["plan/clock"] },
+  "swift/download": { may: ["stream/pieces", "stream/withhold"] },
+  // The store's clock is judged as the doctor judges it, and parts are hashed as they were when they were sent.
+  "swift/container": { may: ["plan/clock", "plan/layout"] },
   "swift/http": { may: ["config/proxies"] },
   "swift/proxy": { may: ["http-proxy-agent", "https-proxy-agent"] },
-  "swift/upload/part-hasher": { may: ["addon/md5"] },
+  "swift/part-hasher": { may: ["addon/md5"] },
   // The SDK looks for its files, and for whether to warn about old Node versions, by the environment only.
   "swift/auth/credentials": { may: ["node:process"] },
   "swift/client": { may: ["node:process"] },

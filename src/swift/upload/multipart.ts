@@ -10,7 +10,7 @@ import {
 import { BackupError } from "../../errors.ts";
 import type { UploadSession } from "./session.ts";
 import { unquoted } from "../etag.ts";
-import { openPartHasher } from "./part-hasher.ts";
+import { openPartHasher } from "../part-hasher.ts";
 import type { Part } from "./part-buffers.ts";
 
 /**

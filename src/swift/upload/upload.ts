@@ -8,7 +8,7 @@ import { Upload } from "@aws-sdk/lib-storage";
 import { abortedError, BackupError, alreadyArchived, nothingToStore } from "../../errors.ts";
 import { UploadSession, type Put } from "./session.ts";
 import { unquoted } from "../etag.ts";
-import { openPartHasher } from "./part-hasher.ts";
+import { openPartHasher } from "../part-hasher.ts";
 import { CONTENT_TYPE, sendParts } from "./multipart.ts";
 import { checkKey, checkMetadata } from "../names.ts";
 import { deleteObject, headObject } from "../objects.ts";

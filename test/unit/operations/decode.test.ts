@@ -68,7 +68,7 @@ describe("decoding an archive", () => {
   test("closes a single object with the stream that it makes of it", async () => {
     const object = stalled("some text that is longer than a beginning");
     const stream = await decoded([object], decoding, signal);
-    await once(stream, "readable");
+    await stream[Symbol.asyncIterator]().next();
     stream.destroy();
     await untilClosed(object);
   });

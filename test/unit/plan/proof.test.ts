@@ -3,10 +3,9 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
-import { buffer } from "node:stream/consumers";
 import { describe, test } from "node:test";
 import { BackupError } from "../../../src/errors.ts";
-import { openBody, assertComplete } from "../../../src/operations/archive-body.ts";
+import { concatenated, openObjects, assertComplete } from "../../../src/operations/archive-body.ts";
 import { readArchive } from "../../../src/operations/inventory.ts";
 import { readProof } from "../../../src/operations/proof.ts";
 import { storeArchive } from "../../../src/operations/write-archive.ts";
@@ -21,6 +20,7 @@ import { openCheckpoints } from "../../../src/state/checkpoints.ts";
 import { contentCheck, hashParts } from "../../../src/swift/etag.ts";
 import { keyOf, snapshot } from "../../support/builders.ts";
 import { memoryContainer, type MemoryContainer } from "../../support/memory-container.ts";
+import { readAll } from "../../support/pieces.ts";
 import { startOfStream } from "../../support/stream-commands.ts";
 import type { ObjectToRead } from "../../../src/operations/store-ports.ts";
 import type { Storing } from "../../../src/operations/object-to-store.ts";
@@ -79,7 +79,7 @@ function copied(
 
 async function read(container: MemoryContainer): Promise<Buffer> {
   const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail("no archive");
-  return await buffer(await openBody(archive, container, signal));
+  return await readAll(concatenated(await openObjects(archive, container, signal)));
 }
 
 const AGE: Storing["encoder"] = { cost: { encoding: "age", headerBytes: 0 }, fingerprint: null, programs: [] };
@@ -319,7 +319,7 @@ describe("an archive that was copied with other parts", () => {
     container.objects.delete(formatProofKey(key));
     const bare = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
     assert.deepEqual([bare.volumes, bare.bytes], [3, body.length]);
-    assert.ok((await buffer(await openBody(bare, container, signal))).equals(body));
+    assert.ok((await readAll(concatenated(await openObjects(bare, container, signal)))).equals(body));
   });
   test("encrypted, without metadata: the proof shows whose stream it holds", async () => {
     const container = memoryContainer();

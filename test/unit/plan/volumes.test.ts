@@ -8,7 +8,7 @@ import { Readable } from "node:stream";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { BackupError } from "../../../src/errors.ts";
-import { openBody, assertComplete } from "../../../src/operations/archive-body.ts";
+import { concatenated, openObjects, assertComplete } from "../../../src/operations/archive-body.ts";
 import { readArchive } from "../../../src/operations/inventory.ts";
 import { storeArchive } from "../../../src/operations/write-archive.ts";
 import { findLeftovers, findRemovable, deleteLeftovers } from "../../../src/operations/leftovers.ts";
@@ -28,6 +28,7 @@ import { openCheckpoints } from "../../../src/state/checkpoints.ts";
 import { slices } from "../../../src/stream/split.ts";
 import { archiveOf, inventory, keyOf, snapshot, source, uuid } from "../../support/builders.ts";
 import { memoryContainer, type MemoryContainer } from "../../support/memory-container.ts";
+import { readAll } from "../../support/pieces.ts";
 
 const { signal } = new AbortController();
 const key = keyOf("snapshots/1");
@@ -94,9 +95,7 @@ function keysOf({ objects }: MemoryContainer): string[] {
 
 async function read(container: MemoryContainer): Promise<Buffer> {
   const archive = (await readArchive(key, { container, identities: [] }, signal)) ?? assert.fail();
-  const chunks: Buffer[] = [];
-  for await (const chunk of (await openBody(archive, container, signal)) as AsyncIterable<Buffer>) chunks.push(chunk);
-  return Buffer.concat(chunks);
+  return await readAll(concatenated(await openObjects(archive, container, signal)));
 }
 
 const refused = (error: unknown): boolean => error instanceof BackupError && error.code === "RESUME_REFUSED";

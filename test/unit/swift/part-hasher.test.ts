@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
-import { openPartHasher } from "../../../../src/swift/upload/part-hasher.ts";
+import { openPartHasher } from "../../../src/swift/part-hasher.ts";
 
 const md5 = (bytes: Buffer): string => createHash("md5").update(bytes).digest("hex");
 

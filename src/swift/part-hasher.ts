@@ -1,7 +1,7 @@
 // The MD5s of parts. MD5 costs more than all other work on a part, the network included, but several parts side by side
 // cost hardly more than one. So parts wait for each other, as long as they come fast.
 
-import { md5s } from "../../addon/md5.ts";
+import { md5s } from "../addon/md5.ts";
 
 /** How long a part waits for others. */
 const WAIT_MS = 500;
