@@ -1,5 +1,6 @@
 #!/bin/sh
-# Compiles dist/ from src/ and test/, and writes the manual page and the completions from the program's own help.
+# Compiles dist/ from src/ and test/, bundles the program into dist/program/, and writes the manual page and the completions
+# from its own help.
 # Removes first the output of source files that were deleted or moved.
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,8 +17,9 @@ fi
 node_modules/.bin/tsc
 chmod +x dist/src/main.js
 node native/fingerprint.mjs >dist/addon-sources.txt
+node .ci/program.mjs
 mkdir -p dist/completions
-node dist/src/main.js completion man >dist/btrfs-snapshots-to-swift.1
-node dist/src/main.js completion bash >dist/completions/btrfs-snapshots-to-swift
-node dist/src/main.js completion zsh >dist/completions/_btrfs-snapshots-to-swift
-node dist/src/main.js completion fish >dist/completions/btrfs-snapshots-to-swift.fish
+node dist/program/main.js completion man >dist/btrfs-snapshots-to-swift.1
+node dist/program/main.js completion bash >dist/completions/btrfs-snapshots-to-swift
+node dist/program/main.js completion zsh >dist/completions/_btrfs-snapshots-to-swift
+node dist/program/main.js completion fish >dist/completions/btrfs-snapshots-to-swift.fish

@@ -12,7 +12,7 @@ import { openSwift, type Swift } from "./support/swift.ts";
 import { changeTree, compareTrees, makeTree } from "./support/tree.ts";
 
 const PROGRAM = "btrfs-snapshots-to-swift";
-const MAIN = fileURLToPath(new URL("../src/main.js", import.meta.url));
+const MAIN = fileURLToPath(new URL("../program/main.js", import.meta.url));
 const CONTAINER = "backup";
 const SNAPSHOTS = ["monday", "tuesday", "wednesday"] as const;
 

@@ -7,7 +7,10 @@ import { fileURLToPath } from "node:url";
 /** The compiled program. */
 export const MAIN = fileURLToPath(new URL("../../src/main.js", import.meta.url));
 
-/** The same in one file, when the complete suite runs: see program.ts. */
+/** The same as it is published: bundled, by the last build. */
+export const PUBLISHED = fileURLToPath(new URL("../../program/main.js", import.meta.url));
+
+/** The same, bundled for the run when the suite runs: see program.ts. */
 const PROGRAM = process.env["TEST_PROGRAM"] ?? MAIN;
 
 export interface Ran {
