@@ -3,7 +3,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { MAIN } from "../support/cli.ts";
+import { PUBLISHED } from "../support/cli.ts";
 import { quote } from "./measure.ts";
 import type { Store } from "./stores.ts";
 
@@ -52,7 +52,7 @@ export const contenders = {
     name: "sync",
     needs: null,
     stores: "anything",
-    line: ({ client, source, container }) => client(MAIN, "sync", source, "--container-name", container),
+    line: ({ client, source, container }) => client(PUBLISHED, "sync", source, "--container-name", container),
   },
   ageCat: {
     name: "btrfs send | age | cat >/dev/null",
@@ -72,7 +72,7 @@ export const contenders = {
     stores: "anything",
     encodes: true,
     line: ({ client, source, container, recipient }) =>
-      client(MAIN, "sync", source, "--container-name", container, "--age-recipient", recipient),
+      client(PUBLISHED, "sync", source, "--container-name", container, "--age-recipient", recipient),
   },
   // The stream is random, so this is the cost of asking; zstd above is the cost of compressing.
   syncZstd: {
@@ -80,7 +80,7 @@ export const contenders = {
     needs: { program: "zstd", package: "zstd" },
     stores: "anything",
     line: ({ client, source, container }) =>
-      client(MAIN, "sync", source, "--container-name", container, "--compress", "zstd"),
+      client(PUBLISHED, "sync", source, "--container-name", container, "--compress", "zstd"),
   },
   libStorage: {
     name: "btrfs send | bare lib-storage",

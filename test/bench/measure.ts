@@ -52,21 +52,24 @@ export async function openMeter(directory: string): Promise<Meter> {
     async run(line, env) {
       const expected = names;
       names = [];
-      const seconds = await runLine(line, env);
+      const { seconds, complaints } = await runLine(line, env);
       const costs: Record<string, Cost> = {};
-      for (const name of expected) costs[name] = await readCost(results + name, name);
+      for (const name of expected) costs[name] = await readCost(results + name, `${name}: ${complaints}`);
       return { seconds, costs };
     },
   };
 }
 
-async function runLine(line: string, env: Readonly<Record<string, string>>): Promise<number> {
+async function runLine(
+  line: string,
+  env: Readonly<Record<string, string>>,
+): Promise<{ readonly seconds: number; readonly complaints: string }> {
   const start = performance.now();
   const child = spawn("sh", ["-ec", line], { env, stdio: ["ignore", "ignore", "pipe"] });
   const [complaints] = await Promise.all([text(child.stderr), once(child, "exit")]);
   const seconds = (performance.now() - start) / 1000;
   if (child.exitCode !== 0) throw new Error(`failed: ${line}\n${complaints.slice(-2000)}`);
-  return seconds;
+  return { seconds, complaints };
 }
 
 async function readCost(file: string, name: string): Promise<Cost> {

@@ -1,9 +1,10 @@
 // `npm run bench`: how fast the program is compared with others that do the same, on this machine at this moment. Only
 // the ratios of one run are meaningful.
 //
-//   npm run bench -- [MEBIBYTES [ROUNDS]] [sink | swift | parts]... [CONTENDER]...      as root
+//   npm run bench -- [MEBIBYTES [ROUNDS]] [sink | swift | reads | parts]... [CONTENDER]...      as root
 //
-// Without names everything runs: uploads to a server that discards everything, uploads to a real Swift, and the parts
+// Without names everything runs: uploads to a server that discards everything, uploads to a real Swift, reads from it
+// (BEFORE=MAIN.js adds the program of another checkout), and the parts
 // (the checker of send streams, the listing of 20,000 subvolumes, MD5). Contenders are named as in contenders.ts;
 // without any, all of them take part.
 
@@ -14,17 +15,18 @@ import { fileURLToPath } from "node:url";
 import { openSource } from "../../src/btrfs/source.ts";
 import { sendCommand } from "../../src/btrfs/commands.ts";
 import { btrfs, run, withLoopback, type Loopback } from "../support/loopback.ts";
-import { MAIN } from "../support/cli.ts";
+import { PUBLISHED } from "../support/cli.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";
 import { contenders, type Contender, type ContenderName } from "./contenders.ts";
 import { openMeter, quote } from "./measure.ts";
 import { race, type Course } from "./race.ts";
+import { compareReads } from "./reads.ts";
 import { openRealSwift, openSink, type Store } from "./stores.ts";
 import { formatAims, formatTable, median } from "./table.ts";
 
 const MEBIBYTE = 2 ** 20;
 
-const grounds = ["sink", "swift", "parts"] as const;
+const grounds = ["sink", "swift", "reads", "parts"] as const;
 type Ground = (typeof grounds)[number];
 
 interface Wish {
@@ -114,15 +116,27 @@ async function compareUploads(wish: Wish, signal: AbortSignal): Promise<void> {
     const course = await layCourse(loopback, wish, signal);
     if (wish.grounds.includes("sink")) await compare(await openSink(loopback.directory), course, entrants, signal);
     if (wish.grounds.includes("swift")) await compare(await openRealSwift(), course, entrants, signal);
+    if (wish.grounds.includes("reads")) await compareReading(course, wish, signal);
     await measureStart(loopback.directory);
   });
+}
+
+async function compareReading(course: Course, { mebibytes }: Wish, signal: AbortSignal): Promise<void> {
+  const store = await openRealSwift();
+  try {
+    await withLoopback({ sizeBytes: (2 * mebibytes + 1024) * MEBIBYTE }, async (scratch) => {
+      say(await compareReads(store, { course, scratch, before: process.env["BEFORE"] ?? null }, signal));
+    });
+  } finally {
+    await store.close();
+  }
 }
 
 async function measureStart(directory: string): Promise<void> {
   const meter = await openMeter(directory);
   const times: number[] = [];
   for (let round = 0; round < 9; round += 1) {
-    const line = meter.measured("start", [MAIN, "--version"]);
+    const line = meter.measured("start", [PUBLISHED, "--version"]);
     const { costs } = await meter.run(line, { PATH: process.env["PATH"] ?? "" });
     times.push(costs["start"]?.cpu ?? NaN);
   }

@@ -44,7 +44,7 @@ export function formatTable(results: Results, { streamBytes }: Pick<Course, "str
 }
 
 /** A target: a figure, and its limit. */
-interface Aim {
+export interface Aim {
   readonly what: string;
   readonly value: number;
   readonly limit: number;
@@ -70,6 +70,11 @@ export function formatAims(results: Results, { partBytes }: { readonly partBytes
       limit: 256,
     },
   ];
+  return formatTargets(aims);
+}
+
+/** Targets, and whether they are met; without those that were not measured. */
+export function formatTargets(aims: readonly Aim[]): string {
   const rows = aims
     .filter(({ value }) => !Number.isNaN(value))
     .map(({ what, value, limit }) => [what, value.toFixed(2), `≤ ${limit}`, value <= limit ? "met" : "MISSED"]);
