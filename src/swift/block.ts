@@ -12,7 +12,7 @@ import { describeError } from "./error-facts.ts";
 export interface Block {
   /** Its bytes after the first `passed`, as soon as there are some; none when there are no more. @throws its failure */
   next(passed: number): Promise<Buffer>;
-  /** Whoever has the block needs it no more. */
+  /** Gives its memory back, once nothing uses it any more. */
   release(): void;
 }
 

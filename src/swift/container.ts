@@ -112,7 +112,7 @@ export async function openContainer(
 }
 
 /**
- * What the reads share. Beside a block on each connection, there is memory for one that is hashed: so no more of them than
+ * Shared by all reads. Beside a block on each connection, there is memory for one that is hashed: so no more of them than
  * there are connections may wait for each other.
  */
 function readingOn(connections: number): Pick<Store, "connections" | "readMemory" | "partHasher"> {
