@@ -8,7 +8,7 @@ import { openPipe, openPipeReader, type PipeReader } from "../addon/pipe.ts";
 import type { StreamSummary } from "../addon/send-stream.ts";
 import { abortedError, toError } from "../errors.ts";
 import { faultOf } from "./exit.ts";
-import type { Pieces } from "./pieces.ts";
+import { through, type Pieces } from "./pieces.ts";
 import { LINGER_MS, start, type Command, type Lifetime } from "./process.ts";
 import { onAbort, settlesWithin } from "./waiting.ts";
 import { Withheld } from "./withhold.ts";
@@ -46,7 +46,7 @@ export interface DirectReadable extends Readable {
 
 /** Reads a stream directly, in pieces in the same memory. */
 export function readDirectly(stream: DirectReadable): Pieces {
-  async function* pieces(): AsyncGenerator<Buffer> {
+  return through(stream, async function* () {
     const memory = Buffer.allocUnsafeSlow(2 * PIECE_BYTES);
     try {
       for (let filled = memory.length; filled === memory.length;) {
@@ -56,9 +56,7 @@ export function readDirectly(stream: DirectReadable): Pieces {
     } finally {
       stream.destroy();
     }
-  }
-  const all = pieces();
-  return { [Symbol.asyncIterator]: () => all, destroy: () => stream.destroy() };
+  });
 }
 
 /** The source of an output, and the conditions of its end. */

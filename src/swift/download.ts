@@ -150,6 +150,7 @@ async function* readBlocks(store: Store, object: BlocksToRead, signal: AbortSign
     if (ahead.length > 0) store.partHasher.flush();
   }
 }
+
 function damaged(key: string, expected: string, found: string): BackupError {
   return new BackupError("ARCHIVE_DAMAGED", `'${key}' is damaged in the store: expected ${expected}, found ${found}`, {
     context: { key, expected, found },

@@ -165,7 +165,7 @@ describe("a large answer", () => {
       let plain = 0;
       await withServer(
         (asked) => {
-          // The ordinary way is told apart by the headers of Node.
+          // Only the first request comes directly.
           if (asked.request === 1) return void asked.socket.end(head(asked, changes));
           plain += 1;
           answerPlainly(asked);
