@@ -158,12 +158,15 @@ describe("a drill's filesystem", { skip: noBtrfs() }, () => {
     assert.doesNotMatch(await readFile("/proc/self/mountinfo", "utf8"), new RegExp(directory));
   });
 
-  /** The loop devices whose file lies, or lay, in a directory. */
+  /** The loop devices whose file lies, or lay, in a directory. One that another test is detaching has no file any more. */
   async function devicesOn(directory: string): Promise<string[]> {
     const { loopdevices = [] } = JSON.parse((await run("losetup", "--list", "--json")) || "{}") as {
-      loopdevices?: { "back-file": string }[];
+      loopdevices?: { "back-file": string | null }[];
     };
-    return loopdevices.map((device) => device["back-file"]).filter((file) => file.startsWith(`${directory}/`));
+    return loopdevices
+      .map((device) => device["back-file"])
+      .filter((file) => file !== null)
+      .filter((file) => file.startsWith(`${directory}/`));
   }
 
   test("is not made where there is no room", async () => {
