@@ -7,6 +7,7 @@
       "sources": [
         "native/addon.cc",
         "native/crc32c.cc",
+        "native/device_errors.cc",
         "native/js_lock.cc",
         "native/js_md5.cc",
         "native/js_pipe.cc",

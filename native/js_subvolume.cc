@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "device_errors.h"
 #include "js_exports.h"
 #include "js_values.h"
 #include "subvolume.h"
@@ -261,6 +262,38 @@ Napi::Value FindChange(const Napi::CallbackInfo& call) {
       });
 }
 
+constexpr const char* kCounters[] = {"write", "read", "flush", "corruption", "generation"};
+
+Napi::Value ReadDeviceErrors(const Napi::CallbackInfo& call) {
+  const auto path = ReadPathArgument(call);
+  if (!path) return call.Env().Undefined();
+  using Devices = std::vector<subvolume::DeviceErrors>;
+  return Run<Devices>(
+      call.Env(), *path, [path = *path](Devices& devices) { return subvolume::ReadDeviceErrors(path, devices); },
+      [](Napi::Env at, const Devices& devices) -> Napi::Value {
+        Napi::Array array = Napi::Array::New(at, devices.size());
+        for (size_t i = 0; i < devices.size(); i++) {
+          Napi::Object device = Napi::Object::New(at);
+          device["id"] = ToNumber(at, devices[i].id);
+          device["path"] = Napi::String::New(at, devices[i].path);
+          for (size_t n = 0; n < std::size(kCounters); n++) device[kCounters[n]] = ToNumber(at, devices[i].counts[n]);
+          array[static_cast<uint32_t>(i)] = device;
+        }
+        return array;
+      });
+}
+
+Napi::Value SyncOpened(const Napi::CallbackInfo& call) {
+  const Napi::Env env = call.Env();
+  const auto path = ReadPathArgument(call);
+  if (!path) return env.Undefined();
+  if (!call[1].IsNumber()) return Refuse(env, "syncOpened takes a descriptor");
+  const int descriptor = call[1].As<Napi::Number>().Int32Value();
+  return Run<bool>(
+      env, *path, [descriptor](bool&) { return subvolume::SyncOpened(descriptor); },
+      [](Napi::Env at, const bool&) { return at.Undefined(); });
+}
+
 }  // namespace
 
 void ExportSubvolumes(Napi::Env env, Napi::Object exports) {
@@ -275,6 +308,8 @@ void ExportSubvolumes(Napi::Env env, Napi::Object exports) {
   exports["openInode"] = Napi::Function::New(env, OpenInode, "openInode");
   exports["readAttribute"] = Napi::Function::New(env, ReadAttribute, "readAttribute");
   exports["findChange"] = Napi::Function::New(env, FindChange, "findChange");
+  exports["readDeviceErrors"] = Napi::Function::New(env, ReadDeviceErrors, "readDeviceErrors");
+  exports["syncOpened"] = Napi::Function::New(env, SyncOpened, "syncOpened");
 }
 
 }  // namespace js

@@ -48,6 +48,17 @@ export interface RawChange {
   readonly timeNs: bigint;
 }
 
+/** The errors that btrfs has counted for a device since somebody reset its counters, as `btrfs device stats` shows them. */
+export interface RawDeviceErrors {
+  readonly id: number;
+  readonly path: string;
+  readonly write: number;
+  readonly read: number;
+  readonly flush: number;
+  readonly corruption: number;
+  readonly generation: number;
+}
+
 export interface ListOptions {
   /**
    * Id of the subvolume to list below. 5, the default, is the top level: everything, wherever it is mounted; needs
@@ -83,6 +94,8 @@ interface SubvolumeAddon {
   openInode(path: string, id: number, inode: number): Promise<number>;
   readAttribute(path: string, name: string): Promise<Buffer | null>;
   findChange(path: string, id: number): Promise<RawChange | null>;
+  readDeviceErrors(path: string): Promise<RawDeviceErrors[]>;
+  syncOpened(path: string, descriptor: number): Promise<void>;
 }
 
 const addon = (): SubvolumeAddon => loadOnce() as SubvolumeAddon;
@@ -118,7 +131,10 @@ export async function isSubvolume(path: string): Promise<boolean> {
   return addon().isSubvolume(path);
 }
 
-/** Resolves when everything of the filesystem that the path lies on is on disk. @throws {@link BtrfsError}; CONFIG */
+/**
+ * Resolves when everything of the filesystem that the path lies on was sent to disk. What did not get there is no error
+ * of this call: {@link syncOpened} reports it. @throws {@link BtrfsError}; CONFIG
+ */
 export async function syncFilesystem(path: string): Promise<void> {
   return addon().syncFilesystem(path);
 }
@@ -172,6 +188,24 @@ export async function readAttribute(path: string, name: string): Promise<Buffer 
  */
 export async function findChange(path: string, id: number): Promise<RawChange | null> {
   return addon().findChange(path, id);
+}
+
+/**
+ * The errors of each device of the filesystem that the path lies on; needs no privilege. Devices that are missing are
+ * left out. @throws {@link BtrfsError}; CONFIG
+ */
+export async function readDeviceErrors(path: string): Promise<readonly RawDeviceErrors[]> {
+  return addon().readDeviceErrors(path);
+}
+
+/**
+ * Resolves when everything of the filesystem that an open file lies on is on disk. Fails also when something that was
+ * written since it was opened, or since the last call with it, did not get there (Linux 5.8 and newer).
+ * @param path - of the file, for people
+ * @throws {@link BtrfsError}; CONFIG
+ */
+export async function syncOpened(path: string, descriptor: number): Promise<void> {
+  return addon().syncOpened(path, descriptor);
 }
 
 export function isBtrfsError(error: unknown): error is BtrfsError {

@@ -66,17 +66,19 @@ export interface Reception {
   readonly expected: Identity;
   /** Called while it is writable. True when it changed something. */
   readonly repair: (received: Directory) => Promise<boolean>;
+  /** Puts everything on disk. @throws RECEIVE_FAILED when something does not get there */
+  readonly assertWritten: () => Promise<void>;
 }
 
 /**
  * Moves the received subvolume from its stage to its place, and puts it on disk.
- * @throws RECEIVE_FAILED when it is not the expected snapshot, or something is in its place
+ * @throws RECEIVE_FAILED when it is not the expected snapshot, is not all on disk, or something is in its place
  */
 export async function putInPlace(
   stage: Directory,
   directory: Directory,
   name: string,
-  { expected, repair }: Reception,
+  { expected, repair, assertWritten }: Reception,
 ): Promise<Snapshot> {
   const moving = OWN_PREFIX + expected.uuid;
   if ((await readdir(stage.at())).some((entry) => entry !== STAGED_NAME)) {
@@ -93,12 +95,12 @@ export async function putInPlace(
         `btrfs receive did not make the expected snapshot from the stream of ${expected.uuid}`,
       );
     }
-    await translated(stage.path, () => syncFilesystem(stage.at()));
+    await assertWritten();
     await translated(subvolume.path, () => setReadOnly(subvolume.at(), false));
     if (await repair(subvolume)) await sealAgain(subvolume, expected);
     await rename(stage.at(STAGED_NAME), directory.at(moving));
     await translated(subvolume.path, () => setReadOnly(subvolume.at(), true));
-    await translated(stage.path, () => syncFilesystem(stage.at()));
+    await assertWritten();
     const moved = await readSealed(subvolume, expected);
     const changed = await translated(subvolume.path, () => findChange(subvolume.at(), sealed.id));
     if (moved?.id !== sealed.id || changed !== null) {

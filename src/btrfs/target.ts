@@ -33,6 +33,7 @@ import {
   STAGED_NAME,
 } from "./stage.ts";
 import { listPresent, readChange, translated, type Listed } from "./subvolumes.ts";
+import { watchWrites, type WriteWatch } from "./write-watch.ts";
 
 /** Where a target is, when it is not where this process sees it. */
 export interface Elsewhere {
@@ -152,12 +153,28 @@ async function receive(
   signal: AbortSignal,
 ): Promise<Snapshot> {
   await assertAbsent(parent, name);
+  const watch = await watchWrites(parent);
+  try {
+    return await receiveWatched(stream, { parent, name, expected, enter }, watch, signal);
+  } finally {
+    await watch.close();
+  }
+}
+
+async function receiveWatched(
+  stream: Pieces,
+  { parent, name, expected, enter }: Receiving,
+  watch: WriteWatch,
+  signal: AbortSignal,
+): Promise<Snapshot> {
   const stage = await openStage(parent, expected);
+  const place = join(parent.path, name);
   const fidelity = openFidelity((uuid) => openParent(parent, uuid));
   try {
     const renamed = through(stream, (pieces) => fidelity.edit(renameStream(pieces, expected, STAGED_NAME)));
-    await writeTo(receiveCommand({ directory: stage.at(), name: join(parent.path, name), enter }), renamed, signal);
-    return await putInPlace(stage, parent, name, { expected, repair: fidelity.repair });
+    await writeTo(receiveCommand({ directory: stage.at(), name: place, enter }), renamed, signal);
+    const reception = { expected, repair: fidelity.repair, assertWritten: () => watch.assertWritten(place) };
+    return await putInPlace(stage, parent, name, reception);
   } catch (error) {
     // The first failure is the one to report; the next attempt will remove what cannot be removed now.
     await clearStage(parent, expected.uuid).catch(() => undefined);
