@@ -1,9 +1,7 @@
 // The first words with a store and with Keystone where the network comes up late.
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { createServer, type ServerResponse } from "node:http";
-import { createServer as createProbe, type AddressInfo } from "node:net";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { readKeystoneLogin } from "../../../src/config/openstack.ts";
@@ -11,19 +9,11 @@ import { readProxies } from "../../../src/config/proxies.ts";
 import { makeContact } from "../../../src/swift/connect.ts";
 import { openNetwork } from "../../../src/swift/http.ts";
 import { logIn } from "../../../src/swift/auth/keystone.ts";
+import { freePort } from "../../support/swift.ts";
 
 const signal = new AbortController().signal;
 /** Longer than a first request is tried again where nobody asked for patience. */
 const LATE_MS = 5_000;
-
-async function freePort(): Promise<number> {
-  const probe = createProbe().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, "close");
-  return port;
-}
 
 /** A server that begins to listen only after a while. */
 async function withLate(
