@@ -27,6 +27,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   js::ExportLocks(env, exports);
   js::ExportPipes(env, exports);
   js::ExportDigests(env, exports);
+  js::ExportTrees(env, exports);
   exports["versions"] = ToVersions(env);
   return exports;
 }

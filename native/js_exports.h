@@ -10,5 +10,6 @@ void ExportSendStreams(Napi::Env env, Napi::Object exports);
 void ExportLocks(Napi::Env env, Napi::Object exports);
 void ExportPipes(Napi::Env env, Napi::Object exports);
 void ExportDigests(Napi::Env env, Napi::Object exports);
+void ExportTrees(Napi::Env env, Napi::Object exports);
 
 }  // namespace js

@@ -48,19 +48,23 @@ constexpr Lengths kLengths[kAttributes] = {
     kNumber,       // UNENCODED_OFFSET
     kShortNumber,  // COMPRESSION
     kShortNumber,  // ENCRYPTION
+    {1, 1},        // VERITY_ALGORITHM
+    kShortNumber,  // VERITY_BLOCK_SIZE
+    kAny,          // VERITY_SALT_DATA
+    kAny,          // VERITY_SIG_DATA
 };
 
 template <typename... Some>
-constexpr uint32_t Set(Some... attributes) {
-  return (0u | ... | (1u << attributes));
+constexpr uint64_t Set(Some... attributes) {
+  return (uint64_t{0} | ... | (uint64_t{1} << attributes));
 }
 
 struct Shape {
   const char* name;
   /** Attributes that `btrfs receive` needs. */
-  uint32_t required;
+  uint64_t required;
   /** Attributes that the kernel may add. */
-  uint32_t optional;
+  uint64_t optional;
 };
 
 constexpr Shape kShapes[kCommands] = {
@@ -91,11 +95,16 @@ constexpr Shape kShapes[kCommands] = {
     {"FILEATTR", Set(kPath, kFileattr), 0},
     {"ENCODED_WRITE", Set(kPath, kFileOffset, kUnencodedFileLen, kUnencodedLen, kUnencodedOffset, kData),
      Set(kCompression, kEncryption)},
+    {"ENABLE_VERITY", Set(kPath, kVerityAlgorithm, kVerityBlockSize, kVeritySalt, kVeritySignature), 0},
 };
 
 }  // namespace
 
 const Lengths& LengthsOf(size_t attribute) { return kLengths[attribute]; }
+
+size_t LastCommand(uint32_t version) {
+  return version == 1 ? kUpdateExtent : version == 2 ? kEncodedWrite : kEnableVerity;
+}
 
 const char* CommandName(size_t command) { return command < kCommands ? kShapes[command].name : "unknown"; }
 
@@ -104,12 +113,12 @@ const char* CommandName(size_t command) { return command < kCommands ? kShapes[c
  * other with two bytes shifted. The creation time distinguishes them: version 2 has it in every UTIMES, version 1
  * never. A UTIMES of the file follows every write to it.
  */
-uint32_t RequiredAttributes(size_t command, uint32_t version) {
-  const uint32_t required = kShapes[command].required;
+uint64_t RequiredAttributes(size_t command, uint32_t version) {
+  const uint64_t required = kShapes[command].required;
   return command == kUtimes && version >= 2 ? required | Set(kOtime) : required;
 }
 
-uint32_t OptionalAttributes(size_t command) { return kShapes[command].optional; }
+uint64_t OptionalAttributes(size_t command) { return kShapes[command].optional; }
 
 bool TakesRoot(size_t command) {
   switch (command) {

@@ -45,6 +45,10 @@ enum Attribute : uint32_t {
   kUnencodedOffset,
   kCompression,
   kEncryption,
+  kVerityAlgorithm,
+  kVerityBlockSize,
+  kVeritySalt,
+  kVeritySignature,
   kAttributes,
 };
 
@@ -56,34 +60,49 @@ struct Lengths {
 /** The lengths that the value of an attribute can have. */
 const Lengths& LengthsOf(size_t attribute);
 
-/** One more than the highest command of version 2. */
-inline constexpr size_t kCommands = 26;
+/** One more than the highest command of version 3. */
+inline constexpr size_t kCommands = 27;
 
 enum Command : size_t {
   kSubvol = 1,
-  kSnapshot = 2,
-  kSymlink = 8,
-  kSetXattr = 13,
-  kRemoveXattr = 14,
-  kWrite = 15,
-  kChmod = 18,
-  kChown = 19,
-  kUtimes = 20,
-  kEnd = 21,
-  kUpdateExtent = 22,
-  kLastOfVersion1 = 22,
-  kFileattrCommand = 24,
-  kEncodedWrite = 25,
+  kSnapshot,
+  kMkfile,
+  kMkdir,
+  kMknod,
+  kMkfifo,
+  kMksock,
+  kSymlink,
+  kRename,
+  kLink,
+  kUnlink,
+  kRmdir,
+  kSetXattr,
+  kRemoveXattr,
+  kWrite,
+  kClone,
+  kTruncate,
+  kChmod,
+  kChown,
+  kUtimes,
+  kEnd,
+  kUpdateExtent,
+  kFallocate,
+  kFileattrCommand,
+  kEncodedWrite,
+  kEnableVerity,
 };
+
+/** The highest command of a version. */
+size_t LastCommand(uint32_t version);
 
 /** Such as "WRITE". */
 const char* CommandName(size_t command);
 
 /** The attributes that `btrfs receive` needs, as bits. */
-uint32_t RequiredAttributes(size_t command, uint32_t version);
+uint64_t RequiredAttributes(size_t command, uint32_t version);
 
 /** The attributes that the kernel may add, as bits. */
-uint32_t OptionalAttributes(size_t command);
+uint64_t OptionalAttributes(size_t command);
 
 /** True for commands that also apply to the snapshot's root directory, whose path is empty. */
 bool TakesRoot(size_t command);

@@ -49,27 +49,19 @@ uint32_t Crc(const uint8_t* head, size_t size) {
 
 }  // namespace
 
-struct Parser::Value {
-  const uint8_t* data;
-  size_t size;
-};
+uint64_t ParsedCommand::Number(Attribute attribute) const {
+  return ReadNumber(values[attribute].data, values[attribute].size);
+}
 
-struct Parser::Attributes {
-  Value values[kAttributes];
-  uint32_t seen = 0;
+Uuid ParsedCommand::AsUuid(Attribute attribute) const {
+  Uuid uuid;
+  std::memcpy(uuid.data(), values[attribute].data, uuid.size());
+  return uuid;
+}
 
-  uint64_t Number(Attribute attribute) const { return ReadNumber(values[attribute].data, values[attribute].size); }
-
-  Uuid AsUuid(Attribute attribute) const {
-    Uuid uuid;
-    std::memcpy(uuid.data(), values[attribute].data, uuid.size());
-    return uuid;
-  }
-
-  std::string Text(Attribute attribute) const {
-    return {reinterpret_cast<const char*>(values[attribute].data), values[attribute].size};
-  }
-};
+std::string_view ParsedCommand::Text(Attribute attribute) const {
+  return {reinterpret_cast<const char*>(values[attribute].data), values[attribute].size};
+}
 
 void Parser::Feed(const uint8_t* data, size_t size) {
   while (size > 0 && !failure_) {
@@ -141,8 +133,9 @@ void Parser::ReadStreamHeader() {
     return;
   }
   version_ = static_cast<uint32_t>(ReadNumber(head_.data() + sizeof kMagic, 4));
-  if (version_ != 1 && version_ != 2) {
-    Refuse("protocol version " + std::to_string(version_) + " is not known here (only 1 and 2),");
+  if (version_ == 0 || version_ > newest_version_) {
+    const std::string known = newest_version_ == kUsualVersion ? "1 and 2" : "1 to 3";
+    Refuse("protocol version " + std::to_string(version_) + " is not known here (only " + known + "),");
     return;
   }
   estimated_bytes_ = kStreamHeader;
@@ -159,8 +152,7 @@ void Parser::StartGathered() {
 
 bool Parser::CheckCommandHeader(const uint8_t* head) {
   const size_t command = Type(head);
-  const size_t last = version_ == 1 ? static_cast<size_t>(kLastOfVersion1) : kCommands - 1;
-  if (command == 0 || command > last) return Refuse("unknown command " + std::to_string(command));
+  if (command == 0 || command > LastCommand(version_)) return Refuse("unknown command " + std::to_string(command));
   const bool is_first = command == kSubvol || command == kSnapshot;
   if (!identity_ && !is_first) return RefuseIn(command, "a start without SUBVOL or SNAPSHOT");
   if (identity_ && is_first) return RefuseIn(command, "a second snapshot starts");
@@ -170,47 +162,53 @@ bool Parser::CheckCommandHeader(const uint8_t* head) {
 
 /** @param head - the command; only its file data may be missing, which is in the checksum already */
 void Parser::Accept(const uint8_t* head, size_t head_size, uint32_t crc) {
-  const size_t command = Type(head);
+  ParsedCommand command;
+  command.type = Type(head);
+  command.version = version_;
+  command.start = start_;
+  command.head = head;
   if (crc != Checksum(head)) {
-    RefuseIn(command, "wrong checksum");
+    RefuseIn(command.type, "wrong checksum");
     return;
   }
-  Attributes attributes;
-  if (!ReadAttributes(head, head_size, attributes)) return;
-  if (!identity_ && !ReadIdentity(command, attributes)) return;
-  Count(command, CommandSize(head), attributes);
-  ended_ = command == kEnd;
+  if (!ReadAttributes(head_size, command)) return;
+  if (!identity_ && !ReadIdentity(command)) return;
+  Count(command);
+  ended_ = command.type == kEnd;
+  if (listener_ != nullptr) listener_->Take(command);
 }
 
-bool Parser::ReadAttributes(const uint8_t* head, size_t head_size, Attributes& attributes) {
-  const size_t command = Type(head);
-  const uint32_t required = RequiredAttributes(command, version_);
-  const uint32_t allowed = required | OptionalAttributes(command);
+bool Parser::ReadAttributes(size_t head_size, ParsedCommand& command) {
+  const uint8_t* head = command.head;
+  const uint64_t required = RequiredAttributes(command.type, version_);
+  const uint64_t allowed = required | OptionalAttributes(command.type);
   const size_t command_size = CommandSize(head);
   size_t at = kCommandHeader;
   while (at < command_size) {
     // From version 2 on file data has no length of its own: it extends to the end of the command.
     const bool bare = version_ >= 2 && at + 2 <= head_size && ReadNumber(head + at, 2) == kData;
     const size_t value = at + (bare ? 2 : 4);
-    if (value > head_size) return RefuseIn(command, "an attribute is cut short");
+    if (value > head_size) return RefuseIn(command.type, "an attribute is cut short");
     const size_t type = static_cast<size_t>(ReadNumber(head + at, 2));
     const size_t size = bare ? command_size - value : static_cast<size_t>(ReadNumber(head + at + 2, 2));
-    if (type >= kAttributes || (allowed >> type & 1) == 0) return RefuseIn(command, "unexpected attribute", type);
-    if ((attributes.seen >> type & 1) != 0) return RefuseIn(command, "repeated attribute", type);
+    if (type >= kAttributes || (allowed >> type & 1) == 0) {
+      return RefuseIn(command.type, "unexpected attribute", type);
+    }
+    if ((command.seen >> type & 1) != 0) return RefuseIn(command.type, "repeated attribute", type);
     // File data comes last; of everything else all bytes are here.
     const bool fits = type == kData ? value + size == command_size : value + size <= head_size;
     const bool sane = size >= LengthsOf(type).min && size <= LengthsOf(type).max;
-    if (!fits || !sane) return RefuseIn(command, "wrong length of attribute", type);
-    if (IsPath(command, type) && !CheckPath(command, {head + value, size})) return false;
-    attributes.values[type] = {head + value, size};
-    attributes.seen |= 1u << type;
+    if (!fits || !sane) return RefuseIn(command.type, "wrong length of attribute", type);
+    if (IsPath(command.type, type) && !CheckPath(command.type, {head + value, size})) return false;
+    command.values[type] = {head + value, size};
+    command.seen |= uint64_t{1} << type;
     at = value + size;
   }
-  const uint32_t missing = required & ~attributes.seen;
-  return missing == 0 || RefuseIn(command, "missing attribute", static_cast<size_t>(__builtin_ctz(missing)));
+  const uint64_t missing = required & ~command.seen;
+  return missing == 0 || RefuseIn(command.type, "missing attribute", static_cast<size_t>(__builtin_ctzll(missing)));
 }
 
-bool Parser::CheckPath(size_t command, const Value& path) {
+bool Parser::CheckPath(size_t command, const ParsedCommand::Value& path) {
   if (command == kSubvol || command == kSnapshot) {
     const bool is_name = IsCleanName(path.data, path.size) && std::memchr(path.data, '/', path.size) == nullptr;
     return is_name || RefuseIn(command, "an impossible name");
@@ -219,32 +217,34 @@ bool Parser::CheckPath(size_t command, const Value& path) {
   return IsCleanPath(path.data, path.size) || RefuseIn(command, "a path that leads out of the snapshot, or is none,");
 }
 
-bool Parser::ReadIdentity(size_t command, const Attributes& attributes) {
-  Identity identity{attributes.Text(kPath), attributes.AsUuid(kUuid), attributes.Number(kCtransid), std::nullopt, 0};
-  if (command == kSnapshot) {
-    identity.clone_uuid = attributes.AsUuid(kCloneUuid);
-    identity.clone_ctransid = attributes.Number(kCloneCtransid);
+bool Parser::ReadIdentity(const ParsedCommand& command) {
+  Identity identity{std::string(command.Text(kPath)), command.AsUuid(kUuid), command.Number(kCtransid), std::nullopt,
+                    0};
+  if (command.type == kSnapshot) {
+    identity.clone_uuid = command.AsUuid(kCloneUuid);
+    identity.clone_ctransid = command.Number(kCloneCtransid);
   }
   const bool nameless = identity.uuid == Uuid{} || identity.clone_uuid == std::optional(Uuid{});
-  if (nameless) return RefuseIn(command, "a UUID of zeros");
+  if (nameless) return RefuseIn(command.type, "a UUID of zeros");
   // Nor could a double hold it exactly, which is what JS has.
   const uint64_t higher = std::max(identity.ctransid, identity.clone_ctransid);
-  if (higher >> 53 != 0) return RefuseIn(command, "an impossibly high transaction id");
+  if (higher >> 53 != 0) return RefuseIn(command.type, "an impossibly high transaction id");
   identity_ = std::move(identity);
   return true;
 }
 
-void Parser::Count(size_t command, size_t size, const Attributes& attributes) {
-  tallies_[command].count++;
-  tallies_[command].bytes += size;
-  if (command != kUpdateExtent) {
+void Parser::Count(const ParsedCommand& command) {
+  const size_t size = CommandSize(command.head);
+  tallies_[command.type].count++;
+  tallies_[command.type].bytes += size;
+  if (command.type != kUpdateExtent) {
     estimated_bytes_ = AddWithoutOverflow(estimated_bytes_, size);
     return;
   }
   // Around the data of one WRITE stand, beside the path: header 10, PATH 4, FILE_OFFSET 12, DATA 4 (from version 2: 2).
-  const uint64_t around = (version_ == 1 ? 30 : 28) + attributes.values[kPath].size;
+  const uint64_t around = (version_ == 1 ? 30 : 28) + command.values[kPath].size;
   const uint64_t max = version_ == 1 ? kMaxWrite1 : kMaxWrite2;
-  const uint64_t data = attributes.Number(kSize);
+  const uint64_t data = command.Number(kSize);
   const uint64_t writes = data / max + (data % max != 0 ? 1 : 0);
   // `around` is below 2^13, and `writes` below 2^49.
   estimated_bytes_ = AddWithoutOverflow(estimated_bytes_, AddWithoutOverflow(data, writes * around));

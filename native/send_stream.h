@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "send_commands.h"
@@ -43,8 +44,50 @@ struct Failure {
   uint64_t offset;
 };
 
+/** A command whose checksum and attributes are right. Valid during the call that shows it. */
+struct ParsedCommand {
+  struct Value {
+    const uint8_t* data;
+    size_t size;
+  };
+
+  size_t type = 0;
+  /** Version of the protocol. */
+  uint32_t version = 0;
+  /** Where it begins: in the stream, and in memory as far as it is there. */
+  uint64_t start = 0;
+  const uint8_t* head = nullptr;
+  std::array<Value, kAttributes> values;
+  /** The attributes it has, as bits. */
+  uint64_t seen = 0;
+
+  bool Has(Attribute attribute) const { return (seen >> attribute & 1) != 0; }
+  uint64_t Number(Attribute attribute) const;
+  Uuid AsUuid(Attribute attribute) const;
+  /** Bytes of a value that is no file data, which need not be in memory. */
+  std::string_view Text(Attribute attribute) const;
+  /** Where file data begins in the stream. */
+  uint64_t DataPosition() const { return start + static_cast<uint64_t>(values[kData].data - head); }
+  size_t DataSize() const { return values[kData].size; }
+};
+
+/** Is shown each command behind the one before it has been found right. */
+class Listener {
+ public:
+  virtual ~Listener() = default;
+  virtual void Take(const ParsedCommand& command) = 0;
+};
+
+/** `btrfs receive` takes these two everywhere; the third only from experimental kernels. */
+inline constexpr uint32_t kUsualVersion = 2;
+inline constexpr uint32_t kNewestVersion = 3;
+
 class Parser {
  public:
+  /** @param listener - null: nobody */
+  explicit Parser(uint32_t newest_version = kUsualVersion, Listener* listener = nullptr)
+      : newest_version_(newest_version), listener_(listener) {}
+
   /** Takes the next bytes. After a failure it stays failed and reads no further. */
   void Feed(const uint8_t* data, size_t size);
 
@@ -71,9 +114,6 @@ class Parser {
   const std::array<Tally, kCommands>& tallies() const { return tallies_; }
 
  private:
-  struct Value;
-  struct Attributes;
-
   size_t FeedHead(const uint8_t* data, size_t size);
   size_t Gather(const uint8_t* data, size_t size);
   size_t FeedRest(const uint8_t* data, size_t size);
@@ -81,14 +121,16 @@ class Parser {
   void StartGathered();
   bool CheckCommandHeader(const uint8_t* head);
   void Accept(const uint8_t* head, size_t head_size, uint32_t crc);
-  bool ReadAttributes(const uint8_t* head, size_t head_size, Attributes& attributes);
-  bool CheckPath(size_t command, const Value& path);
-  bool ReadIdentity(size_t command, const Attributes& attributes);
-  void Count(size_t command, size_t size, const Attributes& attributes);
+  bool ReadAttributes(size_t head_size, ParsedCommand& command);
+  bool CheckPath(size_t command, const ParsedCommand::Value& path);
+  bool ReadIdentity(const ParsedCommand& command);
+  void Count(const ParsedCommand& command);
   bool Refuse(const std::string& sentence);
   bool RefuseIn(size_t command, const std::string& problem);
   bool RefuseIn(size_t command, const std::string& problem, size_t attribute);
 
+  uint32_t newest_version_;
+  Listener* listener_;
   uint32_t version_ = 0;
   uint64_t bytes_ = 0;
   uint64_t estimated_bytes_ = 0;

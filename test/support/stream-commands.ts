@@ -34,6 +34,52 @@ function commandOf(kind: number, attributes: readonly (readonly [type: number, v
   return sealCommand(bytes);
 }
 
+/** The RENAME command. */
+export function renameCommand(path: string, to: string): Buffer {
+  return commandOf(9, [
+    [15, Buffer.from(path)],
+    [16, Buffer.from(to)],
+  ]);
+}
+
+/** The RMDIR command. */
+export function removeDirectoryCommand(path: string): Buffer {
+  return commandOf(12, [[15, Buffer.from(path)]]);
+}
+
+/** The CLONE command, of a file in the snapshot of that UUID. */
+export function cloneCommand(
+  path: string,
+  bytes: number,
+  source: { readonly uuid: string; readonly path: string },
+): Buffer {
+  const number = (value: number): Buffer => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(BigInt(value));
+    return bytes;
+  };
+  return commandOf(16, [
+    [18, number(0)],
+    [24, number(bytes)],
+    [15, Buffer.from(path)],
+    [20, Buffer.from(source.uuid.replaceAll("-", ""), "hex")],
+    [21, number(1)],
+    [22, Buffer.from(source.path)],
+    [23, number(0)],
+  ]);
+}
+
+/** The WRITE command of version 1, at the beginning of a file. */
+export function writeCommand(path: string, data: Buffer): Buffer {
+  return commandOf(15, [
+    [15, Buffer.from(path)],
+    [18, Buffer.alloc(8)],
+    [19, data],
+  ]);
+}
+
+export const endOfStream = (): Buffer => commandOf(21, []);
+
 export const makeFile = (path: string): Buffer => streamCommand(3, path);
 export const makeLink = (path: string, to: string): Buffer => streamCommand(8, path, to);
 

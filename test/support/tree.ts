@@ -49,7 +49,7 @@ export async function compareTrees(a: string, b: string): Promise<Comparison> {
   return { entries: left.size, differences };
 }
 
-type Entry = Readonly<Record<string, unknown>>;
+export type Entry = Readonly<Record<string, unknown>>;
 
 function compareEntries(path: string, a: Entry | undefined, b: Entry | undefined): string[] {
   const name = path === "" ? "." : path;
@@ -62,10 +62,20 @@ function compareEntries(path: string, a: Entry | undefined, b: Entry | undefined
     .map(({ fact, first, second }) => `${name}: ${fact} ${first} ≠ ${second}`);
 }
 
-async function describeTree(directory: string): Promise<ReadonlyMap<string, Entry>> {
+/** The entries of a tree by their paths, which are percent-encoded, the root being empty. */
+export async function describeTree(directory: string): Promise<ReadonlyMap<string, Entry>> {
   const lines = (await treeScript("describe", directory)).trimEnd().split("\n");
   const entries = lines.map((line) => JSON.parse(line) as Entry);
   return new Map(entries.map((entry) => [String(entry["path"]), entry]));
+}
+
+/** A path as describeTree has it. */
+export function printablePath(path: string | Buffer): string {
+  const encode = (byte: number): string => {
+    const char = String.fromCharCode(byte);
+    return /[\w.~\- !#$&'()+,/:;=@[\]^{}]/.test(char) ? char : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+  };
+  return Array.from(Buffer.from(path), encode).join("");
 }
 
 async function treeScript(...args: readonly string[]): Promise<string> {
