@@ -72,35 +72,28 @@ export function swiftFiles(configuration: SwiftConfiguration): Readonly<Record<s
     "container-server.conf": storageConf(configuration, "container", ""),
     "account-server.conf": storageConf(configuration, "account", ""),
     "serve.py": SERVE,
-    "rings.py": RINGS,
   };
 }
 
 /**
  * Runs one server in the foreground. `swift.conf` is read from /etc/swift whatever a server's own configuration says,
- * unless set_swift_dir is called first (Swift 2.30).
+ * unless set_swift_dir is called first (Swift 2.30). With the ports of the others it writes the three rings before that,
+ * of one replica on one device: another process would take a second only to load Swift.
  */
 const SERVE = `\
 import sys
 from swift.common.utils import set_swift_dir
-directory, server = sys.argv[1:]
+directory, server, *ports = sys.argv[1:]
 set_swift_dir(directory)
+if ports:
+    from swift.common.ring import RingBuilder
+    for ring, port in zip(("account", "container", "object"), ports):
+        builder = RingBuilder(2, 1, 0)
+        builder.add_dev({"region": 1, "zone": 1, "ip": "127.0.0.1", "port": int(port), "device": "d1", "weight": 1})
+        builder.rebalance()
+        builder.get_ring().save(directory + "/" + ring + ".ring.gz")
 from swift.common.wsgi import run_wsgi
 sys.exit(run_wsgi(directory + "/" + server + ".conf", server, verbose=True))
-`;
-
-/** Writes the three rings: one replica, one device. */
-const RINGS = `\
-import sys
-from swift.common.utils import set_swift_dir
-directory = sys.argv[1]
-set_swift_dir(directory)
-from swift.common.ring import RingBuilder
-for ring, port in zip(("account", "container", "object"), sys.argv[2:]):
-    builder = RingBuilder(2, 1, 0)
-    builder.add_dev({"region": 1, "zone": 1, "ip": "127.0.0.1", "port": int(port), "device": "d1", "weight": 1})
-    builder.rebalance()
-    builder.get_ring().save(directory + "/" + ring + ".ring.gz")
 `;
 
 function swiftConf(limits: SwiftLimits): string {
@@ -166,7 +159,8 @@ recon_cache_path = ${configuration.directory}/cache
 }
 
 /**
- * The pipeline Swift documents for s3api with tempauth. With one node ten errors would shut it out for a minute, hence
+ * The pipeline Swift documents for s3api with tempauth. On a loaded machine memcached, which holds the tokens, takes longer
+ * than the 0.3 s that Swift waits. With one node ten errors would shut it out for a minute, hence
  * error_suppression_interval.
  */
 function proxyConf(configuration: SwiftConfiguration): string {
@@ -202,6 +196,9 @@ ${setting("max_manifest_segments", limits.maxManifestSegments)}
 [filter:cache]
 use = egg:swift#memcache
 memcache_servers = 127.0.0.1:${ports.memcached}
+connect_timeout = 20
+pool_timeout = 20
+io_timeout = 20
 
 [filter:versioned_writes]
 use = egg:swift#versioned_writes

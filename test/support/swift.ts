@@ -102,10 +102,7 @@ async function tryOpenSwift(options: SwiftOptions): Promise<Swift> {
 
   try {
     await writeConfiguration(directory, ports, options);
-    await Promise.all([
-      makeRings(servers).then(() => startServer(servers, "proxy")),
-      ...SERVERS.filter((server) => server !== "proxy").map((server) => startServer(servers, server)),
-    ]);
+    await Promise.all(SERVERS.map((server) => startServer(servers, server)));
     const endpoint = `http://127.0.0.1:${ports.proxy}`;
     const native = await (options.keystone?.open(endpoint) ?? openNative(endpoint, accounts.tester));
     const { putContainer: createContainer } = native;
@@ -213,15 +210,6 @@ async function writeConfiguration(directory: string, ports: SwiftPorts, options:
   for (const [name, text] of Object.entries(files)) await writeFile(join(directory, "etc", name), text);
 }
 
-async function makeRings({ directory, ports, enter }: Servers): Promise<void> {
-  const etc = join(directory, "etc");
-  const { account, container, object } = ports;
-  const command = [...enter, SYSTEM_PYTHON, join(etc, "rings.py"), etc, `${account}`, `${container}`, `${object}`];
-  const rings = launch(command, directory, "rings");
-  await once(rings, "exit");
-  if (rings.exitCode !== 0) throw new Error("the rings could not be made");
-}
-
 // --- processes
 
 interface Servers {
@@ -255,7 +243,10 @@ export function launch(
 
 function commandOf({ directory, ports, enter }: Servers, server: SwiftServer): readonly string[] {
   const etc = join(directory, "etc");
-  if (server !== "memcached") return [...enter, SYSTEM_PYTHON, join(etc, "serve.py"), etc, `${server}-server`];
+  // Only the proxy needs the rings.
+  const rings = server === "proxy" ? [ports.account, ports.container, ports.object].map(String) : [];
+  if (server !== "memcached")
+    return [...enter, SYSTEM_PYTHON, join(etc, "serve.py"), etc, `${server}-server`, ...rings];
   return ["memcached", "-u", userInfo().username, "-l", "127.0.0.1", "-p", `${ports.memcached}`, "-U", "0", "-m", "16"];
 }
 
