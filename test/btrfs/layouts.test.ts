@@ -336,7 +336,7 @@ test("leaves nothing behind when it is killed in the middle of a send", async ()
   assert.ok((await findHolders()).length >= 1, "there was a private mount to undo");
   child.kill("SIGKILL");
   for (let waited = 0; (await findHolders()).length > 0; waited += 50) {
-    assert.ok(waited < 5_000, "a process holds the private mount");
+    assert.ok(waited < 60_000, "a process holds the private mount");
     await sleep(50);
   }
   await btrfs("-q", "subvolume", "delete", join(await mount("subvolid=5"), "btrbk/large"));

@@ -111,7 +111,7 @@ async function unmount(mountPoint: string): Promise<void> {
       await run("umount", "--recursive", mountPoint);
       return;
     } catch (error) {
-      if (attempt === 30) throw error;
+      if (attempt === 100) throw error;
       await sleep(100);
     }
   }
@@ -208,7 +208,8 @@ async function ownNamespace(child: ChildProcess): Promise<Namespace | null> {
 
 /** Waits for what the program started to end; what does not is named. */
 async function stillThere(family: string): Promise<string> {
-  for (let attempt = 0; attempt < 60; attempt += 1) {
+  // Those that are about to end do so in a moment, but on a busy machine in many.
+  for (let attempt = 0; attempt < 600; attempt += 1) {
     if ((await membersOf(family)).length === 0) return "";
     await sleep(50);
   }

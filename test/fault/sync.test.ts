@@ -3,11 +3,12 @@
 
 import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";
-import { chmod, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { cli, type Ran } from "../support/cli.ts";
+import { openFaultProxy } from "../support/fault-proxy.ts";
 import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
@@ -31,14 +32,37 @@ describe("a sender with faults", { skip: noBtrfsOrSwift() }, () => {
     await Promise.all([swift.close(), disk.close()]);
   });
 
-  async function sync(
-    container: string,
-    env: Record<string, string> = {},
-    during?: (child: ChildProcess) => unknown,
-  ): Promise<Ran> {
+  async function sync(container: string, env: Record<string, string> = {}): Promise<Ran> {
     await swift.createContainer(container);
-    const args = [home, "--container-name", container, "--memory", "25Mi", "--limit-upload", "20Mi", "--no-estimate"];
-    return await cli(args, { env: { ...swift.environment, ...env }, ...(during === undefined ? {} : { during }) });
+    const args = [home, "--container-name", container, "--memory", "25Mi", "--no-estimate"];
+    return await cli(args, { env: { ...swift.environment, ...env } });
+  }
+
+  /**
+   * The same over a way that holds up the first part until something was done to `btrfs send`. More than fits the memory
+   * is still to come then: it waits for room in its pipe.
+   */
+  async function syncHarmed(container: string, harm: (sender: number) => Promise<void>): Promise<Ran> {
+    await swift.createContainer(container);
+    const proxy = await openFaultProxy(swift.endpoint);
+    const args = [home, "--container-name", container, "--memory", "25Mi", "--no-estimate"];
+    const env = { ...swift.environment, AWS_ENDPOINT_URL_S3: proxy.endpoint };
+    let goOn = (): void => undefined;
+    const until = new Promise<void>((resolve) => (goOn = resolve));
+    let harmed: Promise<void> = Promise.resolve();
+    const ran = await cli(args, {
+      env,
+      during: (child) => {
+        const then = (): void => void (harmed = senderOf(child).then(harm).finally(goOn));
+        const isPart = (method: string, path: string): boolean => method === "PUT" && path.includes("partNumber=");
+        proxy.plan({ when: isPart, fault: { kind: "hold", until }, then });
+        // Others that come at the same time.
+        proxy.plan({ when: isPart, fault: { kind: "hold", until }, times: "ever" });
+      },
+    });
+    await harmed;
+    await proxy.close();
+    return ran;
   }
 
   async function objects(container: string): Promise<string[]> {
@@ -67,18 +91,16 @@ describe("a sender with faults", { skip: noBtrfsOrSwift() }, () => {
   }
 
   test("killed", async () => {
-    const ran = await sync("killed", {}, async (child) => {
-      process.kill(await senderOf(child, 800), "SIGKILL");
-    });
+    const ran = await syncHarmed("killed", async (sender) => void process.kill(sender, "SIGKILL"));
     await assertFirstNotStored("killed", ran, /first is not archived: .*was killed by SIGKILL/, ["second"]);
   });
 
   test("stopped and continued, after which it may write what is no stream and exit with 0", async () => {
-    const ran = await sync("paused", {}, async (child) => {
-      for (let pid = await senderOf(child, 500), times = 0; times < 5; times += 1) {
-        if (!signal(pid, "SIGSTOP")) return; // Found out, and ended, already.
+    const ran = await syncHarmed("paused", async (sender) => {
+      for (let times = 0; times < 5; times += 1) {
+        if (!signal(sender, "SIGSTOP")) return; // Found out, and ended, already.
         await sleep(50);
-        signal(pid, "SIGCONT");
+        signal(sender, "SIGCONT");
         await sleep(50);
       }
     });
@@ -123,17 +145,12 @@ function signal(pid: number, name: "SIGSTOP" | "SIGCONT"): boolean {
   }
 }
 
-/** The process id of `btrfs send`, so long after it was started. */
-async function senderOf({ pid }: ChildProcess, delayMs: number): Promise<number> {
-  for (;;) {
-    for (const name of (await readdir("/proc")).filter((entry) => /^\d+$/.test(entry))) {
-      const read = async (file: string): Promise<string> =>
-        await readFile(join("/proc", name, file), "utf8").catch(() => "");
-      const isOurs = new RegExp(`^PPid:\\s*${pid ?? 0}$`, "m").test(await read("status"));
-      if (!isOurs || !(await read("cmdline")).includes("\0send\0-q")) continue;
-      await sleep(delayMs);
-      return Number(name);
-    }
-    await sleep(20);
+/** The process id of the `btrfs send` that a process has started. */
+async function senderOf({ pid = 0 }: ChildProcess): Promise<number> {
+  const children = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
+  for (const child of children.split(" ").filter(Boolean)) {
+    const command = await readFile(`/proc/${child}/cmdline`, "utf8").catch(() => "");
+    if (command.includes("\0send\0-q")) return Number(child);
   }
+  throw new Error("no btrfs send is running");
 }

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { appendFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -431,30 +431,6 @@ describe("restore", { skip: noBtrfsOrSwift() }, () => {
       assert.match(stderr, /damaged.*verify --read-data/s);
       assert.deepEqual(await readdir(join(directory, "snapshots")), []);
     });
-  });
-
-  test("a chain of 200", async () => {
-    const disk = await openLoopback({ sizeBytes: 512 * MiB });
-    try {
-      const home = join(disk.mountPoint, "home");
-      await btrfs("subvolume", "create", home);
-      await mkdir(join(disk.mountPoint, "s"));
-      for (let number = 0; number < 200; number++) {
-        await appendFile(join(home, `file-${number % 7}`), `${number}\n`);
-        await btrfs("subvolume", "snapshot", "-r", home, join(disk.mountPoint, `s/${number}`));
-      }
-      await swift.createContainer("long");
-      await ok(program("sync", home, "--container-name", "long", "--no-estimate"));
-      await withTarget(async (directory) => {
-        await ok(program("restore", "--container-name", "long", "--latest", "--only", "--target", directory));
-        const { differences } = await compareTrees(join(disk.mountPoint, "s/199"), join(directory, "s/199"));
-        assert.deepEqual(differences, []);
-        assert.deepEqual(await readdir(join(directory, "s")), ["199"]);
-      });
-      assert.equal((await listed("long")).at(-1)?.chainLength, 200);
-    } finally {
-      await disk.close();
-    }
   });
 });
 

@@ -13,6 +13,8 @@ export type Fault =
   | { readonly kind: "lose-answer" }
   /** The store's answer arrives so much later. */
   | { readonly kind: "delay"; readonly ms: number }
+  /** The request reaches the store only after this. */
+  | { readonly kind: "hold"; readonly until: Promise<unknown> }
   /** The last bit of the request's body is another when it reaches the store. */
   | { readonly kind: "garble" }
   /** The request does not reach the store; what comes back is not HTTP. */
@@ -44,6 +46,8 @@ export interface Plan {
   readonly times?: number | "ever";
   /** Runs when it happens. */
   readonly then?: () => void;
+  /** Runs when the store has answered, before anything of that is passed on. */
+  readonly answered?: () => void;
 }
 
 export interface FaultProxy {
@@ -70,7 +74,7 @@ export async function openFaultProxy(target: string): Promise<FaultProxy> {
     response.once("close", () => (underway -= 1));
     const next = pending.find(({ plan, times, hits }) => hits < times && plan.when(method, path));
     if (next !== undefined) next.hits += 1;
-    handle(target, request, response, next?.plan.fault ?? null).catch(() => response.destroy());
+    handle(target, request, response, next?.plan ?? null).catch(() => response.destroy());
     next?.plan.then?.();
   });
   server.listen(0, "127.0.0.1");
@@ -105,8 +109,9 @@ async function handle(
   target: string,
   request: IncomingMessage,
   response: ServerResponse,
-  fault: Fault | null,
+  plan: Plan | null,
 ): Promise<void> {
+  const fault = plan?.fault ?? null;
   if (fault?.kind === "hang") {
     if (fault.ms !== undefined) setTimeout(() => response.destroy(), fault.ms);
     return;
@@ -122,6 +127,7 @@ async function handle(
     response.writeHead(fault.status, { ...id, ...fault.headers }).end(fault.body);
     return;
   }
+  if (fault?.kind === "hold") await fault.until;
   const onward = forward(new URL(request.url ?? "/", target), { method: request.method, headers: request.headers });
   if (fault?.kind === "garble") {
     const body = await buffer(request);
@@ -134,6 +140,7 @@ async function handle(
     });
   }
   const [answer] = (await once(onward, "response")) as [IncomingMessage];
+  plan?.answered?.();
   if (fault?.kind === "lose-answer") {
     await buffer(answer);
     response.destroy();

@@ -24,7 +24,7 @@ async function* volumes(...objects: readonly Readable[]): AsyncGenerator<Readabl
 
 /** Fails when the object is not closed after a while. */
 async function untilClosed(object: Readable): Promise<void> {
-  const timer = setTimeout(() => object.destroy(new Error("it stays open")), 5_000);
+  const timer = setTimeout(() => object.destroy(new Error("it stays open")), 60_000);
   try {
     if (!object.closed) await once(object, "close");
   } finally {
