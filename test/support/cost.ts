@@ -1,30 +1,30 @@
-// How the cost of work grows with its size, told apart by far: in time of the processor, whatever else this machine does.
+// Work that has to grow with the number of archives, and not with the square of it. Time would not tell on a busy
+// machine; what is read of them does.
 
 import assert from "node:assert/strict";
 
-/** Costs that cannot be told apart, in ms. */
-const NOTHING_MS = 30;
-const ATTEMPTS = 5;
+const [FEW, MANY] = [400, 1600];
+/** Four times as many, some of it to sort them. The square of it would be 16 times. */
+const MOST = 6;
 
-/**
- * Asserts that the larger piece of work costs less than so many times as much as the smaller one. Collecting garbage and
- * sharing a core can multiply the cost of a run, and the first ones are compiled: the least of several counts.
- *
- * @param most - far above what the right algorithm needs, and far below what the wrong one would
- */
-export function assertGrowth(name: string, small: () => unknown, large: () => unknown, most: number): void {
-  let [one, many] = [Infinity, Infinity];
-  for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
-    for (let warm = 0; warm < 5; warm += 1) one = Math.min(one, costOf(small));
-    many = Math.min(many, costOf(large));
-    if (many < most * one + NOTHING_MS) return;
-  }
-  assert.fail(`${name}: ${one} ms, and ${many} ms for the larger one, which is more than ${most} times as much`);
+/** Counts from then on what is read of these. */
+type Watch = <Item extends object>(items: readonly Item[]) => Item[];
+
+/** Asserts that work on four times as many items reads about four times as many properties of them. */
+export function assertInProportion(name: string, work: (size: number, watch: Watch) => unknown): void {
+  const [few, many] = [readsOf(work, FEW), readsOf(work, MANY)];
+  assert.ok(few >= FEW, `${name}: looks at ${few} properties of ${FEW}`);
+  assert.ok(many < MOST * few, `${name}: reads ${few} properties of ${FEW}, and ${many} of ${MANY}`);
 }
 
-function costOf(work: () => unknown): number {
-  const before = process.cpuUsage();
-  work();
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / 1000;
+function readsOf(work: (size: number, watch: Watch) => unknown, size: number): number {
+  let reads = 0;
+  const counting: ProxyHandler<object> = {
+    get: (item, name): unknown => {
+      reads += 1;
+      return Reflect.get(item, name);
+    },
+  };
+  work(size, <Item extends object>(items: readonly Item[]) => items.map((item) => new Proxy<Item>(item, counting)));
+  return reads;
 }

@@ -8,7 +8,7 @@ import { NO_RULES, openCalendar, parseKeepText, type KeepRules } from "../../../
 import { streamIdentity, type Archive, type Key, type Snapshot } from "../../../src/plan/model.ts";
 import { planPrune, type PrunePlan } from "../../../src/plan/prune.ts";
 import { archiveOf, snapshot, source, uuid } from "../../support/builders.ts";
-import { assertGrowth } from "../../support/cost.ts";
+import { assertInProportion } from "../../support/cost.ts";
 
 const utc = openCalendar("UTC");
 const DAY = 86_400_000_000_000n;
@@ -118,13 +118,8 @@ describe("a prune", () => {
   });
 
   test("of many archives takes time in proportion to their number", () => {
-    const many = (count: number): Archive[] => line(Array.from({ length: count }, (_, day) => day));
-    const [small, large] = [many(1000), many(16_000)];
-    assertGrowth(
-      "prune",
-      () => plan(small, "30d 8w *m"),
-      () => plan(large, "30d 8w *m"),
-      90,
+    assertInProportion("prune", (size, watch) =>
+      plan(watch(line(Array.from({ length: size }, (_, day) => day))), "30d 8w *m"),
     );
   });
 });

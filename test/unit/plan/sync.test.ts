@@ -6,7 +6,7 @@ import { formatMetadata, parseArchive } from "../../../src/plan/key.ts";
 import type { Archive, Snapshot } from "../../../src/plan/model.ts";
 import { planSync } from "../../../src/plan/sync.ts";
 import { archiveOf, inventory, keyOf, snapshot, source, uuid } from "../../support/builders.ts";
-import { assertGrowth } from "../../support/cost.ts";
+import { assertInProportion } from "../../support/cost.ts";
 import type { Inventory } from "../../../src/plan/inventory.ts";
 
 const [one, two, three, four] = [snapshot(1), snapshot(2), snapshot(3), snapshot(4)];
@@ -258,15 +258,14 @@ test("archives of a later state than the subvolume has ever had are another mach
 });
 
 test("a plan for many snapshots takes time that grows with them", () => {
-  const planning = (size: number): (() => void) => {
+  assertInProportion("a plan", (size, watch) => {
     const many = Array.from({ length: size }, (_, n) => snapshot(n + 1));
     const archives = many.map((each): [Snapshot, Archive] => [each, archiveOf(each, null)]);
     const changed = many.map((each, n) => (n % 2 === 0 ? each : { ...each, uuid: uuid(size + n + 1) }));
     const given = inventory(changed, archives);
-    return () => assert.equal(planSync(given).findings.length, Math.floor(size / 2));
-  };
-  // 16 times as many; each with each would be 256 times.
-  assertGrowth("a plan", planning(500), planning(8000), 90);
+    const watched = { ...given, snapshots: watch(given.snapshots), archives: watch(given.archives) };
+    assert.equal(planSync(watched).findings.length, Math.floor(size / 2));
+  });
 });
 
 test("a path that no key can express is refused, alone", () => {
