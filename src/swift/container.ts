@@ -54,11 +54,13 @@ export interface ContainerOptions {
   readonly connections: number;
   /** The time without a byte after which a connection is closed; by default one minute. */
   readonly stallMs?: number;
+  /** How long a part that was read waits for others to be hashed with; by default two seconds. */
+  readonly readWaitMs?: number;
 }
 
 const STALL_MS = 60_000;
 
-/** How long a part that was read waits for others to be hashed with: nobody waits for its MD5 before the end. */
+/** Nobody waits for the MD5 of a part that was read before the end. */
 const READ_WAIT_MS = 2_000;
 
 /**
@@ -72,7 +74,7 @@ export async function openContainer(
 ): Promise<Container> {
   // Each request in flight listens to it; Node treats more than ten listeners as a leak, and warns on stderr.
   setMaxListeners(0, signal);
-  const { containerName: container, retryForMs, connections, stallMs = STALL_MS, refusalHint } = options;
+  const { containerName: container, retryForMs, stallMs = STALL_MS, refusalHint } = options;
   const { uploadBytesPerSecond = null } = options;
   const settings = { ...options, stallMs, uploadBytesPerSecond, log };
   const contact = await makeContact(settings, signal);
@@ -87,7 +89,7 @@ export async function openContainer(
   const parallelism = openParallelism(() => performance.now(), log);
   const now = (): number => Date.now() + client.config.systemClockOffset;
   const creation = { byPut: conditionalPut };
-  const of = { client, bind, container, limits, retryForMs, memories, parallelism, log, ...readingOn(connections) };
+  const of = { client, bind, container, limits, retryForMs, memories, parallelism, log, ...readingOn(options) };
   const segments = { areReadable: false };
   const store: Store = { ...of, creation, segments, now, translate: translateHere };
   return {
@@ -115,8 +117,11 @@ export async function openContainer(
  * Shared by all reads. Beside a block on each connection, there is memory for one that is hashed: so no more of them than
  * there are connections may wait for each other.
  */
-function readingOn(connections: number): Pick<Store, "connections" | "readMemory" | "partHasher"> {
-  const partHasher = openPartHasher(Math.min(PARTS_HASHED_TOGETHER, connections), READ_WAIT_MS);
+function readingOn({
+  connections,
+  readWaitMs = READ_WAIT_MS,
+}: ContainerOptions): Pick<Store, "connections" | "readMemory" | "partHasher"> {
+  const partHasher = openPartHasher(Math.min(PARTS_HASHED_TOGETHER, connections), readWaitMs);
   return { connections, readMemory: openReadMemory(connections + 1), partHasher };
 }
 

