@@ -34,6 +34,12 @@ Napi::Value OpenPipe(const Napi::CallbackInfo& call) {
   return ends;
 }
 
+Napi::Value EnlargePipe(const Napi::CallbackInfo& call) {
+  if (!call[0].IsNumber() || !call[1].IsNumber()) return Refuse(call.Env(), "enlargePipe takes an end and a size");
+  pipes::Enlarge(call[0].As<Napi::Number>().Int32Value(), call[1].As<Napi::Number>().Int32Value());
+  return call.Env().Undefined();
+}
+
 Napi::Value CountUnread(const Napi::CallbackInfo& call) {
   if (!call[0].IsNumber()) return Refuse(call.Env(), "countUnread takes a file descriptor");
   const int bytes = pipes::CountUnread(call[0].As<Napi::Number>().Int32Value());
@@ -163,6 +169,7 @@ class PipeReader final : public Napi::ObjectWrap<PipeReader> {
 
 void ExportPipes(Napi::Env env, Napi::Object exports) {
   exports["openPipe"] = Napi::Function::New(env, OpenPipe, "openPipe");
+  exports["enlargePipe"] = Napi::Function::New(env, EnlargePipe, "enlargePipe");
   exports["countUnread"] = Napi::Function::New(env, CountUnread, "countUnread");
   exports["moveSendStream"] = Napi::Function::New(env, MoveSendStream, "moveSendStream");
   exports["PipeReader"] = PipeReader::Define(env);

@@ -46,9 +46,14 @@ void MakeNonBlocking(int end) { fcntl(end, F_SETFL, fcntl(end, F_GETFL) | O_NONB
 std::optional<Pipe> Open(int size) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return std::nullopt;
-  // The kernel refuses more than 1 MiB, or than all pipes of a user may have together: then the size stays as it is.
-  fcntl(ends[1], F_SETPIPE_SZ, size);
+  Enlarge(ends[1], size);
   return Pipe{ends[0], ends[1]};
+}
+
+// The kernel refuses more than 1 MiB, or than all pipes of a user may have together: then the size stays as it is.
+void Enlarge(int end, int size) {
+  const int now = fcntl(end, F_GETPIPE_SZ);
+  if (now >= 0 && now < size) fcntl(end, F_SETPIPE_SZ, size);
 }
 
 int CountUnread(int end) {

@@ -15,8 +15,11 @@ struct Pipe {
   int write_end;
 };
 
-/** Both ends close on exec. As large as `size`, or as the kernel allows. Nothing, with errno, when there is none. */
+/** Both ends close on exec. Enlarged to `size`. Nothing, with errno, when there is none. */
 std::optional<Pipe> Open(int size);
+
+/** Makes a pipe as large as `size`, or as the kernel allows, unless it is larger; anything else stays as it is. */
+void Enlarge(int end, int size);
 
 /** Bytes in a pipe that nobody has read; -1, with errno, when it is no pipe. */
 int CountUnread(int end);

@@ -43,6 +43,7 @@ type OnFilled = (
 
 interface PipeAddon {
   openPipe(size: number): Pipe;
+  enlargePipe(end: number, size: number): void;
   countUnread(end: number): number;
   readonly PipeReader: new (readEnd: number, checked: boolean, onFilled: OnFilled) => NativeReader;
 }
@@ -52,6 +53,11 @@ const addon = (): PipeAddon => loadOnce() as PipeAddon;
 /** As large as `size`, or as the kernel allows. @throws CONFIG; Error when there are too many open files */
 export function openPipe(size: number): Pipe {
   return addon().openPipe(size);
+}
+
+/** Makes a pipe as large as `size`, or as the kernel allows; what is no pipe stays as it is. @throws CONFIG */
+export function enlargePipe(end: number, size: number): void {
+  addon().enlargePipe(end, size);
 }
 
 /** Bytes in a pipe that nobody has read. @throws Error when it is no pipe */

@@ -6,7 +6,8 @@ import { abortedError, BackupError } from "../errors.ts";
 import type { RestoreTarget } from "../operations/ports.ts";
 import { OWN_PREFIX, type Identity, type TargetSubvolume, type Snapshot, type Uuid } from "../plan/model.ts";
 import { through, type Pieces } from "../stream/pieces.ts";
-import { runToEnd, writeTo } from "../stream/process.ts";
+import { intoProgram } from "../stream/pipeline.ts";
+import { runToEnd } from "../stream/process.ts";
 import { openInode, setReadOnly, setReceived, syncFilesystem } from "../addon/subvolumes.ts";
 import {
   enterDirectories,
@@ -172,7 +173,7 @@ async function receiveWatched(
   const fidelity = openFidelity((uuid) => openParent(parent, uuid));
   try {
     const renamed = through(stream, (pieces) => fidelity.edit(renameStream(pieces, expected, STAGED_NAME)));
-    await writeTo(receiveCommand({ directory: stage.at(), name: place, enter }), renamed, signal);
+    await intoProgram(receiveCommand({ directory: stage.at(), name: place, enter }), renamed, signal);
     const reception = { expected, repair: fidelity.repair, assertWritten: () => watch.assertWritten(place) };
     return await putInPlace(stage, parent, name, reception);
   } catch (error) {

@@ -17,6 +17,7 @@ import {
 } from "../plan/restore.ts";
 import { selectArchive, type Selection } from "../plan/select.ts";
 import { writePieces, type Pieces } from "../stream/pieces.ts";
+import { widenOutput } from "../stream/pipeline.ts";
 import { checkedStream } from "../stream/send-stream.ts";
 import type { RestoreTarget } from "./ports.ts";
 import { readArchive, readArchives } from "./inventory.ts";
@@ -162,6 +163,7 @@ export async function writeStreams(
   signal: AbortSignal,
 ): Promise<void> {
   for (const archive of archives) assertDecodable(archive, reading.identities);
+  widenOutput(sink);
   for (const [position, archive] of archives.entries()) {
     watcher.onStart(archive);
     const started = now();
