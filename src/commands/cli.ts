@@ -1,6 +1,7 @@
 // From a command line to an exit code: settings, the choice of the command, and errors that come before its log is
 // open.
 
+import type { Command } from "clipanion";
 import { existsSync } from "node:fs";
 import { userInfo } from "node:os";
 import { toBackupError } from "../errors.ts";
@@ -73,8 +74,9 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
   const cli = Cli.from([type], { binaryName, enableColors: false });
   const definitions = cli.definitions().flatMap(({ options }) => options.map(({ definition }) => definition));
   const known = definitions.flatMap(spellings);
+  let command: Command<Context>;
   try {
-    cli.process(argv, context);
+    command = cli.process(argv, context);
   } catch (error) {
     const { explainUsage } = await import("./explain-usage.ts");
     const problem = explainUsage(error, argv.slice(path.length), { path, options: definitions });
@@ -84,9 +86,11 @@ async function runCommand({ name, load }: Registered, argv: string[], context: C
   try {
     const settings = known.includes("--use") ? await readFile(argv, known, context) : context.settings;
     if (settings.words.some(holdsSecretKey)) return rejectSecretKey(context);
-    const configured = [...argv.slice(0, begins), ...settings.words, ...argv.slice(begins)];
     const complete = { ...context, settings };
-    return await cli.run(cli.process(configured, complete), complete);
+    const configured = [...argv.slice(0, begins), ...settings.words, ...argv.slice(begins)];
+    // Each time, clipanion builds its machine of all options.
+    if (settings.words.length > 0) command = cli.process(configured, complete);
+    return await cli.run(command, complete);
   } catch (error) {
     const { message, hint, exitCode } = toBackupError(error);
     printError(`${message}${hint === null ? "" : `: ${hint}`}`, context);
