@@ -108,7 +108,8 @@ export class SyncCommand extends SyncOptions {
     const openOnce = async (): Promise<Store> => {
       const container = await session.openContainer(tuning);
       const [catalogue, proofs] = await Promise.all([session.openCatalogue(), session.openProofs()]);
-      return { container, view: { container, identities: [], catalogue, proofs: proofs?.all ?? [] } };
+      const view = { container, identities: [], catalogue, proofs: proofs?.all ?? [], relies: this.planOnly };
+      return { container, view };
     };
     return { ...settings, encoding, open: () => (store ??= openOnce()) };
   }

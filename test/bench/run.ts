@@ -5,7 +5,7 @@
 //
 // Without names everything runs: uploads to a server that discards everything, uploads to a real Swift, reads from it
 // (BEFORE=MAIN.js adds the program of another checkout), and the parts
-// (the checker of send streams, the listing of 20,000 subvolumes, MD5). Contenders are named as in contenders.ts;
+// (the checker of send streams, the listing of 20,000 subvolumes, lists and plans of 20,000 archives, MD5). Contenders are named as in contenders.ts;
 // without any, all of them take part.
 
 import { spawn } from "node:child_process";
@@ -145,7 +145,7 @@ async function measureStart(directory: string): Promise<void> {
 
 /** The benches of single parts, which are programs of their own. */
 async function measureParts(): Promise<void> {
-  for (const part of ["send-stream", "subvolumes", "md5"]) {
+  for (const part of ["send-stream", "subvolumes", "many", "md5"]) {
     say(`${part}:`);
     const script = fileURLToPath(new URL(`${part}.js`, import.meta.url));
     const child = spawn(process.execPath, [script], { stdio: ["ignore", "inherit", "inherit"] });

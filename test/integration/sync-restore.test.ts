@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { cli, cliOnTerminal, MAIN, onTerminal, type Ran } from "../support/cli.ts";
+import { openFaultProxy } from "../support/fault-proxy.ts";
 import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
@@ -163,6 +164,26 @@ describe("from btrfs to Swift and back", { skip: noBtrfsOrSwift() }, () => {
       const first = /^dry run: reads everything that would be sent, .*; -n only shows the plan\n/;
       assert.equal(first.test(stderr), flag === "--dry-run", stderr);
       assert.deepEqual(await listed("dry"), []);
+    }
+  });
+
+  test("a plan asks for no archive that a list has asked for, and a sync asks for all of them", async () => {
+    assert.equal((await program("sync", home, "--container-name", "main")).code, 0);
+    const proxy = await openFaultProxy(swift.endpoint);
+    try {
+      const kept = { CACHE_DIRECTORY: join(disk.directory, "cache"), AWS_ENDPOINT_URL_S3: proxy.endpoint };
+      const heads = async (...args: string[]): Promise<number> => {
+        const before = proxy.seen.length;
+        const ran = await cli([...args, "--container-name", "main"], { env: { ...swift.environment, ...kept } });
+        assert.equal(ran.code, 0, ran.stderr);
+        return proxy.seen.slice(before).filter((request) => request.startsWith("HEAD ")).length;
+      };
+      const all = await heads("list");
+      assert.ok(all >= 4);
+      assert.equal(await heads("sync", home, "--plan"), 0);
+      assert.ok((await heads("sync", home)) >= all);
+    } finally {
+      await proxy.close();
     }
   });
 
