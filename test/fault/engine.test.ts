@@ -6,8 +6,8 @@ import type { ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { cli, type Ran } from "../support/cli.ts";
+import { openFaultProxy } from "../support/fault-proxy.ts";
 import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
@@ -109,10 +109,7 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
     test("reuses finished volumes, and removes those that no run will resume", async () => {
       await swift.createContainer("leftovers");
       const env = swift.environment;
-      const killed = await cli([...args("leftovers"), "--limit-upload", "16Mi"], {
-        env,
-        during: killAfter(() => namesIn(swift, "leftovers"), 2),
-      });
+      const killed = await endAfter(swift, args("leftovers"), { isOne: COMPLETION, many: 2 });
       assert.equal(killed.code, "SIGKILL");
       assert.deepEqual(await listed(swift, "leftovers"), []);
       assert.equal((await namesIn(swift, "leftovers")).length, 2);
@@ -168,9 +165,8 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
     test("a run that is killed again and again resumes where it was, and the archive is the stream", async () => {
       await swift.createContainer("killed");
       const env = swift.environment;
-      for (let part = 2; part <= 8; part += 3) {
-        const during = killAfter(() => segments("killed"), part + 1);
-        const { code } = await cli(args("killed", "--limit-upload", "24Mi"), { env, during });
+      for (const many of [2, 3, 3]) {
+        const { code } = await endAfter(swift, args("killed"), { isOne: PART, many });
         assert.equal(code, "SIGKILL");
         assert.deepEqual(await listed(swift, "killed"), []);
       }
@@ -192,8 +188,7 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
     test("a run that is stopped keeps its parts, and --no-resume starts again without them", async () => {
       await swift.createContainer("stopped");
       const env = swift.environment;
-      const stop = killAfter(() => segments("stopped"), 4, "SIGTERM");
-      const { code, stderr } = await cli(args("stopped", "--limit-upload", "24Mi"), { env, during: stop });
+      const { code, stderr } = await endAfter(swift, args("stopped"), { isOne: PART, many: 3, signal: "SIGTERM" });
       assert.equal(code, 143, stderr);
       assert.equal(await openUploads("stopped"), 1);
       const { stdout } = await cli(args("stopped", "--no-resume", "--json"), { env });
@@ -211,7 +206,7 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
     test("uploads that no run will resume are removed when they are old, and those of others are not touched", async () => {
       await swift.createContainer("swept");
       const env = swift.environment;
-      await cli(args("swept", "--limit-upload", "24Mi"), { env, during: killAfter(() => segments("swept"), 3) });
+      assert.equal((await endAfter(swift, args("swept"), { isOne: PART, many: 2 })).code, "SIGKILL");
       const foreign = await swift.native.request("PUT", `/swept%2Bsegments/theirs%2Fan-upload-of-theirs`, {
         body: Buffer.alloc(0),
       });
@@ -246,13 +241,29 @@ describe("the transfer engine", { skip: noBtrfsOrSwift() }, () => {
   });
 });
 
-/** Ends the program as soon as so many objects are there. */
-function killAfter(names: () => Promise<string[]>, many: number, signal: "SIGKILL" | "SIGTERM" = "SIGKILL") {
-  return async (child: ChildProcess): Promise<void> => {
-    while (child.exitCode === null && (await names()).length < many) await sleep(50);
-    child.kill(signal);
+/** Runs the program over a way on which it is ended as soon as the store has answered so many such requests. */
+async function endAfter(
+  swift: Swift,
+  args: readonly string[],
+  { isOne, many, signal = "SIGKILL" }: { isOne: RegExp; many: number; signal?: "SIGKILL" | "SIGTERM" },
+): Promise<Ran> {
+  const proxy = await openFaultProxy(swift.endpoint);
+  const during = (child: ChildProcess): void => {
+    let answers = 0;
+    const answered = (): void => {
+      answers += 1;
+      if (answers === many) child.kill(signal);
+    };
+    const when = (method: string, path: string): boolean => isOne.test(`${method} ${path}`);
+    proxy.plan({ when, fault: { kind: "delay", ms: 0 }, times: "ever", answered });
   };
+  const ran = await cli(args, { env: { ...swift.environment, AWS_ENDPOINT_URL_S3: proxy.endpoint }, during });
+  await proxy.close();
+  return ran;
 }
+
+const PART = /^PUT .*partNumber=/;
+const COMPLETION = /^POST .*uploadId=/;
 
 function parseLines({ stdout }: Pick<Ran, "stdout">): Record<string, unknown>[] {
   return stdout

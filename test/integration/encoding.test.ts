@@ -154,7 +154,7 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
         );
         await run("bash", "-o", "pipefail", "-ec", `{ ${all.join(" && ")}; } | btrfs receive -q -C ${mountPoint}`);
       }, "");
-      const verified = await program("verify", "--container-name", name, "--read-data", ...key);
+      const verified = await program("verify", "--container-name", name, "--read-data", "--no-progress", ...key);
       assert.deepEqual([verified.code, verified.stderr], [0, ""]);
     });
   }
@@ -323,7 +323,7 @@ describe("encoded archives", { skip: noBtrfsOrSwift() }, () => {
 
   test("there is no warning with --no-encryption", async () => {
     await swift.createContainer("meant");
-    const { code, stderr } = await program(home, "--container-name", "meant", "--no-encryption");
+    const { code, stderr } = await program(home, "--container-name", "meant", "--no-encryption", "--no-progress");
     assert.deepEqual([code, stderr], [0, ""]);
   });
 });

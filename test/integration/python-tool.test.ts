@@ -125,6 +125,7 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
         "--read-data",
         "--against-local",
         "--drill",
+        "--no-progress",
       );
       assert.deepEqual([code, stderr], [0, ""]);
       assert.match(stdout, /read 3 archives to the end, /);
@@ -147,7 +148,13 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
   test("large objects", async (t) => {
     await fill("large", { recipient: null, segmentBytes: MiB });
     await t.test("are verified, as far as it goes, and restored", async () => {
-      const { code, stdout, stderr } = await program("verify", "--container-name", "large", "--read-data");
+      const { code, stdout, stderr } = await program(
+        "verify",
+        "--container-name",
+        "large",
+        "--read-data",
+        "--no-progress",
+      );
       assert.deepEqual([code, stderr], [0, ""]);
       assert.match(stdout, /\d of them could not be checked against the store's checksum/);
       await restores("large", ["1", "2", "3"]);
@@ -225,7 +232,7 @@ describe("archives of the Python tool", { skip: noBtrfsOrSwift() }, () => {
       assert.equal(code, 2, stderr);
     });
     await t.test("are verified: with the key all of it, without it what is stored", async () => {
-      const withKey = await program("verify", "--container-name", "secret", "--read-data", ...key);
+      const withKey = await program("verify", "--container-name", "secret", "--read-data", "--no-progress", ...key);
       assert.deepEqual([withKey.code, withKey.stderr], [0, ""]);
       const without = await program("verify", "--container-name", "secret", "--read-data");
       assert.equal(without.code, 0);

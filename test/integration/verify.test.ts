@@ -78,7 +78,7 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
   const objectPath = (key: string): string => `/${container}/${encodeURIComponent(key)}`;
 
   test("finds no damage in intact archives, whether it checks, reads, compares or restores them", async () => {
-    const plain = await verify();
+    const plain = await verify("--no-progress");
     assert.deepEqual([plain.code, plain.stderr], [0, ""]);
     assert.match(plain.stdout, /^checked 3 archives, .*\nno damage found at first sight; --read-data/m);
     assert.deepEqual((await report(0)).read, []);
@@ -106,7 +106,8 @@ describe("verify", { skip: noBtrfsOrSwift() }, () => {
     const name = "verify-shared";
     await swift.createContainer(name);
     assert.equal((await program("sync", shared, "--container-name", name, "--no-estimate")).code, 0);
-    const drilled = await program("verify", "--container-name", name, shared, "--drill", "--work-dir", disk.directory);
+    const drill = ["--drill", "--work-dir", disk.directory, "--no-progress"];
+    const drilled = await program("verify", "--container-name", name, shared, ...drill);
     assert.deepEqual([drilled.code, drilled.stderr], [0, ""]);
     assert.match(drilled.stdout, /drill: s\/shared-2 restored \(2 archives\), equal to the snapshot here$/m);
   });
