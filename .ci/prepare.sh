@@ -4,6 +4,7 @@
 # Prints little when all goes well, and the complete output of a command that fails.
 #
 #   --no-packages   node_modules only: what lint needs, without root
+#   --release       for npm run release: its packages in place of the tests', and no addon for this machine
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -13,6 +14,9 @@ test_packages="python3-swift memcached python3-swiftclient rclone util-linux mou
 test_packages="$test_packages keystone python3-keystonemiddleware uwsgi-plugin-python3"
 # Ubuntu has none since 24.04.
 grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null || test_packages="$test_packages awscli"
+release_packages="mmdebstrap debian-archive-keyring binutils zstd rpm lintian rpmlint"
+wanted="$build_packages $run_packages $test_packages"
+[ "${1-}" != --release ] || wanted=$release_packages
 
 log=$(mktemp)
 policy=/usr/sbin/policy-rc.d
@@ -54,7 +58,7 @@ check_node() {
 }
 
 missing_packages() {
-  for package in $build_packages $run_packages $test_packages; do
+  for package in $wanted; do
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || printf ' %s' "$package"
   done
 }
@@ -76,7 +80,7 @@ become_root() {
 
 install_packages() {
   if ! command -v dpkg-query >/dev/null; then
-    say "neither Debian nor Ubuntu: these packages' likes are needed: $build_packages $run_packages $test_packages"
+    say "neither Debian nor Ubuntu: these packages' likes are needed: $wanted"
     return
   fi
   missing=$(missing_packages)
@@ -116,5 +120,5 @@ check_node
 [ "${1-}" = --no-packages ] || install_packages
 install_modules
 [ "${1-}" != --no-packages ] || exit 0
-build_addon
+[ "${1-}" = --release ] || build_addon
 quietly "compiling" npm run --silent build

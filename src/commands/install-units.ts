@@ -1,5 +1,6 @@
 // `install-units`: writes systemd units for the targets of the configuration file.
 
+import { existsSync, readFileSync } from "node:fs";
 import { userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { Command } from "clipanion";
@@ -39,7 +40,8 @@ export class InstallUnitsCommand extends Command<Context> {
       const targets = readAllTargets(config ?? undefined, {}) ?? new Map<string, Target>();
       const command = [...program, "sync", ...(config === null ? [] : ["--config", config])];
       const { uid } = userInfo();
-      for (const [name, text] of [...Object.entries(formatUnits(command)), ...formatDropIns(targets)]) {
+      const units = Object.entries(formatUnits(command)).filter(([name, text]) => !this.isPackaged(name, text));
+      for (const [name, text] of [...units, ...formatDropIns(targets)]) {
         const file = join(this.directory, name);
         if (this.dryRun) printOwnText(stdout, `# ${printable(file)}\n${text}\n`);
         else {
@@ -58,6 +60,14 @@ export class InstallUnitsCommand extends Command<Context> {
       printLine(stderr, `error: the units were not written to ${this.directory}: ${reason}`);
       return 2;
     }
+  }
+
+  /** True when the program's package brings this very unit, and no file in the directory hides it. */
+  private isPackaged(name: string, text: string): boolean {
+    const main = this.context.program.at(-1) ?? "";
+    // As packages lay it out: lib/NAME/dist/program/main.js and lib/systemd/system.
+    const packaged = join(dirname(main), "../../../systemd/system", name);
+    return !existsSync(join(this.directory, name)) && existsSync(packaged) && readFileSync(packaged, "utf8") === text;
   }
 }
 

@@ -75,6 +75,30 @@ describe("install-units", () => {
     assert.match(stdout, /^OnCalendar=daily$/m);
   });
 
+  test("writes no unit that the program's package has brought, unless it hides that one", async () => {
+    const lib = join(directory, "tree/lib");
+    const { layOutProgram } = (await import(new URL("../../../../.ci/layout.mjs", import.meta.url).href)) as {
+      layOutProgram(out: string, architectures: readonly string[]): Promise<void>;
+    };
+    await layOutProgram(join(lib, "btrfs-snapshots-to-swift"), []);
+    const config = join(directory, "packaged.yaml");
+    writeFileSync(config, "targets: {home: {paths: [/home]}}");
+    const install = (into: string): string => {
+      const main = join(lib, "btrfs-snapshots-to-swift/dist/program/main.js");
+      const words = ["--", main, "install-units", "--directory", into, "--config", config];
+      const { stdout, stderr, status } = spawnSync(process.execPath, words, { encoding: "utf8" });
+      assert.equal(status, 0, stderr);
+      return stdout.replaceAll(`${into}/btrfs-snapshots-to-swift`, "");
+    };
+    const [packaged, etc] = [join(lib, "systemd/system"), join(directory, "etc")];
+    assert.equal(install(packaged), "@.service\n@.timer\n@home.service.d/target.conf\n");
+    assert.equal(install(etc), "@home.service.d/target.conf\n");
+    writeFileSync(join(etc, "btrfs-snapshots-to-swift@.service"), "of another installation");
+    assert.equal(install(etc), "@.service\n@home.service.d/target.conf\n");
+    writeFileSync(join(packaged, "btrfs-snapshots-to-swift@.timer"), "of another version");
+    assert.match(install(etc), /@\.timer\n/);
+  });
+
   // Each was seen to fail under a booted systemd 252 without it.
   for (const line of [
     /^SystemCallFilter=.*@pkey/m,
