@@ -45,8 +45,17 @@ const STEPS: readonly Step[] = [
   ["there are no leftovers", lookForLeftovers],
 ];
 
-/** Boots the root, in which the program is installed, and plays the night; the name of the step that failed, or null. */
-export async function playNight(root: string, swift: Swift, label: string): Promise<string | null> {
+/** And these at the end, where the .deb is installed, and lies in the root's /released. */
+const STEPS_OF_DEB: readonly Step[] = [
+  ["the package is replaced while it runs", replacePackage],
+  ["the package is purged", purgePackage],
+];
+
+/**
+ * Boots the root, in which the program is installed, and plays the night; the name of the step that failed, or null.
+ * @param isDeb - whether it was installed as a .deb
+ */
+export async function playNight(root: string, swift: Swift, label: string, isDeb: boolean): Promise<string | null> {
   const containers = { home: `${label}-home`, slow: `${label}-slow`, missing: `${label}-missing` };
   for (const container of [containers.home, containers.slow]) await swift.createContainer(container);
   const booted = await boot({ root, diskBytes: 1024 * MiB, limitMs: LIMIT_MS }).catch((error: unknown) =>
@@ -58,7 +67,7 @@ export async function playNight(root: string, swift: Swift, label: string): Prom
   }
   const night: Night = { booted, root, swift, containers };
   try {
-    for (const [name, play] of STEPS) {
+    for (const [name, play] of isDeb ? [...STEPS, ...STEPS_OF_DEB] : STEPS) {
       try {
         await play(night);
       } catch (error) {
@@ -312,5 +321,46 @@ async function lookForLeftovers(night: Night): Promise<void> {
       await booted.shell(`${login} ${NAME} verify --read-data --json --container-name ${container}`),
     ) as { findings: unknown[] };
     assert.deepEqual(report.findings, []);
+  }
+}
+
+/** It is stopped, and started again by the new package: it resumes. */
+async function replacePackage(night: Night): Promise<void> {
+  const { booted, containers } = night;
+  const segments = `${containers.slow}+segments`;
+  const [before, ended] = [await stored(night, segments), await endings(night, "slow")];
+  await booted.shell(`
+    mount ${booted.device} /mnt
+    head -c ${40 * MiB} /dev/urandom >/mnt/@home/more
+    btrfs subvolume snapshot -r /mnt/@home /mnt/@snapshots/home-3
+    umount /mnt`);
+  await configure(night, slowTarget(night, { upload: "3Mi" }));
+  await booted.shell(
+    `${NAME} install-units && systemctl daemon-reload && systemctl start --no-block ${NAME}@slow.service`,
+  );
+  await until(async () => ((await stored(night, segments)).length > before.length ? true : null));
+  await booted.shell("dpkg --install /released/*.deb");
+  assert.deepEqual((await untilEnded(night, "slow", ended.length + 2)).slice(ended.length), [
+    "success 143",
+    "success 0",
+  ]);
+  const messages = (await journalOf(night, "slow")).map(({ MESSAGE }) => MESSAGE);
+  assert.equal(messages.filter((message) => /MiB were already stored/.test(message)).length, 2, messages.join("\n"));
+}
+
+/** With timers that run. It leaves the files that were written here, and starts nothing any more. */
+async function purgePackage({ booted: { shell } }: Night): Promise<void> {
+  await shell(`systemctl enable --now ${NAME}@home.timer && dpkg --purge ${NAME}`);
+  const timers = await shell(
+    `systemctl list-units --all --plain --no-legend '${NAME}@*.timer' '${NAME}@*.service' | grep -v ' failed ' || true`,
+  );
+  assert.equal(timers, "");
+  const left = await shell(`find / -xdev -path '*${NAME}*' ! -type d ! -path '/var/log/*' | sort`);
+  const ours = [`/etc/${NAME}/`, `/etc/systemd/system/${NAME}@.`];
+  for (const file of left.split("\n").filter((line) => line !== "")) {
+    assert.ok(
+      ours.some((start) => file.startsWith(start)),
+      left,
+    );
   }
 }

@@ -1,5 +1,7 @@
-// Bare Debian roots in which the packed tarball is installed, without install scripts, beside a Node of npm's.
+// Bare Debian roots, in which the packed tarball is installed, without install scripts, beside a Node of npm's; or what
+// was released, which needs no Node.
 
+import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { run } from "../support/loopback.ts";
 import type { Swift } from "../support/swift.ts";
@@ -7,7 +9,10 @@ import type { Swift } from "../support/swift.ts";
 /** The common part of all roots. */
 export interface Bench {
   readonly swift: Swift;
-  readonly tarball: string;
+  /** npm's package, where one is installed. */
+  readonly tarball: string | null;
+  /** The directory that `npm run release` has filled, where something of it is installed. */
+  readonly released: string | null;
   /** The directory of npm's own package. */
   readonly npm: string;
   /** Where roots are made. */
@@ -27,7 +32,7 @@ export const INSTALL =
   "node /opt/npm/bin/npm-cli.js install --global --prefix /opt/installed --ignore-scripts --no-audit --no-fund /package.tgz";
 
 /** Node 26 wants libatomic; btrfs-progs is what the program itself runs. */
-const PACKAGES = ["btrfs-progs", "libstdc++6", "libatomic1"];
+export const PACKAGES = ["btrfs-progs", "libstdc++6", "libatomic1"];
 
 /** A root with this Node, and with nothing but what the program needs and `packages`. */
 export async function makeRoot(
@@ -49,6 +54,29 @@ export async function makeBareRoot({ directory }: Bench, suite: string): Promise
   return root;
 }
 
+/** A root without Node, with nothing but these packages. */
+export async function makeEmptyRoot(
+  { directory }: Bench,
+  name: string,
+  suite: string,
+  packages: readonly string[],
+): Promise<string> {
+  const root = join(directory, name);
+  await run("sh", "native/release/debian-root.sh", "make", suite, root, ...packages);
+  return root;
+}
+
+/** Copies the file of the release that ends so, for this machine's architecture, into a root's /released; its path. */
+export async function copyReleased({ released }: Bench, end: string, root: string): Promise<string> {
+  const architecture = process.arch === "x64" ? /amd64|x86_64|x64/ : /arm64|aarch64/;
+  const all = released === null ? [] : await readdir(released);
+  const name = all.find((each) => each.endsWith(end) && architecture.test(each));
+  if (name === undefined) throw new Error(`the release has no file that ends with ${end}`);
+  await mkdir(join(root, "released"));
+  await run("cp", join(released ?? "", name), join(root, "released"));
+  return join(root, "released", name);
+}
+
 /** Runs a script of sh in a root. */
 export async function runInRoot(
   bench: Bench,
@@ -58,7 +86,7 @@ export async function runInRoot(
   const certificates = process.env["NODE_EXTRA_CA_CERTS"];
   const all = [
     [bench.npm, "/opt/npm"],
-    [bench.tarball, "/package.tgz"],
+    ...(bench.tarball === null ? [] : [[bench.tarball, "/package.tgz"]]),
     ["/etc/resolv.conf", "/etc/resolv.conf"],
     ...mounts,
     ...(certificates ? [[certificates, "/certificates.pem"]] : []),

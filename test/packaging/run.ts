@@ -1,8 +1,13 @@
 // `npm run test:matrix [-- PART...] [SUITE...]`: what is packed, in bare Debian roots. Prints a table; fails when one cell
-// does. Needs what native/release/debian-root.sh needs. ROOT_CACHE names a directory to keep the roots in, PACKAGE a tarball that exists.
+// does. Needs what native/release/debian-root.sh needs. ROOT_CACHE names a directory to keep the roots in, PACKAGE a
+// tarball that exists, RELEASE a directory that `npm run release` has filled.
 //
 //   packages   the tarball installed without install scripts, where neither compiler nor libbtrfsutil is, under two
 //              majors of Node each: it lists and archives a real btrfs
+//   deb        the .deb, where no Node is: installed, used, removed and purged
+//   rpm        the .rpm likewise, by Debian's dnf
+//   tree       the .tar.zst, unpacked, with a PATH that has nothing but btrfs
+//   twice      the release of the commit, made in two clones: byte for byte the same
 //   night      the shipped units, under the suite's own systemd, booted
 //   readme     the README's commands, in its order
 //   copies     a container copied with rclone, awscli and swiftclient into the suite's Swift; what is packed is not used
@@ -20,7 +25,18 @@ import { openProcessCleanup, openSwift } from "../support/swift.ts";
 import { noBoot } from "./booted.ts";
 import { playCopies } from "./copies.ts";
 import { playNight } from "./night.ts";
-import { INSTALL, makeBareRoot, makeRoot, PROGRAM, runInRoot, type Bench } from "./roots.ts";
+import { tryDeb, tryRpm, tryTree, tryTwice } from "./released.ts";
+import {
+  copyReleased,
+  INSTALL,
+  makeBareRoot,
+  makeEmptyRoot,
+  makeRoot,
+  PACKAGES as PACKAGES_OF_ROOT,
+  PROGRAM,
+  runInRoot,
+  type Bench,
+} from "./roots.ts";
 import { walkReadme } from "./walk.ts";
 
 /** Every suite with the oldest Node we take and one newer; all of Node's majors appear. */
@@ -31,8 +47,19 @@ const PACKAGES: Readonly<Record<string, readonly number[]>> = {
   sid: [20, 26],
 };
 
-/** systemd 252 and 257. */
-const NIGHTS: Readonly<Record<string, readonly number[]>> = { bookworm: [20], trixie: [24] };
+/** systemd 252 and 257. Null: the .deb. */
+const NIGHTS: Readonly<Record<string, readonly (number | null)[]>> = { bookworm: [20, null], trixie: [null] };
+
+/** Node is the one that was released. rpm and dnf are those of Debian 12. */
+const DEBS: Readonly<Record<string, readonly null[]>> = {
+  bullseye: [null],
+  bookworm: [null],
+  trixie: [null],
+  sid: [null],
+};
+const RPMS: Readonly<Record<string, readonly null[]>> = { bookworm: [null] };
+const TREES: Readonly<Record<string, readonly null[]>> = { bullseye: [null] };
+const TWICE: Readonly<Record<string, readonly null[]>> = { bullseye: [null] };
 
 /** Here Node is Debian's own, as in the README. */
 const READMES: Readonly<Record<string, readonly (number | null)[]>> = { trixie: [null] };
@@ -40,13 +67,19 @@ const READMES: Readonly<Record<string, readonly (number | null)[]>> = { trixie: 
 /** The Swift that is copied to is 2.35; the other one, and Node, are this machine's. */
 const COPIES: Readonly<Record<string, readonly null[]>> = { trixie: [null] };
 
-type Part = "packages" | "night" | "readme" | "copies";
+type Part = "packages" | "deb" | "rpm" | "tree" | "twice" | "night" | "readme" | "copies";
+
+/** These install what was released. */
+const RELEASED: readonly Part[] = ["deb", "rpm", "tree", "night"];
+
+/** These install npm's package. */
+const PACKED: readonly Part[] = ["packages", "night"];
 
 /** One line of the table. */
 interface Cell {
   readonly part: Part;
   readonly suite: string;
-  /** Null: Debian's own Node. */
+  /** Null: the cell's Node is not of npm. */
   readonly major: number | null;
 }
 
@@ -93,11 +126,17 @@ async function tryPackage(bench: Bench, { suite, major }: Rooted): Promise<strin
   });
 }
 
-async function tryNight(bench: Bench, { suite, major }: Rooted): Promise<string | null> {
-  const root = await makeRoot(bench, suite, major, ["systemd", "systemd-sysv", "dbus", "mount"]);
+async function tryNight(bench: Bench, { suite, major }: Cell): Promise<string | null> {
+  const packages = ["systemd", "systemd-sysv", "dbus", "mount"];
+  const label = `night-${suite}-${major ?? "deb"}`;
+  const root =
+    major === null
+      ? await makeEmptyRoot(bench, label, suite, [...PACKAGES_OF_ROOT, ...packages])
+      : await makeRoot(bench, suite, major, packages);
   try {
-    await runInRoot(bench, { root }, INSTALL);
-    return await playNight(root, bench.swift, `night-${suite}`);
+    if (major === null) await copyReleased(bench, ".deb", root);
+    await runInRoot(bench, { root }, major === null ? "dpkg --install /released/*.deb" : INSTALL);
+    return await playNight(root, bench.swift, label, major === null);
   } finally {
     await rm(root, { recursive: true });
   }
@@ -133,6 +172,10 @@ function chooseCells(words: readonly string[]): readonly Cell[] {
     Object.entries(suites).flatMap(([suite, majors]) => majors.map((major) => ({ part, suite, major })));
   const cells = [
     ...of("packages", PACKAGES),
+    ...of("deb", DEBS),
+    ...of("rpm", RPMS),
+    ...of("tree", TREES),
+    ...of("twice", TWICE),
     ...of("night", NIGHTS),
     ...of("readme", READMES),
     ...of("copies", COPIES),
@@ -154,10 +197,18 @@ function cannotTry({ part }: Cell): string | false {
 
 /** The name of the step that failed, or null. */
 async function tryCell(bench: Bench, cell: Cell): Promise<string | null> {
-  const { major } = cell;
-  if (cell.part === "copies") return await tryCopies(bench, cell);
-  if (major === null) return await tryReadme(bench, cell);
-  return await (cell.part === "night" ? tryNight : tryPackage)(bench, { ...cell, major });
+  const { major, suite } = cell;
+  if (cell.part === "night") return await tryNight(bench, cell);
+  if (major !== null) return await tryPackage(bench, { ...cell, major });
+  const own: Readonly<Record<string, () => Promise<string | null>>> = {
+    deb: () => tryDeb(bench, suite),
+    rpm: () => tryRpm(bench, suite),
+    tree: () => tryTree(bench, suite),
+    twice: () => tryTwice(bench),
+    copies: () => tryCopies(bench, cell),
+    readme: () => tryReadme(bench, cell),
+  };
+  return (await own[cell.part]?.()) ?? null;
 }
 
 /** The text for a cell, once it was tried. */
@@ -170,21 +221,32 @@ async function describeCell(bench: Bench, cell: Cell): Promise<string> {
   return failed === null ? "ok" : `FAILED at ${failed}`;
 }
 
-async function withBench(use: (bench: Bench) => Promise<void>): Promise<void> {
+/** npm's package: the one that PACKAGE names, or a new one. */
+async function pack(directory: string): Promise<string> {
+  const named = process.env["PACKAGE"];
+  if (named !== undefined) return named;
+  const packed = await run("npm", "pack", "--silent", "--pack-destination", directory);
+  return join(directory, packed.trim().split("\n").at(-1) ?? "");
+}
+
+/** The directory of the release: the one that RELEASE names, or a new one, for this machine alone. */
+async function makeRelease(): Promise<string> {
+  const named = process.env["RELEASE"];
+  if (named === undefined) await run("npm", "run", "--silent", "release", "--", "--quick", process.arch);
+  return named ?? "release";
+}
+
+async function withBench(parts: readonly Part[], use: (bench: Bench) => Promise<void>): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), "matrix-"));
   const cleanup = openProcessCleanup(directory);
   try {
-    const packed = process.env["PACKAGE"];
-    const tarball =
-      packed ??
-      join(
-        directory,
-        (await run("npm", "pack", "--silent", "--pack-destination", directory)).trim().split("\n").at(-1) ?? "",
-      );
+    const has = (some: readonly Part[]): boolean => parts.some((part) => some.includes(part));
+    const tarball = has(PACKED) ? await pack(directory) : null;
+    const released = has(RELEASED) ? await makeRelease() : null;
     const npm = dirname(dirname(await realpath((await run("sh", "-c", "command -v npm")).trim())));
     const swift = await openSwift();
     try {
-      await use({ swift, tarball, npm, directory });
+      await use({ swift, tarball, released, npm, directory });
     } finally {
       await swift.close();
     }
@@ -195,9 +257,11 @@ async function withBench(use: (bench: Bench) => Promise<void>): Promise<void> {
 
 const cells = chooseCells(process.argv.slice(2));
 if (!existsSync("native/release/debian-root.sh")) throw new Error(`wrong directory: ${process.cwd()}`);
-await withBench(async (bench) => {
+const parts = cells.map(({ part }) => part);
+await withBench(parts, async (bench) => {
   for (const cell of cells) {
     const described = await describeCell(bench, cell);
-    console.log(`${cell.part.padEnd(9)} ${cell.suite.padEnd(10)} Node ${cell.major ?? "of Debian"}  ${described}`);
+    const node = cell.major ?? (RELEASED.includes(cell.part) ? "of its own" : "of Debian");
+    console.log(`${cell.part.padEnd(9)} ${cell.suite.padEnd(10)} Node ${node}  ${described}`);
   }
 });
