@@ -36,15 +36,18 @@ export interface Reception {
   readonly name: string;
   /** The words to put in front of a program that has to see the directory. */
   readonly enter: readonly string[];
+  /** Extents that travel compressed are decompressed, and written like any others. */
+  readonly forceDecompress: boolean;
 }
 
 /**
  * `btrfs receive` into a directory: in a chroot of it (-C), because a stream can name paths outside; and never with
  * `-E 0`, with which btrfs-progs 6.2 loops forever if a stream ends too early.
  */
-export function receiveCommand({ directory, name, enter }: Reception): Command {
+export function receiveCommand({ directory, name, enter, forceDecompress }: Reception): Command {
   const failure = (exit: Exit): BackupError => toFailure("RECEIVE_FAILED", `btrfs receive of ${name}`, exit);
-  const [program = "", ...args] = enter.concat("btrfs", "receive", "-q", "-C", directory);
+  const options = forceDecompress ? ["--force-decompress"] : [];
+  const [program = "", ...args] = enter.concat("btrfs", "receive", "-q", options, "-C", directory);
   return { program, args, failure };
 }
 

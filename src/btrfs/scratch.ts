@@ -45,7 +45,7 @@ export async function openScratch(options: ScratchOptions, signal: AbortSignal):
   };
   try {
     await mountImage(namespace, { parent, bytes: Math.max(IMAGE_BYTES, 4 * options.bytes) }, signal);
-    const target = await openTarget(namespace.directory, signal, namespace.view);
+    const target = await openTarget(namespace.directory, signal, { view: namespace.view });
     closers.unshift(() => target.close());
     const compare: Scratch["compare"] = (local, restored, stop) =>
       compareTrees({ local, restored, mounts, namespace }, stop);

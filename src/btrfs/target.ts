@@ -23,6 +23,7 @@ import { renameStream } from "./stream-header.ts";
 import { locate } from "./mount-table.ts";
 import { openMounts, type Mounts } from "./mounts.ts";
 import { receiveCommand, snapshotCommand } from "./commands.ts";
+import { assertDecompresses } from "./progs.ts";
 import {
   clearStage,
   isStaged,
@@ -44,30 +45,33 @@ export interface Elsewhere {
   readonly enter: readonly string[];
 }
 
+export interface TargetOptions {
+  /** Absent: here. */
+  readonly view?: Elsewhere;
+  /** See {@link receiveCommand}. */
+  readonly forceDecompress?: boolean;
+}
+
 const here: Elsewhere = { root: "", enter: [] };
 
 /**
  * The directory that snapshots are restored under. It is held open, so that its filesystem is busy until it is closed.
- * @throws NOT_BTRFS, NO_PRIVILEGE, USAGE when there is no such directory
+ * @throws NOT_BTRFS, NO_PRIVILEGE, USAGE when there is no such directory, CONFIG when btrfs-progs is too old
  */
 export async function openTarget(
   directory: string,
   signal: AbortSignal,
-  { root, enter }: Elsewhere = here,
+  { view: { root, enter } = here, forceDecompress = false }: TargetOptions = {},
 ): Promise<RestoreTarget> {
   const target = resolve(directory);
   if (signal.aborted) throw abortedError(signal);
+  if (forceDecompress) await assertDecompresses(signal);
   await translated(target, () => syncFilesystem(root + target));
   if (!(await lstat(`${root}${target}/.`).catch(() => null)))
     throw new BackupError("USAGE", `${target} is not a directory`);
   const top = await openDirectory(root + target);
   const mounts = openMounts(top.at());
   const mounted = (await locate(top.at()).catch(() => null))?.mounted ?? "";
-  const withParent = async <T>(path: string, use: (parent: Directory, name: string) => Promise<T>): Promise<T> => {
-    const names = splitPath(path);
-    const parent = await makeDirectories(top, names.slice(0, -1));
-    return await use(parent, names.at(-1) ?? "").finally(() => parent.close());
-  };
   return {
     list: async (relevant) => {
       await translated(target, () => syncFilesystem(top.at()));
@@ -78,13 +82,15 @@ export async function openTarget(
     room: () => statfs(top.at()).then(({ bavail, bsize }) => bavail * bsize),
     assertFree: (path) => assertFree(top, path),
     receive: (stream, path, expected, stop) => {
-      const received = withParent(path, (parent, name) => receive(stream, { parent, name, expected, enter }, stop));
+      const received = withParent(top, path, (parent, name) =>
+        receive(stream, { parent, name, expected, enter, forceDecompress }, stop),
+      );
       return received.finally(() => stream.destroy());
     },
     adopt: (snapshot, stop) => adopt(snapshot, top, mounts, stop),
-    removeReceived: (name, uuids) => withParent(name, (parent, last) => removeReceivedIn(parent, last, uuids)),
+    removeReceived: (name, uuids) => withParent(top, name, (parent, last) => removeReceivedIn(parent, last, uuids)),
     makeWritable: (snapshot, path, stop) =>
-      withParent(path, async (parent, name) => {
+      withParent(top, path, async (parent, name) => {
         await assertAbsent(parent, name);
         await runToEnd(snapshotCommand(await mounts.reach([snapshot], stop), parent.at(name)), stop);
         await translated(parent.path, () => syncFilesystem(parent.at()));
@@ -93,6 +99,17 @@ export async function openTarget(
       await Promise.all([top.close(), mounts.close()]);
     },
   };
+}
+
+/** Directories on the way that are missing are made. */
+async function withParent<T>(
+  top: Directory,
+  path: string,
+  use: (parent: Directory, name: string) => Promise<T>,
+): Promise<T> {
+  const names = splitPath(path);
+  const parent = await makeDirectories(top, names.slice(0, -1));
+  return await use(parent, names.at(-1) ?? "").finally(() => parent.close());
 }
 
 async function assertFree(top: Directory, path: string): Promise<void> {
@@ -146,17 +163,14 @@ interface Receiving {
   readonly name: string;
   readonly expected: Identity;
   readonly enter: readonly string[];
+  readonly forceDecompress: boolean;
 }
 
-async function receive(
-  stream: Pieces,
-  { parent, name, expected, enter }: Receiving,
-  signal: AbortSignal,
-): Promise<Snapshot> {
-  await assertAbsent(parent, name);
-  const watch = await watchWrites(parent);
+async function receive(stream: Pieces, receiving: Receiving, signal: AbortSignal): Promise<Snapshot> {
+  await assertAbsent(receiving.parent, receiving.name);
+  const watch = await watchWrites(receiving.parent);
   try {
-    return await receiveWatched(stream, { parent, name, expected, enter }, watch, signal);
+    return await receiveWatched(stream, receiving, watch, signal);
   } finally {
     await watch.close();
   }
@@ -164,7 +178,7 @@ async function receive(
 
 async function receiveWatched(
   stream: Pieces,
-  { parent, name, expected, enter }: Receiving,
+  { parent, name, expected, enter, forceDecompress }: Receiving,
   watch: WriteWatch,
   signal: AbortSignal,
 ): Promise<Snapshot> {
@@ -173,7 +187,8 @@ async function receiveWatched(
   const fidelity = openFidelity((uuid) => openParent(parent, uuid));
   try {
     const renamed = through(stream, (pieces) => fidelity.edit(renameStream(pieces, expected, STAGED_NAME)));
-    await intoProgram(receiveCommand({ directory: stage.at(), name: place, enter }), renamed, signal);
+    const command = receiveCommand({ directory: stage.at(), name: place, enter, forceDecompress });
+    await intoProgram(command, renamed, signal);
     const reception = { expected, repair: fidelity.repair, assertWritten: () => watch.assertWritten(place) };
     return await putInPlace(stage, parent, name, reception);
   } catch (error) {

@@ -58,6 +58,7 @@ export class RestoreCommand extends DownloadCommand {
   at = textOption("at");
   only = switchOption("only");
   writable = textOption("writable");
+  forceDecompress = switchOption("forceDecompress");
   toStdout = switchOption("stdout");
   dryRun = switchOption("showChain");
   waitLock = textOption("waitLock");
@@ -65,7 +66,7 @@ export class RestoreCommand extends DownloadCommand {
 
   protected override async run(session: Session): Promise<number> {
     this.assertConsistent();
-    const target = this.target === undefined ? null : await session.openTarget(this.target);
+    const target = this.target === undefined ? null : await session.openTarget(this.target, this);
     if (this.writable !== undefined) await target?.assertFree(this.writable);
     const reading = await this.openReading(session);
     const selection = await this.readSelection(session);
@@ -172,6 +173,7 @@ export class RestoreCommand extends DownloadCommand {
     if (this.what === undefined && !byAge) refuse("no archive given", "name an archive, or use --latest");
     if (this.latest && this.at !== undefined) refuse("--latest and --at exclude each other", "use one of them");
     if (this.toStdout) {
+      if (this.forceDecompress) refuse("--force-decompress is for --target", "give it to `btrfs receive` there");
       const contradiction = this.target !== undefined || this.writable !== undefined || this.json;
       if (contradiction) refuse("--stdout cannot be combined with --target, --writable or --json", "use one of them");
       const { stdout } = this.context;

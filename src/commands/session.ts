@@ -62,7 +62,7 @@ export interface Session {
   readonly signal: AbortSignal;
   openSource(path: string, sendProto: SendProto | null): Promise<SnapshotSource>;
   openReceived(path: string, sendProto: SendProto | null): Promise<ReceivedSource>;
-  openTarget(directory: string): Promise<RestoreTarget>;
+  openTarget(directory: string, options: { readonly forceDecompress: boolean }): Promise<RestoreTarget>;
   openScratch(options: {
     readonly directory: string | null;
     readonly bytes: number;
@@ -197,9 +197,9 @@ function localEdges({ context, log, closers }: Opening): LocalEdges {
       const { openReceived } = await import("../btrfs/source.ts");
       return keep(await openReceived(path, { sendProto }, signal));
     },
-    openTarget: async (directory) => {
+    openTarget: async (directory, options) => {
       const { openTarget } = await import("../btrfs/target.ts");
-      return keep(await openTarget(directory, signal));
+      return keep(await openTarget(directory, signal, options));
     },
     openScratch: async (options) => {
       const { openScratch } = await import("../btrfs/scratch.ts");

@@ -172,6 +172,8 @@ export const options = {
     help: "Keep only the requested snapshot: at the end, remove those it builds on. With --stdout: only its stream." },
   writable: { flag: "--writable", takes: "value", value: "NAME",
     help: "Make a writable snapshot of the result, as DIR/NAME." },
+  forceDecompress: { flag: "--force-decompress", takes: "nothing",
+    help: "Store what was compressed uncompressed, so that no error of the disk can be missed; needs btrfs-progs 6.2." },
   stdout: { flag: "--stdout", takes: "nothing",
     help: "Write the send streams of the chain to stdout, for `btrfs receive` elsewhere." },
   showChain: { flag: "--dry-run", short: "-n", takes: "nothing",

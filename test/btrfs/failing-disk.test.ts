@@ -17,6 +17,10 @@ import { noBtrfs } from "../support/requirements.ts";
 
 const never = new AbortController().signal;
 
+interface Options extends SourceOptions {
+  readonly forceDecompress?: boolean;
+}
+
 describe("a disk that loses what is written to it", { skip: noBtrfs() }, () => {
   let origin: Loopback;
   let home: string;
@@ -32,11 +36,11 @@ describe("a disk that loses what is written to it", { skip: noBtrfs() }, () => {
 
   async function receive(
     disk: FailingDisk,
-    options: SourceOptions,
+    { forceDecompress = false, ...options }: Options,
     disturb: () => Promise<unknown>,
   ): Promise<Snapshot | BackupError> {
     const source = await openSource(home, options, never);
-    const target = await openTarget(disk.mountPoint, never);
+    const target = await openTarget(disk.mountPoint, never, { forceDecompress });
     try {
       const [snapshot] = (await source.list(never)).snapshots;
       assert.ok(snapshot);
@@ -51,9 +55,10 @@ describe("a disk that loses what is written to it", { skip: noBtrfs() }, () => {
     }
   }
 
-  const kinds: readonly (readonly [string, SourceOptions])[] = [
+  const kinds: readonly (readonly [string, Options])[] = [
     ["plain writes", { sendProto: 1 }],
     ["compressed writes", { sendProto: null }],
+    ["compressed writes, decompressed", { sendProto: null, forceDecompress: true }],
   ];
   for (const [kind, options] of kinds) {
     test(`${kind}: the restore fails, and leaves nothing`, async () => {

@@ -209,6 +209,24 @@ test("sent and received back on the filesystem it came from", async () => {
   await btrfs("-q", "subvolume", "delete", join(directory, "snapshot"));
 });
 
+test("what travels compressed is stored compressed, or decompressed on request", async () => {
+  const compressed = await openSource(home, { sendProto: 2 }, never);
+  const taken: number[] = [];
+  for (const forceDecompress of [false, true])
+    await withLoopback({ sizeBytes: 256 * MiB }, async ({ mountPoint }) => {
+      const target = await openTarget(mountPoint, never, { forceDecompress });
+      const before = await target.room();
+      const stream = compressed.send({ snapshot: first, sendParent: null }, never);
+      await target.receive(stream, "one", streamIdentity(first), never);
+      taken.push(before - (await target.room()));
+      assert.equal(await differences(join(loopback.mountPoint, first.path), join(mountPoint, "one")), "");
+      await target.close();
+    });
+  await compressed.close();
+  const [asSent = 0, decompressed = 0] = taken;
+  assert.ok(asSent < 4 * MiB && decompressed > 4 * MiB, taken.join());
+});
+
 test("under its own name, whatever name the stream has for it", async () => {
   await withTarget(async (target, directory) => {
     for (const path of ["x", "n".repeat(255), "übung/\n -dash", "-rf"]) {

@@ -17,7 +17,7 @@ import { topics } from "../../../src/commands/topics.ts";
 import { sendsPasswordsOpenly } from "../../../src/config/store.ts";
 import { exitMeanings } from "../../../src/errors.ts";
 import { readKeystoneLogin } from "../../../src/config/openstack.ts";
-import { cli, MAIN } from "../../support/cli.ts";
+import { cli, MAIN, type Ran } from "../../support/cli.ts";
 import { openGolden } from "../../support/golden.ts";
 
 const README = readFileSync(new URL("../../../../README.md", import.meta.url), "utf8");
@@ -60,6 +60,27 @@ test("--version shows the output of programs without a character that a terminal
     writeFileSync(join(directory, "btrfs"), "#!/bin/sh\nprintf 'btrfs-progs v6\\033[2J\\n'\n", { mode: 0o755 });
     const { stdout } = await cli(["--version"], { env: { PATH: `${directory}:/usr/bin:/bin` } });
     assert.match(stdout, /btrfs-progs 6\\x1b\[2J\n$/);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+test("--force-decompress is refused where it would do harm, and where it would do nothing", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "version-"));
+  const restore = async (version: string, ...words: string[]): Promise<Ran> => {
+    writeFileSync(join(directory, "btrfs"), `#!/bin/sh\necho btrfs-progs v${version}\n`, { mode: 0o755 });
+    const args = ["restore", "--container-name", "x", "--latest", "--force-decompress", ...words];
+    return await cli(args, { env: { PATH: `${directory}:/usr/bin:/bin` } });
+  };
+  try {
+    const old = await restore("6.1.3", "--target", directory);
+    assert.equal(old.code, 2, old.stderr);
+    assert.match(old.stderr, /--force-decompress needs btrfs-progs 6\.2 or newer, but here is 6\.1\.3: install/);
+    // There it gets as far as the directory, which is not on btrfs.
+    assert.equal((await restore("6.2", "--target", "/proc")).code, 15);
+    const elsewhere = await restore("6.2", "--stdout");
+    assert.equal(elsewhere.code, 2);
+    assert.match(elsewhere.stderr, /--force-decompress is for --target: give it to `btrfs receive` there/);
   } finally {
     rmSync(directory, { recursive: true });
   }
