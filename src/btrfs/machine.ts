@@ -1,13 +1,13 @@
-// The doctor's view of this machine: its rights, the versions of btrfs-progs, and the subvolumes at a path.
+// The doctor's view of this machine: its rights, the versions of its btrfs, and the subvolumes at a path.
 
 import { readFile } from "node:fs/promises";
+import { release } from "node:os";
 import { BackupError } from "../errors.ts";
 import type { Machine, Survey } from "../operations/ports.ts";
 import type { Snapshot } from "../plan/model.ts";
-import { describeExit, type Exit } from "../stream/exit.ts";
-import { runToEnd } from "../stream/process.ts";
 import { addonVersions } from "../addon/load.ts";
 import { openMounts } from "./mounts.ts";
+import { readProgsVersion } from "./progs.ts";
 import { readSurroundings } from "./surroundings.ts";
 import { listLocal, listReceived } from "./source.ts";
 import { readSubvolume, translated } from "./subvolumes.ts";
@@ -19,9 +19,8 @@ const CAP_SYS_ADMIN = 21n;
 export const machine: Machine = {
   mayAdministrate,
   versions: async (signal) => {
-    const failure = (exit: Exit): BackupError => new BackupError("CONFIG", `btrfs --version ${describeExit(exit)}`);
-    const progs = await runToEnd({ program: "btrfs", args: ["--version"], failure }, signal);
-    return { progs: (progs.split("\n", 1)[0] ?? "").trim(), libbtrfsutil: addonVersions().libbtrfsutil };
+    const btrfsProgs = await readProgsVersion(signal);
+    return { kernel: release(), btrfsProgs, libbtrfsutil: addonVersions().libbtrfsutil };
   },
   survey,
   surveyReceived,

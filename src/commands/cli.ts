@@ -25,7 +25,7 @@ export async function runCommandLine(argv: readonly string[], given: Context): P
   if (topic !== undefined) return await printTopic(topic, context);
   if (first === "help") return await runCommandLine([...rest, "--help"], given);
   if (argv.length === 0 || /^(-h|--help)$/.test(first)) return printOverview(argv.length === 0 ? 2 : 0, context);
-  if (/^(-V|--version)$/.test(first)) return await (await import("./version.ts")).printVersion(context);
+  if (/^(-V|--version)$/.test(first)) return printVersion(context);
   const registered = registry.find(({ name }) => name.split(" ")[0] === first) ?? meantBySync(first);
   if (typeof registered === "string") return refuse(registered, context);
   return await runCommand(registered, joinLegacyFlags(argv), context);
@@ -43,7 +43,6 @@ const otherWords: Readonly<Record<string, string>> = {
   extract: "`restore` brings snapshots back",
   forget: "`prune` deletes archives, by keep rules",
   delete: "`prune` deletes archives, by keep rules",
-  version: "`--version` shows the versions",
 };
 
 /**
@@ -120,6 +119,12 @@ function printOverview(code: number, context: Context): number {
     formatOverview({ name, version }, { commands: summaries, topics: topicNames }, styleOf(context)),
   );
   return code;
+}
+
+/** Without the versions of anything else, so that it is as fast as Node starts: `version` prints those. */
+function printVersion({ stdout, tool }: Context): number {
+  printLine(stdout, tool.replace("/", " "));
+  return 0;
 }
 
 async function printTopic(name: TopicName, context: Context): Promise<number> {

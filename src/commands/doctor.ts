@@ -8,7 +8,7 @@ import type { Session } from "./session.ts";
 import { EncodingCommand } from "./encoding.ts";
 import { findRules, readKeeping, toKeeping, withKeepRules } from "./keep-options.ts";
 import { summaryOf } from "./summaries.ts";
-import type { Check } from "../operations/check.ts";
+import { versionNames, type Check, type Versions } from "../operations/check.ts";
 import type { KeepingOf } from "../operations/doctor-archives.ts";
 
 export class DoctorCommand extends withKeepRules(EncodingCommand) {
@@ -46,7 +46,7 @@ export class DoctorCommand extends withKeepRules(EncodingCommand) {
     }
     screen.status(null);
     const failed = checks.find(({ error }) => error !== null);
-    output.record({ ok: failed === undefined, checks: checks.map(toRecord) });
+    output.record({ ok: failed === undefined, versions: toVersions(checks), checks: checks.map(toRecord) });
     return failed?.error?.exitCode ?? 0;
   }
 
@@ -63,6 +63,11 @@ export class DoctorCommand extends withKeepRules(EncodingCommand) {
 
 function toLine({ name, status, message, fix }: Check): string {
   return `${status.padEnd(8)} ${name.padEnd(12)} ${printable(message)}${fix === null ? "" : `: ${printable(fix)}`}`;
+}
+
+function toVersions(checks: readonly Check[]): Record<string, string | null> {
+  const found = checks.reduce<Partial<Versions>>((all, { versions }) => ({ ...all, ...versions }), {});
+  return Object.fromEntries(versionNames.map((name) => [name, found[name] ?? null]));
 }
 
 function toRecord({ name, status, message, fix, error }: Check): Record<string, unknown> {

@@ -29,5 +29,6 @@ export const registry: readonly Registered[] = [
   { name: "doctor", load: async () => (await import("./doctor.ts")).DoctorCommand },
   { name: "config show", load: async () => (await import("./config-show.ts")).ConfigShowCommand },
   { name: "install-units", load: async () => (await import("./install-units.ts")).InstallUnitsCommand },
+  { name: "version", load: async () => (await import("./version.ts")).VersionCommand },
   { name: "completion", load: async () => (await import("./completion.ts")).CompletionCommand },
 ];

@@ -177,10 +177,13 @@ function storeEdges({ context, flags, cache, log, closers }: Opening, findAccess
     openDoctor: async () => {
       const { machine } = await import("../btrfs/machine.ts");
       const { greetStore } = await import("../swift/probe.ts");
+      const { sdkVersion } = await import("../swift/sdk.ts");
+      const [name = "", version = ""] = tool.split("/");
+      const program = { name, version, node: context.node, sdk: sdkVersion() };
       const greet: DoctorEdges["greet"] = async () => greetStore(await findAccess(), signal);
       // The user waits for this answer, so it does not retry for many minutes.
       const tuning = { retryForMs: 5_000, uploadBytesPerSecond: null };
-      return { machine, findAccess, greet, openContainer: () => openContainer(tuning), openCatalogue, quotas };
+      return { machine, program, findAccess, greet, openContainer: () => openContainer(tuning), openCatalogue, quotas };
     },
   };
 }

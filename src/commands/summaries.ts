@@ -13,6 +13,7 @@ const summaries = {
   doctor: "Check whether a sync could succeed, and if not, why.",
   "config show": "Show the settings in force, and where each comes from.",
   "install-units": "Write a service and a timer for systemd.",
+  version: "Print the versions of the program and of all that it uses.",
   completion: "Print completions for a shell, or the manual page.",
 } as const;
 

@@ -2,6 +2,22 @@
 
 import { toBackupError, type BackupError } from "../errors.ts";
 
+/** The versions that matter, by their names in JSON, in the order in which people read them. `swift` is the store's, which only the doctor asks. */
+export const versionNames = [
+  "program",
+  "kernel",
+  "btrfsProgs",
+  "libbtrfsutil",
+  "age",
+  "zstd",
+  "node",
+  "sdk",
+  "swift",
+] as const;
+
+/** Null for what is missing, or does not show its version. */
+export type Versions = Readonly<Record<(typeof versionNames)[number], string | null>>;
+
 export type CheckStatus = "ok" | "warning" | "failed" | "skipped";
 
 export interface Check {
@@ -12,6 +28,8 @@ export interface Check {
   readonly fix: string | null;
   /** The error of a failed check; null when it did not fail. */
   readonly error: BackupError | null;
+  /** Versions that it found; absent: none. */
+  readonly versions?: Partial<Versions> | undefined;
 }
 
 /** How what was found is to be judged. */
@@ -19,6 +37,7 @@ export interface Assessment {
   readonly status: "ok" | "warning";
   readonly message: string;
   readonly fix?: string;
+  readonly versions?: Partial<Versions>;
 }
 
 /** A check, and what it found; null when it failed. */
@@ -28,8 +47,8 @@ interface CheckResult<Found> {
 }
 
 /** The assessment of what is as it should be. */
-export function ok(message: string): Assessment {
-  return { status: "ok", message };
+export function ok(message: string, versions: Partial<Versions> = {}): Assessment {
+  return { status: "ok", message, versions };
 }
 
 /** Runs a check. An error of `find` makes it a failed one. @throws ABORTED */
@@ -40,8 +59,8 @@ export async function look<Found>(
 ): Promise<CheckResult<Found>> {
   try {
     const found = await find();
-    const { status, message, fix } = judge(found);
-    return { check: { name, status, message, fix: fix ?? null, error: null }, found };
+    const { status, message, fix, versions } = judge(found);
+    return { check: { name, status, message, fix: fix ?? null, error: null, versions }, found };
   } catch (thrown) {
     const error = toBackupError(thrown);
     if (error.code === "ABORTED") throw error;

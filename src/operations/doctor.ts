@@ -7,8 +7,6 @@ import { BackupError, toBackupError } from "../errors.ts";
 import { isClockOff } from "../plan/clock.ts";
 import { isFull, MAKE_ROOM, type Quota } from "../plan/quota.ts";
 import type { EncodingOptions } from "../plan/encoding.ts";
-import { describeExit, type Exit } from "../stream/exit.ts";
-import { runToEnd } from "../stream/process.ts";
 import { judgeArchives, judgeChains, planFor, type KeepingOf } from "./doctor-archives.ts";
 import { judgeSnapshots, surveyPath, type Surveyed } from "./doctor-path.ts";
 import { readArchives } from "./inventory.ts";
@@ -18,6 +16,7 @@ import type { Origin } from "./origins.ts";
 import { tryEncoding } from "./encode.ts";
 import { formatSize, look, ok, skip, type Check, type Assessment } from "./check.ts";
 import type { Container, OpenUpload } from "./store-ports.ts";
+import { checkProgram, describeBtrfs, describeProgram } from "./versions.ts";
 
 /** The options that a sync would get. */
 export interface DoctorRequest extends EncodingOptions {
@@ -42,7 +41,9 @@ export async function* diagnose(
   edges: DoctorEdges,
   signal: AbortSignal,
 ): AsyncGenerator<Check, void> {
-  const surveyed = yield* diagnoseMachine(wanted, edges.machine, signal);
+  const { machine, program } = edges;
+  yield (await look("program", async () => program, describeProgram)).check;
+  const surveyed = yield* diagnoseMachine(wanted, machine, signal);
   const access = await look(
     "credentials",
     () => edges.findAccess(),
@@ -54,7 +55,7 @@ export async function* diagnose(
   const greeting = await look(
     "endpoint",
     () => edges.greet(),
-    () => judgeEndpoint(found),
+    ({ swift }) => judgeEndpoint(found, swift),
   );
   yield greeting.check;
   if (greeting.found === null) return yield* skip(afterAccess.slice(1), "endpoint");
@@ -76,12 +77,7 @@ async function* diagnoseMachine(
   signal: AbortSignal,
 ): AsyncGenerator<Check, Surveyed | null> {
   yield (await look("privileges", () => machine.mayAdministrate(), judgePrivileges)).check;
-  const versions = await look(
-    "btrfs",
-    () => machine.versions(signal),
-    ({ progs, libbtrfsutil }) => ok(`${progs}, libbtrfsutil ${libbtrfsutil}`),
-  );
-  yield versions.check;
+  yield (await look("btrfs", () => machine.versions(signal), describeBtrfs)).check;
   yield await checkProgram("age", { purpose: "encryption", wanted: wishes.recipients !== null }, signal);
   yield await checkProgram("zstd", { purpose: "compression", wanted: wishes.zstdLevel !== null }, signal);
   if (wishes.recipients !== null || wishes.zstdLevel !== null) {
@@ -181,30 +177,14 @@ function judgePrivileges(mayAdministrate: boolean): Assessment {
   });
 }
 
-interface Need {
-  readonly purpose: string;
-  /** False: it is not needed for now. */
-  readonly wanted: boolean;
-}
-
-async function checkProgram(program: string, { purpose, wanted }: Need, signal: AbortSignal): Promise<Check> {
-  const { check } = await look(program, () => programVersion(program, signal), ok);
-  if (check.status === "ok" || wanted) return check;
-  return { ...check, status: "warning", message: `${check.message}; ${purpose} needs it`, error: null };
-}
-
-/** @throws CONFIG when it is not installed */
-async function programVersion(program: string, signal: AbortSignal): Promise<string> {
-  const failure = (exit: Exit): BackupError => new BackupError("CONFIG", `${program} --version ${describeExit(exit)}`);
-  const text = await runToEnd({ program, args: ["--version"], failure }, signal);
-  return /\d+(\.\d+)+/.exec(text)?.[0] ?? text.trim();
-}
-
-function judgeEndpoint({ endpoint, proxy, ignoresProxy }: Reached): Assessment {
-  if (proxy !== null) return ok(`${endpoint}, through the proxy ${proxy}`);
-  if (!ignoresProxy) return ok(endpoint);
-  const message = `${endpoint}, without a proxy: HTTP_PROXY is not read, as curl does not read it either`;
-  return { status: "warning", message, fix: "set http_proxy, in small letters, if it is to be used" };
+/** @param swift - the version that the store reports; null where it does not */
+function judgeEndpoint({ endpoint, proxy, ignoresProxy }: Reached, swift: string | null): Assessment {
+  const where = swift === null ? endpoint : `${endpoint}, Swift ${swift}`;
+  if (proxy !== null) return ok(`${where}, through the proxy ${proxy}`, { swift });
+  if (!ignoresProxy) return ok(where, { swift });
+  const message = `${where}, without a proxy: HTTP_PROXY is not read, as curl does not read it either`;
+  const fix = "set http_proxy, in small letters, if it is to be used";
+  return { status: "warning", message, fix, versions: { swift } };
 }
 
 function judgeClock(aheadMs: number | null): Assessment {

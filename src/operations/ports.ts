@@ -128,7 +128,9 @@ export interface Machine {
   /** True with CAP_SYS_ADMIN, which is what counts in a container, where root may lack it. */
   mayAdministrate(): Promise<boolean>;
   /** @throws CONFIG when the addon or btrfs-progs are missing */
-  versions(signal: AbortSignal): Promise<{ readonly progs: string; readonly libbtrfsutil: string }>;
+  versions(
+    signal: AbortSignal,
+  ): Promise<{ readonly kernel: string; readonly btrfsProgs: string; readonly libbtrfsutil: string }>;
   /** @throws NOT_SUBVOLUME, NOT_BTRFS, NO_PRIVILEGE, USAGE */
   survey(path: string, signal: AbortSignal): Promise<Survey>;
   /** @throws NOT_BTRFS, NO_PRIVILEGE, USAGE */
@@ -143,9 +145,12 @@ export interface Survey extends LocalSnapshots {
   readonly around: Surroundings;
 }
 
-/** The answer at the endpoint. `aheadMs`: how far this machine's clock is ahead; null when the answer had no date. */
+/** The answer at the endpoint. */
 export interface Greeting {
+  /** How far this machine's clock is ahead; null when the answer had no date. */
   readonly aheadMs: number | null;
+  /** The version of Swift; null where the store does not report it. */
+  readonly swift: string | null;
 }
 
 /** The endpoint, the source of the keys, and the proxy between. */
@@ -160,6 +165,8 @@ export interface Reached {
 
 export interface DoctorEdges {
   readonly machine: Machine;
+  /** This program, with the versions of what is part of it. */
+  readonly program: { readonly name: string; readonly version: string; readonly node: string; readonly sdk: string };
   /** Logs in; returns the source of the keys and the endpoint. */
   findAccess(): Promise<Reached>;
   greet(): Promise<Greeting>;

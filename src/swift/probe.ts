@@ -7,16 +7,17 @@ import type { Access } from "./auth/credentials.ts";
 import { diagnoseNetwork } from "./errors.ts";
 import { askHttp } from "./http.ts";
 import { judgeRedirect } from "./reach.ts";
+import { swiftVersion } from "./server-info.ts";
 
-/** Finds out whether a server answers, and how far this machine's clock is ahead. @throws CONFIG, STORE_UNAVAILABLE */
+/** Finds out whether a server answers, which Swift it is, and how far this machine's clock is ahead. @throws CONFIG, STORE_UNAVAILABLE */
 export async function greetStore({ endpoint, network }: Access, signal: AbortSignal): Promise<Greeting> {
   const url = new URL(endpoint);
   try {
-    const { status, headers } = await askHttp(new URL("/info", url), { network }, signal);
+    const { status, headers, text } = await askHttp(new URL("/info", url), { network }, signal);
     const redirect = judgeRedirect(status, headers.location ?? null, url);
     if (redirect !== null) throw new BackupError(redirect.code, redirect.message, { hint: redirect.hint });
     const date = Date.parse(headers.date ?? "");
-    return { aheadMs: Number.isNaN(date) ? null : Date.now() - date };
+    return { aheadMs: Number.isNaN(date) ? null : Date.now() - date, swift: swiftVersion(text) };
   } catch (error) {
     if (signal.aborted) throw abortedError(signal);
     if (error instanceof BackupError) throw error;

@@ -59,9 +59,14 @@ export async function readFeatures(
  * before answer 501; other stores may ignore the condition, which is worse.
  */
 export function takesConditionalPut(text: string): boolean {
-  const version = field(field(parseJson(text), "swift"), "version");
-  const [, major, minor] = /^(\d+)\.(\d+)/.exec(typeof version === "string" ? version : "") ?? [];
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(swiftVersion(text) ?? "") ?? [];
   return major !== undefined && (Number(major) > 2 || (Number(major) === 2 && Number(minor) >= 36));
+}
+
+/** The version of Swift in the answer to `GET /info`; null where it has none. */
+export function swiftVersion(text: string): string | null {
+  const version = field(field(parseJson(text), "swift"), "version");
+  return typeof version === "string" && version !== "" ? version : null;
 }
 
 function readCount(info: unknown, section: string, name: string): number | null {

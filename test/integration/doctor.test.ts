@@ -46,12 +46,18 @@ describe("doctor", { skip: noBtrfsOrSwift() }, () => {
     const lines = stdout.trim().split("\n");
     const names = lines.map((line) => line.split(/ +/).slice(0, 2).join(" "));
     assert.deepEqual(names, [
-      "ok privileges", "ok btrfs", "ok age", "ok zstd", "ok path", "ok snapshots", "ok credentials", "ok endpoint", "ok clock",
+      "ok program", "ok privileges", "ok btrfs", "ok age", "ok zstd", "ok path", "ok snapshots", "ok credentials", "ok endpoint", "ok clock",
       "ok container", "ok rights", "ok limits", "ok quota",
       "ok archives", "ok chains", "warning encryption", "ok uploads",
     ]); // prettier-ignore
     assert.match(stdout, /1 read-only; not counted: 1 that can be written to \(writable\), 1 of other subvolumes/);
-    assert.match(stdout, /btrfs-progs v\d.*, libbtrfsutil \d/);
+    assert.match(stdout, /Linux \d.*, btrfs-progs \d.*, libbtrfsutil \d/);
+    assert.match(stdout, /program .*\d\.\d+\.\d+.*, Node \d.*, AWS SDK 3/);
+    assert.match(stdout, /endpoint .*, Swift 2\.\d/);
+    const { versions } = JSON.parse((await doctor({}, home, "--json")).stdout) as { versions: Record<string, string> };
+    const all = ["program", "kernel", "btrfsProgs", "libbtrfsutil", "age", "zstd", "node", "sdk", "swift"];
+    assert.deepEqual(Object.keys(versions), all);
+    for (const [name, version] of Object.entries(versions)) assert.match(version, /^\d+(\.\d+)+/, name);
     assert.match(stdout, /objects of up to 5000 GiB: 1000 parts of 5 MiB to 5 GiB/);
     const left = await swift.native.request("GET", "/examined");
     assert.equal(await left.text(), "");

@@ -91,7 +91,7 @@ const walls: Readonly<Record<string, Wall>> = {
   },
   "commands/command": { may: ["stream/age", "stream/syslog"] },
   "commands/session": { may: ["btrfs/", "swift/"] },
-  "commands/version": { may: ["addon/load", "stream/process"] },
+  "commands/version": { may: ["addon/load", "btrfs/progs", "swift/sdk"] },
   main: { may: ["commands/", "errors", "node:"] },
 };
 

@@ -12,7 +12,7 @@ import type { Keeping } from "../../../src/plan/keeping.ts";
 import type { Neighbour, Snapshot } from "../../../src/plan/model.ts";
 import { keyOf, snapshot, source, uuid } from "../../support/builders.ts";
 import { memoryContainer, type MemoryContainer } from "../../support/memory-container.ts";
-import type { Check } from "../../../src/operations/check.ts";
+import { versionNames, type Check } from "../../../src/operations/check.ts";
 import type { OpenUpload } from "../../../src/operations/store-ports.ts";
 
 const { signal } = new AbortController();
@@ -63,18 +63,19 @@ async function findings({
   const all: DoctorEdges = {
     machine: {
       mayAdministrate: async () => true,
-      versions: async () => ({ progs: "btrfs-progs v6.2", libbtrfsutil: "1.2.0" }),
+      versions: async () => ({ kernel: "6.18.44", btrfsProgs: "6.2", libbtrfsutil: "1.2.0" }),
       survey: async () => ({ ...survey, ...found }),
       surveyReceived: async () => ({ snapshots: [], unreachable: [], ...found }),
       ...machine,
     },
+    program: { name: "program", version: "1.2.3", node: "20.17.0", sdk: "3.1.0" },
     findAccess: async () => ({
       source: "AWS_ACCESS_KEY_ID",
       endpoint: "https://store",
       proxy: null,
       ignoresProxy: false,
     }),
-    greet: async () => ({ aheadMs: 400 }),
+    greet: async () => ({ aheadMs: 400, swift: "2.30.1" }),
     openContainer: async () => container,
     openCatalogue: async () => null,
     quotas: async () => null,
@@ -119,6 +120,11 @@ describe("doctor", () => {
     assert.deepEqual(
       checks.filter(({ status }) => status !== "ok"),
       [],
+    );
+    assert.deepEqual(
+      checks.flatMap(({ versions }) => Object.keys(versions ?? {})).toSorted(),
+      [...versionNames].toSorted(),
+      "each version is found once",
     );
     assert.equal(checks.find(({ name }) => name === "rights")?.message, "list, write, read, delete");
   });
@@ -222,17 +228,23 @@ describe("doctor", () => {
       "CONTAINER_MISSING",
       /no/,
     ],
-    ["a slow clock", { edges: { greet: async () => ({ aheadMs: -7 * MINUTE }) } }, "clock", "warning", /420 s behind/],
+    [
+      "a slow clock",
+      { edges: { greet: async () => ({ aheadMs: -7 * MINUTE, swift: null }) } },
+      "clock",
+      "warning",
+      /420 s behind/,
+    ],
     [
       "a wrong clock",
-      { edges: { greet: async () => ({ aheadMs: 16 * MINUTE }) } },
+      { edges: { greet: async () => ({ aheadMs: 16 * MINUTE, swift: null }) } },
       "clock",
       "warning",
       /960 s ahead of/,
     ],
     [
       "a store without a clock",
-      { edges: { greet: async () => ({ aheadMs: null }) } },
+      { edges: { greet: async () => ({ aheadMs: null, swift: null }) } },
       "clock",
       "warning",
       /does not report/,
