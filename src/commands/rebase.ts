@@ -125,8 +125,9 @@ export class RebaseCommand extends SendOptions {
     const { path } = local.source;
     const keeping = await this.readKeeping(uuid, view, session);
     const { intent } = this.encodingOptions();
-    await assertEncryptionKept({ intent, source: uuid, path }, container, signal);
-    const { steps, refused } = planAll(archives, await takeWholeInventory(local, view, signal), keeping, session);
+    const inventory = await takeWholeInventory(local, view, signal);
+    await assertEncryptionKept({ intent, source: uuid, path }, { inventory, container }, signal);
+    const { steps, refused } = planAll(archives, inventory, keeping, session);
     const ended = refused === 0 ? 0 : 3;
     if (steps.length === 0) return ended;
     const estimated = await estimateSteps(steps, source, signal);

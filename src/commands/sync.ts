@@ -8,6 +8,7 @@ import { assertEncryptionKept } from "../operations/encryption.ts";
 import { tryEncoding } from "../operations/encode.ts";
 import type { EstimatedStep } from "../operations/sync-snapshot.ts";
 import { estimateSteps, prepareSync, runSync } from "../operations/sync.ts";
+import type { Inventory } from "../plan/inventory.ts";
 import type { UploadStep } from "../plan/model.ts";
 import { count } from "../terminal/format.ts";
 import { parseDuration } from "../config/parse.ts";
@@ -176,7 +177,7 @@ export class SyncCommand extends SyncOptions {
         await removeOldLeftovers(inventory, { awaited: new Set(), olderThanMs }, container, session);
       return incomplete;
     }
-    await this.checkEncryption(path, edges, session);
+    await this.checkEncryption(path, { ...edges, inventory }, session);
     const steps = await this.planSteps(plan.steps, source, session);
     const form = { ...encoding, ...source, chosen: this.sendProto === undefined };
     printPlan(path, { inventory, steps, plan, form }, session);
@@ -218,11 +219,15 @@ export class SyncCommand extends SyncOptions {
     return failures.length > 0 ? { code: 3, stoppedBy, receipts } : { ...ended, receipts };
   }
 
-  private async checkEncryption(path: string, { local, container }: LocalEdges, session: Session): Promise<void> {
-    const { intent } = this.encodingOptions();
-    const begun = await assertEncryptionKept({ intent, source: local.source.uuid, path }, container, session.signal);
+  private async checkEncryption(
+    path: string,
+    { inventory, container }: LocalEdges & { readonly inventory: Inventory },
+    session: Session,
+  ): Promise<void> {
+    const question = { intent: this.encodingOptions().intent, source: inventory.source.uuid, path };
+    const begun = await assertEncryptionKept(question, { inventory, container }, session.signal);
     if (begun !== null) session.log.warn(begun);
-    if (intent === "undecided" && !this.hasWarned) session.log.warn(UNENCRYPTED);
+    if (question.intent === "undecided" && !this.hasWarned) session.log.warn(UNENCRYPTED);
     this.hasWarned = true;
   }
 

@@ -4,6 +4,7 @@
 import { BackupError } from "../errors.ts";
 import { encryptionChange, isEncrypted, type EncryptionIntent } from "../plan/encoding.ts";
 import { keyPrefix, parseKey } from "../plan/key.ts";
+import type { Inventory } from "../plan/inventory.ts";
 import type { Archive, Uuid } from "../plan/model.ts";
 import type { Origin } from "./origins.ts";
 import { readArchive } from "./inventory.ts";
@@ -26,11 +27,18 @@ export interface EncryptionQuestion {
  */
 export async function assertEncryptionKept(
   question: EncryptionQuestion,
-  container: Container,
+  { inventory, container }: { readonly inventory: Inventory; readonly container: Container },
   signal: AbortSignal,
 ): Promise<string | null> {
   if (question.intent === "declined") return null;
-  return assertKept(question, await readNewest(question.source, container, signal));
+  const isKnown = inventory.examined !== "snapshots";
+  const newest = isKnown ? newestOf(inventory.archives) : await readNewest(question.source, container, signal);
+  return assertKept(question, newest);
+}
+
+function newestOf(archives: readonly Archive[]): readonly Archive[] {
+  const last = archives.reduce((latest, { stored }) => (stored !== null && stored > latest ? stored : latest), 0n);
+  return archives.filter(({ stored }) => stored === last);
 }
 
 function assertKept(
