@@ -130,9 +130,11 @@ describe("leftovers beside archives", { skip: noBtrfsOrSwift() }, () => {
     await btrfs("subvolume", "snapshot", "-r", join(disk.mountPoint, "other"), early);
     // The local snapshots have been listed by then; the stream fails while the store is asked whether one is archived.
     const isInventory = (_: string, path: string): boolean => path.includes("list-type=2") && path.includes("prefix=");
-    const vanish = (): void => void btrfs("subvolume", "delete", early);
-    proxy.plan({ when: isInventory, fault: { kind: "delay", ms: 2_000 }, then: vanish });
-    proxy.plan({ when: (method) => method === "HEAD", fault: { kind: "delay", ms: 3_000 } });
+    let vanished = (): void => undefined;
+    const until = new Promise<void>((resolve) => (vanished = resolve));
+    const vanish = (): void => void btrfs("subvolume", "delete", early).then(vanished);
+    proxy.plan({ when: isInventory, fault: { kind: "hold", until }, then: vanish });
+    proxy.plan({ when: (method) => method === "HEAD", fault: { kind: "delay", ms: 2_000 } });
     const env = { ...swift.environment, AWS_ENDPOINT_URL_S3: proxy.endpoint };
     await swift.createContainer("vanished");
     const args = [

@@ -44,7 +44,7 @@ describe("uploads with faults", { skip: noSwift() }, () => {
   async function open(
     endpoint: string,
     retryForMs: number,
-    uploadBytesPerSecond: number | null = null,
+    { uploadBytesPerSecond = null, stallMs = 20_000 }: { uploadBytesPerSecond?: number | null; stallMs?: number } = {},
   ): Promise<Container> {
     const credentials = { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey };
     const log = { debug: () => undefined, warn: (_: object, message: string) => void lines.push(message) };
@@ -56,7 +56,7 @@ describe("uploads with faults", { skip: noSwift() }, () => {
       userAgent: "test/1",
       connections: 4,
       retryForMs,
-      stallMs: 2_000,
+      stallMs,
       uploadBytesPerSecond,
     };
     return openContainer(settings, log, signal);
@@ -81,7 +81,7 @@ describe("uploads with faults", { skip: noSwift() }, () => {
     proxy.plan({ when: isPart, fault: { kind: "garble" } });
     proxy.plan({ when: isCreate, fault: { kind: "answer", status: 500 } });
     proxy.plan({ when: isPart, fault: { kind: "hang" } });
-    const patient = await open(proxy.endpoint, 20_000);
+    const patient = await open(proxy.endpoint, 120_000, { stallMs: 2_000 });
     const stored = await patient.put("refused", streamed(body), options, signal);
     patient.close();
     assert.equal(stored.parts, 5);
@@ -110,7 +110,7 @@ describe("uploads with faults", { skip: noSwift() }, () => {
       [MIB / 2, 1],
       [null, 2],
     ] as const) {
-      const line = await open(proxy.endpoint, 3_000, uploadBytesPerSecond);
+      const line = await open(proxy.endpoint, 3_000, { uploadBytesPerSecond });
       let together = 0;
       const enough = new AbortController();
       const onProgress = ({ stored, inFlight }: UploadProgress): void => {
@@ -134,10 +134,11 @@ describe("uploads with faults", { skip: noSwift() }, () => {
 
   test("waits as long as a busy store asks for", async () => {
     for (const status of [503, 429, 408]) {
-      proxy.plan({ when: isPart, fault: { kind: "answer", status, headers: { "retry-after": "2" } } });
+      proxy.plan({ when: isPart, fault: { kind: "answer", status, headers: { "retry-after": "1" } } });
       const start = performance.now();
       await container.put(`waited-${status}`, streamed(Buffer.from("x")), options, signal);
-      assert.ok(performance.now() - start > 1_900, `${status}`);
+      // Of its own accord, it waits for a fifth of a second.
+      assert.ok(performance.now() - start > 900, `${status}`);
     }
   });
 
@@ -336,16 +337,16 @@ describe("uploads with faults", { skip: noSwift() }, () => {
         headers,
       });
     };
+    let isBack = (): void => undefined;
+    const until = new Promise<void>((resolve) => (isBack = resolve));
     proxy.plan({
       when: isComplete,
       fault: { kind: "lose-answer" },
-      then: () => void broughtBack.push(bringBackMarker()),
+      then: () => void broughtBack.push(bringBackMarker().finally(isBack)),
     });
-    proxy.plan({ when: isComplete, fault: { kind: "answer", status: 503, headers: { "retry-after": "2" } } });
-    const patient = await open(proxy.endpoint, 20_000);
-    await patient.put(key, streamed(body), { ...options, metadata: { kind: "archive" } }, signal);
+    proxy.plan({ when: isComplete, fault: { kind: "hold", until } });
+    await container.put(key, streamed(body), { ...options, metadata: { kind: "archive" } }, signal);
     await Promise.all(broughtBack);
-    patient.close();
     assert.deepEqual(await container.openUploads(key, signal), []);
     assert.deepEqual((await container.head(key, signal))?.metadata, { kind: "archive" });
     await assertStored(key, body);
@@ -387,14 +388,19 @@ describe("uploads with faults", { skip: noSwift() }, () => {
 
   test("reads the end of an object that appears while its upload is removed, and reports that it is broken", async () => {
     const key = "appearing";
+    let confirm = (): void => undefined;
+    const bothStored = new Promise<void>((resolve) => (confirm = resolve));
+    const onProgress = ({ stored }: UploadProgress): void => {
+      if (stored === 10 * MIB) confirm();
+    };
     const failing = Readable.from(
       (async function* () {
         yield randomBytes(12 * MIB);
-        await sleep(1_000);
+        await bothStored;
         throw new BackupError("SEND_FAILED", "planned");
       })(),
     );
-    await rejects(container.put(key, failing, options, signal), "SEND_FAILED");
+    await rejects(container.put(key, failing, { ...options, onProgress }, signal), "SEND_FAILED");
     const [upload] = await container.openUploads(key, signal);
     if (upload === undefined) return assert.fail();
     const manifest = [1, 2].map((number) => ({ path: `/faults+segments/${key}/${upload.uploadId}/${String(number)}` }));
@@ -403,22 +409,26 @@ describe("uploads with faults", { skip: noSwift() }, () => {
         body: Buffer.from(JSON.stringify(manifest)),
       });
     const completed: Promise<Response>[] = [];
+    let release = (): void => undefined;
+    const until = new Promise<void>((resolve) => (release = resolve));
     // After the last request before the abort, and before the store carries it out.
     proxy.plan({
       when: isAbort,
-      fault: { kind: "answer", status: 503, headers: { "retry-after": "2" } },
-      then: () => void completed.push(complete()),
+      fault: { kind: "hold", until },
+      then: () => void completed.push(complete().finally(release)),
     });
-    const patient = await open(proxy.endpoint, 20_000);
-    assert.equal(await patient.removeUpload(upload, 0, signal), "broken");
-    patient.close();
+    assert.equal(await container.removeUpload(upload, 0, signal), "broken");
     assert.deepEqual(
       (await Promise.all(completed)).map(({ status }) => status),
       [201],
     );
   });
 
-  test("stops at once when the store does not answer", async () => {
+  // Nothing but the stop ends what hangs here.
+  const forever = (): Promise<Container> => open(proxy.endpoint, 600_000, { stallMs: 600_000 });
+
+  test("stops at once when the store does not answer", { timeout: 60_000 }, async () => {
+    const patient = await forever();
     for (const [name, when] of [
       ["parts", isPart],
       ["create", isCreate],
@@ -426,47 +436,43 @@ describe("uploads with faults", { skip: noSwift() }, () => {
     ] as const) {
       const stop = new AbortController();
       proxy.plan({ when, fault: { kind: "hang" }, then: () => void setTimeout(() => stop.abort(), 100) });
-      const start = performance.now();
-      await rejects(container.put(`hung ${name}`, streamed(randomBytes(7 * MIB)), options, stop.signal), "ABORTED");
-      assert.ok(performance.now() - start < 2_500, `${name}: ${String(performance.now() - start)}`);
+      await rejects(patient.put(`hung ${name}`, streamed(randomBytes(7 * MIB)), options, stop.signal), "ABORTED");
       assert.equal(await container.head(`hung ${name}`, signal), null);
     }
+    patient.close();
     // The upload itself: while nothing moves, no second part is sent.
     assert.deepEqual((await leftovers("hung parts")).length, 1);
   });
 
   test("knows which upload it has begun when it is stopped", async () => {
-    const late = { kind: "delay", ms: 600 } as const;
+    // The last answer is waited for a second at the most: it is on its way here, however busy the store is.
+    const late = { kind: "delay", ms: 100 } as const;
     const stop = new AbortController();
-    proxy.plan({ when: isCreate, fault: late, then: () => stop.abort() });
+    proxy.plan({ when: isCreate, fault: late, answered: () => stop.abort() });
     await rejects(container.put("late create", streamed(randomBytes(7 * MIB)), options, stop.signal), "ABORTED");
     assert.deepEqual((await container.openUploads("late create", signal)).length, 1);
 
     const [body, another] = [randomBytes(7 * MIB), new AbortController()];
-    proxy.plan({ when: isComplete, fault: late, then: () => another.abort() });
+    proxy.plan({ when: isComplete, fault: late, answered: () => another.abort() });
     await rejects(container.put("late complete", streamed(body), options, another.signal), "ABORTED");
     await assertStored("late complete", body);
   });
 
-  test("stops at once when everything hangs", async () => {
+  test("stops at once when everything hangs", { timeout: 60_000 }, async () => {
     const stop = new AbortController();
-    let start = 0;
-    const abort = (): void => {
-      start = performance.now();
-      stop.abort();
-    };
+    const patient = await open(proxy.endpoint, 600_000, { stallMs: 2_000 });
     proxy.plan({ when: isPart, fault: { kind: "hang" } });
-    proxy.plan({ when: isPart, fault: { kind: "hang" }, then: () => void setTimeout(abort, 100) });
-    await rejects(container.put("hung all", streamed(randomBytes(12 * MIB)), options, stop.signal), "ABORTED");
-    assert.ok(performance.now() - start < 2_500, String(performance.now() - start));
+    proxy.plan({ when: isPart, fault: { kind: "hang" }, then: () => void setTimeout(() => stop.abort(), 100) });
+    proxy.plan({ when: isPart, fault: { kind: "hang" }, times: "ever" });
+    await rejects(patient.put("hung all", streamed(randomBytes(12 * MIB)), options, stop.signal), "ABORTED");
+    patient.close();
+    proxy.clear();
   });
 
-  test("gives up when the store is unreachable for longer than the retry limit", async () => {
+  test("gives up when the store is unreachable for longer than the retry limit", { timeout: 60_000 }, async () => {
     proxy.plan({ when: isPart, fault: { kind: "answer", status: 503 }, times: "ever" });
-    const start = performance.now();
     const body = streamed(randomBytes(17 * MIB));
     await rejects(container.put("away", body, options, signal), "STORE_UNAVAILABLE");
-    assert.ok(performance.now() - start < 6_000);
     assert.ok(body.destroyed);
     assert.equal(await container.head("away", signal), null);
   });
@@ -518,7 +524,7 @@ describe("uploads with faults", { skip: noSwift() }, () => {
     test(`outlasts a crash of the ${server} server`, async () => {
       const direct = await open(swift.endpoint, 60_000);
       const body = randomBytes(32 * MIB);
-      const crash = crashAfter(swift, server, 5_000);
+      const crash = crashAfter(swift, server, 2_000);
       const stored = await direct.put(`crash ${server}`, slow(body, 12 * MIB, crash.start), options, signal);
       await crash.over();
       assert.equal(stored.parts, 7);

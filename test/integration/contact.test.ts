@@ -38,7 +38,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
       userAgent: "test/1",
       retryForMs: 60_000,
       connections: 4,
-      stallMs: 1_000,
+      stallMs: 30_000,
     };
   });
   afterEach(() => proxy.close());
@@ -257,7 +257,7 @@ describe("the first contact with a store", { skip: noSwift() }, () => {
     }
     proxy.plan({ when: () => true, fault: { kind: "hang" }, times: "ever" });
     assert.match(
-      (await failure(right, "STORE_UNAVAILABLE")).message,
+      (await failure({ ...right, stallMs: 1_000 }, "STORE_UNAVAILABLE")).message,
       new RegExp(`127\\.0\\.0\\.1:${port} did not answer in time`),
     );
   });

@@ -35,7 +35,9 @@ export async function openNative(endpoint: string, keys: Keys): Promise<NativeAp
 export function nativeApi(storageUrl: string, token: string): NativeApi {
   const request: NativeApi["request"] = async (method, path, init = {}) => {
     const headers = { ...init.headers, "x-auth-token": token };
-    return fetch(storageUrl + path, { method, headers, body: init.body ?? null });
+    const ask = (): Promise<Response> => fetch(storageUrl + path, { method, headers, body: init.body ?? null });
+    // The server may close an idle connection at the moment when it is used again.
+    return ask().catch(ask);
   };
   const requestWell: NativeApi["request"] = async (method, path, init) => {
     const response = await request(method, path, init);
