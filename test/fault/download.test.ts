@@ -28,8 +28,8 @@ describe("downloads with faults", { skip: noSwift() }, () => {
   let object: ObjectDetails;
 
   before(async () => {
-    // A reader that pauses is cut off after 3 seconds, instead of the minute of a stock Swift.
-    swift = await openSwift({ proxy: { client_timeout: 3 } });
+    // A reader that pauses is cut off after 10 seconds, instead of the minute of a stock Swift.
+    swift = await openSwift({ proxy: { client_timeout: 10 } });
     await swift.createContainer("faults");
     const direct = await open(swift.endpoint);
     object = await store(direct, "object", body);
@@ -48,7 +48,7 @@ describe("downloads with faults", { skip: noSwift() }, () => {
   async function open(endpoint: string, changes: Partial<ContainerOptions> = {}): Promise<Container> {
     const credentials = { accessKeyId: swift.accessKey, secretAccessKey: swift.secretKey };
     const settings = { containerName: "faults", endpoint, region: null, credentials, userAgent: "test/1" };
-    const limits = { connections: 4, retryForMs: 20_000, stallMs: 1_500 };
+    const limits = { connections: 4, retryForMs: 60_000, stallMs: 60_000 };
     return openContainer({ ...settings, ...limits, ...changes }, undefined, signal);
   }
 
@@ -74,7 +74,9 @@ describe("downloads with faults", { skip: noSwift() }, () => {
     proxy.plan({ when: isGet, fault: { kind: "answer", status: 503 } });
     proxy.plan({ when: isGet, fault: { kind: "cut", afterBytes: 0 } });
     proxy.plan({ when: isGet, fault: { kind: "stall", afterBytes: 1_000_000 } });
-    assert.ok((await readAll(container.get(object, PART_BYTES, signal))).equals(body));
+    const watchful = await open(proxy.endpoint, { stallMs: 1_500 });
+    assert.ok((await readAll(watchful.get(object, PART_BYTES, signal))).equals(body));
+    watchful.close();
     assert.ok(proxy.seen.filter((line) => line.startsWith("GET /faults/object")).length >= 5);
   });
 
@@ -108,7 +110,7 @@ describe("downloads with faults", { skip: noSwift() }, () => {
     const stored = await store(container, "pieces", large);
     const gets = (): number => proxy.seen.filter((line) => line.startsWith("GET /faults/pieces")).length;
     // Nothing comes on the first connection: that the others are still used is all there is to see.
-    proxy.plan({ when: isGet, fault: { kind: "stall", afterBytes: 0 } });
+    proxy.plan({ when: isGet, fault: { kind: "stall", afterBytes: 0, ms: 1_500 } });
     const download = container.get(stored, PART_BYTES, signal);
     const pieces = download[Symbol.asyncIterator]();
     const first = pieces.next();
@@ -118,7 +120,7 @@ describe("downloads with faults", { skip: noSwift() }, () => {
       await sleep(50);
     }
     // For longer than the server waits. Memory holds the pieces of four connections, not the complete object.
-    await sleep(4_000);
+    await sleep(12_000);
     assert.equal(gets(), 5, "one of them twice, for it was stalled");
     const begun = Buffer.from(((await first) as IteratorYieldResult<Buffer>).value);
     const rest = await readAll({ [Symbol.asyncIterator]: () => pieces });
