@@ -355,7 +355,9 @@ async function purgePackage({ booted: { shell } }: Night): Promise<void> {
     `systemctl list-units --all --plain --no-legend '${NAME}@*.timer' '${NAME}@*.service' | grep -v ' failed ' || true`,
   );
   assert.equal(timers, "");
-  const left = await shell(`find / -xdev -path '*${NAME}*' ! -type d ! -path '/var/log/*' | sort`);
+  const left = await shell(
+    `find / -xdev -path '*${NAME}*' ! -type d ! -path '/released/*' ! -path '/var/log/*' | sort`,
+  );
   const ours = [`/etc/${NAME}/`, `/etc/systemd/system/${NAME}@.`];
   for (const file of left.split("\n").filter((line) => line !== "")) {
     assert.ok(
