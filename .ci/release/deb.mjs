@@ -55,7 +55,10 @@ export async function makeDeb(out, { root, architecture, release }) {
   for (const script of ["prerm", "postinst", "postrm"]) await place(join(root, "DEBIAN", script), await own(script));
   await settle(root, epoch);
   const file = `${name}_${version}-1_${ARCHITECTURES[architecture]}.deb`;
-  await run("dpkg-deb", ["--root-owner-group", "-Zxz", `-z${release.quick ? 1 : 6}`, "--build", root, join(out, file)]);
+  // The time in the headers of the .deb itself.
+  const env = { ...process.env, SOURCE_DATE_EPOCH: String(epoch) };
+  const level = `-z${release.quick ? 1 : 6}`;
+  await run("dpkg-deb", ["--root-owner-group", "-Zxz", level, "--build", root, join(out, file)], { env });
   return file;
 }
 

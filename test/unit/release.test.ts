@@ -40,9 +40,10 @@ interface Pins {
 
 const load = async <Module>(file: string): Promise<Module> => (await import(new URL(file, ROOM).href)) as Module;
 
-const { formatControl, formatChangelog } = await load<{
+const { formatControl, formatChangelog, makeDeb } = await load<{
   formatControl(release: Release, architecture: string, installedKiB: number): string;
   formatChangelog(release: Release): string;
+  makeDeb(out: string, options: { root: string; architecture: string; release: Release }): Promise<string>;
 }>("deb.mjs");
 const { formatSpec } = await load<{ formatSpec(template: string, release: Release, tree: string): string }>("rpm.mjs");
 const { assertIntegrity } = await load<{ assertIntegrity(what: string, bytes: Buffer, pinned: string): void }>(
@@ -80,6 +81,16 @@ describe("a release", () => {
   test("times are those of the commit, whatever the time zone is", () => {
     assert.match(formatChangelog(release), /^ -- Jane Doe <jane@example\.org> {2}Sat, 07 Nov 2026 09:05:01 \+0000$/m);
     assert.match(formatSpec("* @DATE@ @MAINTAINER@", release, "/tree"), /^\* Sat Nov 07 2026 Jane Doe/);
+  });
+
+  test("also the time in the .deb's own header is", async () => {
+    const root = join(directory, "tree-of-deb");
+    const doc = join(root, "usr/share/doc", release.name);
+    await mkdir(doc, { recursive: true });
+    await writeFile(join(doc, "CHANGELOG.md"), "");
+    const deb = await readFile(join(directory, await makeDeb(directory, { root, architecture: "x64", release })));
+    // ar: after 8 bytes for all, a member begins with 16 for its name and 12 for its time.
+    assert.equal(Number(deb.subarray(24, 36).toString()), release.epoch);
   });
 
   test("the spec file has no placeholder left", async () => {
