@@ -2,6 +2,7 @@
 // the edge to the kernel and to btrfs-progs. It knows no container, no archive and no network.
 
 import { readFile } from "node:fs/promises";
+import { BackupError } from "../errors.ts";
 import type { LocalSnapshots, ReceivedSource, Sender, SendStream, SnapshotSource } from "../operations/ports.ts";
 import {
   streamIdentity,
@@ -101,11 +102,15 @@ function changedOrigin({ path }: Snapshot, changed: string): Finding {
   return { code: "SNAPSHOT_CHANGED", severity: "warning", subject: path, message };
 }
 
-/** @throws CONFIG when btrfs-progs are missing */
+/** @throws CONFIG when btrfs-progs are missing, or too old for the version that is asked for */
 async function chooseMode(options: SourceOptions, signal: AbortSignal): Promise<SendMode> {
   const help = await readSendOptions(signal);
   const known = /--proto\b/.test(help) && (await kernelProtocol()) >= 2 ? 2 : 1;
   const sendProto = options.sendProto ?? known;
+  if (sendProto > known)
+    throw new BackupError("CONFIG", `version ${sendProto} of the btrfs send protocol is not supported here`, {
+      hint: "it needs btrfs-progs 5.19 and Linux 6.0; leave --send-proto out, or use 1",
+    });
   const compressedData = options.compressedData ?? /--compressed-data\b/.test(help);
   return { sendProto, compressedData: sendProto === 2 && compressedData };
 }

@@ -10,6 +10,7 @@
 //   twice      the release of the commit, made in two clones: byte for byte the same
 //   night      the shipped units, under the suite's own systemd, booted
 //   readme     the README's commands, in its order
+//   versions   tests of this checkout with the suite's btrfs-progs, age, zstd and Swift; what is packed is not used
 //   copies     a container copied with rclone, awscli and swiftclient into the suite's Swift; what is packed is not used
 //
 // Without a PART all of them, without a SUITE each one's own.
@@ -21,7 +22,7 @@ import { dirname, join } from "node:path";
 import { noCopyTools } from "../support/copies.ts";
 import { btrfs, run, withLoopback } from "../support/loopback.ts";
 import { noBtrfsOrSwift, noKeystone } from "../support/requirements.ts";
-import { openProcessCleanup, openSwift } from "../support/swift.ts";
+import { enterRoot, openProcessCleanup, openSwift } from "../support/swift.ts";
 import { noBoot } from "./booted.ts";
 import { playCopies } from "./copies.ts";
 import { playNight } from "./night.ts";
@@ -37,6 +38,7 @@ import {
   runInRoot,
   type Bench,
 } from "./roots.ts";
+import { playVersions } from "./versions.ts";
 import { walkReadme } from "./walk.ts";
 
 /** Every suite with the oldest Node we take and one newer; all of Node's majors appear. */
@@ -67,7 +69,15 @@ const READMES: Readonly<Record<string, readonly (number | null)[]>> = { trixie: 
 /** The Swift that is copied to is 2.35; the other one, and Node, are this machine's. */
 const COPIES: Readonly<Record<string, readonly null[]>> = { trixie: [null] };
 
-type Part = "packages" | "deb" | "rpm" | "tree" | "twice" | "night" | "readme" | "copies";
+/** Node is this machine's. */
+const VERSIONS: Readonly<Record<string, readonly null[]>> = {
+  bullseye: [null],
+  bookworm: [null],
+  trixie: [null],
+  sid: [null],
+};
+
+type Part = "packages" | "deb" | "rpm" | "tree" | "twice" | "night" | "readme" | "versions" | "copies";
 
 /** These install what was released. */
 const RELEASED: readonly Part[] = ["deb", "rpm", "tree", "night"];
@@ -155,8 +165,7 @@ async function tryCopies({ directory, swift }: Bench, { suite }: Cell): Promise<
   const root = join(directory, `${suite}-swift`);
   await run("sh", "native/release/debian-root.sh", "make", suite, root, "python3-swift");
   try {
-    const words = ["sh", "native/release/debian-root.sh", "enter", root];
-    await playCopies(swift, () => openSwift({ enter: (seen) => [...words, `${seen}:${seen}`, "--"] }));
+    await playCopies(swift, () => openSwift({ enter: enterRoot(root) }));
     return null;
   } catch (error) {
     console.error(`${suite}: ${String(error)}`);
@@ -164,6 +173,12 @@ async function tryCopies({ directory, swift }: Bench, { suite }: Cell): Promise<
   } finally {
     await rm(root, { recursive: true });
   }
+}
+
+async function tryVersions({ directory }: Bench, { suite }: Cell): Promise<string | null> {
+  const { versions, failed, skipped } = await playVersions(directory, suite);
+  console.log(`${suite}: ${versions}${skipped.length === 0 ? "" : `; skipped: ${skipped.join("; ")}`}`);
+  return failed.length === 0 ? null : failed.join("; ");
 }
 
 /** The cells to try, by the words of the command line. @throws for a word that is neither a part nor a suite */
@@ -178,6 +193,7 @@ function chooseCells(words: readonly string[]): readonly Cell[] {
     ...of("twice", TWICE),
     ...of("night", NIGHTS),
     ...of("readme", READMES),
+    ...of("versions", VERSIONS),
     ...of("copies", COPIES),
   ];
   const [parts, suites] = [cells.map(({ part }): string => part), cells.map(({ suite }) => suite)];
@@ -207,6 +223,7 @@ async function tryCell(bench: Bench, cell: Cell): Promise<string | null> {
     twice: () => tryTwice(bench),
     copies: () => tryCopies(bench, cell),
     readme: () => tryReadme(bench, cell),
+    versions: () => tryVersions(bench, cell),
   };
   return (await own[cell.part]?.()) ?? null;
 }

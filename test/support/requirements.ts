@@ -1,6 +1,7 @@
 // The things that this machine lacks for the tests on real btrfs and real Swift, as a reason to skip them:
 // `test("…", { skip: noBtrfs() }, …)`. Looks at files only, so that every test file can afford to ask.
 
+import { execFileSync } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -12,6 +13,15 @@ export function noBtrfs(): string | false {
   if (missing !== undefined) return `needs the program ${missing}`;
   if (!existsSync("/dev/loop-control")) return "needs loop devices (/dev/loop-control)";
   return kernelHasBtrfs() ? false : "needs a kernel with btrfs";
+}
+
+/** Why a test of what old btrfs-progs cannot do is to be skipped; false where they are new enough. */
+export function noProgs(major: number, minor: number): string | false {
+  if (findProgram("btrfs") === null) return "needs the program btrfs";
+  const [, first = "", second = ""] =
+    /v(\d+)\.(\d+)/.exec(execFileSync("btrfs", ["--version"], { encoding: "utf8" })) ?? [];
+  const isOld = Number(first) < major || (Number(first) === major && Number(second) < minor);
+  return isOld ? `needs btrfs-progs ${major}.${minor}` : false;
 }
 
 /** Why no Swift can be started here, in a few words; false when it can. */

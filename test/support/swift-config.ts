@@ -25,6 +25,8 @@ export interface SwiftPorts {
 }
 
 export interface SwiftConfiguration {
+  /** How long a server that made errors is left alone. Swift 2.26 takes whole numbers only. */
+  readonly suppressionSeconds: number;
   /** Holds etc/, srv/, cache/, log/. */
   readonly directory: string;
   readonly ports: SwiftPorts;
@@ -178,7 +180,7 @@ pipeline = ${pipeline(configuration)}
 use = egg:swift#proxy
 account_autocreate = true
 allow_account_management = true
-error_suppression_interval = 0.5
+error_suppression_interval = ${configuration.suppressionSeconds}
 
 ${configuration.keystone === null ? TEMPAUTH : keystoneFilters(configuration.keystone)}
 
