@@ -35,7 +35,8 @@ export interface RawEntry extends RawInode {
   readonly id: number;
   /** Of a symbolic link. */
   readonly target: string | null;
-  readonly rawTarget: Buffer | null;
+  /** Of a symbolic link, in bytes, where it is not UTF-8; else null or absent. */
+  readonly rawTarget?: Buffer | null;
 }
 
 /** A path at which two trees differ. */

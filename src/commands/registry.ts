@@ -19,6 +19,9 @@ export interface Registered {
 export const registry: readonly Registered[] = [
   { name: "sync", load: async () => (await import("./sync.ts")).SyncCommand },
   { name: "list", load: async () => (await import("./list.ts")).ListCommand },
+  { name: "ls", load: async () => (await import("./ls.ts")).LsCommand },
+  { name: "find", load: async () => (await import("./find.ts")).FindCommand },
+  { name: "diff", load: async () => (await import("./diff.ts")).DiffCommand },
   { name: "restore", load: async () => (await import("./restore.ts")).RestoreCommand },
   { name: "verify", load: async () => (await import("./verify.ts")).VerifyCommand },
   { name: "prune", load: async () => (await import("./prune.ts")).PruneCommand },

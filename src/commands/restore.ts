@@ -11,11 +11,10 @@ import type { Archive, Snapshot } from "../plan/model.ts";
 import type { RestorePlan } from "../plan/restore.ts";
 import type { Selection } from "../plan/select.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
-import { parseDate } from "../config/parse.ts";
 import { DownloadCommand } from "./command.ts";
 import type { Lock } from "../state/lock.ts";
 import type { Session } from "./session.ts";
-import { findLocal, findSourceName } from "./local-names.ts";
+import { assertSelects, readSelection } from "./selection.ts";
 import { summaryOf } from "./summaries.ts";
 import { bytesOf, printChain, printPlan, watch } from "./restore-report.ts";
 
@@ -69,7 +68,7 @@ export class RestoreCommand extends DownloadCommand {
     const target = this.target === undefined ? null : await session.openTarget(this.target, this);
     if (this.writable !== undefined) await target?.assertFree(this.writable);
     const reading = await this.openReading(session);
-    const selection = await this.readSelection(session);
+    const selection = await readSelection(this, session);
     if (target === null) return await this.runWithoutTarget(selection, reading, session);
     const edges = { ...reading, target };
     const prepare = (): Promise<RestorePlan> =>
@@ -169,9 +168,7 @@ export class RestoreCommand extends DownloadCommand {
     const refuse = (problem: string, hint: string): never => {
       throw new BackupError("USAGE", problem, { hint });
     };
-    const byAge = this.latest || this.at !== undefined;
-    if (this.what === undefined && !byAge) refuse("no archive given", "name an archive, or use --latest");
-    if (this.latest && this.at !== undefined) refuse("--latest and --at exclude each other", "use one of them");
+    assertSelects(this);
     if (this.toStdout) {
       if (this.forceDecompress) refuse("--force-decompress is for --target", "give it to `btrfs receive` there");
       const contradiction = this.target !== undefined || this.writable !== undefined || this.json;
@@ -182,16 +179,6 @@ export class RestoreCommand extends DownloadCommand {
       return;
     }
     if (this.target === undefined && !this.dryRun) refuse("no target given", "use --target DIR, a directory on btrfs");
-  }
-
-  private async readSelection(session: Session): Promise<Selection> {
-    const { what } = this;
-    const notAfter = this.at === undefined ? null : parseDate(this.at, "--at");
-    if (what === "latest") return { by: "age", source: null, notAfter };
-    if (!this.latest && this.at === undefined)
-      return { by: "name", name: what ?? "", local: await findLocal(what ?? "", session) };
-    const source = what === undefined ? null : await findSourceName(what, session);
-    return { by: "age", source, notAfter };
   }
 
   private async runWithoutTarget(selection: Selection, reading: Reading, session: Session): Promise<number> {

@@ -43,6 +43,14 @@ export function parseSubset(text: string, flag: string): Subset {
   throw new BackupError("USAGE", `${flag} takes a share (10%), a group of several (3/7) or latest, not "${text}"`);
 }
 
+/** The first moment of the period that a date names; otherwise as {@link parseDate}. @throws USAGE */
+export function parseDateBegin(text: string, flag: string): bigint {
+  const end = parseDate(text, flag);
+  const day = 86_400_000_000_000n;
+  const length = /\d:\d\d:\d/.test(text) ? 1_000_000_000n : /\d:\d/.test(text) ? 60_000_000_000n : day;
+  return end + 1n - length;
+}
+
 /**
  * The end of the period that a date names, in nanoseconds since the epoch: a day (`2026-11-23`), a minute (`2026-11-23
  * 03:00`) or a second. Local time, unless the date has a zone (`2026-11-23T03:00:00Z`). @throws USAGE

@@ -9,20 +9,18 @@ import type { Archive, Chain, Snapshot } from "../plan/model.ts";
 import {
   planRestore,
   assertGenuine,
-  assertSameStream,
   uuidsOf,
   type ReceiveStep,
   type RestorePlan,
   type RestoreScope,
 } from "../plan/restore.ts";
 import { selectArchive, type Selection } from "../plan/select.ts";
-import { writePieces, type Pieces } from "../stream/pieces.ts";
+import { writePieces } from "../stream/pieces.ts";
 import { widenOutput } from "../stream/pipeline.ts";
-import { checkedStream } from "../stream/send-stream.ts";
+import { openChecked } from "./checked-archive.ts";
 import type { RestoreTarget } from "./ports.ts";
 import { readArchive, readArchives } from "./inventory.ts";
-import { identityMissing, openStream, assertDecodable, subjectOf, type Reading } from "./read-archive.ts";
-import { toLineage } from "./recognition.ts";
+import { identityMissing, assertDecodable, type Reading } from "./read-archive.ts";
 
 export interface RestoreEdges extends Reading {
   readonly target: RestoreTarget;
@@ -168,7 +166,7 @@ export async function writeStreams(
     watcher.onStart(archive);
     const started = now();
     const parent = archives[position - 1] ?? null;
-    const stream = await openChecked({ archive, parent }, reading, watcher, signal);
+    const stream = await openChecked({ archive, parent }, reading, (bytes) => watcher.onProgress(bytes), signal);
     await writePieces(stream, sink, signal).catch((error: unknown) => {
       if (signal.aborted) throw abortedError(signal);
       if (isBrokenPipe(error)) throw readerGone(error);
@@ -189,23 +187,8 @@ async function receive(
     step,
     await edges.target.list(uuidsOf([step.archive, ...(step.parent === null ? [] : [step.parent])]), signal),
   );
-  const stream = await openChecked(step, edges, watcher, signal);
+  const stream = await openChecked(step, edges, (bytes) => watcher.onProgress(bytes), signal);
   return await edges.target.receive(stream, step.place, step.expected, signal);
-}
-
-/** The send stream of an archive, which counts as damaged if it is not the one that the chain was made of. */
-async function openChecked(
-  { archive, parent }: Pick<ReceiveStep, "archive" | "parent">,
-  reading: Reading,
-  watcher: RestoreWatcher,
-  signal: AbortSignal,
-): Promise<Pieces> {
-  const stream = await openStream(reading, archive, (bytes) => watcher.onProgress(bytes), signal);
-  return checkedStream(stream, {
-    code: "ARCHIVE_DAMAGED",
-    subject: subjectOf(archive),
-    onLineage: (found) => assertSameStream(archive, parent, toLineage(found)),
-  });
 }
 
 /** True for errors of the sink: failures of connections to the store have already become a BackupError. */

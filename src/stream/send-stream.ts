@@ -28,6 +28,8 @@ export interface CheckOptions extends DamageSubject {
   readonly onLineage?: ((lineage: StreamLineage) => void) | undefined;
   /** Called once, when the entire stream is known to be good, right before it ends. */
   readonly onSummary?: ((summary: StreamSummary) => void) | undefined;
+  /** Reads the stream in place of a new checker. */
+  readonly checker?: SendStreamChecker | undefined;
 }
 
 /** How long a command may take to end by itself after its output turned out to be damaged. */
@@ -39,8 +41,7 @@ const GRACE_MS = 2_000;
  * last byte is withheld until then: a reader that acts on the END command never sees it in a stream that is not good.
  */
 export function checkedStream(source: Pieces, options: CheckOptions = {}): Pieces {
-  const checker = openChecker(source);
-  const { onLineage, onSummary } = options;
+  const { onLineage, onSummary, checker = openChecker(source) } = options;
   let isKnown = onLineage === undefined;
   const reportLineage = (): void => {
     const lineage = isKnown ? null : lineageOf(checker.summary());

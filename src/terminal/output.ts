@@ -11,6 +11,8 @@ export interface Output {
   line(text?: string): void;
   /** A table for people, as wide as needed. */
   table(rows: readonly (readonly string[])[], layout?: TableLayout): void;
+  /** A line of a JSON document that is the result in any case. */
+  text(json: string): void;
   /** One JSON document or one JSON line for programs. */
   record(value: Readonly<Record<string, unknown>>): void;
 }
@@ -44,6 +46,7 @@ export function openOutput(
         ))
           write(row);
     },
+    text: (json) => write(printableJson(json)),
     record: (value) => {
       if (json) write(printableJson(JSON.stringify(value)));
     },

@@ -35,7 +35,7 @@ import {
   streamCommand,
   writeCommand,
 } from "../support/stream-commands.ts";
-import { changeTree, describeTree, makeTree, printablePath } from "../support/tree.ts";
+import { changeTree, describeTree, makeTree, printablePath, treeDifferences } from "../support/tree.ts";
 import { parseUuid } from "../../src/plan/model.ts";
 
 const MEMORY = 2 ** 30;
@@ -213,7 +213,7 @@ describe("the tree of a snapshot", { skip: noBtrfs() }, () => {
           each.before === null ? "+" : each.after === null ? "-" : each.type ? "T" : each.content ? "M" : "U";
         return `${mark} ${printablePath(each.rawPath ?? each.path)}`;
       });
-      assert.deepEqual(marks.sort(), differences(trees[a], trees[b]).sort(), `${a + 1} and ${b + 1}`);
+      assert.deepEqual(marks.sort(), treeDifferences(trees[a], trees[b]).sort(), `${a + 1} and ${b + 1}`);
       assert.deepEqual(changesOf(one.handle, one.handle, true), []);
     }
   });
@@ -228,22 +228,6 @@ describe("the tree of a snapshot", { skip: noBtrfs() }, () => {
     closeTree(again.handle);
   });
 });
-
-type Described = ReadonlyMap<string, Readonly<Record<string, unknown>>>;
-
-function differences(before: Described = new Map(), later: Described = new Map()): string[] {
-  return [...new Set([...before.keys(), ...later.keys()])].flatMap((path) => {
-    const [a, b] = [before.get(path), later.get(path)];
-    if (a === undefined) return [`+ ${path}`];
-    if (b === undefined) return [`- ${path}`];
-    const differs = (...facts: readonly string[]): boolean =>
-      facts.some((fact) => JSON.stringify(a[fact]) !== JSON.stringify(b[fact]));
-    const typeOf = ({ mode }: Readonly<Record<string, unknown>>): number => Number.parseInt(String(mode), 8) & 0o170000;
-    if (typeOf(a) !== typeOf(b)) return [`T ${path}`];
-    if (differs("sha256", "target", "device")) return [`M ${path}`];
-    return differs("mode", "owner", "xattrs", "mtime") ? [`U ${path}`] : [];
-  });
-}
 
 describe("a tree made of a stream by hand", () => {
   const identity = { uuid: parseUuid("00112233-4455-6677-8899-aabbccddeeff") ?? assert.fail(), ctransid: 7 };

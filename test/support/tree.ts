@@ -78,6 +78,24 @@ export function printablePath(path: string | Buffer): string {
   return Array.from(Buffer.from(path), encode).join("");
 }
 
+/** Where two described trees differ: `+` only in the second, `-` only in the first, T type, M content, U attributes. */
+export function treeDifferences(
+  before: ReadonlyMap<string, Entry> = new Map(),
+  after: ReadonlyMap<string, Entry> = new Map(),
+): string[] {
+  return [...new Set([...before.keys(), ...after.keys()])].flatMap((path) => {
+    const [a, b] = [before.get(path), after.get(path)];
+    if (a === undefined) return [`+ ${path}`];
+    if (b === undefined) return [`- ${path}`];
+    const differs = (...facts: readonly string[]): boolean =>
+      facts.some((fact) => JSON.stringify(a[fact]) !== JSON.stringify(b[fact]));
+    const typeOf = ({ mode }: Entry): number => Number.parseInt(String(mode), 8) & 0o170000;
+    if (typeOf(a) !== typeOf(b)) return [`T ${path}`];
+    if (differs("sha256", "target", "device")) return [`M ${path}`];
+    return differs("mode", "owner", "xattrs", "mtime") ? [`U ${path}`] : [];
+  });
+}
+
 async function treeScript(...args: readonly string[]): Promise<string> {
   const { stdout } = await execute(SYSTEM_PYTHON, [SCRIPT, ...args], { maxBuffer: 1024 * 1024 * 1024 });
   return stdout;
