@@ -21,6 +21,7 @@ export const registry: readonly Registered[] = [
   { name: "list", load: async () => (await import("./list.ts")).ListCommand },
   { name: "ls", load: async () => (await import("./ls.ts")).LsCommand },
   { name: "find", load: async () => (await import("./find.ts")).FindCommand },
+  { name: "dump", load: async () => (await import("./dump.ts")).DumpCommand },
   { name: "diff", load: async () => (await import("./diff.ts")).DiffCommand },
   { name: "restore", load: async () => (await import("./restore.ts")).RestoreCommand },
   { name: "verify", load: async () => (await import("./verify.ts")).VerifyCommand },

@@ -7,6 +7,7 @@ const summaries = {
   ls: "Show the files of an archived snapshot.",
   find: "Show in which archived snapshots a file is, and when it changed.",
   diff: "Show what differs between two archived snapshots.",
+  dump: "Write a file of an archived snapshot to stdout.",
   prune: "Delete archives that no keep rule keeps and that nothing needs.",
   rebase: "Send an archive again on a better parent, so that prune can delete more.",
   simulate: "Show what keep rules would keep, upload and need for a restore.",
