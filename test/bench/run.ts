@@ -22,7 +22,7 @@ import { openMeter, quote } from "./measure.ts";
 import { race, type Course } from "./race.ts";
 import { compareReads } from "./reads.ts";
 import { openRealSwift, openSink, type Store } from "./stores.ts";
-import { formatAims, formatTable, median } from "./table.ts";
+import { formatAims, formatTable, formatTargets, median } from "./table.ts";
 
 const MEBIBYTE = 2 ** 20;
 
@@ -134,13 +134,17 @@ async function compareReading(course: Course, { mebibytes }: Wish, signal: Abort
 
 async function measureStart(directory: string): Promise<void> {
   const meter = await openMeter(directory);
-  const times: number[] = [];
-  for (let round = 0; round < 9; round += 1) {
-    const line = meter.measured("start", [PUBLISHED, "--version"]);
-    const { costs } = await meter.run(line, { PATH: process.env["PATH"] ?? "" });
-    times.push(costs["start"]?.cpu ?? NaN);
-  }
-  say(`start-up (--version): ${(median(times) * 1000).toFixed(0)} ms of CPU\n`);
+  const medianCpu = async (...words: readonly string[]): Promise<number> => {
+    const times: number[] = [];
+    for (let round = 0; round < 9; round += 1) {
+      const { costs } = await meter.run(meter.measured("start", words), { PATH: process.env["PATH"] ?? "" });
+      times.push(costs["start"]?.cpu ?? NaN);
+    }
+    return median(times);
+  };
+  const [own, node] = [await medianCpu(PUBLISHED, "--version"), await medianCpu(process.execPath, "-e", "0")];
+  say(`start (--version): ${(own * 1000).toFixed(0)} ms of CPU`);
+  say(`${formatTargets([{ what: "CPU, --version ÷ node -e 0", value: own / node, limit: 1.6 }])}\n`);
 }
 
 /** The benches of single parts, which are programs of their own. */

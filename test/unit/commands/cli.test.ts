@@ -334,12 +334,6 @@ describe("starting", () => {
     }
   });
 
-  test("--version takes less than twice the CPU that Node itself takes to start", () => {
-    const spent = Array.from({ length: 5 }, () => ({ node: cpuMs("-e", "0"), version: cpuMs(MAIN, "--version") }));
-    const least = (of: "node" | "version"): number => Math.min(...spent.map((each) => each[of]));
-    assert.ok(least("version") < 2 * least("node"), JSON.stringify(spent));
-  });
-
   test("nothing is loaded that is not needed", () => {
     const heavy =
       /clipanion|pino|aws-sdk|smithy|\/yaml\/|operations\/|swift\/|commands\/(sync|list|restore|verify|doctor)\./;
@@ -360,17 +354,6 @@ describe("starting", () => {
     );
   });
 });
-
-/** User and system time, of Node and what it starts. */
-function cpuMs(...args: string[]): number {
-  const script = '"$@" >/dev/null; times';
-  const text = execFileSync("sh", ["-c", script, "sh", process.execPath, ...args], { encoding: "utf8" });
-  const children = text.trim().split("\n").at(-1) ?? "";
-  return [...children.matchAll(/(\d+)m([\d.]+)s/g)].reduce(
-    (sum, [, m, s]) => sum + Number(m) * 60_000 + Number(s) * 1000,
-    0,
-  );
-}
 
 /** URLs of the modules that a command line loads. */
 function loadedBy(args: readonly string[]): readonly string[] {
