@@ -123,8 +123,8 @@ describe("dump", { skip: noBtrfsOrSwift() }, () => {
     reading = { container, identities: [] };
   });
   after(async () => {
-    reading.container.close();
     await Promise.all([swift.close(), disk.close()]);
+    reading.container.close();
   });
 
   const chainOf = (generation: number): Promise<Chain> =>
