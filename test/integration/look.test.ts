@@ -9,7 +9,7 @@ import { cli, type Ran } from "../support/cli.ts";
 import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
 import { archiveLikePythonTool } from "../support/python-tool.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";
-import { openSwift, type Swift } from "../support/swift.ts";
+import { openSwift, rot, type Swift } from "../support/swift.ts";
 import { changeTree, describeTree, makeTree, printablePath, treeDifferences, type Entry } from "../support/tree.ts";
 
 const GENERATIONS = 5;
@@ -223,5 +223,24 @@ describe("looking into archives", { skip: noBtrfsOrSwift() }, () => {
       recipient: null,
     });
     await assertShows(3, "python");
+  });
+
+  test("nothing is shown of a damaged archive, nor of what builds on it", async () => {
+    const listed = JSON.parse((await ok(program("list", "--container-name", "volumes", "--json"))).stdout) as {
+      readonly archives: readonly { readonly path: string; readonly bytes: number }[];
+    };
+    await rot(swift, listed.archives.find(({ path }) => path === "snapshots/at:4")?.bytes ?? 0);
+    const { code, stdout, stderr } = await program("find", "Übung.txt", "--container-name", "volumes");
+    assert.equal(code, 14, stderr);
+    assert.match(stdout, /found in 3 snapshots\n$/);
+    assert.match(stderr, /not looked into: snapshots\/at:4[^]*not looked into: snapshots\/at:5/);
+    // Swift has taken the object away by now.
+    for (const command of [
+      ["ls", "snapshots/at:5"],
+      ["diff", "snapshots/at:1", "snapshots/at:5"],
+    ]) {
+      const ran = await program(...command, "--json", "--container-name", "volumes");
+      assert.deepEqual([ran.code, ran.stdout], [14, ""], ran.stderr);
+    }
   });
 });
