@@ -37,7 +37,6 @@ const otherWords: Readonly<Record<string, string>> = {
   archive: "`sync` archives snapshots",
   send: "`sync` archives snapshots",
   check: "`verify` checks archives",
-  ls: "`list` shows archives",
   snapshots: "`list` shows archives",
   receive: "`restore` brings snapshots back",
   extract: "`restore` brings snapshots back",

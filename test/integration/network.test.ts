@@ -161,7 +161,10 @@ describe("the way to a store", { skip: noSwift() }, () => {
         const through = await doctor({ http_proxy: `http://me:secret@${host}` });
         assert.match(
           through,
-          new RegExp(`^ok +endpoint +http://127\\.0\\.0\\.1:\\d+, through the proxy ${host} \\(http_proxy\\)$`, "m"),
+          new RegExp(
+            `^ok +endpoint +http://127\\.0\\.0\\.1:\\d+, Swift [\\d.]+, through the proxy ${host} \\(http_proxy\\)$`,
+            "m",
+          ),
         );
         assert.match(through, /^ok +rights/m);
         assert.doesNotMatch(through, /secret/);

@@ -37,7 +37,9 @@ function fill(script: string, values: Readonly<Record<string, string>>): string 
 function documentedFields(command: string): Set<string> {
   const row = REFERENCE.split("\n").find((line) => line.startsWith(`| \`${command}\` `)) ?? "";
   const [, , text = ""] = row.split("|");
-  return new Set([...text.matchAll(/`(\w+)`/g)].map(([, name = ""]) => name));
+  const [, other] = /as `(\w+)` has them/.exec(text) ?? [];
+  const names = [...text.matchAll(/`(\w+)`/g)].map(([, name = ""]) => name);
+  return new Set([...names, ...(other === undefined ? [] : documentedFields(other))]);
 }
 
 /** The names of all fields in a result of one document or of a document a line. */
@@ -121,6 +123,8 @@ describe("the documented restore without this tool", { skip: noBtrfsOrSwift() },
       ["sync", home, "--limit-upload", "100Mi"],
       ["sync", home],
       ["list", home],
+      ["ls", "--latest", "--recursive"],
+      ["find", "*"],
       ["verify", "-n"],
       ["verify", home, "--read-data", "--against-local"],
       ["restore", "latest", "-n"],

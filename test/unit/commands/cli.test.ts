@@ -198,7 +198,7 @@ describe("an invalid command line", () => {
     ["config list", /error: unknown command config list: did you mean config show\?$/m],
     ["help nonsense", /error: nonsense is neither a command nor a path: the commands are sync/],
     ["check", /check is neither a command nor a path: `verify` checks archives/],
-    ["ls --container-name x", /nor a path: `list` shows archives/],
+    ["snapshots --container-name x", /nor a path: `list` shows archives/],
     ["prune", /no PATH given: use prune PATH/],
     ["forget home-1", /`prune` deletes archives, by keep rules/],
     ["snapshots", /`list` shows archives/],
