@@ -6,8 +6,7 @@ import { abortedError, BackupError } from "../errors.ts";
 import type { RestoreTarget } from "../operations/ports.ts";
 import { OWN_PREFIX, type Identity, type TargetSubvolume, type Snapshot, type Uuid } from "../plan/model.ts";
 import { through, type Pieces } from "../stream/pieces.ts";
-import { intoProgram } from "../stream/pipeline.ts";
-import { runToEnd } from "../stream/process.ts";
+import { runToEnd, writeTo } from "../stream/process.ts";
 import { openInode, setReadOnly, setReceived, syncFilesystem } from "../addon/subvolumes.ts";
 import {
   enterDirectories,
@@ -188,7 +187,7 @@ async function receiveWatched(
   try {
     const renamed = through(stream, (pieces) => fidelity.edit(renameStream(pieces, expected, STAGED_NAME)));
     const command = receiveCommand({ directory: stage.at(), name: place, enter, forceDecompress });
-    await intoProgram(command, renamed, signal);
+    await writeTo(command, renamed, signal);
     const reception = { expected, repair: fidelity.repair, assertWritten: () => watch.assertWritten(place) };
     return await putInPlace(stage, parent, name, reception);
   } catch (error) {

@@ -1,17 +1,16 @@
-// Programs that read a stream: one, or several in a row, all at work at the same time, each reading what the one before
-// it writes. Between them the data goes through pipes of the kernel, not through this process.
+// Several programs in a row, all at work at the same time, each reading what the one before it writes. Between them the
+// data goes through pipes of the kernel, not through this process.
 
 import { closeSync } from "node:fs";
 import { Socket } from "node:net";
 import type { Writable } from "node:stream";
 import { finished } from "node:stream/promises";
 import { countUnread, enlargePipe, openPipe, openPipeReader } from "../addon/pipe.ts";
-import { abortedError } from "../errors.ts";
 import { drained, headOf, outputOf, PIPE_BYTES, type DirectReadable } from "./child-output.ts";
 import { faultOf } from "./exit.ts";
 import { writePieces, type Pieces } from "./pieces.ts";
 import { start, type Command, type Lifetime } from "./process.ts";
-import { onAbort, settlesWithin } from "./waiting.ts";
+import { settlesWithin } from "./waiting.ts";
 
 /** How often to check whether a program that has ended has left something unread, as long as more may come. */
 const LOOK_MS = 50;
@@ -56,22 +55,6 @@ export function fedBy(source: Pieces): ByteFeed {
       },
     };
   };
-}
-
-/**
- * Feeds a stream to a program; resolves when the program has read all of it and exited with status 0. When the stream
- * fails, the program is ended; it rejects once that is gone.
- * @throws what `source` is destroyed with or `command.failure` makes; CONFIG when the program is missing; ABORTED
- */
-export async function intoProgram(command: Command, source: Pieces, signal: AbortSignal): Promise<void> {
-  const pipe = openPipe(PIPE_BYTES);
-  const stage: Stage = { command, ...start(command, [pipe.readEnd, "ignore", "pipe"]), input: keepOpen(pipe.readEnd) };
-  const life = joinLives([stage], fedBy(source)(pipe.writeEnd));
-  onAbort(signal, life.success, () => void life.stop());
-  await life.success.catch(async (error: unknown) => {
-    await life.stop();
-    throw signal.aborted ? abortedError(signal) : error;
-  });
 }
 
 /**

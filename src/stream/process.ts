@@ -8,8 +8,10 @@
 import { spawn, type ChildProcess, type StdioOptions } from "node:child_process";
 import { env, kill } from "node:process";
 import type { Readable } from "node:stream";
-import { abortedError, BackupError } from "../errors.ts";
+import { finished } from "node:stream/promises";
+import { abortedError, BackupError, isBrokenPipe } from "../errors.ts";
 import { describeExit, faultOf, type Exit } from "./exit.ts";
+import { writePieces, type Pieces } from "./pieces.ts";
 import { onAbort, settlesWithin } from "./waiting.ts";
 import { notStarted } from "./packages.ts";
 
@@ -93,6 +95,31 @@ async function untilSuccess(life: Lifetime, signal: AbortSignal): Promise<void> 
   await life.success.catch((error: unknown) => {
     throw signal.aborted ? abortedError(signal) : error;
   });
+}
+
+/**
+ * Feeds a stream to a program; resolves when the program has read all of it and exited with status 0. When the stream
+ * fails, the program is ended; it rejects once that is gone. Through a socket, which wakes its writer only when much of it
+ * is free: for a pipe and a program that reads in small pieces, such as `btrfs receive`, each of them would wake us.
+ * @throws what `source` is destroyed with or `command.failure` makes; CONFIG when the program is missing; ABORTED
+ */
+export async function writeTo(command: Command, source: Pieces, signal: AbortSignal): Promise<void> {
+  const child = spawn(command.program, command.args, { ...surroundings(), stdio: ["pipe", "ignore", "pipe"] });
+  const life = watch(child, command);
+  const feed = async (): Promise<void> => {
+    await writePieces(source, child.stdin, signal);
+    await finished(child.stdin.end());
+  };
+  const feeding = feed().catch(async (error: unknown) => {
+    // The program causes a broken pipe, and its exit status explains more; for any other error we have to stop it.
+    if (!isBrokenPipe(error) || !(await settlesWithin(life.success, GRACE_MS))) await life.stop();
+    throw error;
+  });
+  const [fed, ended] = await Promise.allSettled([feeding, life.success]);
+  if (signal.aborted) throw abortedError(signal);
+  if (fed.status === "rejected" && !isBrokenPipe(fed.reason)) throw fed.reason;
+  if (ended.status === "rejected") throw ended.reason;
+  if (fed.status === "rejected") throw command.failure(faultOf(command, "left its input unread", life.stderr()));
 }
 
 /**

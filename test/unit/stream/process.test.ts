@@ -10,8 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { BackupError } from "../../../src/errors.ts";
 import { readFrom } from "../../../src/stream/child-output.ts";
 import { describeExit } from "../../../src/stream/exit.ts";
-import { intoProgram } from "../../../src/stream/pipeline.ts";
-import { openSink, runToEnd, startHeldProcess, type Command } from "../../../src/stream/process.ts";
+import { openSink, runToEnd, startHeldProcess, writeTo, type Command } from "../../../src/stream/process.ts";
 
 const never = new AbortController().signal;
 
@@ -87,7 +86,7 @@ test("a missing program is named, with the package that has it", async () => {
   assert.ok(error instanceof BackupError);
   assert.deepEqual([error.code, error.message], ["CONFIG", "the program no-such-program is not installed"]);
   assert.equal(error.hint, "install the package no-such-program");
-  await assert.rejects(intoProgram(program("no-such-program"), Readable.from(["x"]), never), { code: "CONFIG" });
+  await assert.rejects(writeTo(program("no-such-program"), Readable.from(["x"]), never), { code: "CONFIG" });
   await assert.rejects(startHeldProcess(program("no-such-program"), never), { code: "CONFIG" });
 });
 
@@ -193,25 +192,25 @@ async function* zeros(bytes: number): AsyncGenerator<Buffer> {
 }
 
 test("a program reads all of its input", async () => {
-  await intoProgram(takes(30_000_000), Readable.from(zeros(30_000_000)), never);
-  await intoProgram(takes(0), Readable.from([]), never);
+  await writeTo(takes(30_000_000), Readable.from(zeros(30_000_000)), never);
+  await writeTo(takes(0), Readable.from([]), never);
 });
 
 test("a program that fails after it has read everything", async () => {
-  await assert.rejects(intoProgram(shell("cat >/dev/null; echo why >&2; exit 2"), Readable.from(zeros(1000)), never), {
+  await assert.rejects(writeTo(shell("cat >/dev/null; echo why >&2; exit 2"), Readable.from(zeros(1000)), never), {
     message: "sh exited with status 2: why",
   });
 });
 
 test("what a failed program started ends with it", async () => {
   const failing = shell("sleep 100 & echo $! >&2; exit 2");
-  const error: unknown = await intoProgram(failing, Readable.from([]), never).catch((reason: unknown) => reason);
+  const error: unknown = await writeTo(failing, Readable.from([]), never).catch((reason: unknown) => reason);
   await waitUntilGone(Number(/(\d+)$/.exec(String(error))?.[1]));
 });
 
 test("a program that fails in the middle: its failure, and the source is destroyed", { timeout: 60_000 }, async () => {
   const source = Readable.from(zeros(1e12));
-  await assert.rejects(intoProgram(shell("head -c 100 >/dev/null; echo why >&2; exit 2"), source, never), {
+  await assert.rejects(writeTo(shell("head -c 100 >/dev/null; echo why >&2; exit 2"), source, never), {
     message: "sh exited with status 2: why",
   });
   assert.ok(source.destroyed);
@@ -219,13 +218,13 @@ test("a program that fails in the middle: its failure, and the source is destroy
 
 test("a program that fails while the source has nothing to give", { timeout: 60_000 }, async () => {
   const source = new Readable({ read: () => undefined });
-  const writing = intoProgram(shell("echo why >&2; exit 2"), source, never);
+  const writing = writeTo(shell("echo why >&2; exit 2"), source, never);
   await assert.rejects(writing, { message: "sh exited with status 2: why" });
   assert.ok(source.destroyed);
 });
 
 test("a program that exits well without reading everything has not done its work", { timeout: 60_000 }, async () => {
-  await assert.rejects(intoProgram(shell("head -c 100 >/dev/null"), Readable.from(zeros(1e12)), never), {
+  await assert.rejects(writeTo(shell("head -c 100 >/dev/null"), Readable.from(zeros(1e12)), never), {
     message: /did not read all/,
   });
 });
@@ -239,7 +238,7 @@ test("a source that fails: its own error, after the program is gone", { timeout:
   }
   const taking: Command = shell("trap '' TERM; echo $$ >/proc/self/fd/2; cat >/dev/null; sleep 100");
   const children = `/proc/${ownPid}/task/${ownPid}/children`;
-  const writing = intoProgram(taking, Readable.from(failing()), never);
+  const writing = writeTo(taking, Readable.from(failing()), never);
   for (const child of (await readFile(children, "utf8")).trim().split(" ")) pid = Number(child);
   await assert.rejects(writing, { code: "ARCHIVE_DAMAGED" });
   assert.ok(pid > 0 && isGone(pid));
@@ -248,9 +247,7 @@ test("a source that fails: its own error, after the program is gone", { timeout:
 test("an abort while the program does not read", { timeout: 60_000 }, async () => {
   const controller = new AbortController();
   setTimeout(() => controller.abort(), 200);
-  await assert.rejects(intoProgram(shell("sleep 100"), Readable.from(zeros(1e12)), controller.signal), {
-    code: "ABORTED",
-  });
+  await assert.rejects(writeTo(shell("sleep 100"), Readable.from(zeros(1e12)), controller.signal), { code: "ABORTED" });
 });
 
 test("a held process lives until it is closed", async () => {
@@ -278,5 +275,5 @@ test("a sink accepts lines, and its death has no effect", async () => {
 });
 
 test("a stream from one program into another", async () => {
-  await intoProgram(takes(1_000_000), readFrom(program("head", "-c", "1000000", "/dev/zero"), never), never);
+  await writeTo(takes(1_000_000), readFrom(program("head", "-c", "1000000", "/dev/zero"), never), never);
 });
