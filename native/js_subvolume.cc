@@ -37,90 +37,56 @@ bool IsUtf8(const std::string& text) {
   return true;
 }
 
-Napi::Value ToInfo(Napi::Env env, const subvolume::Info& info) {
+constexpr const char* kFields[] = {
+    "id",       "parentId", "readOnly", "uuid",    "parentUuid", "receivedUuid", "generation", "ctransid",
+    "otransid", "stransid", "rtransid", "ctimeNs", "otimeNs",    "rtimeNs",      "path",       "pathIsExact",
+};
+
+/** kFields as JS strings, made once per list: made for every row, they cost more than all the values. */
+struct FieldNames {
+  explicit FieldNames(Napi::Env env) {
+    for (size_t i = 0; i < std::size(kFields); i++) values[i] = Napi::String::New(env, kFields[i]);
+  }
+  napi_value values[std::size(kFields)];
+};
+
+/** @param path - null: a record without path */
+Napi::Object ToRecord(Napi::Env env, const FieldNames& names, const subvolume::Info& info, const std::string* path) {
+  const napi_value values[std::size(kFields)] = {
+      ToNumber(env, info.id),
+      ToNumber(env, info.parent_id),
+      Napi::Boolean::New(env, subvolume::IsReadOnly(info)),
+      ToUuid(env, info.uuid),
+      ToUuid(env, info.parent_uuid),
+      ToUuid(env, info.received_uuid),
+      ToNumber(env, info.generation),
+      ToNumber(env, info.ctransid),
+      ToNumber(env, info.otransid),
+      ToNumber(env, info.stransid),
+      ToNumber(env, info.rtransid),
+      ToNanoseconds(env, info.ctime),
+      ToNanoseconds(env, info.otime),
+      IsZero(info.rtime) ? env.Null() : Napi::Value(ToNanoseconds(env, info.rtime)),
+      path == nullptr ? nullptr : napi_value(Napi::String::New(env, *path)),
+      path == nullptr ? nullptr : napi_value(Napi::Boolean::New(env, IsUtf8(*path))),
+  };
   Napi::Object record = Napi::Object::New(env);
-  record["id"] = ToNumber(env, info.id);
-  record["parentId"] = ToNumber(env, info.parent_id);
-  record["readOnly"] = Napi::Boolean::New(env, subvolume::IsReadOnly(info));
-  record["uuid"] = ToUuid(env, info.uuid);
-  record["parentUuid"] = ToUuid(env, info.parent_uuid);
-  record["receivedUuid"] = ToUuid(env, info.received_uuid);
-  record["generation"] = ToNumber(env, info.generation);
-  record["ctransid"] = ToNumber(env, info.ctransid);
-  record["otransid"] = ToNumber(env, info.otransid);
-  record["stransid"] = ToNumber(env, info.stransid);
-  record["rtransid"] = ToNumber(env, info.rtransid);
-  record["ctimeNs"] = ToNanoseconds(env, info.ctime);
-  record["otimeNs"] = ToNanoseconds(env, info.otime);
-  record["rtimeNs"] = IsZero(info.rtime) ? env.Null() : Napi::Value(ToNanoseconds(env, info.rtime));
+  for (size_t i = 0; i < std::size(kFields) && values[i] != nullptr; i++) {
+    napi_set_property(env, record, names.values[i], values[i]);
+  }
   return record;
 }
 
-/** What a row has or lacks, as bits; src/addon/subvolume-records.ts reads them. */
-enum Mark : uint8_t {
-  kReadOnly = 1,
-  kExactPath = 2,
-  kUuid = 4,
-  kParentUuid = 8,
-  kReceivedUuid = 16,
-  kRtime = 32,
-};
+Napi::Value ToInfo(Napi::Env env, const subvolume::Info& info) { return ToRecord(env, FieldNames(env), info, nullptr); }
 
-constexpr size_t kNumbers = 7;
-constexpr size_t kTimes = 3;
-
-/** The rows of a list in columns: few large values. Objects made here would cost as much as all of the iteration. */
-class Columns {
- public:
-  Columns(Napi::Env env, size_t rows)
-      : marks_(Napi::Uint8Array::New(env, rows)),
-        numbers_(Napi::Float64Array::New(env, rows * kNumbers)),
-        times_(Napi::BigInt64Array::New(env, rows * kTimes)) {
-    uuids_.reserve(rows * 3 * kUuidDigits);
+Napi::Value ToList(Napi::Env env, const std::vector<subvolume::Listed>& listed) {
+  const FieldNames names(env);
+  Napi::Array array = Napi::Array::New(env, listed.size());
+  for (size_t i = 0; i < listed.size(); i++) {
+    const Napi::HandleScope scope(env);
+    array[static_cast<uint32_t>(i)] = ToRecord(env, names, listed[i].info, &listed[i].path);
   }
-
-  void Add(const subvolume::Listed& row) {
-    const subvolume::Info& info = row.info;
-    int marks = subvolume::IsReadOnly(info) ? kReadOnly : 0;
-    if (IsUtf8(row.path)) marks |= kExactPath;
-    if (AppendUuid(uuids_, info.uuid)) marks |= kUuid;
-    if (AppendUuid(uuids_, info.parent_uuid)) marks |= kParentUuid;
-    if (AppendUuid(uuids_, info.received_uuid)) marks |= kReceivedUuid;
-    if (!IsZero(info.rtime)) marks |= kRtime;
-    marks_[at_] = static_cast<uint8_t>(marks);
-    const uint64_t numbers[kNumbers] = {info.id,       info.parent_id, info.generation, info.ctransid,
-                                        info.otransid, info.stransid,  info.rtransid};
-    for (size_t i = 0; i < kNumbers; i++) numbers_[at_ * kNumbers + i] = static_cast<double>(numbers[i]);
-    const struct timespec* times[kTimes] = {&info.ctime, &info.otime, &info.rtime};
-    for (size_t i = 0; i < kTimes; i++) times_[at_ * kTimes + i] = Nanoseconds(*times[i]);
-    paths_.append(row.path).push_back('\0');
-    at_++;
-  }
-
-  Napi::Value ToValue(Napi::Env env) const {
-    Napi::Object columns = Napi::Object::New(env);
-    columns["marks"] = marks_;
-    columns["numbers"] = numbers_;
-    columns["times"] = times_;
-    columns["uuids"] = Napi::String::New(env, uuids_);
-    columns["paths"] = Napi::String::New(env, paths_);
-    return columns;
-  }
-
- private:
-  size_t at_ = 0;
-  Napi::Uint8Array marks_;
-  Napi::Float64Array numbers_;
-  Napi::BigInt64Array times_;
-  std::string uuids_;
-  /** Each with a NUL behind it. */
-  std::string paths_;
-};
-
-Napi::Value ToColumns(Napi::Env env, const std::vector<subvolume::Listed>& listed) {
-  Columns columns(env, listed.size());
-  for (const auto& row : listed) columns.Add(row);
-  return columns.ToValue(env);
+  return array;
 }
 
 Napi::Value ToError(Napi::Env env, const subvolume::Failure& failure, const std::string& path) {
@@ -173,7 +139,7 @@ Napi::Value ListSubvolumes(const Napi::CallbackInfo& call) {
   using List = std::vector<subvolume::Listed>;
   return Run<List>(
       env, *path, [path = *path, top = *top, filter](List& list) { return subvolume::List(path, top, filter, list); },
-      ToColumns);
+      ToList);
 }
 
 Napi::Value SubvolumeInfo(const Napi::CallbackInfo& call) {

@@ -4,24 +4,18 @@
 
 namespace js {
 
-bool AppendUuid(std::string& text, const uint8_t* bytes) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  char digits[kUuidDigits];
-  size_t at = 0;
-  uint8_t any = 0;
-  for (size_t i = 0; i < 16; i++) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) digits[at++] = '-';
-    digits[at++] = kDigits[bytes[i] >> 4];
-    digits[at++] = kDigits[bytes[i] & 15];
-    any |= bytes[i];
-  }
-  text.append(digits, sizeof digits);
-  return any != 0;
-}
-
 Napi::Value ToUuid(Napi::Env env, const uint8_t* bytes) {
-  std::string text;
-  return AppendUuid(text, bytes) ? Napi::Value(Napi::String::New(env, text)) : env.Null();
+  static constexpr char kDigits[] = "0123456789abcdef";
+  char text[36];
+  size_t at = 0;
+  bool zero = true;
+  for (size_t i = 0; i < 16; i++) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text[at++] = '-';
+    text[at++] = kDigits[bytes[i] >> 4];
+    text[at++] = kDigits[bytes[i] & 15];
+    zero = zero && bytes[i] == 0;
+  }
+  return zero ? env.Null() : Napi::Value(Napi::String::New(env, text, sizeof text));
 }
 
 std::optional<std::array<uint8_t, 16>> ParseUuid(const std::string& text) {
@@ -40,13 +34,9 @@ std::optional<std::array<uint8_t, 16>> ParseUuid(const std::string& text) {
 
 Napi::Number ToNumber(Napi::Env env, uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 
-int64_t Nanoseconds(const struct timespec& time) {
-  const uint64_t seconds = static_cast<uint64_t>(time.tv_sec);
-  return static_cast<int64_t>(seconds * 1000000000 + static_cast<uint64_t>(time.tv_nsec));
-}
-
 Napi::BigInt ToNanoseconds(Napi::Env env, const struct timespec& time) {
-  return Napi::BigInt::New(env, Nanoseconds(time));
+  const uint64_t seconds = static_cast<uint64_t>(time.tv_sec);
+  return Napi::BigInt::New(env, static_cast<int64_t>(seconds * 1000000000 + static_cast<uint64_t>(time.tv_nsec)));
 }
 
 Napi::Value Refuse(Napi::Env env, const char* sentence) {

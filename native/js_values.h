@@ -11,12 +11,7 @@
 
 namespace js {
 
-constexpr size_t kUuidDigits = 36;
-
-/** Lower-case 8-4-4-4-12. False for the all-zero one, by which btrfs says "none". */
-bool AppendUuid(std::string& text, const uint8_t* bytes);
-
-/** The same, or null for the all-zero one. */
+/** Lower-case 8-4-4-4-12, or null for the all-zero one, by which btrfs says "none". */
 Napi::Value ToUuid(Napi::Env env, const uint8_t* bytes);
 
 std::optional<std::array<uint8_t, 16>> ParseUuid(const std::string& text);
@@ -24,9 +19,7 @@ std::optional<std::array<uint8_t, 16>> ParseUuid(const std::string& text);
 /** Ids are below 2^48 (the kernel refuses others) and transaction ids cannot get near 2^53: exact as doubles. */
 Napi::Number ToNumber(Napi::Env env, uint64_t value);
 
-/** Since the epoch. */
-int64_t Nanoseconds(const struct timespec& time);
-
+/** Nanoseconds since the epoch. */
 Napi::BigInt ToNanoseconds(Napi::Env env, const struct timespec& time);
 
 /** Leaves a TypeError pending. */

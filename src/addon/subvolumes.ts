@@ -1,7 +1,43 @@
 // Subvolumes and their filesystem, through libbtrfsutil and ioctls. The files of btrfs/ interpret the records.
 
 import { loadOnce } from "./load.ts";
-import { toRows, type Columns, type RawInfo, type RawSubvolume } from "./subvolume-records.ts";
+
+/**
+ * The facts that btrfs keeps about one subvolume. Transaction ids and subvolume ids are exact: both stay far below
+ * 2^53.
+ */
+export interface RawInfo {
+  readonly id: number;
+  /** Id of the subvolume it lies in; 0 for the top level and for one that is being deleted. */
+  readonly parentId: number;
+  readonly readOnly: boolean;
+  /** Lower-case; null only for a top level made before btrfs-progs 4.16. */
+  readonly uuid: string | null;
+  /** UUID of the subvolume it is a snapshot of; null when it is no snapshot. */
+  readonly parentUuid: string | null;
+  /** The UUID it was received under; null when it was made here. */
+  readonly receivedUuid: string | null;
+  readonly generation: number;
+  /** Transaction of the last change inside it: for a snapshot, of its source before it was taken. */
+  readonly ctransid: number;
+  /** Transaction of its creation. */
+  readonly otransid: number;
+  /** Transaction of the sender, when received; else 0. */
+  readonly stransid: number;
+  /** Transaction of the end of receiving, when received; else 0. */
+  readonly rtransid: number;
+  /** Nanoseconds since the epoch, as all times here. */
+  readonly ctimeNs: bigint;
+  readonly otimeNs: bigint;
+  readonly rtimeNs: bigint | null;
+}
+
+export interface RawSubvolume extends RawInfo {
+  /** Relative to the subvolume that was listed. */
+  readonly path: string;
+  /** False when the path's bytes are not UTF-8: then `path` has U+FFFD in place of what could not be read. */
+  readonly pathIsExact: boolean;
+}
 
 /** A file or directory that was changed where nothing should be. */
 export interface RawChange {
@@ -47,7 +83,7 @@ export interface BtrfsError extends Error {
 }
 
 interface SubvolumeAddon {
-  listSubvolumes(path: string, options?: ListOptions): Promise<Columns>;
+  listSubvolumes(path: string, options?: ListOptions): Promise<RawSubvolume[]>;
   subvolumeInfo(path: string, id?: number): Promise<RawInfo>;
   subvolumePath(path: string, id?: number): Promise<string>;
   isSubvolume(path: string): Promise<boolean>;
@@ -70,7 +106,7 @@ const addon = (): SubvolumeAddon => loadOnce() as SubvolumeAddon;
  * @throws {@link BtrfsError}; CONFIG
  */
 export async function listSubvolumes(path: string, options: ListOptions = {}): Promise<RawSubvolume[]> {
-  return toRows(await addon().listSubvolumes(path, options));
+  return addon().listSubvolumes(path, options);
 }
 
 /**

@@ -19,8 +19,8 @@ import {
   setReceived,
   subvolumeInfo,
   syncFilesystem,
+  type RawInfo,
 } from "../addon/subvolumes.ts";
-import type { RawInfo } from "../addon/subvolume-records.ts";
 import { enterDirectory, hasEntry, makeDirectory, type Directory } from "./directories.ts";
 import { readSnapshot, translated } from "./subvolumes.ts";
 

@@ -14,8 +14,8 @@ import {
   subvolumePath,
   type BtrfsError,
   type ListOptions,
+  type RawSubvolume,
 } from "../addon/subvolumes.ts";
-import type { RawSubvolume } from "../addon/subvolume-records.ts";
 import { locate } from "./mount-table.ts";
 import { readSurroundings } from "./surroundings.ts";
 

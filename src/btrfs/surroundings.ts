@@ -1,8 +1,7 @@
 // The other subvolumes on the filesystem of a path, for advice to somebody who named the wrong one.
 
 import { parseUuid, type Neighbour, type Surroundings } from "../plan/model.ts";
-import type { RawInfo } from "../addon/subvolume-records.ts";
-import { listSubvolumes, subvolumeInfo } from "../addon/subvolumes.ts";
+import { listSubvolumes, subvolumeInfo, type RawInfo } from "../addon/subvolumes.ts";
 import { pathThrough, readMountsOf } from "./mount-table.ts";
 
 /** The id of every filesystem's top level. */

@@ -20,7 +20,7 @@ import {
   subvolumePath,
   syncFilesystem,
 } from "../../src/addon/subvolumes.ts";
-import type { RawSubvolume } from "../../src/addon/subvolume-records.ts";
+import type { RawSubvolume } from "../../src/addon/subvolumes.ts";
 import { btrfs, openLoopback, run, withLoopback } from "../support/loopback.ts";
 import type { Loopback } from "../support/loopback.ts";
 import { noBtrfs } from "../support/requirements.ts";
