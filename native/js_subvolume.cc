@@ -17,26 +17,6 @@ namespace {
 
 bool IsZero(const struct timespec& time) { return time.tv_sec == 0 && time.tv_nsec == 0; }
 
-/** True when JavaScript's string, which puts U+FFFD for what it cannot read, says exactly these bytes. */
-bool IsUtf8(const std::string& text) {
-  size_t at = 0;
-  while (at < text.size()) {
-    const auto first = static_cast<uint8_t>(text[at++]);
-    if (first < 0x80) continue;
-    const size_t more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : 1;
-    if (first < 0xC2 || first > 0xF4 || text.size() - at < more) return false;
-    uint32_t point = first & (0x3F >> more);
-    for (size_t i = 0; i < more; i++, at++) {
-      const auto next = static_cast<uint8_t>(text[at]);
-      if ((next & 0xC0) != 0x80) return false;
-      point = point << 6 | (next & 0x3F);
-    }
-    const bool overlong = (more == 2 && point < 0x800) || (more == 3 && point < 0x10000);
-    if (overlong || point > 0x10FFFF || (point >= 0xD800 && point <= 0xDFFF)) return false;
-  }
-  return true;
-}
-
 constexpr const char* kFields[] = {
     "id",       "parentId", "readOnly", "uuid",    "parentUuid", "receivedUuid", "generation", "ctransid",
     "otransid", "stransid", "rtransid", "ctimeNs", "otimeNs",    "rtimeNs",      "path",       "pathIsExact",

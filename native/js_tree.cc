@@ -38,27 +38,6 @@ bool AreHandles(const Napi::CallbackInfo& call, size_t count) {
   return true;
 }
 
-bool IsUtf8(Bytes bytes) {
-  for (size_t at = 0; at < bytes.size();) {
-    const auto byte = static_cast<uint8_t>(bytes[at]);
-    if (byte < 0x80) {
-      at++;
-      continue;
-    }
-    const size_t more = byte < 0xc2 ? 0 : byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : byte < 0xf5 ? 3 : 0;
-    if (more == 0 || at + more >= bytes.size()) return false;
-    for (size_t next = 1; next <= more; next++) {
-      if ((static_cast<uint8_t>(bytes[at + next]) & 0xc0) != 0x80) return false;
-    }
-    const auto second = static_cast<uint8_t>(bytes[at + 1]);
-    const bool is_overlong = (byte == 0xe0 && second < 0xa0) || (byte == 0xf0 && second < 0x90);
-    const bool is_none = (byte == 0xed && second >= 0xa0) || (byte == 0xf4 && second >= 0x90);
-    if (is_overlong || is_none) return false;
-    at += more + 1;
-  }
-  return true;
-}
-
 Napi::Value ToBytes(Napi::Env env, Bytes bytes) { return Napi::Buffer<char>::Copy(env, bytes.data(), bytes.size()); }
 
 /** Adds a name as text and, where that is only an approximation, as bytes. */

@@ -32,6 +32,25 @@ std::optional<std::array<uint8_t, 16>> ParseUuid(const std::string& text) {
   return digits == 32 ? std::optional(bytes) : std::nullopt;
 }
 
+bool IsUtf8(std::string_view text) {
+  size_t at = 0;
+  while (at < text.size()) {
+    const auto first = static_cast<uint8_t>(text[at++]);
+    if (first < 0x80) continue;
+    const size_t more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : 1;
+    if (first < 0xC2 || first > 0xF4 || text.size() - at < more) return false;
+    uint32_t point = first & (0x3F >> more);
+    for (size_t i = 0; i < more; i++, at++) {
+      const auto next = static_cast<uint8_t>(text[at]);
+      if ((next & 0xC0) != 0x80) return false;
+      point = point << 6 | (next & 0x3F);
+    }
+    const bool overlong = (more == 2 && point < 0x800) || (more == 3 && point < 0x10000);
+    if (overlong || point > 0x10FFFF || (point >= 0xD800 && point <= 0xDFFF)) return false;
+  }
+  return true;
+}
+
 Napi::Number ToNumber(Napi::Env env, uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 
 Napi::BigInt ToNanoseconds(Napi::Env env, const struct timespec& time) {

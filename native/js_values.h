@@ -8,6 +8,7 @@
 #include <ctime>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace js {
 
@@ -15,6 +16,9 @@ namespace js {
 Napi::Value ToUuid(Napi::Env env, const uint8_t* bytes);
 
 std::optional<std::array<uint8_t, 16>> ParseUuid(const std::string& text);
+
+/** True when JavaScript's string, which puts U+FFFD for what it cannot read, says exactly these bytes. */
+bool IsUtf8(std::string_view text);
 
 /** Ids are below 2^48 (the kernel refuses others) and transaction ids cannot get near 2^53: exact as doubles. */
 Napi::Number ToNumber(Napi::Env env, uint64_t value);
