@@ -1,19 +1,6 @@
 // The bytes of one file in a send stream: where they are, and where they go.
 
-/** Where some bytes of a file are: see {@link import("../addon/tree.ts").RawExtent}. */
-export interface FileExtent {
-  readonly kind: "plain" | "encoded" | "nowhere";
-  readonly offset: number;
-  readonly length: number;
-  readonly archive: number;
-  readonly position: number;
-  readonly piece: number;
-  readonly gap: number;
-  readonly skip: number;
-  readonly stored: number;
-  readonly decoded: number;
-  readonly compression: number;
-}
+import type { RawExtent } from "../addon/tree.ts";
 
 /** Bytes that are in the stream as they are. */
 export interface PlainPart {
@@ -21,7 +8,7 @@ export interface PlainPart {
   /** Where they begin and end in the stream. */
   readonly start: number;
   readonly end: number;
-  readonly extent: FileExtent;
+  readonly extent: RawExtent;
 }
 
 /** Compressed data, of which any number of ranges go somewhere in the file. */
@@ -45,8 +32,8 @@ export interface Copy {
 }
 
 /** Sorts the extents of a file by stream; those of each in the order in which they are read. */
-export function sortExtents(extents: Iterable<FileExtent>): ReadonlyMap<number, readonly FilePart[]> {
-  const byArchive = new Map<number, FileExtent[]>();
+export function sortExtents(extents: Iterable<RawExtent>): ReadonlyMap<number, readonly FilePart[]> {
+  const byArchive = new Map<number, RawExtent[]>();
   for (const extent of extents) {
     const others = byArchive.get(extent.archive);
     if (others === undefined) byArchive.set(extent.archive, [extent]);
@@ -55,7 +42,7 @@ export function sortExtents(extents: Iterable<FileExtent>): ReadonlyMap<number, 
   return new Map([...byArchive].map(([archive, each]) => [archive, toParts(each)]));
 }
 
-function toParts(extents: readonly FileExtent[]): readonly FilePart[] {
+function toParts(extents: readonly RawExtent[]): readonly FilePart[] {
   const parts: FilePart[] = [];
   for (const extent of extents.toSorted((a, b) => a.position - b.position)) {
     const { position, stored, decoded, compression, skip, length, offset } = extent;
@@ -69,7 +56,7 @@ function toParts(extents: readonly FileExtent[]): readonly FilePart[] {
   return parts.sort((a, b) => a.start - b.start);
 }
 
-function spanOf({ position, length, piece, gap, skip }: FileExtent): { readonly start: number; readonly end: number } {
+function spanOf({ position, length, piece, gap, skip }: RawExtent): { readonly start: number; readonly end: number } {
   if (piece === 0) return { start: position, end: position + length };
   const gaps = Math.ceil((skip + length) / piece) - 1;
   return { start: position + skip, end: position + skip + length + gaps * gap };

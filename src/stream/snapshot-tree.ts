@@ -7,7 +7,6 @@ import {
   findInTree,
   openTreeReader,
   walkTree,
-  xattrsOf,
   type Ancestor,
   type RawChange,
   type RawEntry,
@@ -30,8 +29,6 @@ export interface SnapshotTree extends Ancestor {
   walk(path: string, filter: WalkFilter): Generator<readonly RawEntry[], number>;
   /** The differences between this tree, which comes first, and another. See {@link compareTrees}. */
   compare(after: SnapshotTree, related: boolean): Generator<readonly RawChange[], number>;
-  /** The extended attributes of an entry. */
-  xattrs(id: number): ReturnType<typeof xattrsOf>;
   /** See {@link extentsOf}. */
   extents(id: number, from?: number): Generator<RawExtent, void>;
   /** Gives its memory back. */
@@ -94,7 +91,6 @@ function toTree(reader: TreeReader): SnapshotTree {
     find: (path) => findInTree(handle, path),
     walk: (path, filter) => walkTree(handle, path, filter),
     compare: (after, related) => compareTrees(handle, after.handle, related),
-    xattrs: (id) => xattrsOf(handle, id),
     extents: (id, from) => extentsOf(handle, id, from),
     close: () => closeTree(handle),
   };
