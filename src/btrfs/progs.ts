@@ -1,13 +1,11 @@
 // The version of btrfs-progs.
 
 import { BackupError } from "../errors.ts";
-import { describeExit, type Exit } from "../stream/exit.ts";
-import { runToEnd } from "../stream/process.ts";
+import { readVersionText } from "../stream/program-version.ts";
 
 /** The version of btrfs-progs, such as "6.2". @throws CONFIG when it is not installed, ABORTED */
 export async function readProgsVersion(signal: AbortSignal): Promise<string> {
-  const failure = (exit: Exit): BackupError => new BackupError("CONFIG", `btrfs --version ${describeExit(exit)}`);
-  const [line = ""] = (await runToEnd({ program: "btrfs", args: ["--version"], failure }, signal)).split("\n", 1);
+  const [line = ""] = (await readVersionText("btrfs", signal)).split("\n", 1);
   return /v(\S+)/.exec(line)?.[1] ?? line.trim();
 }
 

@@ -1,15 +1,12 @@
 // The versions of everything that a run depends on, and their checks.
 
-import { BackupError } from "../errors.ts";
-import { describeExit, type Exit } from "../stream/exit.ts";
-import { runToEnd } from "../stream/process.ts";
+import { readVersionText } from "../stream/program-version.ts";
 import { look, ok, type Assessment, type Check } from "./check.ts";
 import type { DoctorEdges, Machine } from "./ports.ts";
 
 /** The number in what a program prints for --version; without one, all of that. @throws CONFIG when it is not installed */
 export async function programVersion(program: string, signal: AbortSignal): Promise<string> {
-  const failure = (exit: Exit): BackupError => new BackupError("CONFIG", `${program} --version ${describeExit(exit)}`);
-  const text = await runToEnd({ program, args: ["--version"], failure }, signal);
+  const text = await readVersionText(program, signal);
   return /\d+(\.\d+)+/.exec(text)?.[0] ?? text.trim();
 }
 
