@@ -1,7 +1,7 @@
 // `diff`: shows what differs between two archived snapshots.
 
 import { Command, Option } from "clipanion";
-import { readTrees } from "../operations/trees.ts";
+import { readTrees, type ArchiveTree } from "../operations/trees.ts";
 import {
   countChange,
   displayPath,
@@ -22,9 +22,6 @@ import { findSelected } from "../operations/restore.ts";
 import { readSelection } from "./selection.ts";
 import type { Session } from "./session.ts";
 import { summaryOf } from "./summaries.ts";
-
-/** The tree of an archive. */
-type Tree = Parameters<Parameters<typeof readTrees>[2]>[1];
 
 export class DiffCommand extends DownloadCommand {
   static override paths = [["diff"]];
@@ -55,7 +52,7 @@ export class DiffCommand extends DownloadCommand {
     const chains = [await find(this.before), await find(this.after)] as const;
     const steps = planReading(chains);
     const looking = openLooking(steps, reading, session);
-    const trees = new Map<Key, Tree>();
+    const trees = new Map<Key, ArchiveTree>();
     await readTrees(
       steps,
       { ...looking.context, keeps: true },
@@ -67,7 +64,11 @@ export class DiffCommand extends DownloadCommand {
     return looking.exitCode();
   }
 
-  private async print([a, b]: readonly [Chain, Chain], trees: ReadonlyMap<Key, Tree>, session: Session): Promise<void> {
+  private async print(
+    [a, b]: readonly [Chain, Chain],
+    trees: ReadonlyMap<Key, ArchiveTree>,
+    session: Session,
+  ): Promise<void> {
     const [before, after] = [a.at(-1) ?? a[0], b.at(-1) ?? b[0]];
     const [one, other] = [trees.get(before.key), trees.get(after.key)];
     if (one === undefined || other === undefined) throw new TypeError("a tree that was read is missing");

@@ -2,12 +2,11 @@
 
 import { Command, Option } from "clipanion";
 import { BackupError } from "../errors.ts";
-import { dumpFile } from "../operations/dump.ts";
+import { dumpFile, type CopyWatcher } from "../operations/dump.ts";
 import type { Reading } from "../operations/read-archive.ts";
 import { findSelected } from "../operations/restore.ts";
 import { planReading } from "../plan/reading.ts";
 import { cleanPath } from "../plan/where.ts";
-import { printable } from "../terminal/format.ts";
 import { DownloadCommand } from "./command.ts";
 import { openLooking } from "./look.ts";
 import { switchOption, textOption } from "./options.ts";
@@ -55,20 +54,19 @@ export class DumpCommand extends DownloadCommand {
       });
     }
     const reading = await this.openReading(session);
-    const place = await this.findFile(reading, session);
+    const { chain, path } = await this.findFile(reading, session);
     const { progress, signal } = session;
-    const looking = openLooking(planReading([place.chain]), reading, session);
-    const copying = {
-      onPlan: (archives: readonly unknown[], bytes: number) => progress.expect(archives.length, bytes),
-      onStart: ({ path, bytes }: { readonly path: string; readonly bytes: number }) =>
-        progress.start(printable(path), bytes),
-      onProgress: (bytes: number) => progress.update(bytes),
+    const steps = planReading([chain]);
+    const { context, exitCode } = openLooking(steps, reading, session);
+    const copying: CopyWatcher = {
+      ...context.watcher,
+      onPlan: (archives, bytes) => progress.expect(archives.length, bytes),
       onEnd: () => progress.stop(),
     };
     // Temporary files that may be large: /tmp is often in memory.
     const directory = this.workDir ?? this.context.env["TMPDIR"] ?? "/var/tmp";
-    await dumpFile(place, { ...looking.context, directory, copying }, this.context.stdout, signal);
-    return looking.exitCode();
+    await dumpFile({ steps, path }, { ...context, directory, copying }, this.context.stdout, signal);
+    return exitCode();
   }
 
   /** The words are ARCHIVE and PATH, or both in one, or with --latest or --at the path alone. */

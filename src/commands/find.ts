@@ -98,8 +98,8 @@ export class FindCommand extends DownloadCommand {
 
   private print(findings: readonly Findings[], bounds: TimeBounds, session: Session): void {
     const { output } = session;
-    const order = sortByAge(findings.map(({ archive }) => archive));
-    const sorted = findings.toSorted((a, b) => order.indexOf(a.archive) - order.indexOf(b.archive));
+    const found = new Map(findings.map((each) => [each.archive, each]));
+    const sorted = sortByAge([...found.keys()]).flatMap((archive) => found.get(archive) ?? []);
     const histories = traceHistories(sorted, bounds);
     for (const history of histories) {
       output.record({ type: "path", ...toRecord(history) });

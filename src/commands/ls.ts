@@ -2,7 +2,7 @@
 
 import { Command, Option } from "clipanion";
 import { BackupError } from "../errors.ts";
-import { readTrees } from "../operations/trees.ts";
+import { readTrees, type ArchiveTree } from "../operations/trees.ts";
 import { displayPath, kindOf, type Entry } from "../plan/entry.ts";
 import { openNcdu } from "../plan/ncdu.ts";
 import { planReading } from "../plan/reading.ts";
@@ -12,9 +12,6 @@ import { switchOption, textOption } from "./options.ts";
 import { assertSelects, findPlace, type Place } from "./selection.ts";
 import type { Session } from "./session.ts";
 import { summaryOf } from "./summaries.ts";
-
-/** The tree of the archive that was named. */
-type Tree = Parameters<Parameters<typeof readTrees>[2]>[1];
 
 export class LsCommand extends DownloadCommand {
   static override paths = [["ls"]];
@@ -57,7 +54,7 @@ export class LsCommand extends DownloadCommand {
     return looking.exitCode();
   }
 
-  private async show(tree: Tree, { chain, path }: Place, session: Session): Promise<void> {
+  private async show(tree: ArchiveTree, { chain, path }: Place, session: Session): Promise<void> {
     const { output } = session;
     const archive = chain.at(-1) ?? chain[0];
     if (tree.find(path) === null) {
@@ -77,7 +74,7 @@ export class LsCommand extends DownloadCommand {
     await eachBatch(tree.walk(path, { recursive: this.recursive }), take, session);
   }
 
-  private async showForNcdu(tree: Tree, { chain, path }: Place, session: Session): Promise<void> {
+  private async showForNcdu(tree: ArchiveTree, { chain, path }: Place, session: Session): Promise<void> {
     const [name = "", version = ""] = this.context.tool.split("/");
     const top = { path, name: `${chain.at(-1)?.path ?? ""}:/${path}` };
     const writer = openNcdu(top, { name, version });

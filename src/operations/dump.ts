@@ -4,23 +4,23 @@
 import type { Writable } from "node:stream";
 import { abortedError, BackupError, describeWriteError, errnoOf, isBrokenPipe, toBackupError } from "../errors.ts";
 import { displayPath, kindOf, type Entry } from "../plan/entry.ts";
-import { sumBytes, type Archive, type Chain } from "../plan/model.ts";
-import { planReading, type ReadStep } from "../plan/reading.ts";
+import { sumBytes, type Archive } from "../plan/model.ts";
+import type { ReadStep } from "../plan/reading.ts";
 import { takeFileData, type FileSink } from "../stream/file-data.ts";
 import { sortExtents, type FilePart } from "../stream/file-parts.ts";
 import { writePieces } from "../stream/pieces.ts";
-import type { SnapshotTree } from "../stream/snapshot-tree.ts";
 import { openWorkFile } from "../stream/unnamed-file.ts";
 import { openChecked } from "./checked-archive.ts";
 import { subjectOf } from "./read-archive.ts";
 import type { Container } from "./store-ports.ts";
-import { readTrees, type TreeContext } from "./trees.ts";
+import { readTrees, type ArchiveTree, type TreeContext, type TreeWatcher } from "./trees.ts";
 
 type Spool = Awaited<ReturnType<typeof openWorkFile>>;
 
 /** A file of an archived snapshot. */
 export interface FilePlace {
-  readonly chain: Chain;
+  /** How to read the snapshot's tree, the last of them. */
+  readonly steps: readonly ReadStep[];
   /** Relative to the snapshot. */
   readonly path: string;
 }
@@ -32,11 +32,8 @@ export interface DumpContext extends TreeContext {
 }
 
 /** Watches the archives that are read once more, for their data. */
-export interface CopyWatcher {
+export interface CopyWatcher extends Pick<TreeWatcher, "onStart" | "onProgress"> {
   onPlan(archives: readonly Archive[], bytes: number): void;
-  onStart(archive: Archive): void;
-  /** Stored bytes of the current archive that have been read. */
-  onProgress(bytes: number): void;
   onEnd(): void;
 }
 
@@ -75,8 +72,7 @@ export async function dumpFile(
   }
 }
 
-async function findFile({ chain, path }: FilePlace, context: TreeContext, signal: AbortSignal): Promise<FileToDump> {
-  const steps = planReading([chain]);
+async function findFile({ steps, path }: FilePlace, context: TreeContext, signal: AbortSignal): Promise<FileToDump> {
   const found: FileToDump[] = [];
   await readTrees(
     steps,
@@ -91,7 +87,7 @@ async function findFile({ chain, path }: FilePlace, context: TreeContext, signal
 
 function lookUp(
   { archive, path }: { readonly archive: Archive; readonly path: string },
-  tree: SnapshotTree,
+  tree: ArchiveTree,
   steps: readonly ReadStep[],
 ): FileToDump {
   const entry = tree.find(path);
@@ -101,14 +97,15 @@ function lookUp(
     });
   }
   assertFile(entry);
-  for (const { kind, length, offset } of tree.extents(entry.id)) {
-    if (kind !== "nowhere") continue;
-    const what = `${length} bytes of ${displayPath(entry)}, from byte ${offset} on,`;
+  const extents = [...tree.extents(entry.id)];
+  const lost = extents.find(({ kind }) => kind === "nowhere");
+  if (lost !== undefined) {
+    const what = `${lost.length} bytes of ${displayPath(entry)}, from byte ${lost.offset} on,`;
     throw new BackupError("CHAIN_BROKEN", `${what} are neither in ${subjectOf(archive)} nor in one it builds on`, {
       hint: "`find` shows other versions of the file",
     });
   }
-  const needed = [...sortExtents(tree.extents(entry.id))].toSorted(([a], [b]) => a - b);
+  const needed = [...sortExtents(extents)].toSorted(([a], [b]) => a - b);
   return {
     size: entry.size,
     needed: needed.flatMap(([number, parts]) => {

@@ -22,6 +22,12 @@ export interface TreeContext {
   readonly mostMemory: number;
 }
 
+/** The tree of an archive. */
+export type ArchiveTree = SnapshotTree;
+
+/** Is given the tree of an archive. */
+export type TreeUse = (archive: Archive, tree: ArchiveTree) => Promise<void>;
+
 /** An archive whose tree could not be had. */
 export interface Unread {
   readonly archive: Archive;
@@ -36,7 +42,7 @@ export interface Unread {
 export async function readTrees(
   steps: readonly ReadStep[],
   context: TreeContext & { readonly keeps: boolean },
-  use: (archive: Archive, tree: SnapshotTree) => Promise<void>,
+  use: TreeUse,
   signal: AbortSignal,
 ): Promise<void> {
   for (const { archive } of steps) assertDecodable(archive, context.reading.identities);
@@ -50,7 +56,7 @@ export async function readTrees(
 export async function readTreesThatOpen(
   steps: readonly ReadStep[],
   context: TreeContext,
-  use: (archive: Archive, tree: SnapshotTree) => Promise<void>,
+  use: TreeUse,
   signal: AbortSignal,
 ): Promise<readonly Unread[]> {
   const unread = new Map<Key, BackupError>();
@@ -72,7 +78,7 @@ const aboutOneArchive = new Set(["ARCHIVE_DAMAGED", "ARCHIVE_MISSING", "IDENTITY
 async function readEach(
   steps: readonly ReadStep[],
   context: TreeContext & { readonly keeps: boolean; readonly onFailure?: (step: ReadStep, error: unknown) => void },
-  use: (archive: Archive, tree: SnapshotTree) => Promise<void>,
+  use: TreeUse,
   signal: AbortSignal,
 ): Promise<void> {
   const trees = new Map<Key, SnapshotTree>();

@@ -134,7 +134,7 @@ describe("dump", { skip: noBtrfsOrSwift() }, () => {
     const sink = new PassThrough();
     const result = buffer(sink);
     const context = { reading, watcher, copying: watcher, mostMemory: 2 ** 30, directory: disk.directory };
-    await dumpFile({ chain, path }, context, sink, signal);
+    await dumpFile({ steps: planReading([chain]), path }, context, sink, signal);
     sink.end();
     return await result;
   }
