@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -71,6 +72,23 @@ inline Stream Damage(Random& random, Stream bytes) {
   }
   if (Below(random, 5) != 0) PutRight(bytes);
   return bytes;
+}
+
+/**
+ * Feeds all of a stream to a parser, in one piece or, with `random`, in several. Each piece is in memory of its own size, so
+ * that a byte read too far is seen.
+ */
+template <typename Parser>
+void FeedAll(Parser& parser, const Stream& bytes, Random* random) {
+  for (size_t at = 0; at < bytes.size();) {
+    const size_t wanted = random == nullptr ? bytes.size() : 1 + Below(*random, Below(*random, 2) == 0 ? 30 : 9000);
+    const size_t size = std::min(wanted, bytes.size() - at);
+    const std::unique_ptr<uint8_t[]> piece(new uint8_t[size]);
+    std::memcpy(piece.get(), &bytes[at], size);
+    parser.Feed(piece.get(), size);
+    at += size;
+  }
+  parser.Finish();
 }
 
 /** Complete commands behind the first, left out, doubled, or swapped: their checksums stay right. */

@@ -6,7 +6,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <memory>
 #include <string>
 
 #include "damaged-stream.h"
@@ -18,18 +17,9 @@ using fuzz::Below;
 using fuzz::Random;
 using Bytes = fuzz::Stream;
 
-/** Each piece in memory of its own size, so that a byte read too far is seen. */
 std::string Verdict(const Bytes& bytes, Random* random) {
   send_stream::Parser parser;
-  for (size_t at = 0; at < bytes.size();) {
-    const size_t wanted = random == nullptr ? bytes.size() : 1 + Below(*random, Below(*random, 2) == 0 ? 30 : 9000);
-    const size_t size = std::min(wanted, bytes.size() - at);
-    const std::unique_ptr<uint8_t[]> piece(new uint8_t[size]);
-    std::memcpy(piece.get(), &bytes[at], size);
-    parser.Feed(piece.get(), size);
-    at += size;
-  }
-  parser.Finish();
+  fuzz::FeedAll(parser, bytes, random);
   return parser.failure() ? parser.failure()->sentence : "good " + std::to_string(parser.estimated_bytes());
 }
 

@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <map>
-#include <memory>
 #include <string>
 
 #include "damaged-stream.h"
@@ -84,15 +83,7 @@ Replayed Replay(const fuzz::Stream& bytes, uint32_t archive, const std::vector<t
                 Random* random) {
   tree::Replayer replayer(archive, ancestors, size_t{1} << 28);
   send_stream::Parser parser(send_stream::kNewestVersion, &replayer);
-  for (size_t at = 0; at < bytes.size();) {
-    const size_t wanted = random == nullptr ? bytes.size() : 1 + Below(*random, Below(*random, 2) == 0 ? 30 : 9000);
-    const size_t size = std::min(wanted, bytes.size() - at);
-    const std::unique_ptr<uint8_t[]> piece(new uint8_t[size]);
-    std::memcpy(piece.get(), &bytes[at], size);
-    parser.Feed(piece.get(), size);
-    at += size;
-  }
-  parser.Finish();
+  fuzz::FeedAll(parser, bytes, random);
   const std::string verdict = parser.failure() ? parser.failure()->sentence : replayer.refusal().value_or("good");
   return {verdict, parser.identity(), replayer.tree(), replayer.problems()};
 }
