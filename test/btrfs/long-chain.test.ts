@@ -7,7 +7,6 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { openSource } from "../../src/btrfs/source.ts";
 import { openTarget } from "../../src/btrfs/target.ts";
-import { NOT_ENCODED } from "../../src/operations/encode.ts";
 import { readArchives } from "../../src/operations/inventory.ts";
 import type { Container } from "../../src/operations/store-ports.ts";
 import { prepareRestore, runRestore } from "../../src/operations/restore.ts";
@@ -16,12 +15,12 @@ import { indexArchives, measureChains } from "../../src/plan/chain.ts";
 import { btrfs, withLoopback } from "../support/loopback.ts";
 import { memoryContainer } from "../support/memory-container.ts";
 import { noBtrfs } from "../support/requirements.ts";
+import { quiet, syncOptions } from "../support/sync-options.ts";
 import { compareTrees } from "../support/tree.ts";
 
 const MiB = 2 ** 20;
 const LENGTH = 200;
 const { signal } = new AbortController();
-const ignore = (): void => undefined;
 
 describe("a chain of 200", { skip: noBtrfs() }, () => {
   test("is sent, and restored to its last snapshot alone", async () => {
@@ -51,18 +50,9 @@ async function sync(home: string, container: Container): Promise<void> {
   const source = await openSource(home, { sendProto: null }, signal);
   const { plan, inventory } = await prepareSync(await source.list(signal), { container, identities: [] }, {}, signal);
   const steps = plan.steps.map((step) => ({ step, estimate: null }));
-  const options = {
-    policy: { memoryBytes: 512 * MiB, concurrency: 1, volumeBytes: null },
-    tool: "test/1",
-    dryRun: false,
-    encoding: NOT_ENCODED,
-    spoolDirectory: null,
-    checkpointDirectory: null,
-    resume: true,
-    now: () => performance.now(),
-  };
-  const watcher = { onStart: ignore, onProgress: ignore, onReceipt: ignore, onFailure: ignore };
-  const outcome = await runSync({ steps, inventory, request: {} }, { source, container }, { options, watcher }, signal);
+  const options = syncOptions({ policy: { memoryBytes: 512 * MiB, concurrency: 1, volumeBytes: null } });
+  const context = { options, watcher: quiet };
+  const outcome = await runSync({ steps, inventory, request: {} }, { source, container }, context, signal);
   assert.deepEqual([outcome.receipts.length, outcome.failures, outcome.stoppedBy], [LENGTH, [], null]);
   await source.close();
 }
@@ -71,7 +61,6 @@ async function restoreLast(container: Container, directory: string): Promise<voi
   const target = await openTarget(directory, signal);
   const edges = { container, identities: [], target };
   const plan = await prepareRestore({ by: "name", name: "s/199" }, edges, "last", signal);
-  const watcher = { onStart: ignore, onProgress: ignore, onReceipt: ignore };
-  await runRestore(plan, edges, { watcher, now: () => 0 }, signal);
+  await runRestore(plan, edges, { watcher: quiet, now: () => 0 }, signal);
   await target.close();
 }

@@ -6,7 +6,6 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { openSource } from "../../src/btrfs/source.ts";
-import { NOT_ENCODED } from "../../src/operations/encode.ts";
 import { readArchives } from "../../src/operations/inventory.ts";
 import type { LocalSnapshots, SnapshotSource } from "../../src/operations/ports.ts";
 import type { Container } from "../../src/operations/store-ports.ts";
@@ -21,6 +20,7 @@ import { openFaultProxy } from "../support/fault-proxy.ts";
 import { btrfs, openLoopback, type Loopback } from "../support/loopback.ts";
 import { noBtrfsOrSwift } from "../support/requirements.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
+import { quiet, syncOptions } from "../support/sync-options.ts";
 import { compareTrees } from "../support/tree.ts";
 
 const MiB = 2 ** 20;
@@ -83,19 +83,9 @@ describe("keep rules", { skip: noBtrfsOrSwift() }, () => {
     const request: SyncRequest = { keeping };
     const { plan, inventory } = await prepareSync(until(day), { container: into, identities: [] }, request, signal);
     const steps = plan.steps.map((step) => ({ step, estimate: null }));
-    const options = {
-      policy: { memoryBytes: 512 * MiB, concurrency: 4, volumeBytes: null },
-      tool: "test/1",
-      dryRun: false,
-      encoding: NOT_ENCODED,
-      spoolDirectory: null,
-      checkpointDirectory: null,
-      resume: true,
-      now: () => performance.now(),
-    };
-    const watcher = { onStart: ignore, onProgress: ignore, onReceipt: ignore, onFailure: ignore };
+    const context = { options: syncOptions(), watcher: quiet };
     const edges = { source, container: into };
-    const outcome = await runSync({ steps, inventory, request }, edges, { options, watcher }, signal);
+    const outcome = await runSync({ steps, inventory, request }, edges, context, signal);
     assert.deepEqual([outcome.failures, outcome.stoppedBy], [[], null]);
     return outcome.receipts.length;
   }
@@ -254,10 +244,6 @@ describe("keep rules", { skip: noBtrfsOrSwift() }, () => {
     }
   });
 });
-
-function ignore(): void {
-  // Nobody watches.
-}
 
 function nameOf(day: number): string {
   return `d${String(day).padStart(3, "0")}`;

@@ -6,7 +6,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { BackupError } from "../../../src/errors.ts";
-import { NOT_ENCODED } from "../../../src/operations/encode.ts";
 import { takeInventory } from "../../../src/operations/inventory.ts";
 import { listSource } from "../../../src/operations/list.ts";
 import { bytesSent, type StepProgress } from "../../../src/operations/sync-snapshot.ts";
@@ -23,16 +22,11 @@ import type { Snapshot } from "../../../src/plan/model.ts";
 import { keyOf, snapshot, source } from "../../support/builders.ts";
 import { memoryContainer, type MemoryContainer } from "../../support/memory-container.ts";
 import { memorySource, type MemorySource } from "../../support/memory-source.ts";
+import { quiet, syncOptions } from "../../support/sync-options.ts";
 
 const MiB = 2 ** 20;
 const { signal } = new AbortController();
 const snapshots = [1, 2, 3, 4, 5].map((number) => snapshot(number));
-const quiet: SyncWatcher = {
-  onStart: () => undefined,
-  onProgress: () => undefined,
-  onReceipt: () => undefined,
-  onFailure: () => undefined,
-};
 
 interface World {
   readonly local: MemorySource;
@@ -67,16 +61,9 @@ async function sync({ local, container }: World, changes: Changes = {}): Promise
     signal,
   );
   const steps = await estimateSteps(plan.steps, local, signal);
-  const options = {
-    policy: { memoryBytes: changes.memoryBytes ?? 512 * MiB, concurrency: 4, volumeBytes: changes.volumeBytes ?? null },
-    tool: "test/1",
-    dryRun: changes.dryRun ?? false,
-    encoding: NOT_ENCODED,
-    spoolDirectory: changes.spoolDirectory ?? null,
-    checkpointDirectory: null,
-    resume: true,
-    now: () => 0,
-  };
+  const { memoryBytes = 512 * MiB, volumeBytes = null, dryRun = false, spoolDirectory = null } = changes;
+  const policy = { memoryBytes, concurrency: 4, volumeBytes };
+  const options = syncOptions({ policy, dryRun, spoolDirectory, now: () => 0 });
   const context = { options, watcher: changes.watcher ?? quiet };
   return await runSync({ steps, inventory, request }, { source: local, container }, context, changes.signal ?? signal);
 }
