@@ -4,19 +4,18 @@
 //   node dist/test/bench/many.js [SNAPSHOTS...]      as root; 2,000, 5,000, 10,000 and 20,000 by default
 
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { listSnapshots } from "../../src/btrfs/subvolumes.ts";
-import { formatKey, formatMetadata } from "../../src/plan/key.ts";
 import type { Snapshot } from "../../src/plan/model.ts";
 import { PUBLISHED } from "../support/cli.ts";
 import { openFaultProxy, type FaultProxy } from "../support/fault-proxy.ts";
 import { btrfs, run, withLoopback } from "../support/loopback.ts";
+import { putArchive } from "../support/put-archive.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
 import { openMeter, type Meter } from "./measure.ts";
+import { takeSnapshots } from "./snapshots.ts";
 import { formatRows, formatTargets, type Aim } from "./table.ts";
 
 const CONTAINER = "many";
-const SNAPSHOTS_SCRIPT = fileURLToPath(new URL("../../../test/bench/snapshots.py", import.meta.url));
 
 /** The snapshots that are not archived. */
 const NEW = 10;
@@ -25,6 +24,10 @@ const NEW = 10;
 const CHAIN = 50;
 
 const PUTS_AT_ONCE = 8;
+
+/** The size of each archive, and what else its metadata says. */
+const BYTES = 1000;
+const FACTS = { encoding: "identity", sendProto: 1, partBytes: 16 * 2 ** 20, volumes: null, tool: "bench/0" } as const;
 
 interface Lap {
   readonly seconds: number;
@@ -56,29 +59,10 @@ async function storeArchives({ swift }: Ground, snapshots: readonly Snapshot[], 
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       const { snapshot, position } = next;
       const sendParent = position % CHAIN === 0 ? null : (snapshots[position - 1] ?? null);
-      const named = formatKey(snapshot.source ?? snapshot.uuid, snapshot.path);
-      if ("refused" in named) throw new Error(named.refused);
       const before = position % CHAIN;
-      const metadata = formatMetadata(
-        { snapshot, sendParent },
-        {
-          encoding: "identity",
-          sendProto: 1,
-          partBytes: 16 * 2 ** 20,
-          volumes: null,
-          tool: "bench/0",
-          parentChain: { length: before, bytes: before * 1000 },
-        },
-      );
-      const headers = Object.fromEntries(
-        Object.entries(metadata).map(([name, value]) => [`x-object-meta-${name}`, value]),
-      );
-      const answer = await swift.native.request("PUT", `/${CONTAINER}/${encodeURIComponent(named.key)}`, {
-        body: Buffer.alloc(1000),
-        headers,
-      });
-      if (!answer.ok) throw new Error(`PUT: ${answer.status}`);
-      await answer.arrayBuffer();
+      const parentChain = { length: before, bytes: before * BYTES };
+      const body = Buffer.alloc(BYTES);
+      await putArchive(swift.native, CONTAINER, { snapshot, sendParent }, { facts: { ...FACTS, parentChain }, body });
     }
   };
   await Promise.all(Array.from({ length: PUTS_AT_ONCE }, work));
@@ -95,7 +79,7 @@ async function lap({ meter, swift, proxy, cache }: Ground, ...words: readonly st
 
 async function measure(ground: Ground, { snapshots, before }: { snapshots: number; before: number }): Promise<Laps> {
   const directory = join(ground.home, "../snapshots");
-  await run("python3", SNAPSHOTS_SCRIPT, ground.home, directory, String(before + 1), String(snapshots));
+  await takeSnapshots(ground.home, directory, before + 1, snapshots);
   await btrfs("filesystem", "sync", ground.home);
   const listed = await listSnapshots(ground.home);
   await storeArchives(ground, listed.slice(0, snapshots - NEW), Math.max(0, before - NEW));

@@ -4,9 +4,9 @@
 //   npm run bench -- [MEBIBYTES [ROUNDS]] [sink | swift | reads | parts]... [CONTENDER]...      as root
 //
 // Without names everything runs: uploads to a server that discards everything, uploads to a real Swift, reads from it
-// (BEFORE=MAIN.js adds the program of another checkout), and the parts
-// (the checker of send streams, the listing of 20,000 subvolumes, lists and plans of 20,000 archives, MD5). Contenders are named as in contenders.ts;
-// without any, all of them take part.
+// (BEFORE=MAIN.js adds the program of another checkout), and the parts (the checker of send streams, the listing of 20,000
+// subvolumes, lists and plans of 20,000 archives, MD5). Contenders are named as in contenders.ts; without any, all of
+// them take part.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -3,19 +3,19 @@
 //
 //   node dist/test/bench/subvolumes.js [SNAPSHOTS]      as root; 20,000 by default
 
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { listSubvolumes, subvolumeInfo } from "../../src/addon/subvolumes.ts";
-import { run, withLoopback } from "../support/loopback.ts";
+import { btrfs, run, withLoopback } from "../support/loopback.ts";
+import { takeSnapshots } from "./snapshots.ts";
 
 const ROUNDS = 9;
-const SNAPSHOTS_SCRIPT = fileURLToPath(new URL("../../../test/bench/snapshots.py", import.meta.url));
+const C_SOURCE = fileURLToPath(new URL("../../../test/bench/subvolumes.c", import.meta.url));
 const SELF = fileURLToPath(import.meta.url);
 
 /** In place of a number: only list. */
 const ONCE = "--once";
-
-const C_SOURCE = fileURLToPath(new URL("../../../test/bench/subvolumes.c", import.meta.url));
 
 async function timed(work: () => Promise<unknown>): Promise<number> {
   const before = process.cpuUsage();
@@ -60,9 +60,10 @@ async function main(snapshots: number): Promise<void> {
   await withLoopback({ sizeBytes: 8 * 2 ** 30 }, async ({ mountPoint, directory }) => {
     const program = join(directory, "subvolumes");
     await run("cc", "-O2", "-o", program, C_SOURCE, "-lbtrfsutil");
-    const populate = `cd "$1"; btrfs -q subvolume create source; btrfs -q subvolume create empty; mkdir snapshots
-      python3 "$2" source snapshots 1 "$3"; btrfs filesystem sync .`;
-    await run("sh", "-ec", populate, "sh", mountPoint, SNAPSHOTS_SCRIPT, String(snapshots));
+    for (const name of ["source", "empty"]) await btrfs("-q", "subvolume", "create", join(mountPoint, name));
+    await mkdir(join(mountPoint, "snapshots"));
+    await takeSnapshots(join(mountPoint, "source"), join(mountPoint, "snapshots"), 1, snapshots);
+    await btrfs("filesystem", "sync", mountPoint);
     await compare(mountPoint, program);
   });
 }

@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { formatMetadata } from "../../src/plan/key.ts";
 import type { Snapshot } from "../../src/plan/model.ts";
-import { keyOf, snapshot, source, uuid } from "../support/builders.ts";
+import { snapshot, source, uuid } from "../support/builders.ts";
 import { cli, type Ran } from "../support/cli.ts";
 import { openFaultProxy } from "../support/fault-proxy.ts";
+import { putArchive } from "../support/put-archive.ts";
 import { noSwift } from "../support/requirements.ts";
 import { openSwift, type Swift } from "../support/swift.ts";
 
@@ -29,13 +29,7 @@ describe("list", { skip: noSwift() }, () => {
 
   /** An object with the metadata of an archive; the content does not matter here. */
   async function put(container: string, of: Snapshot, sendParent: Snapshot | null): Promise<void> {
-    const metadata = formatMetadata({ snapshot: of, sendParent }, facts);
-    const headers = Object.fromEntries(
-      Object.entries(metadata).map(([name, value]) => [`x-object-meta-${name}`, value]),
-    );
-    const path = `/${container}/${encodeURIComponent(keyOf(of.path, of.source ?? source.uuid))}`;
-    const { status } = await swift.native.request("PUT", path, { headers, body: Buffer.from("x") });
-    assert.equal(status, 201);
+    await putArchive(swift.native, container, { snapshot: of, sendParent }, { facts, body: Buffer.from("x") });
   }
 
   test("shows every subvolume with the tree of its archives, and what is broken", async () => {
