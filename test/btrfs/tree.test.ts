@@ -23,6 +23,7 @@ import {
   type StreamProblems,
   type TreeHandle,
 } from "../../src/addon/tree.ts";
+import { markOf, splitDevice } from "../../src/plan/entry.ts";
 import { btrfs, openLoopback, run, type Loopback } from "../support/loopback.ts";
 import { noBtrfs } from "../support/requirements.ts";
 import {
@@ -71,10 +72,7 @@ function toDescription(tree: TreeHandle, entry: RawEntry, firsts: Map<number, st
     ({ name, value }) => [printablePath(name), value.toString("base64")] as const,
   );
   const { seconds, nanoseconds } = entry.mtime;
-  const { major, minor } = {
-    major: (entry.device >>> 8) & 0xfff,
-    minor: (entry.device & 0xff) | ((entry.device >>> 12) & 0xfff00),
-  };
+  const { major, minor } = splitDevice(entry.device);
   return {
     path,
     mode: entry.mode.toString(8),
@@ -208,11 +206,7 @@ describe("the tree of a snapshot", { skip: noBtrfs() }, () => {
       assert.ok(one !== undefined && other !== undefined);
       // The time of the root is not described.
       const changes = changesOf(one.handle, other.handle, a < b).filter(({ path: name }) => name !== "");
-      const marks = changes.map((each) => {
-        const mark =
-          each.before === null ? "+" : each.after === null ? "-" : each.type ? "T" : each.content ? "M" : "U";
-        return `${mark} ${printablePath(each.rawPath ?? each.path)}`;
-      });
+      const marks = changes.map((each) => `${markOf(each)} ${printablePath(each.rawPath ?? each.path)}`);
       assert.deepEqual(marks.sort(), treeDifferences(trees[a], trees[b]).sort(), `${a + 1} and ${b + 1}`);
       assert.deepEqual(changesOf(one.handle, one.handle, true), []);
     }

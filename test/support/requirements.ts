@@ -4,6 +4,7 @@
 import { execFileSync } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { isOlder } from "../../src/btrfs/progs.ts";
 
 /** Why no btrfs filesystem can be made and mounted here, in a few words; false when it can. */
 export function noBtrfs(): string | false {
@@ -18,10 +19,8 @@ export function noBtrfs(): string | false {
 /** Why a test of what old btrfs-progs cannot do is to be skipped; false where they are new enough. */
 export function noProgs(major: number, minor: number): string | false {
   if (findProgram("btrfs") === null) return "needs the program btrfs";
-  const [, first = "", second = ""] =
-    /v(\d+)\.(\d+)/.exec(execFileSync("btrfs", ["--version"], { encoding: "utf8" })) ?? [];
-  const isOld = Number(first) < major || (Number(first) === major && Number(second) < minor);
-  return isOld ? `needs btrfs-progs ${major}.${minor}` : false;
+  const [, version = ""] = /v(\S+)/.exec(execFileSync("btrfs", ["--version"], { encoding: "utf8" })) ?? [];
+  return isOlder(version, [major, minor]) ? `needs btrfs-progs ${major}.${minor}` : false;
 }
 
 /** Why no Swift can be started here, in a few words; false when it can. */
