@@ -6,13 +6,10 @@ import { mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { btrfs, openLoopback, run } from "../support/loopback.ts";
 import { compareTrees, makeTree } from "../support/tree.ts";
-import { copyReleased, makeEmptyRoot, runInRoot, type Bench, type Entered } from "./roots.ts";
+import { copyReleased, makeEmptyRoot, playSteps, type Bench, type Step } from "./roots.ts";
 
 const MiB = 2 ** 20;
 const NAME = "btrfs-snapshots-to-swift";
-
-/** A script of sh in a root: it must succeed. */
-type Step = readonly [name: string, script: string];
 
 /** Runs a command where only /run and what others have mounted can be written, and nothing can be started from /tmp. */
 const readOnly = (command: string): string => `
@@ -168,19 +165,6 @@ async function inEmptyRoot(
     await Promise.all([disk.close(), other.close()]);
     await rm(root, { recursive: true });
   }
-}
-
-async function playSteps(bench: Bench, entered: Entered, steps: readonly Step[]): Promise<string | null> {
-  for (const [name, script] of steps) {
-    try {
-      await runInRoot(bench, entered, script);
-    } catch (error) {
-      const { stdout, stderr } = error as { stdout?: string; stderr?: string };
-      console.error(`${entered.root}, ${name}: ${stdout ?? ""}${stderr ?? String(error)}`);
-      return name;
-    }
-  }
-  return null;
 }
 
 /** Makes the release of the commit in two clones, in directories with names of other lengths; the files that differ. */

@@ -77,6 +77,23 @@ export async function copyReleased({ released }: Bench, end: string, root: strin
   return join(root, "released", name);
 }
 
+/** A script of sh in a root: it must succeed. */
+export type Step = readonly [name: string, script: string];
+
+/** Plays steps in a root, one after the other; the name of the one that failed, with all that it said on stderr. */
+export async function playSteps(bench: Bench, entered: Entered, steps: readonly Step[]): Promise<string | null> {
+  for (const [name, script] of steps) {
+    try {
+      await runInRoot(bench, entered, script);
+    } catch (error) {
+      const { stdout, stderr } = error as { stdout?: string; stderr?: string };
+      console.error(`${entered.root}, ${name}: ${stdout ?? ""}${stderr ?? String(error)}`);
+      return name;
+    }
+  }
+  return null;
+}
+
 /** Runs a script of sh in a root. */
 export async function runInRoot(
   bench: Bench,

@@ -34,9 +34,11 @@ import {
   makeEmptyRoot,
   makeRoot,
   PACKAGES as PACKAGES_OF_ROOT,
+  playSteps,
   PROGRAM,
   runInRoot,
   type Bench,
+  type Step,
 } from "./roots.ts";
 import { playVersions } from "./versions.ts";
 import { walkReadme } from "./walk.ts";
@@ -52,30 +54,19 @@ const PACKAGES: Readonly<Record<string, readonly number[]>> = {
 /** systemd 252 and 257. Null: the .deb. */
 const NIGHTS: Readonly<Record<string, readonly (number | null)[]>> = { bookworm: [20, null], trixie: [null] };
 
-/** Node is the one that was released. rpm and dnf are those of Debian 12. */
-const DEBS: Readonly<Record<string, readonly null[]>> = {
-  bullseye: [null],
-  bookworm: [null],
-  trixie: [null],
-  sid: [null],
-};
-const RPMS: Readonly<Record<string, readonly null[]>> = { bookworm: [null] };
-const TREES: Readonly<Record<string, readonly null[]>> = { bullseye: [null] };
-const TWICE: Readonly<Record<string, readonly null[]>> = { bullseye: [null] };
-
-/** Here Node is Debian's own, as in the README. */
-const READMES: Readonly<Record<string, readonly (number | null)[]>> = { trixie: [null] };
-
-/** The Swift that is copied to is 2.35; the other one, and Node, are this machine's. */
-const COPIES: Readonly<Record<string, readonly null[]>> = { trixie: [null] };
-
-/** Node is this machine's. */
-const VERSIONS: Readonly<Record<string, readonly null[]>> = {
-  bullseye: [null],
-  bookworm: [null],
-  trixie: [null],
-  sid: [null],
-};
+/**
+ * The suites of parts that need no Node of npm's: it is the one that was released, Debian's own (readme), or this machine's
+ * (copies, versions). rpm and dnf are those of Debian 12; the Swift that is copied to is 2.35.
+ */
+const OTHERS = {
+  deb: ["bullseye", "bookworm", "trixie", "sid"],
+  rpm: ["bookworm"],
+  tree: ["bullseye"],
+  twice: ["bullseye"],
+  readme: ["trixie"],
+  versions: ["bullseye", "bookworm", "trixie", "sid"],
+  copies: ["trixie"],
+} as const satisfies Partial<Record<Part, readonly string[]>>;
 
 type Part = "packages" | "deb" | "rpm" | "tree" | "twice" | "night" | "readme" | "versions" | "copies";
 
@@ -99,7 +90,7 @@ interface Rooted extends Cell {
 }
 
 /** The steps in a root, as shell: each must succeed. Every cell has a container of its own. */
-const STEPS: readonly (readonly [name: string, script: string])[] = [
+const STEPS: readonly Step[] = [
   ["bare", "! command -v cc && ! command -v g++ && ! ldconfig -p | grep libbtrfsutil"],
   ["install", INSTALL],
   ["doctor", `${PROGRAM} doctor /mnt/disk/data --container-name "$CONTAINER"`],
@@ -119,16 +110,7 @@ async function tryPackage(bench: Bench, { suite, major }: Rooted): Promise<strin
     await run("dd", "if=/dev/urandom", `of=${join(mountPoint, "data/file")}`, "bs=1M", "count=8");
     await btrfs("subvolume", "snapshot", "-r", join(mountPoint, "data"), join(mountPoint, "monday"));
     try {
-      for (const [name, script] of STEPS) {
-        try {
-          await runInRoot(bench, { root, mounts: [[mountPoint, "/mnt/disk"]], environment }, script);
-        } catch (error) {
-          const { stdout, stderr } = error as { stdout?: string; stderr?: string };
-          console.error(`${suite}, Node ${major}, ${name}: ${stdout ?? ""}${stderr ?? String(error)}`);
-          return name;
-        }
-      }
-      return null;
+      return await playSteps(bench, { root, mounts: [[mountPoint, "/mnt/disk"]], environment }, STEPS);
     } finally {
       // The mounts went with the namespace they were made in.
       await rm(root, { recursive: true });
@@ -185,16 +167,18 @@ async function tryVersions({ directory }: Bench, { suite }: Cell): Promise<strin
 function chooseCells(words: readonly string[]): readonly Cell[] {
   const of = (part: Part, suites: Readonly<Record<string, readonly (number | null)[]>>): readonly Cell[] =>
     Object.entries(suites).flatMap(([suite, majors]) => majors.map((major) => ({ part, suite, major })));
+  const other = (part: keyof typeof OTHERS): readonly Cell[] =>
+    OTHERS[part].map((suite) => ({ part, suite, major: null }));
   const cells = [
     ...of("packages", PACKAGES),
-    ...of("deb", DEBS),
-    ...of("rpm", RPMS),
-    ...of("tree", TREES),
-    ...of("twice", TWICE),
+    ...other("deb"),
+    ...other("rpm"),
+    ...other("tree"),
+    ...other("twice"),
     ...of("night", NIGHTS),
-    ...of("readme", READMES),
-    ...of("versions", VERSIONS),
-    ...of("copies", COPIES),
+    ...other("readme"),
+    ...other("versions"),
+    ...other("copies"),
   ];
   const [parts, suites] = [cells.map(({ part }): string => part), cells.map(({ suite }) => suite)];
   const unknown = words.find((word) => !parts.includes(word) && !suites.includes(word));
@@ -214,18 +198,27 @@ function cannotTry({ part }: Cell): string | false {
 /** The name of the step that failed, or null. */
 async function tryCell(bench: Bench, cell: Cell): Promise<string | null> {
   const { major, suite } = cell;
-  if (cell.part === "night") return await tryNight(bench, cell);
-  if (major !== null) return await tryPackage(bench, { ...cell, major });
-  const own: Readonly<Record<string, () => Promise<string | null>>> = {
-    deb: () => tryDeb(bench, suite),
-    rpm: () => tryRpm(bench, suite),
-    tree: () => tryTree(bench, suite),
-    twice: () => tryTwice(bench),
-    copies: () => tryCopies(bench, cell),
-    readme: () => tryReadme(bench, cell),
-    versions: () => tryVersions(bench, cell),
-  };
-  return (await own[cell.part]?.()) ?? null;
+  switch (cell.part) {
+    case "packages":
+      if (major === null) throw new TypeError("npm's package needs a Node of npm's");
+      return await tryPackage(bench, { ...cell, major });
+    case "deb":
+      return await tryDeb(bench, suite);
+    case "rpm":
+      return await tryRpm(bench, suite);
+    case "tree":
+      return await tryTree(bench, suite);
+    case "twice":
+      return await tryTwice(bench);
+    case "night":
+      return await tryNight(bench, cell);
+    case "readme":
+      return await tryReadme(bench, cell);
+    case "versions":
+      return await tryVersions(bench, cell);
+    case "copies":
+      return await tryCopies(bench, cell);
+  }
 }
 
 /** The text for a cell, once it was tried. */
